@@ -1,0 +1,129 @@
+"""A trained model on disk: a folder with `model.safetensors` and `card.json`. Nothing in it is pickled.
+
+The card says what to build and how to feed it, so inference needs no configuration. Only segpipe's own builders can be named.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import nn
+
+from segpipe.card import Card, ClassifierCard, SegmenterCard
+from segpipe.errors import BundleError
+from segpipe.models.classifier import build_classifier
+from segpipe.models.unet import build_unet
+
+FORMAT = "segpipe-bundle-1"
+WEIGHTS = "model.safetensors"
+CARD = "card.json"
+
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+
+@dataclass(frozen=True)
+class Bundle(Generic[AnyCard]):
+    """A model that was loaded.
+
+    Attributes:
+        model: float32, in eval mode, on the CPU.
+        card: what it says of itself.
+        sha256: of its weights file.
+    """
+
+    model: nn.Module
+    card: AnyCard
+    sha256: str
+
+
+def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = False) -> None:
+    """Write a bundle, whole or not at all; one that stands there is replaced.
+
+    Args:
+        folder: of the bundle; the folder above it must exist.
+        model: built as `card.arguments` say.
+        card: a segmenter's or a classifier's.
+        half: store float16 instead of float32, half the size.
+    """
+    kind = "segmenter" if isinstance(card, SegmenterCard) else "classifier"
+    state = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in model.state_dict().items()
+    }
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        save_file(state, part / WEIGHTS)
+        text = json.dumps({"format": FORMAT, "kind": kind} | asdict(card), indent=2, ensure_ascii=False, default=dict)
+        (part / CARD).write_text(text + "\n", encoding="utf-8")
+        part.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def load_segmenter(folder: Path) -> Bundle[SegmenterCard]:
+    """Load a U-Net.
+
+    Raises:
+        BundleError: the bundle is missing, damaged, foreign, or a classifier.
+    """
+    card = _read_card(folder, "segmenter", SegmenterCard)
+    return _load(folder, card, lambda: build_unet(**card.arguments))
+
+
+def load_classifier(folder: Path) -> Bundle[ClassifierCard]:
+    """Load a classifier.
+
+    Raises:
+        BundleError: the bundle is missing, damaged, foreign, or a segmenter.
+    """
+    card = _read_card(folder, "classifier", ClassifierCard)
+    return _load(folder, card, lambda: build_classifier(classes=len(card.classes), **card.arguments))
+
+
+def _read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
+    try:
+        content: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{folder}: a bundle must be a folder with {WEIGHTS} and {CARD}; {CARD} cannot be read") from error
+    except ValueError as error:
+        raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise BundleError(f"{folder}: {CARD} is not that of a {FORMAT}; train or ship the model with this version of segpipe")
+    found = content.pop("kind", None)
+    if found != kind:
+        raise BundleError(f"{folder}: must be a {kind}, got a {found}; give it as bundle.{found}=")
+    try:
+        return TypeAdapter(schema).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(f"{folder}: {CARD} is damaged, {where}: {first['msg']}") from error
+
+
+def _load(folder: Path, card: AnyCard, build: Any) -> Bundle[AnyCard]:
+    try:
+        content = (folder / WEIGHTS).read_bytes()
+        state = load(content)
+    except OSError as error:
+        raise BundleError(f"{folder}: {WEIGHTS} cannot be read ({error.strerror})") from error
+    except SafetensorError as error:
+        raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({error})") from error
+    try:
+        model: nn.Module = build()
+        model.load_state_dict(state)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{folder}: weights and card do not belong together ({str(error).splitlines()[0]})") from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
+        raise BundleError(f"{folder}: {WEIGHTS} holds values that are not finite; train or copy it again")
+    return Bundle(model.eval(), card, hashlib.sha256(content).hexdigest())

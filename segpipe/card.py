@@ -1,0 +1,104 @@
+"""What a trained model says of itself: what to build, how to feed it, how it was made, how good it is, what it is for."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from segpipe.lesion.crop import CropRule
+from segpipe.models.preprocessing import InputSpec
+
+LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "lightning", "numpy", "opencv-python-headless")
+LICENCE = "CC BY-NC 4.0 where trained on HAM10000 (non-commercial), see LICENSE"
+INTENDED_USE = "Research and teaching on dermoscopic photographs. Not a medical device: not for diagnosis or treatment."
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that a model's numbers depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model was made.
+
+    Attributes:
+        dataset: name of the data set's folder.
+        dataset_hash: SHA-256 of its image ids.
+        split_hash: SHA-256 of the split, see `segpipe.data.splits.split_hash`.
+        images: number of training images.
+        epochs: trained in all.
+        best_epoch: whose weights these are, counted from 0.
+        settings: the resolved configuration of the training.
+        leaks_allowed: the training was told that starting weights or test crops may come from a model that saw the test lesions.
+    """
+
+    dataset: str
+    dataset_hash: str
+    split_hash: str
+    images: int
+    epochs: int
+    best_epoch: int
+    settings: Mapping[str, Any]
+    leaks_allowed: bool = False
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """From which probability of a diagnosis on an image is flagged.
+
+    Attributes:
+        diagnosis: code of the class.
+        threshold: calibrated probability in [0, 1].
+    """
+
+    diagnosis: str
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What both kinds of model say of themselves.
+
+    Attributes:
+        arguments: of the builder of this kind.
+        input: size, mean and std.
+        training: how it was made.
+        metrics: on the test split, with intervals where they were computed.
+        versions: of the libraries and of Python.
+        licence: of the weights.
+        intended_use: and what it is not for.
+    """
+
+    arguments: Mapping[str, Any]
+    input: InputSpec
+    training: Training
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=library_versions)
+    licence: str = LICENCE
+    intended_use: str = INTENDED_USE
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterCard(Card):
+    """Card of a U-Net."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierCard(Card):
+    """Card of a classifier.
+
+    Attributes:
+        classes: codes in the order of the logits.
+        malignant: codes of the malignant classes; empty where it is not known.
+        crop: how the lesion is cut out for it.
+        temperature: logits are divided by it before the softmax, arXiv 1706.04599; 1 where none was fitted.
+        operating_point: None where none was chosen.
+    """
+
+    classes: tuple[str, ...]
+    malignant: tuple[str, ...]
+    crop: CropRule
+    temperature: float = 1.0
+    operating_point: OperatingPoint | None = None

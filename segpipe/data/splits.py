@@ -1,0 +1,107 @@
+"""Train, validation and test parts that share no lesion."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segpipe.data.annotations import read_table
+from segpipe.errors import DatasetError
+
+PARTS = ("train", "val", "test")
+FRACTIONS = (0.7, 0.1, 0.2)
+
+
+def make_split(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Split a data set by lesion, 70/10/20, each diagnosis in these shares.
+
+    Args:
+        table: with the columns `image_id`, `lesion_id` and `dx`.
+        seed: the same seed and the same lesions give the same split, whatever the order of the rows.
+
+    Returns:
+        `image_id`, `lesion_id`, `part`, sorted by `image_id`.
+    """
+    lesions = table.groupby("lesion_id")["dx"].first().sort_index()
+    rng = np.random.default_rng(seed)
+    part_of: dict[str, str] = {}
+    for code in sorted(lesions.unique()):
+        members = rng.permutation(lesions.index[lesions == code].to_numpy())
+        ends = np.rint(np.cumsum(FRACTIONS) * len(members)).astype(int)
+        for part, chosen in zip(PARTS, np.split(members, ends[:-1]), strict=True):
+            part_of |= dict.fromkeys(chosen, part)
+    split = table[["image_id", "lesion_id"]].assign(part=table["lesion_id"].map(part_of))
+    return split.sort_values("image_id", ignore_index=True)
+
+
+def limit_lesions(table: pd.DataFrame, limit: int | None, *, seed: int) -> pd.DataFrame:
+    """Keep about `limit` images: whole lesions, each diagnosis in its share, at least one lesion of each.
+
+    Args:
+        table: with the columns `lesion_id` and `dx`.
+        limit: number of images; None keeps all.
+        seed: of the choice.
+
+    Raises:
+        DatasetError: `limit` is below 1.
+    """
+    if limit is None or limit >= len(table):
+        return table
+    if limit < 1:
+        raise DatasetError(f"data.limit must be 1 or more images, got {limit}")
+    rng = np.random.default_rng(seed)
+    kept: list[str] = []
+    for _, rows in sorted(table.groupby("dx")):
+        sizes = rows.groupby("lesion_id").size().sort_index()
+        order = rng.permutation(len(sizes))
+        before = np.concatenate([[0], np.cumsum(sizes.to_numpy()[order])[:-1]])
+        wanted = max(1, round(limit * len(rows) / len(table)))
+        kept += list(sizes.index[order[before < wanted]])
+    return table[table["lesion_id"].isin(kept)].reset_index(drop=True)
+
+
+def split_hash(split: pd.DataFrame) -> str:
+    """SHA-256 of a split, the same for the same images in the same parts, whatever their order."""
+    rows = split[["image_id", "lesion_id", "part"]].astype(str).sort_values("image_id")
+    return hashlib.sha256("\n".join(rows.agg(",".join, axis=1)).encode()).hexdigest()
+
+
+def write_split(path: Path, split: pd.DataFrame) -> None:
+    """Write `image_id,lesion_id,part`."""
+    split.to_csv(path, index=False, columns=["image_id", "lesion_id", "part"])
+
+
+def read_split(path: Path) -> pd.DataFrame:
+    """Read a split and prove that no lesion stands in two parts.
+
+    Raises:
+        DatasetError: a column is missing, a part is unknown, an image is doubled, or a lesion stands in two parts.
+    """
+    split = read_table(path)
+    missing = [name for name in ("image_id", "lesion_id", "part") if name not in split.columns]
+    if missing:
+        raise DatasetError(f"{path}: a split must have the columns image_id,lesion_id,part; {','.join(missing)} is missing")
+    split = split[["image_id", "lesion_id", "part"]].astype(str)
+    unknown = sorted(set(split["part"]) - set(PARTS))
+    if unknown:
+        raise DatasetError(f"{path}: part must be one of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    if split["image_id"].duplicated().any():
+        raise DatasetError(f"{path}: image {split.loc[split['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice")
+    shared = split.groupby("lesion_id")["part"].nunique()
+    if (shared > 1).any():
+        raise DatasetError(f"{path}: {(shared > 1).sum()} lesions stand in two parts, {shared.idxmax()} for one; split by lesion")
+    return split.sort_values("image_id", ignore_index=True)
+
+
+def assign_parts(table: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a data set that a split names, with their `part`.
+
+    Raises:
+        DatasetError: train or val would be empty.
+    """
+    joined = table.merge(split[["image_id", "part"]], on="image_id", how="inner")
+    for part in ("train", "val"):
+        if not (joined["part"] == part).any():
+            raise DatasetError(f"the split has no {part} image among the {len(table)} of the data set; use more images")
+    return joined

@@ -1,0 +1,70 @@
+"""Softmax focal loss with class weights, for diagnoses."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+WEIGHTINGS = ("none", "inverse", "effective")
+
+
+class FocalLoss(nn.Module):
+    """`-w_y * (1 - p_y)^gamma * log(p_y)` with softmax probabilities, averaged with the weights w.
+
+    arXiv 1708.02002, equation 5, on the softmax probability of the true class. With gamma 0 and no weights it is
+    cross-entropy; with weights it is torch's weighted mean, `sum(w * loss) / sum(w)`.
+
+    Args:
+        gamma: 0 or more; how much less an easy example counts.
+        class_weights: one positive weight for each class, or None.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, *, gamma: float = 2.0, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        if gamma < 0:
+            raise ValueError(f"gamma must be 0 or more, got {gamma}")
+        self.gamma = gamma
+        self.register_buffer("class_weights", class_weights)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Args: logits, float (N, C); labels, integer (N,). Returns: a scalar, float32."""
+        log_probs = log_softmax(logits.float(), dim=1).gather(1, labels[:, None]).squeeze(1)
+        losses = -((1 - log_probs.exp()) ** self.gamma) * log_probs
+        if self.class_weights is None:
+            return losses.mean()
+        weights = self.class_weights[labels]
+        return (weights * losses).sum() / weights.sum()
+
+
+def class_weights(counts: Sequence[int], weighting: str, *, beta: float = 0.999) -> Tensor | None:
+    """Weigh rare classes up; the weights of the classes that occur have mean 1, a class without examples gets 0.
+
+    Args:
+        counts: training images of each class.
+        weighting: `none`; `inverse`, 1 / n; or `effective`, (1 - beta) / (1 - beta^n), arXiv 1901.05555.
+        beta: of the effective number; nearer to 1 is nearer to `inverse`.
+
+    Returns:
+        float32, shape (C,), or None for `none`.
+
+    Raises:
+        ValueError: `weighting` is none of the three, or beta is outside [0, 1).
+    """
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta must be at least 0 and below 1, got {beta}")
+    if weighting == "none":
+        return None
+    number = torch.tensor(counts, dtype=torch.float64)
+    effective = number if weighting == "inverse" else (1 - beta**number) / (1 - beta)
+    weights = torch.where(number > 0, 1 / effective.clamp(min=1e-12), 0.0)
+    return (weights / weights[number > 0].mean()).float()
+
+
+def build_focal_loss(*, gamma: float, weighting: str, beta: float, counts: Sequence[int]) -> FocalLoss:
+    """The focal loss for a training set with `counts` images of each class; the arguments are those of the parts."""
+    return FocalLoss(gamma=gamma, class_weights=class_weights(counts, weighting, beta=beta))

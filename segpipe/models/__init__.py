@@ -1,0 +1,1 @@
+"""The two networks and what stands at their edges."""

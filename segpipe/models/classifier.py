@@ -1,0 +1,121 @@
+"""The classifier: a timm backbone, attention on its last feature map, and a linear head."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from segpipe.models.attention import build_attention
+
+
+class LesionClassifier(nn.Module):
+    """Names a lesion: `linear(dropout(mean_hw(attention(backbone(x)))))`.
+
+    It comes apart into `features` and `head` at the last feature map, so that Grad-CAM needs a graph through the head only.
+    Parts can be frozen: a frozen part takes no gradient and keeps its BatchNorm statistics, whatever `train()` is called with.
+    """
+
+    def __init__(self, *, name: str, classes: int, attention: str, dropout: float) -> None:
+        super().__init__()
+        self.backbone = timm.create_model(name, num_classes=0, global_pool="")
+        channels = self.backbone.num_features
+        self.attention = build_attention(attention, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(channels, classes)
+        self.frozen_stages: frozenset[str] = frozenset()
+
+    def features(self, batch: Tensor) -> Tensor:
+        """Args: batch, normalised float (N, 3, H, W). Returns: the last feature map, float (N, C, h, w)."""
+        return self.backbone.forward_features(batch)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Args: features, float (N, C, h, w). Returns: logits, float (N, classes)."""
+        return self.linear(self.dropout(self.attention(features).mean((2, 3))))
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Args: batch, normalised float (N, 3, H, W). Returns: logits, float (N, classes)."""
+        return self.head(self.features(batch))
+
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """The parts that can be frozen, from the input to the output: `stage1`, `stage2`, ..., `head`."""
+        parts = backbone_stages(self.backbone)
+        stages = {f"stage{number}": modules for number, modules in enumerate(parts, start=1)}
+        return stages | {"head": [self.attention, self.linear]}
+
+    def freeze(self, names: Sequence[str]) -> None:
+        """Freeze these stages and thaw all the others.
+
+        Raises:
+            ValueError: a name is not one of `stages()`.
+        """
+        stages = self.stages()
+        unknown = sorted(set(names) - set(stages))
+        if unknown:
+            raise ValueError(f"stages must be among {', '.join(stages)}, got {', '.join(unknown)}")
+        self.frozen_stages = frozenset(names)
+        for name, modules in stages.items():
+            for parameter in chain.from_iterable(module.parameters() for module in modules):
+                parameter.requires_grad_(name not in self.frozen_stages)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "LesionClassifier":
+        """Set the mode of all but the frozen stages, which stay in eval mode: their BatchNorm statistics are frozen too."""
+        super().train(mode)
+        for name, modules in self.stages().items() if self.frozen_stages else ():
+            if name in self.frozen_stages:
+                for module in modules:
+                    module.eval()
+        return self
+
+
+def backbone_stages(backbone: nn.Module) -> list[list[nn.Module]]:
+    """Cut a timm network into stages where its own feature information says that a resolution ends.
+
+    What stands before the first such place belongs to the first stage, what stands behind the last one to the last.
+
+    Args:
+        backbone: a timm network with `feature_info`.
+
+    Returns:
+        For each stage its modules, from the input to the output; together they hold every parameter once.
+    """
+    ends = [info["module"] for info in backbone.feature_info]
+    stages: list[list[nn.Module]] = [[]]
+    passed = 0
+    for name, module in _children_down_to(backbone, ends):
+        stages[-1].append(module)
+        passed += name in ends
+        if name in ends and passed < len(ends):
+            stages.append([])
+    return stages
+
+
+def _children_down_to(module: nn.Module, ends: Sequence[str], prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """The children of a module in order; those that only contain stage ends are replaced by their own children."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, child in module.named_children():
+        path = prefix + name
+        inner = any(end.startswith(path + ".") for end in ends)
+        found += _children_down_to(child, ends, path + ".") if inner else [(path, child)]
+    return found
+
+
+def build_classifier(*, name: str, classes: int, attention: str = "cbam", dropout: float = 0.2) -> LesionClassifier:
+    """Build a classifier with random weights.
+
+    Args:
+        name: timm's name of the backbone.
+        classes: number of classes.
+        attention: on the last feature map: `none`, `channel`, `spatial` or `cbam`.
+        dropout: probability, before the linear layer.
+
+    Raises:
+        ValueError: timm does not know `name`, or `attention` is none of the four.
+    """
+    if not timm.is_model(name):
+        raise ValueError(f"classifier.name must be a network that timm knows, got {name!r}")
+    return LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout).to(
+        memory_format=torch.channels_last
+    )

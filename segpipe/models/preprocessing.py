@@ -1,0 +1,59 @@
+"""What stands between an RGB image and a network: size, normalisation, memory layout."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segpipe.image_io import RgbImage
+from segpipe.lesion.crop import resize_square
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network expects; kept in the bundle's card.
+
+    Attributes:
+        size: side of the square input, pixels.
+        mean: per channel, on the scale 0 to 1.
+        std: per channel, on the scale 0 to 1.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+def normalize(pixels: Tensor, spec: InputSpec) -> Tensor:
+    """Turn pixels into a network's input: `(pixels / 255 - mean) / std`.
+
+    Args:
+        pixels: uint8, shape (N, 3, size, size).
+        spec: mean and std of the network.
+
+    Returns:
+        float32 of the same shape, in channels_last layout.
+    """
+    mean = torch.tensor(spec.mean, device=pixels.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(spec.std, device=pixels.device).view(1, 3, 1, 1) * 255
+    return ((pixels.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def images_to_batch(images: Sequence[RgbImage], spec: InputSpec, device: torch.device) -> Tensor:
+    """Scale images to the network's square and normalise them.
+
+    Args:
+        images: RGB uint8, each of any size (H, W, 3).
+        spec: size, mean and std of the network.
+        device: where the batch is wanted.
+
+    Returns:
+        float32, shape (N, 3, size, size).
+    """
+    squares = np.stack([resize_square(image, spec.size) for image in images])
+    return normalize(torch.from_numpy(squares).to(device).permute(0, 3, 1, 2), spec)

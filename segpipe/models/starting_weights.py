@@ -1,0 +1,56 @@
+"""Where a training starts: random weights, timm's ImageNet weights (they need a network), or a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segpipe.errors import BundleError, ConfigError
+
+
+def load_starting_weights(backbone: nn.Module, *, name: str, init: str) -> None:
+    """Put starting weights into a timm backbone, in place.
+
+    Args:
+        backbone: the network; a file may hold layers that it lacks (a U-Net drops the last ones), but not the reverse.
+        name: timm's name of the network, needed for its ImageNet weights.
+        init: `random`, `imagenet`, or the path of a safetensors file with a state dict of that network.
+
+    Raises:
+        ConfigError: the weights cannot be had, or do not belong to this network.
+    """
+    if init == "random":
+        return
+    weights = _imagenet_weights(name) if init == "imagenet" else _file_weights(Path(init))
+    own = backbone.state_dict()
+    wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
+    if wrong:
+        raise ConfigError(
+            f"init={init!r} must hold weights of {name!r}: {len(wrong)} of its {len(own)} tensors are missing or of another shape, "
+            f"the first is {wrong[0]!r}; use init=random or weights of the same network"
+        )
+    backbone.load_state_dict({key: weights[key].to(own[key].dtype) for key in own})
+
+
+def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # timm lets through whatever its download library raises
+        raise ConfigError(
+            f"init=imagenet needs timm's weights of {name!r}, and they could not be had ({type(error).__name__}); "
+            "check the network, or use init=random or a safetensors file"
+        ) from error
+
+
+def _file_weights(path: Path) -> Mapping[str, Tensor]:
+    if path.is_dir():
+        raise BundleError(
+            f"init={str(path)!r} must be a safetensors file, got a folder; a segpipe bundle has seen lesions of its own training split"
+        )
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"init must be random, imagenet or a safetensors file, got {str(path)!r} ({error})") from error

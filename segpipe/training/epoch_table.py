@@ -1,0 +1,59 @@
+"""The metrics of a training as a table with one row for each epoch."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class EpochTable(Logger):
+    """Writes `metrics.csv`: one row for each epoch, rewritten whole, so that a reader never sees half of it.
+
+    A resumed training keeps the rows of the epochs before it.
+
+    Args:
+        path: of the table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._rows: dict[int, dict[str, float]] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """There is one."""
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> None:
+        """There is no object behind it."""
+
+    def continue_from(self, epoch: int) -> None:
+        """Take over the rows of the epochs before `epoch` from the file."""
+        if self._path.is_file():
+            table = pd.read_csv(self._path, index_col="epoch")
+            self._rows = {int(number): dict(row.dropna()) for number, row in table[table.index < epoch].iterrows()}
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add figures to the row of their epoch, which Lightning puts among them."""
+        values = dict(metrics)
+        self._rows.setdefault(int(values.pop("epoch")), {}).update(values)
+        part = self._path.with_suffix(".part")
+        pd.DataFrame.from_dict(self._rows, orient="index").rename_axis("epoch").sort_index().to_csv(part)
+        part.replace(self._path)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing to do: config.yaml lies beside the table."""

@@ -1,0 +1,98 @@
+"""What both trainings do before the first step: check the data, split it, choose the precision."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from segpipe.card import Training
+from segpipe.data.augmentation import Augmentation
+from segpipe.data.check import CheckedDataset
+from segpipe.data.splits import PARTS, assign_parts, limit_lesions, make_split, read_split, split_hash, write_split
+from segpipe.training.fit import Fitted, auto_precision
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A checked and split data set.
+
+    Attributes:
+        dataset: all that is usable, and the report.
+        split: of the whole data set, also where only a part of it is used.
+        parts: the rows of `dataset` that are used, by part.
+    """
+
+    dataset: CheckedDataset
+    split: pd.DataFrame
+    parts: dict[str, pd.DataFrame]
+
+    def describe(self, fitted: Fitted, config: DictConfig) -> Training:
+        """What the card says of this training."""
+        ids = "\n".join(sorted(self.dataset.table["image_id"]))
+        return Training(
+            dataset=self.dataset.name,
+            dataset_hash=hashlib.sha256(ids.encode()).hexdigest(),
+            split_hash=split_hash(self.split),
+            images=len(self.parts["train"]),
+            epochs=fitted.epochs,
+            best_epoch=fitted.best_epoch,
+            settings=portable_settings(config),
+        )
+
+
+def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> TrainingData:
+    """Find, check and split the data of a training, and write `split.csv` and `config.yaml`.
+
+    Args:
+        config: of the training.
+        output: folder of the training; it exists.
+        need_masks: leave out images without a mask.
+
+    Raises:
+        DatasetError: the data set or the split cannot be used.
+    """
+    OmegaConf.save(config, output / "config.yaml", resolve=True)
+    dataset: CheckedDataset = instantiate({key: value for key, value in config.data.items() if key != "limit"})
+    split = make_split(dataset.table, seed=config.seed) if config.split is None else read_split(Path(config.split))
+    write_split(output / "split.csv", split)
+    table = assign_parts(dataset.table, split)
+    if need_masks:
+        table = table[table["mask_path"].notna()]
+    parts = {part: table[table["part"] == part].reset_index(drop=True) for part in PARTS}
+    share = 1.0 if config.data.limit is None else config.data.limit / len(table)
+    limited = {
+        part: limit_lesions(rows, max(1, round(share * len(rows))) if share < 1 else None, seed=config.seed)
+        for part, rows in parts.items()
+    }
+    return TrainingData(dataset, split, limited)
+
+
+def build_augmentation(config: DictConfig) -> Augmentation:
+    """The augmentation of a training."""
+    return Augmentation([instantiate(transform, _convert_="all") for transform in config.augment.transforms])
+
+
+def trainer_arguments(config: DictConfig, *, cpu_bf16: bool) -> dict[str, Any]:
+    """Arguments for Lightning's Trainer, the precision chosen where it is `auto`."""
+    arguments: dict[str, Any] = {str(key): value for key, value in config.trainer.items() if key != "patience"}
+    if arguments["precision"] == "auto":
+        arguments["precision"] = auto_precision(arguments["accelerator"], cpu_bf16=cpu_bf16)
+    return arguments
+
+
+def portable_settings(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration without what belongs to one machine: paths, devices, workers."""
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "bundle"):
+        settings.pop(key, None)
+    for key in ("accelerator", "devices", "strategy"):
+        settings["trainer"].pop(key)
+    settings["data"].pop("root")
+    for network in ("segmenter", "classifier"):
+        if network in settings and settings[network]["init"] not in ("random", "imagenet"):
+            settings[network]["init"] = Path(settings[network]["init"]).name
+    return settings

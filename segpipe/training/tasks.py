@@ -1,0 +1,89 @@
+"""What one step of a training does: the model, its loss, its metrics, its optimizer."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric, Metric
+
+from segpipe.models.preprocessing import InputSpec, normalize
+
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+Schedule = Callable[[int, int], float]
+
+
+class Task(LightningModule):
+    """A model in training, the same for both stages.
+
+    Args:
+        model: takes a normalised batch, float (N, 3, size, size), and returns logits.
+        spec: of the model's input.
+        loss: takes logits and targets.
+        metrics: takes logits and targets of the validation images; computes a dictionary of named figures.
+        optimizer: builds the optimizer from parameters or parameter groups.
+        schedule: the factor on the learning rate, by step and number of steps.
+        groups: parameters or parameter groups to train; all of the model's where None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: InputSpec,
+        loss: nn.Module,
+        metrics: Metric,
+        *,
+        optimizer: OptimizerFactory,
+        schedule: Schedule,
+        groups: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.spec = spec
+        self.loss = loss
+        self.metrics = metrics
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._groups = groups
+        self.train_loss = MeanMetric()
+        self.val_loss = MeanMetric()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Args: pixels, uint8 (N, 3, size, size). Returns: logits."""
+        return self.model(normalize(pixels, self.spec))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Loss of one batch."""
+        pixels, targets = batch
+        loss = self.loss(self(pixels), targets)
+        self.train_loss.update(loss.detach(), weight=len(pixels))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Loss and metrics of one batch."""
+        pixels, targets = batch
+        logits = self(pixels)
+        self.val_loss.update(self.loss(logits, targets), weight=len(pixels))
+        self.metrics.update(logits.float(), targets)
+
+    def on_train_epoch_end(self) -> None:
+        """Note the epoch's training loss and learning rate."""
+        rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
+        self.log_dict({"train_loss": self.train_loss.compute(), "learning_rate": max(rates)})
+        self.train_loss.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Note the epoch's validation loss and metrics."""
+        values = {"val_loss": self.val_loss.compute(), **self.metrics.compute()}
+        self.log_dict(values, prog_bar=True)
+        self.val_loss.reset()
+        self.metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, its learning rate moved at every step."""
+        optimizer = self._optimizer(self._groups if self._groups is not None else self.model.parameters())
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = LambdaLR(optimizer, lambda step: self._schedule(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

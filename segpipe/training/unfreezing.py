@@ -1,0 +1,105 @@
+"""Progressive unfreezing: the head trains first, then one stage after another from the output to the input."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from segpipe.models.classifier import LesionClassifier
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One line of the plan.
+
+    Attributes:
+        name: of the stage, as in `LesionClassifier.stages`.
+        from_epoch: the epoch, counted from 0, in which its weights and BatchNorm statistics begin to move.
+        learning_rate: the highest it is trained with.
+        parameters: number of its weights.
+    """
+
+    name: str
+    from_epoch: int
+    learning_rate: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class UnfreezePlan:
+    """Which stage is trained from which epoch at which learning rate."""
+
+    stages: tuple[PlannedStage, ...]
+
+    def frozen_in(self, epoch: int) -> list[str]:
+        """Names of the stages that stand still in an epoch."""
+        return [stage.name for stage in self.stages if epoch < stage.from_epoch]
+
+    def __str__(self) -> str:
+        lines = [f"{'stage':<8} {'weights':>10} {'from epoch':>10} {'learning rate':>14}   (BatchNorm statistics likewise)"]
+        return "\n".join(
+            lines
+            + [f"{stage.name:<8} {stage.parameters:>10,} {stage.from_epoch:>10} {stage.learning_rate:>14.2e}" for stage in self.stages]
+        )
+
+
+def plan_unfreezing(
+    model: LesionClassifier, *, from_epochs: Sequence[int], lr_decay: float, learning_rate: float
+) -> UnfreezePlan:
+    """Lay out the unfreezing of a model.
+
+    Args:
+        model: whose stages are planned.
+        from_epochs: the epoch in which the head, the last stage, the one before it, ... begin to train; the last entry holds for
+            all stages that are left. `[0]` trains everything at once.
+        lr_decay: factor on the learning rate from a stage to the one before it, in (0, 1]; discriminative learning rates,
+            arXiv 1801.06146.
+        learning_rate: of the head.
+
+    Raises:
+        ValueError: `from_epochs` is empty, does not begin with 0 or falls, or `lr_decay` is outside (0, 1].
+    """
+    if not from_epochs or from_epochs[0] != 0 or list(from_epochs) != sorted(from_epochs):
+        raise ValueError(f"unfreeze.from_epochs must begin with 0 and never fall, got {list(from_epochs)}")
+    if not 0 < lr_decay <= 1:
+        raise ValueError(f"unfreeze.lr_decay must be above 0 and at most 1, got {lr_decay}")
+    return UnfreezePlan(
+        tuple(
+            PlannedStage(
+                name=name,
+                from_epoch=from_epochs[min(depth, len(from_epochs) - 1)],
+                learning_rate=learning_rate * lr_decay**depth,
+                parameters=sum(weights.numel() for module in modules for weights in module.parameters()),
+            )
+            for depth, (name, modules) in enumerate(reversed(model.stages().items()))
+        )
+    )
+
+
+def parameter_groups(model: LesionClassifier, plan: UnfreezePlan) -> list[dict[str, Any]]:
+    """The groups that an optimizer takes, one for each stage; a stage without weights is left out."""
+    modules = model.stages()
+    groups = [
+        {
+            "name": stage.name,
+            "params": list(chain.from_iterable(module.parameters() for module in modules[stage.name])),
+            "lr": stage.learning_rate,
+        }
+        for stage in plan.stages
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class ProgressiveUnfreezing(Callback):
+    """Freezes and thaws by the plan at the start of each epoch; it looks at the epoch's number only, so a resumed run agrees."""
+
+    def __init__(self, plan: UnfreezePlan) -> None:
+        self._plan = plan
+
+    def on_train_epoch_start(self, trainer: Trainer, task: LightningModule) -> None:
+        """Called by Lightning."""
+        model = task.model
+        assert isinstance(model, LesionClassifier)  # narrows the type: the plan was made for this model
+        model.freeze(self._plan.frozen_in(trainer.current_epoch))

@@ -7,9 +7,10 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +20,7 @@ from torch import nn
 
 from segpipe.card import Card, ClassifierCard, SegmenterCard
 from segpipe.errors import BundleError
-from segpipe.models.classifier import build_classifier
+from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.unet import build_unet
 
 FORMAT = "segpipe-bundle-1"
@@ -27,11 +28,12 @@ WEIGHTS = "model.safetensors"
 CARD = "card.json"
 
 AnyCard = TypeVar("AnyCard", bound=Card)
+AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Bundle(Generic[AnyCard]):
-    """A model that was loaded.
+class SegmenterBundle:
+    """A U-Net that was loaded.
 
     Attributes:
         model: float32, in eval mode, on the CPU.
@@ -40,7 +42,16 @@ class Bundle(Generic[AnyCard]):
     """
 
     model: nn.Module
-    card: AnyCard
+    card: SegmenterCard
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ClassifierBundle:
+    """A classifier that was loaded; the fields are those of `SegmenterBundle`."""
+
+    model: LesionClassifier
+    card: ClassifierCard
     sha256: str
 
 
@@ -71,24 +82,26 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         shutil.rmtree(part, ignore_errors=True)
 
 
-def load_segmenter(folder: Path) -> Bundle[SegmenterCard]:
+def load_segmenter(folder: Path) -> SegmenterBundle:
     """Load a U-Net.
 
     Raises:
         BundleError: the bundle is missing, damaged, foreign, or a classifier.
     """
     card = _read_card(folder, "segmenter", SegmenterCard)
-    return _load(folder, card, lambda: build_unet(**card.arguments))
+    model, sha256 = _load_weights(folder, lambda: build_unet(**card.arguments))
+    return SegmenterBundle(model, card, sha256)
 
 
-def load_classifier(folder: Path) -> Bundle[ClassifierCard]:
+def load_classifier(folder: Path) -> ClassifierBundle:
     """Load a classifier.
 
     Raises:
         BundleError: the bundle is missing, damaged, foreign, or a segmenter.
     """
     card = _read_card(folder, "classifier", ClassifierCard)
-    return _load(folder, card, lambda: build_classifier(classes=len(card.classes), **card.arguments))
+    model, sha256 = _load_weights(folder, lambda: build_classifier(classes=len(card.classes), **card.arguments))
+    return ClassifierBundle(model, card, sha256)
 
 
 def _read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
@@ -111,7 +124,8 @@ def _read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
         raise BundleError(f"{folder}: {CARD} is damaged, {where}: {first['msg']}") from error
 
 
-def _load(folder: Path, card: AnyCard, build: Any) -> Bundle[AnyCard]:
+def _load_weights(folder: Path, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
+    """Build a model, in eval mode, with the weights of a bundle; and the SHA-256 of these."""
     try:
         content = (folder / WEIGHTS).read_bytes()
         state = load(content)
@@ -120,10 +134,10 @@ def _load(folder: Path, card: AnyCard, build: Any) -> Bundle[AnyCard]:
     except SafetensorError as error:
         raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({error})") from error
     try:
-        model: nn.Module = build()
+        model = build()
         model.load_state_dict(state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BundleError(f"{folder}: weights and card do not belong together ({str(error).splitlines()[0]})") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise BundleError(f"{folder}: {WEIGHTS} holds values that are not finite; train or copy it again")
-    return Bundle(model.eval(), card, hashlib.sha256(content).hexdigest())
+    return model.eval(), hashlib.sha256(content).hexdigest()

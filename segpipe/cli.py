@@ -35,10 +35,19 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from segpipe.errors import ConfigError, OutputError, SegpipeError
 
-_PATH_ARGUMENT = re.compile(
-    r"(\+{0,2}(?:image|folder|output|labels|masks|split|bundle\.\w+|data\.root|ckpt_path|classifier\.init|segmenter\.init)=)(.+)",
-    re.DOTALL,
+_PATH_KEYS = (
+    "image",
+    "folder",
+    "output",
+    "labels",
+    "masks",
+    "split",
+    "data.root",
+    "ckpt_path",
+    "classifier.init",
+    "segmenter.init",
 )
+_PATH_ARGUMENT = re.compile(rf"(\+{{0,2}}(?:bundle\.\w+|{'|'.join(map(re.escape, _PATH_KEYS))})=)(.+)", re.DOTALL)
 # What only a wrong call can cause: from Hydra, before a job starts, and from within a job that reads its configuration.
 _CALL_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 _CALL_ERRORS_IN_JOB = (MissingMandatoryValue, InterpolationResolutionError, ValidationError)
@@ -220,6 +229,8 @@ def _explain_syntax(override: str) -> str:
             f"an argument must be key=value, got {override or 'an empty one'}; write image={override or 'FILE'} or "
             f"folder={override or 'DIR'}, for example, and put quotes round blanks; --help lists the keys"
         )
+    if near := difflib.get_close_matches(key, _PATH_KEYS, n=1, cutoff=0.7):
+        return f"unknown key {override}; did you mean {near[0]}? --help lists the keys"
     return f"""{key} must be a value that Hydra can read, got {value}; quote it twice: '{key}="{value}"'"""
 
 

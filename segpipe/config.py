@@ -245,13 +245,14 @@ class RunPipelineConfig:
 def register_schemas() -> None:
     """Make the schemas known to Hydra under the names that the yaml files put below their values."""
     store = ConfigStore.instance()
-    for name, schema in (("train_seg", TrainSegConfig), ("train_cls", TrainClsConfig), ("run_pipeline", RunPipelineConfig)):
-        store.store(name=f"{name}_schema", node=schema)
-    for group, name, schema in _GROUP_SCHEMAS:
+    for group, name, schema in _SCHEMAS:
         store.store(group=group, name=f"{name}_schema", node=schema)
 
 
-_GROUP_SCHEMAS: tuple[tuple[str, str, type], ...] = (
+_SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
+    (None, "train_seg", TrainSegConfig),
+    (None, "train_cls", TrainClsConfig),
+    (None, "run_pipeline", RunPipelineConfig),
     ("data", "ham10000", DataConfig),
     ("data", "synthetic", SyntheticConfig),
     ("augment", "augment", AugmentConfig),
@@ -268,6 +269,11 @@ _GROUP_SCHEMAS: tuple[tuple[str, str, type], ...] = (
     ("tta", "tta", TtaConfig),
     ("explain", "explain", ExplainConfig),
 )
+
+
+def optional_path(value: str | None) -> Path | None:
+    """A path from the configuration, None where it is null."""
+    return None if value is None else Path(value)
 
 
 def require_paths(config: DictConfig, *keys: str) -> None:

@@ -69,8 +69,8 @@ def _escape(char: str) -> str:
 def read_image(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbImage:
     """Read a photograph the way a viewer would show it.
 
-    The orientation of the camera (EXIF) is applied, of several frames or pages the first is taken, transparent parts lie on white,
-    and of 16 bits per channel the upper 8 are kept. Colour profiles are not applied.
+    The orientation of the camera (EXIF) is applied, of several frames or pages the first is taken, transparent parts lie on
+    white, and of 16 bits per channel the upper 8 are kept. Colour profiles are not applied.
 
     Args:
         path: a JPEG, PNG, BMP, TIFF or WebP file; its content decides, not its name.
@@ -111,7 +111,7 @@ def _load(path: Path, max_pixels: int, *, backdrop: str) -> Image.Image:
     except OSError as error:
         raise ImageError(f"{display_path(path)}: cannot be read ({error.strerror})") from error
     except MemoryError as error:
-        raise ImageError(f"{display_path(path)}: needs more memory than there is; lower max_pixels to refuse such images") from error
+        raise ImageError(f"{display_path(path)}: needs more memory than there is; lower max_pixels to refuse it") from error
     except ImageError as error:
         raise ImageError(f"{display_path(path)}: {error}") from error.__cause__
 
@@ -141,7 +141,7 @@ def _decode(file: IO[bytes], max_pixels: int) -> ImageFile.ImageFile:
         _check_complete(image, file)
         image.load()
     # EXIF data that cannot be parsed says nothing about the pixels.
-    with suppress(SyntaxError, LookupError, ValueError, TypeError, struct.error):
+    with suppress(SyntaxError, LookupError, OSError, ValueError, TypeError, struct.error, Warning):
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
@@ -160,7 +160,7 @@ def _decoding_errors(plugin: type[ImageFile.ImageFile]) -> Iterator[None]:
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"has more pixels than max_pixels allows ({error})") from error
+        raise ImageError(f"has more pixels than max_pixels, or Pillow itself, allows ({error})") from error
     except Exception as error:  # on damaged bytes Pillow raises almost anything: SyntaxError, EOFError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"the {plugin.format} is truncated, damaged or of an unsupported kind ({reason})") from error
@@ -168,8 +168,6 @@ def _decoding_errors(plugin: type[ImageFile.ImageFile]) -> Iterator[None]:
 
 def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
     pixels = image.width * image.height
-    if pixels == 0:
-        raise ImageError(f"holds no pixels ({image.width} x {image.height})")
     if pixels > max_pixels:
         raise ImageError(
             f"has {image.width} x {image.height} = {pixels} pixels, more than max_pixels={max_pixels}; "
@@ -221,7 +219,7 @@ def write_png(path: Path, array: NDArray[np.uint8] | BoolMask) -> None:
         OutputError: the file cannot be written.
     """
     is_mask = array.dtype == np.bool_ and array.ndim == 2
-    is_picture = array.dtype == np.uint8 and (array.ndim == 2 or array.ndim == 3 and array.shape[2] == 3)
+    is_picture = array.dtype == np.uint8 and (array.ndim == 2 or array.shape[2:] == (3,))
     if not (is_mask or is_picture) or array.size == 0:
         raise ValueError(f"array must be uint8 (H, W, 3), uint8 (H, W) or bool (H, W), got {array.dtype} {array.shape}")
     image = Image.fromarray(array.astype(np.uint8) * 255 if is_mask else array)
@@ -264,8 +262,8 @@ def find_images(folder: Path) -> FoundImages:
     Raises:
         ImageError: `folder` is missing, no folder, or cannot be listed.
     """
-    if not folder.is_dir():
-        raise ImageError(f"{display_path(folder)}: {'a file, not a folder' if folder.exists() else 'no such folder'}")
+    if not os.path.isdir(folder):
+        raise ImageError(f"{display_path(folder)}: {'a file, not a folder' if os.path.exists(folder) else 'no such folder'}")
     entries, unlisted = _walk(folder)
     if folder in unlisted:
         raise ImageError(f"{display_path(folder)}: {unlisted[folder]}")
@@ -277,7 +275,8 @@ def find_images(folder: Path) -> FoundImages:
             unreadable.setdefault(path, reason)
     images = tuple(path for path in candidates if path not in unreadable)
     ignored = sum(not os.path.isdir(path) for path in set(entries).difference(candidates))
-    return FoundImages(images, tuple((path, unreadable[path]) for path in sorted(unreadable)), ignored)
+    by_path = sorted(unreadable.items(), key=lambda item: item[0].as_posix())
+    return FoundImages(images, tuple(by_path), ignored)
 
 
 def _walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
@@ -300,7 +299,7 @@ def _walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
         entries += children
         for child in filter(os.path.isdir, children):
             (links if child.is_symlink() else folders).append(child)
-    return sorted(entries, key=lambda path: path.relative_to(folder).as_posix()), unlisted
+    return sorted(entries, key=Path.as_posix), unlisted
 
 
 def _may_hold_images(relative_folder: Path) -> bool:

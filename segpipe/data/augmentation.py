@@ -23,7 +23,7 @@ class Augmentation:
     def image(self, image: RgbImage, *, seed: int) -> RgbImage:
         """Args: image, RGB uint8 (H, W, 3). Returns: the changed image, of the same shape."""
         self._compose.set_random_seed(seed)
-        return self._compose(image=image)["image"]
+        return np.asarray(self._compose(image=image)["image"], dtype=np.uint8)
 
     def image_and_mask(self, image: RgbImage, mask: BoolMask, *, seed: int) -> tuple[RgbImage, BoolMask]:
         """Args: image, RGB uint8 (H, W, 3); mask, bool (H, W). Returns: both, changed alike."""

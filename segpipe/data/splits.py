@@ -98,10 +98,10 @@ def assign_parts(table: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """The rows of a data set that a split names, with their `part`.
 
     Raises:
-        DatasetError: train or val would be empty.
+        DatasetError: a part would be empty.
     """
     joined = table.merge(split[["image_id", "part"]], on="image_id", how="inner")
-    for part in ("train", "val"):
+    for part in PARTS:
         if not (joined["part"] == part).any():
             raise DatasetError(f"the split has no {part} image among the {len(table)} of the data set; use more images")
     return joined

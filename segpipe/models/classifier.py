@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import timm
 import torch
@@ -19,8 +20,9 @@ class LesionClassifier(nn.Module):
 
     def __init__(self, *, name: str, classes: int, attention: str, dropout: float) -> None:
         super().__init__()
-        self.backbone = timm.create_model(name, num_classes=0, global_pool="")
-        channels = self.backbone.num_features
+        backbone: Any = timm.create_model(name, num_classes=0, global_pool="")
+        self.backbone = backbone
+        channels: int = backbone.num_features
         self.attention = build_attention(attention, channels)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(channels, classes)
@@ -28,11 +30,13 @@ class LesionClassifier(nn.Module):
 
     def features(self, batch: Tensor) -> Tensor:
         """Args: batch, normalised float (N, 3, H, W). Returns: the last feature map, float (N, C, h, w)."""
-        return self.backbone.forward_features(batch)
+        features: Tensor = self.backbone.forward_features(batch)
+        return features
 
     def head(self, features: Tensor) -> Tensor:
         """Args: features, float (N, C, h, w). Returns: logits, float (N, classes)."""
-        return self.linear(self.dropout(self.attention(features).mean((2, 3))))
+        logits: Tensor = self.linear(self.dropout(self.attention(features).mean((2, 3))))
+        return logits
 
     def forward(self, batch: Tensor) -> Tensor:
         """Args: batch, normalised float (N, 3, H, W). Returns: logits, float (N, classes)."""
@@ -70,7 +74,7 @@ class LesionClassifier(nn.Module):
         return self
 
 
-def backbone_stages(backbone: nn.Module) -> list[list[nn.Module]]:
+def backbone_stages(backbone: Any) -> list[list[nn.Module]]:
     """Cut a timm network into stages where its own feature information says that a resolution ends.
 
     What stands before the first such place belongs to the first stage, what stands behind the last one to the last.

@@ -20,7 +20,7 @@ def build_unet(*, encoder: str, decoder_channels: Sequence[int]) -> nn.Module:
     if len(decoder_channels) != 5:
         raise ValueError(f"decoder_channels must have 5 entries, deepest first, got {list(decoder_channels)}")
     try:
-        unet = smp.Unet(encoder, encoder_weights=None, decoder_channels=tuple(decoder_channels))
+        unet: nn.Module = smp.Unet(encoder, encoder_weights=None, decoder_channels=tuple(decoder_channels))
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"encoder must be one that segmentation-models-pytorch knows, got {encoder!r}") from error
     return unet.to(memory_format=torch.channels_last)

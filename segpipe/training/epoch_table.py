@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 
@@ -34,16 +34,12 @@ class EpochTable(Logger):
         """There is one."""
         return ""
 
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> None:
-        """There is no object behind it."""
-
     def continue_from(self, epoch: int) -> None:
         """Take over the rows of the epochs before `epoch` from the file."""
         if self._path.is_file():
             table = pd.read_csv(self._path, index_col="epoch")
-            self._rows = {int(number): dict(row.dropna()) for number, row in table[table.index < epoch].iterrows()}
+            kept = table[table.index < epoch]
+            self._rows = {number: dict(row.dropna()) for number, (_, row) in zip(kept.index.tolist(), kept.iterrows(), strict=True)}
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

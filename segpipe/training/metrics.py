@@ -56,7 +56,7 @@ class DiagnosisMetrics(Metric):
         """
         probs, labels = dim_zero_cat(self.probs).cpu(), dim_zero_cat(self.labels).cpu()
         hits = (probs.argmax(1) == labels).float()
-        present = labels.unique()
+        present = torch.unique(labels)
         areas = [roc_auc_score(labels == code, probs[:, code]) for code in present if len(present) > 1]
         return {
             "val_accuracy": hits.mean(),

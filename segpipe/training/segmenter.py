@@ -32,7 +32,7 @@ def train_segmenter(config: DictConfig, data: TrainingData, output: Path) -> tup
     settings = config.segmenter
     arguments = {"encoder": settings.encoder, "decoder_channels": list(settings.decoder_channels)}
     model = build_unet(**arguments)
-    load_starting_weights(model.encoder.model, name=settings.encoder.removeprefix("tu-"), init=settings.init)
+    load_starting_weights(model.get_submodule("encoder.model"), name=settings.encoder.removeprefix("tu-"), init=settings.init)
     spec = InputSpec(settings.input_size)
     task = Task(
         model,

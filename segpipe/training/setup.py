@@ -30,17 +30,27 @@ class TrainingData:
     split: pd.DataFrame
     parts: dict[str, pd.DataFrame]
 
+    @property
+    def dataset_hash(self) -> str:
+        """SHA-256 of the ids of all usable images."""
+        return hashlib.sha256("\n".join(sorted(self.dataset.table["image_id"])).encode()).hexdigest()
+
+    @property
+    def split_hash(self) -> str:
+        """SHA-256 of the split of the whole data set."""
+        return split_hash(self.split)
+
     def describe(self, fitted: Fitted, config: DictConfig) -> Training:
         """What the card says of this training."""
-        ids = "\n".join(sorted(self.dataset.table["image_id"]))
         return Training(
             dataset=self.dataset.name,
-            dataset_hash=hashlib.sha256(ids.encode()).hexdigest(),
-            split_hash=split_hash(self.split),
+            dataset_hash=self.dataset_hash,
+            split_hash=self.split_hash,
             images=len(self.parts["train"]),
             epochs=fitted.epochs,
             best_epoch=fitted.best_epoch,
             settings=portable_settings(config),
+            leaks_allowed=bool(config.get("allow_leak", False)),
         )
 
 
@@ -86,7 +96,7 @@ def trainer_arguments(config: DictConfig, *, cpu_bf16: bool) -> dict[str, Any]:
 
 def portable_settings(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration without what belongs to one machine: paths, devices, workers."""
-    settings: Any = OmegaConf.to_container(config, resolve=True)
+    settings: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     for key in ("output", "ckpt_path", "split", "workers", "overwrite", "bundle"):
         settings.pop(key, None)
     for key in ("accelerator", "devices", "strategy"):

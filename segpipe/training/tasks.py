@@ -52,12 +52,13 @@ class Task(LightningModule):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Args: pixels, uint8 (N, 3, size, size). Returns: logits."""
-        return self.model(normalize(pixels, self.spec))
+        logits: Tensor = self.model(normalize(pixels, self.spec))
+        return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Loss of one batch."""
         pixels, targets = batch
-        loss = self.loss(self(pixels), targets)
+        loss: Tensor = self.loss(self(pixels), targets)
         self.train_loss.update(loss.detach(), weight=len(pixels))
         return loss
 

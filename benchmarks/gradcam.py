@@ -1,0 +1,166 @@
+"""Grad-CAM beside a plain forward pass and beside pytorch-grad-cam: are the maps equal, and what do they cost?
+
+    python benchmarks/gradcam.py
+
+The classifier has random weights (seeded) and sees random images of 224 x 224 pixels, so nothing needs to be at hand. Everything is timed
+in turn within each repetition, so a busy machine slows all of it alike; a ratio is the median over the repetitions.
+
+pytorch-grad-cam is timed twice: as its guide shows it, where it goes back through the whole network, and with every layer before
+the last feature map frozen, which is the best that its user can do. "ours, d4" is the pipeline's way: eight views, one map for each image.
+
+With glibc, memory that goes back to the kernel after every layer hides what the mathematics costs. To see the latter, start it with
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592
+
+Exit status: 1 where a map differs by more than 1e-4 of its peak, or costs more than 1.15 of a plain forward; else 0.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.image import scale_cam_image
+from torch import Tensor
+
+from segpipe.inference.gradcam import Explained, explain, scale_to_unit
+from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, stack_views, unstack
+from segpipe.models.classifier import LesionClassifier, build_classifier
+
+SIZE = 224
+CLASSES = 7
+BATCH_SIZES = (1, 8)
+SEEDS = (0, 1, 2)
+LARGEST_DIFFERENCE = 1e-4
+LARGEST_RATIO = 1.15
+ROUTES = ("forward", "ours", "grad-cam", "grad-cam frozen", "forward, d4", "ours, d4")
+
+
+def build_model() -> LesionClassifier:
+    """The default classifier with BatchNorm statistics of its own, or random weights would let the signal fade out."""
+    torch.manual_seed(0)
+    model = build_classifier(name="efficientnet_b0", classes=CLASSES)
+    with torch.no_grad():
+        for seed in range(100, 120):
+            model.train()(random_images(8, seed))
+    return model.eval()
+
+
+def random_images(count: int, seed: int) -> Tensor:
+    """Smooth random images, float (count, 3, SIZE, SIZE), about normalised."""
+    coarse = torch.randn(count, 3, 14, 14, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic").contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def forward(model: LesionClassifier, batch: Tensor) -> Tensor:
+    """The plain answer."""
+    logits: Tensor = model(batch)
+    return logits
+
+
+@torch.inference_mode()
+def explained_forward(model: LesionClassifier, batch: Tensor) -> Explained:
+    """The answer and the maps of the likeliest classes, as the pipeline makes them."""
+    return explain(model.head, model.features(batch), lambda logits: logits.argmax(1))
+
+
+@torch.inference_mode()
+def explained_views(model: LesionClassifier, batch: Tensor) -> Tensor:
+    """One map for each image over the eight views."""
+    views = VIEWS["d4"]
+
+    def likeliest(logits: Tensor) -> Tensor:
+        return mean_probs(unstack(logits.softmax(1), views)).argmax(1).repeat(len(views))
+
+    return mean_maps(explain(model.head, model.features(stack_views(batch, views)), likeliest).maps, views)
+
+
+@contextmanager
+def frozen_before_last_map(model: LesionClassifier) -> Iterator[None]:
+    """No parameter before the last feature map takes a gradient."""
+    frozen = [weight for name, weight in model.backbone.named_parameters() if not name.startswith("bn2.")]
+    for weight in frozen:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(True)
+
+
+def map_difference(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> tuple[float, int]:
+    """How far the maps are apart, as a fraction of the peak, before and after pytorch-grad-cam enlarges them.
+
+    Returns:
+        The largest absolute difference, and how many maps are not zero everywhere.
+    """
+    enlarged = theirs(batch, None)
+    kept = theirs.activations_and_grads
+    raw = theirs.get_cam_image(batch, theirs.target_layers[0], None, kept.activations[0].numpy(), kept.gradients[0].numpy())
+    ours = explained_forward(model, batch).maps
+    small = (scale_to_unit(ours) - scale_to_unit(torch.from_numpy(raw).relu())).abs().max()
+    # It scales each map twice: before it enlarges it, and after.
+    large = abs(scale_cam_image(scale_cam_image(ours.numpy(), (SIZE, SIZE))) - enlarged).max()
+    return max(small.item(), float(large)), int((ours.amax((1, 2)) > 0).sum())
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1000
+
+
+def time_once(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> dict[str, float]:
+    """Each route once, in milliseconds for the whole batch."""
+    times = {
+        "forward": milliseconds(lambda: forward(model, batch)),
+        "ours": milliseconds(lambda: explained_forward(model, batch)),
+        "grad-cam": milliseconds(lambda: theirs(batch, None)),
+    }
+    with frozen_before_last_map(model):
+        times["grad-cam frozen"] = milliseconds(lambda: theirs(batch, None))
+    times["forward, d4"] = milliseconds(lambda: forward(model, stack_views(batch, VIEWS["d4"])))
+    times["ours, d4"] = milliseconds(lambda: explained_views(model, batch))
+    return times
+
+
+def compare(model: LesionClassifier, *, batch_size: int, repetitions: int) -> bool:
+    """Print one block of the table; true where ours is equal and cheap enough."""
+    with GradCAM(model, [model.backbone.bn2]) as theirs:
+        batches = [random_images(batch_size, seed) for seed in SEEDS]
+        differences = [map_difference(model, theirs, batch) for batch in batches]
+        time_once(model, theirs, batches[0])
+        rounds = [time_once(model, theirs, batch) for _ in range(repetitions) for batch in batches]
+    difference = max(largest for largest, _ in differences)
+    print(f"\nbatch {batch_size}: largest difference {difference:.1e}; {sum(alive for _, alive in differences)} maps", end=" ")
+    print(f"of {batch_size * len(SEEDS)} not empty; {len(rounds)} rounds\n{'':18}{'ms / image':>12}{'x forward':>12}")
+    ratios = {}
+    for route in ROUTES:
+        base = "forward, d4" if route.endswith("d4") else "forward"
+        ratios[route] = statistics.median(times[route] / times[base] for times in rounds)
+        print(f"{route:18}{statistics.median(times[route] for times in rounds) / batch_size:12.1f}{ratios[route]:12.2f}")
+    return difference <= LARGEST_DIFFERENCE and max(ratios["ours"], ratios["ours, d4"]) <= LARGEST_RATIO
+
+
+def main() -> int:
+    """Run the comparison and return the exit status."""
+    parser = argparse.ArgumentParser(description="Grad-CAM beside a plain forward and pytorch-grad-cam.")
+    parser.add_argument("--repetitions", type=int, default=5, help="rounds for each of the three batches of images")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, {options.threads} threads, GLIBC_TUNABLES={os.environ.get('GLIBC_TUNABLES', 'not set')}")
+    model = build_model()
+    passed = [compare(model, batch_size=size, repetitions=options.repetitions) for size in BATCH_SIZES]
+    print("\npassed" if all(passed) else f"\nFAILED: at most {LARGEST_DIFFERENCE} and {LARGEST_RATIO} x are allowed")
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""The four pictures of a classifier's test: confusion matrix, ROC, precision-recall and reliability, each written as a PNG."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import color_sequences
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
+
+from segpipe.diagnosis import full_name
+from segpipe.evaluation.calibration import expected_calibration_error, reliability_curve
+from segpipe.evaluation.classification import check_probs, score_probs
+
+FloatArray = NDArray[np.float64]
+Labels = NDArray[np.integer]
+
+# Told apart with any colour vision (arXiv 2107.02270); the dashes come on top, for prints in grey.
+COLOURS = color_sequences["petroff8"]
+DASHES = ("-", "--", "-.", ":")
+GREY = "0.45"
+DOTS_PER_INCH = 160
+
+
+def draw_confusion_matrix(probs: FloatArray, labels: Labels, codes: Sequence[str], path: Path) -> None:
+    """Show which diagnosis was taken for which: counts, and shares of each true diagnosis.
+
+    Args:
+        probs: probability of each class, shape (N, C), in [0, 1].
+        labels: class index of each image, shape (N,).
+        codes: the C classes in the order of the columns.
+        path: the PNG to write.
+
+    Raises:
+        ValueError: the arrays and the classes do not belong together.
+    """
+    check_probs(probs, labels, codes)
+    counts = confusion_matrix(labels, probs.argmax(axis=1), labels=range(len(codes)))
+    support = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(support, 1)
+    figure = _new_figure(width=3.4 + 1.35 * len(codes), height=2.4 + 0.85 * len(codes))
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.6 else "black" if count else GREY
+        text = f"{shares[row, column]:.0%}\n{count:,}" if support[row, 0] else "-"
+        axes.text(column, row, text, color=colour, ha="center", va="center", fontsize=12)
+    images = support[:, 0].tolist()
+    axes.set_xticks(range(len(codes)), [_wrapped(code, 15) for code in codes])
+    axes.set_yticks(range(len(codes)), [f"{_wrapped(code, 22)}\n(n = {n:,})" for code, n in zip(codes, images, strict=True)])
+    axes.tick_params(length=0, labelsize=11)
+    axes.spines[:].set_visible(False)
+    _set_texts(axes, "Confusion matrix\nshare of the true diagnosis, and images", "Predicted diagnosis", "True diagnosis")
+    _save(figure, path)
+
+
+def draw_roc_curves(probs: FloatArray, labels: Labels, codes: Sequence[str], path: Path) -> None:
+    """Show sensitivity against false alarms for each diagnosis against the rest, with the AUROC in the legend.
+
+    Args:
+        probs: probability of each class, shape (N, C), in [0, 1].
+        labels: class index of each image, shape (N,).
+        codes: the C classes in the order of the columns.
+        path: the PNG to write.
+
+    Raises:
+        ValueError: the arrays and the classes do not belong together.
+    """
+    scores = score_probs(probs, labels, codes)
+    figure = _new_figure(width=11.5, height=6.5)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance: AUROC 0.50")
+    for index, (code, line) in enumerate(zip(codes, _draw_empty_lines(axes, len(codes)), strict=True)):
+        area = scores[f"auroc_{code}"]
+        line.set_label(_curve_label(code, scores, "not scored" if area is None else f"AUROC {area:.2f}"))
+        if area is not None:
+            false_alarms, sensitivity, _ = roc_curve(labels == index, probs[:, index])
+            line.set_data(false_alarms, sensitivity)
+    title = _curves_title("ROC curves", "AUROC", scores["macro_auroc"], len(labels))
+    _set_texts(axes, title, "False alarms (1 - specificity)", "Sensitivity")
+    _finish_curves(axes)
+    _save(figure, path)
+
+
+def draw_precision_recall_curves(probs: FloatArray, labels: Labels, codes: Sequence[str], path: Path) -> None:
+    """Show precision against sensitivity for each diagnosis against the rest, with the AUPRC and its chance level in the legend.
+
+    Args:
+        probs: probability of each class, shape (N, C), in [0, 1].
+        labels: class index of each image, shape (N,).
+        codes: the C classes in the order of the columns.
+        path: the PNG to write.
+
+    Raises:
+        ValueError: the arrays and the classes do not belong together.
+    """
+    scores = score_probs(probs, labels, codes)
+    figure = _new_figure(width=11.5, height=6.5)
+    axes = figure.add_subplot()
+    for index, (code, line) in enumerate(zip(codes, _draw_empty_lines(axes, len(codes)), strict=True)):
+        area, positive = scores[f"auprc_{code}"], labels == index
+        text = "not scored" if area is None else f"AUPRC {area:.2f} (chance {positive.mean():.2f})"
+        line.set_label(_curve_label(code, scores, text))
+        if area is not None:
+            precision, sensitivity, _ = precision_recall_curve(positive, probs[:, index])
+            line.set_data(sensitivity, precision)
+            line.set_drawstyle("steps-post")
+    title = _curves_title("Precision-recall curves", "AUPRC", scores["macro_auprc"], len(labels))
+    _set_texts(axes, title, "Recall (sensitivity)", "Precision (positive predictive value)")
+    _finish_curves(axes)
+    _save(figure, path)
+
+
+def draw_reliability(probs: FloatArray, labels: Labels, codes: Sequence[str], path: Path) -> None:
+    """Show how often an answer of a given confidence is right, above how many images have that confidence.
+
+    Args:
+        probs: probability of each class, shape (N, C), in [0, 1].
+        labels: class index of each image, shape (N,).
+        codes: the C classes in the order of the columns.
+        path: the PNG to write.
+
+    Raises:
+        ValueError: the arrays and the classes do not belong together.
+    """
+    check_probs(probs, labels, codes)
+    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == labels
+    curve = reliability_curve(confidence, correct)
+    filled = curve.counts > 0
+    figure = _new_figure(width=7.5, height=8)
+    axes, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as sure as it is right")
+    axes.vlines(curve.confidence[filled], curve.confidence[filled], curve.accuracy[filled], color=COLOURS[1], label="gap")
+    axes.plot(curve.confidence[filled], curve.accuracy[filled], "o-", color=COLOURS[0], label="this model")
+    error = expected_calibration_error(confidence, correct)
+    title = f"Reliability\nexpected calibration error {error:.3f}, n = {len(labels):,} images"
+    _set_texts(axes, title, "", "Share of right answers")
+    axes.legend(loc="upper left", frameon=False, fontsize=11)
+    _set_unit_range(axes)
+    below.stairs(curve.counts, np.linspace(0, 1, len(curve.counts) + 1), fill=True, color=COLOURS[0], alpha=0.6)
+    _set_texts(below, "", "Confidence (probability of the answer)", "Images")
+    _save(figure, path)
+
+
+def _new_figure(*, width: float, height: float) -> Figure:
+    """A figure outside pyplot, whose global state would leak memory over many runs."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.supxlabel("segpipe - not a medical device", fontsize=8, color=GREY)
+    return figure
+
+
+def _draw_empty_lines(axes: Axes, count: int) -> list[Line2D]:
+    """One line per class, empty until it gets data, so that a class without a curve still stands in the legend."""
+    return [
+        axes.plot([], [], color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)], linewidth=2.2)[0]
+        for i in range(count)
+    ]
+
+
+def _set_texts(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title, fontsize=14)
+    axes.set_xlabel(x_label, fontsize=13)
+    axes.set_ylabel(y_label, fontsize=13)
+
+
+def _wrapped(code: str, width: int) -> str:
+    # matplotlib would read what stands between two dollar signs as a formula.
+    return textwrap.fill(full_name(code), width).replace("$", r"\$")
+
+
+def _curve_label(code: str, scores: dict[str, float | None], area: str) -> str:
+    return f"{_wrapped(code, 30)}\n{area}, n = {scores[f'support_{code}']:,}"
+
+
+def _curves_title(name: str, area_name: str, area: float | None, images: int) -> str:
+    mean = "" if area is None else f"macro {area_name} {area:.2f}, "
+    return f"{name}\neach diagnosis against the rest: {mean}n = {images:,} images"
+
+
+def _finish_curves(axes: Axes) -> None:
+    _set_unit_range(axes)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=11, labelspacing=0.8)
+
+
+def _set_unit_range(axes: Axes) -> None:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.grid(color="0.9")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, format="png", dpi=DOTS_PER_INCH)

@@ -1,0 +1,59 @@
+"""What the pipeline says of one image: a small frozen value that is handed to tables, figures and metrics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.image_io import RgbImage
+from segpipe.lesion.crop import Box
+from segpipe.lesion.localizer import Localization
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Where the classifier looked (Grad-CAM), averaged over the views.
+
+    Attributes:
+        values: float32 in [0, 1], shape of the feature map (h, w); it covers `Finding.crop_box`.
+        diagnosis: code of the class it explains.
+    """
+
+    values: NDArray[np.float32]
+    diagnosis: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer for one image. Not a medical device.
+
+    Attributes:
+        localization: mask, lesion box, the way they were found, and the reasons.
+        crop_box: what the classifier saw, in pixels of the image.
+        crop: the same as the network saw it, RGB uint8, shape (size, size, 3).
+        probs: calibrated probability of each class by code, in the card's order; they sum to 1.
+        p_malignant: sum over the malignant classes; None where the card names none.
+        flagged: the operating point of the card is reached; None where it has none.
+        tta_spread: largest standard deviation of a class's probability over the views; None with a single view.
+        heatmap: None with `explain=none`.
+    """
+
+    localization: Localization
+    crop_box: Box
+    crop: RgbImage
+    probs: Mapping[str, float]
+    p_malignant: float | None
+    flagged: bool | None
+    tta_spread: float | None
+    heatmap: Heatmap | None
+
+    @property
+    def diagnosis(self) -> str:
+        """Code of the most probable class."""
+        return max(self.probs, key=self.probs.__getitem__)
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the most probable class."""
+        return self.probs[self.diagnosis]

@@ -1,0 +1,66 @@
+"""A heatmap in the coordinates of the photograph, and how much of it lies on the lesion."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.inference.finding import Heatmap
+from segpipe.lesion.crop import Box
+from segpipe.lesion.localizer import Localization
+
+
+def heatmap_on_image(heatmap: Heatmap, crop_box: Box, height: int, width: int) -> NDArray[np.float32]:
+    """Lay a heatmap back on the photograph that its crop was cut from.
+
+    Args:
+        heatmap: its low-resolution map covers `crop_box`.
+        crop_box: what the classifier saw, in pixels of the image.
+        height: of the image, pixels.
+        width: of the image, pixels.
+
+    Returns:
+        float32 in [0, 1], shape (height, width); 0 outside `crop_box`.
+
+    Raises:
+        ValueError: `crop_box` is empty or lies outside the image.
+    """
+    _require_inside(crop_box, height, width)
+    canvas = np.zeros((height, width), dtype=np.float32)
+    canvas[crop_box.top : crop_box.bottom, crop_box.left : crop_box.right] = _enlarge(heatmap, crop_box)
+    return canvas
+
+
+def heatmap_in_lesion(heatmap: Heatmap, localization: Localization, crop_box: Box) -> float | None:
+    """The share of the heatmap's mass that lies on the lesion.
+
+    A share near the lesion's share of the crop is what a network that looks everywhere would reach; it says nothing by itself.
+
+    Args:
+        heatmap: its low-resolution map covers `crop_box`.
+        localization: its mask has the size of the image.
+        crop_box: what the classifier saw, in pixels of the image.
+
+    Returns:
+        A share in [0, 1]; None where the map is zero everywhere.
+
+    Raises:
+        ValueError: `crop_box` is empty or lies outside the mask.
+    """
+    _require_inside(crop_box, *localization.mask.shape)
+    inside = localization.mask[crop_box.top : crop_box.bottom, crop_box.left : crop_box.right]
+    mass = _enlarge(heatmap, crop_box)
+    total = float(cv2.sumElems(mass)[0])
+    mass[~inside] = 0
+    return float(cv2.sumElems(mass)[0]) / total if total > 0 else None
+
+
+def _enlarge(heatmap: Heatmap, box: Box) -> NDArray[np.float32]:
+    values = np.asarray(heatmap.values, dtype=np.float32)
+    enlarged = np.asarray(cv2.resize(values, (box.width, box.height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+    # Cubic interpolation shows no facets between the few cells of the map, but overshoots.
+    return np.clip(enlarged, 0.0, 1.0, out=enlarged)
+
+
+def _require_inside(box: Box, height: int, width: int) -> None:
+    if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
+        raise ValueError(f"crop_box must lie in the image of {height} x {width} pixels, got {box}")

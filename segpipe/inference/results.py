@@ -1,0 +1,83 @@
+"""The tables of a run: one line per image in `results.jsonl`, sorted in `results.csv`, and `failures.csv` for the rest."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segpipe.inference.finding import Finding
+from segpipe.inference.heatmap import heatmap_in_lesion
+
+Row = Mapping[str, Any]
+PROBABILITY_DIGITS = 8
+
+
+def result_row(path: str, sha256: str, finding: Finding, *, latency_ms: float) -> dict[str, Any]:
+    """One image's line, in the order of the columns.
+
+    Args:
+        path: as it is shown, relative to the folder.
+        sha256: of the file.
+        finding: of the image.
+        latency_ms: time spent on it, milliseconds.
+
+    Returns:
+        Plain values for JSON; None where there is none (an empty field of the csv).
+    """
+    place, heatmap = finding.localization, finding.heatmap
+    return {
+        "path": path,
+        "sha256": sha256,
+        "status": "ok",
+        "diagnosis": finding.diagnosis,
+        "confidence": finding.confidence,
+        **{f"p_{code}": prob for code, prob in finding.probs.items()},
+        "p_malignant": finding.p_malignant,
+        "flagged": finding.flagged,
+        "mask_source": str(place.source),
+        "mask_reasons": ";".join(place.reasons),
+        "mask_area_fraction": place.area_fraction,
+        "box_top": place.box.top,
+        "box_left": place.box.left,
+        "box_bottom": place.box.bottom,
+        "box_right": place.box.right,
+        "tta_spread": finding.tta_spread,
+        "heatmap_in_lesion": None if heatmap is None else heatmap_in_lesion(heatmap, place, finding.crop_box),
+        "latency_ms": round(latency_ms, 3),
+    }
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Append one line to the journal."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def write_results(path: Path, rows: Sequence[Row]) -> None:
+    """Write `results.csv`, sorted by path; with no row there are no columns to name, and the file is empty."""
+    ordered = sorted(rows, key=lambda row: str(row["path"]))
+    write_csv(path, list(ordered[0]) if ordered else [], [[_field(value) for value in row.values()] for row in ordered])
+
+
+def write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
+    """Write `failures.csv`: path and reason, sorted by path."""
+    write_csv(path, ["path", "reason"], sorted(failures))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table whole or not at all."""
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    part.replace(path)
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.{PROBABILITY_DIGITS}f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,116 @@
+"""Which images a run works on, and under which names it writes; known before anything heavy is imported."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from omegaconf import DictConfig, ListConfig
+
+from segpipe.errors import ConfigError, ImageError
+from segpipe.image_io import display_path, find_images
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a run.
+
+    Attributes:
+        files: each with its path relative to the folder, under which its results are written.
+        failures: what is named like an image and is none, with the reason.
+        ignored: number of other files.
+    """
+
+    files: tuple[tuple[Path, Path], ...]
+    failures: tuple[tuple[str, str], ...] = ()
+    ignored: int = 0
+
+
+def choose_images(config: DictConfig) -> Source:
+    """The images that a call names by `image` or by `folder`.
+
+    Raises:
+        ConfigError: not exactly one of the two is given, or there is no image.
+        ImageError: a file named by `image` is not there.
+    """
+    if (config.image is None) == (config.folder is None):
+        raise ConfigError("give exactly one of image=FILE and folder=DIR; --help shows examples")
+    if config.folder is None:
+        named = config.image if isinstance(config.image, ListConfig) else [config.image]
+        return images_of_files([Path(str(name)) for name in named])
+    folder = Path(config.folder)
+    if not folder.is_dir():
+        raise ConfigError(f"folder must be an existing folder, got {display_path(folder)}; image= takes a single file")
+    return images_of_folder(folder, split=None if config.split is None else Path(config.split), part=config.part)
+
+
+def images_of_files(paths: Sequence[Path]) -> Source:
+    """The images that were named one by one.
+
+    Args:
+        paths: of files; their names are what the results are written under.
+
+    Raises:
+        ImageError: a file is not there.
+        ConfigError: two files have the same name.
+    """
+    for path in paths:
+        if not path.exists():
+            hint = "a * is not expanded, use folder=DIR for many images" if "*" in path.name else "check the path"
+            raise ImageError(f"{display_path(path)}: no such file; {hint}")
+        if path.is_dir():
+            raise ImageError(f"{display_path(path)}: is a folder; use folder={display_path(path)} for all images in it")
+    doubled = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
+    if doubled:
+        raise ConfigError(f"image=[...] must hold files of different names, got {display_path(Path(doubled[0]))} twice; use folder=")
+    return Source(tuple((path, Path(path.name)) for path in paths))
+
+
+def images_of_folder(folder: Path, *, split: Path | None = None, part: str | None = None) -> Source:
+    """All images below a folder, or those that a split lists.
+
+    Args:
+        folder: searched with its subfolders; a data set's masks are not among its images.
+        split: a table with the columns image_id, lesion_id, part; keeps the images whose stem it lists.
+        part: keeps those of one part of the split.
+
+    Raises:
+        ConfigError: `part` without `split`, or no image is left.
+        DatasetError: the split cannot be used.
+    """
+    if part is not None and split is None:
+        raise ConfigError(f"part={part} needs split=CSV, which says which images belong to it")
+    found = find_images(folder)
+    files = [(path, path.relative_to(folder)) for path in found.images]
+    if split is not None:
+        from segpipe.data.splits import read_split  # brings in pandas
+
+        listed = read_split(split)
+        stems = set(listed["image_id"] if part is None else listed.loc[listed["part"] == part, "image_id"])
+        files = [(path, relative) for path, relative in files if path.stem in stems]
+    failures = tuple((display_path(path.relative_to(folder)), reason) for path, reason in found.unreadable)
+    if not files and not failures:
+        raise ConfigError(f"no image to work on in folder={display_path(folder)} ({found.ignored} other files); check folder, split and part")
+    return Source(tuple(files), failures, found.ignored)
+
+
+def result_names(relatives: Sequence[Path]) -> dict[Path, Path]:
+    """Under which name the results of each image are written: without its ending, unless two would share one name."""
+    shared = Counter(str(relative.with_suffix("")).casefold() for relative in relatives)
+    return {
+        relative: relative.with_name(
+            (relative.name if shared[str(relative.with_suffix("")).casefold()] > 1 else relative.stem) + ".png"
+        )
+        for relative in relatives
+    }
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items in order, the last one of what is left."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

@@ -1,0 +1,139 @@
+"""Boxes in pixels, and the rule by which a lesion is cut out of its photograph."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from segpipe.image_io import BoolMask, RgbImage
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of the original image, end not included."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.right - self.left
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """How a lesion is cut out; training and inference share one rule, kept in the bundle's card.
+
+    Attributes:
+        whole_image: do not crop at all; the other fields then only say what happens to the background.
+        margin_fraction: skin around the lesion's box on each side, as a fraction of the box's longer side; 0 is tight.
+        keep_background: keep the skin outside the mask; false paints it black
+            (worse in Mahbod et al. 2020, arXiv 2008.12602; kept for the ablation).
+    """
+
+    whole_image: bool = False
+    margin_fraction: float = 0.25
+    keep_background: bool = True
+
+    def __post_init__(self) -> None:
+        if self.margin_fraction < 0:
+            raise ValueError(f"margin_fraction must be 0 or more, got {self.margin_fraction}")
+
+
+def full_box(image: RgbImage) -> Box:
+    """The box that holds the whole image."""
+    height, width = image.shape[:2]
+    return Box(0, 0, height, width)
+
+
+def mask_box(mask: BoolMask) -> Box:
+    """The smallest box that holds a mask.
+
+    Args:
+        mask: bool, shape (H, W).
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        raise ValueError("mask must hold at least one pixel, got an empty one")
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def square_around(box: Box, *, margin_fraction: float, height: int, width: int) -> Box:
+    """The square around a lesion with a margin, moved and then clamped into the image.
+
+    The square is shifted inwards where it would leave the image, so it is smaller than asked for, and no longer a square, only
+    where the image itself is too small for it.
+
+    Args:
+        box: lesion box in pixels of the image.
+        margin_fraction: skin on each side as a fraction of the longer side of `box`.
+        height: of the image, pixels.
+        width: of the image, pixels.
+    """
+    side = max(1, round(max(box.height, box.width) * (1 + 2 * margin_fraction)))
+    top, bottom = _span((box.top + box.bottom) / 2, side, height)
+    left, right = _span((box.left + box.right) / 2, side, width)
+    return Box(top, left, bottom, right)
+
+
+def _span(centre: float, side: int, limit: int) -> tuple[int, int]:
+    side = min(side, limit)
+    start = min(max(round(centre - side / 2), 0), limit - side)
+    return start, start + side
+
+
+def crop_box(image: RgbImage, box: Box, rule: CropRule) -> Box:
+    """The part of the image that the classifier will see, in pixels of the image."""
+    if rule.whole_image:
+        return full_box(image)
+    height, width = image.shape[:2]
+    return square_around(box, margin_fraction=rule.margin_fraction, height=height, width=width)
+
+
+def cut_out(image: RgbImage, mask: BoolMask, box: Box, *, keep_background: bool) -> RgbImage:
+    """Cut a box out of an image.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+        mask: bool, shape (H, W), true on the lesion.
+        box: what to cut, in pixels of `image`.
+        keep_background: false paints everything outside the mask black.
+
+    Returns:
+        RGB uint8, shape (box.height, box.width, 3); a view of `image` where the background is kept.
+
+    Raises:
+        ValueError: `box` is empty or lies outside `image`.
+    """
+    height, width = image.shape[:2]
+    if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
+        raise ValueError(f"box must lie in the image of {height} x {width} pixels, got {box}")
+    window = (slice(box.top, box.bottom), slice(box.left, box.right))
+    return image[window] if keep_background else image[window] * mask[window][..., None]
+
+
+def resize_square(image: RgbImage, size: int) -> RgbImage:
+    """Scale an image to `size` x `size` pixels, by area when it shrinks, so that hairs and dots do not alias.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+        size: side in pixels.
+
+    Returns:
+        RGB uint8, shape (size, size, 3).
+    """
+    shrinks = image.shape[0] > size or image.shape[1] > size
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), dtype=np.uint8)

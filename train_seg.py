@@ -1,0 +1,44 @@
+"""Train the segmenter, a U-Net that finds the lesion, and score it on the test split. Not a medical device."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from segpipe.cli import run_script
+from segpipe.config import require_paths
+from segpipe.output import output_folder, prepare_output
+
+
+def train(config: DictConfig) -> dict[str, Any]:
+    """Train a segmenter, write its bundle, and return its metrics on the test split."""
+    require_paths(config, "split", "ckpt_path")
+    output = output_folder(config)
+    prepare_output(output, overwrite=config.overwrite)
+
+    from segpipe.bundle import load_segmenter, save_bundle
+    from segpipe.evaluation.score import headline
+    from segpipe.evaluation.test_split import score_segmenter
+    from segpipe.training.segmenter import train_segmenter
+    from segpipe.training.setup import prepare_data
+
+    data = prepare_data(config, output, need_masks=True)
+    print(data.dataset.report())
+    model, card = train_segmenter(config, data, output)
+    save_bundle(output / "bundle", model, card)
+    metrics = score_segmenter(load_segmenter(output / "bundle"), data.parts["test"], output / "test")
+    save_bundle(output / "bundle", model, replace(card, metrics=metrics))
+    print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
+    return metrics
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train_seg")
+def main(config: DictConfig) -> None:
+    """Entry point for the shell and for a sweep."""
+    train(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

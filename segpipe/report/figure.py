@@ -1,18 +1,14 @@
 """One finding as a figure for a talk or a record: photograph, crop, heatmap and probabilities side by side."""
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 
@@ -23,6 +19,7 @@ from segpipe.inference.heatmap import heatmap_on_image
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource
 from segpipe.report import DISCLAIMER, certainty_words, name_with_code, outline_words, percent, printable, reason_words
+from segpipe.report.lettering import INK, elide, style, wrap
 
 MAX_IMAGE_SIDE = 1200
 
@@ -38,12 +35,10 @@ _BAR_PITCH = 0.38
 # Beyond these width-to-height ratios a photograph no longer fills its panel, so that the others keep a useful size.
 _PANEL_RATIOS = (0.7, 1.9)
 
-# The font comes with matplotlib, so a figure looks the same on every machine.
-_FONT = "DejaVu Sans"
 _ANSWER_SIZE, _TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 22, 12, 11, 10
 # Inches for each point of the font size.
 _LINE_HEIGHT, _TITLE_LINE_HEIGHT = 1.5 / 72, 1.2 / 72
-_INK, _GREY, _TRACK = "#1f2328", "#5c636b", "#eceef1"
+_GREY, _TRACK = "#5c636b", "#eceef1"
 # Vermilion and blue of Okabe and Ito, told apart with any colour vision.
 _MALIGNANT, _BENIGN = "#d55e00", "#0072b2"
 _MALIGNANT_SIGN = "\N{BLACK UP-POINTING TRIANGLE}"
@@ -149,14 +144,14 @@ def _lay_out(preview: _Preview, finding: Finding, *, header_lines: int) -> _Layo
 def _header_lines(finding: Finding) -> list[str]:
     certainty = "  \N{MIDDLE DOT}  ".join(certainty_words(finding))
     lines = [certainty, f"lesion outline: {outline_words(finding.localization)}", *reason_words(finding.localization)]
-    return [part for line in lines for part in _wrap(line[:1].upper() + line[1:], _TEXT_WIDTH, size=_TEXT_SIZE)]
+    return [part for line in lines for part in wrap(line[:1].upper() + line[1:], _TEXT_WIDTH, size=_TEXT_SIZE)]
 
 
 def _write_header(figure: Figure, finding: Finding, lines: Sequence[str], *, title: str) -> None:
     code = finding.diagnosis
     answer = f"{_sign(code)}{name_with_code(code)}   {percent(finding.confidence)}"
-    _write(figure, 0.42, _elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=_GREY)
-    answer = _elide(answer, _TEXT_WIDTH, size=_ANSWER_SIZE, bold=True)
+    _write(figure, 0.42, elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=_GREY)
+    answer = elide(answer, _TEXT_WIDTH, size=_ANSWER_SIZE, bold=True)
     _write(figure, 0.86, answer, size=_ANSWER_SIZE, bold=True, color=_color(code))
     for number, line in enumerate(lines):
         # The first line holds the flag, which must not be missed under an answer that reads benign.
@@ -184,7 +179,7 @@ def _add_panel(figure: Figure, layout: _Layout, left: float, width: float, title
     fractions = left / _WIDTH, bottom / layout.figure_height, width / _WIDTH, height / layout.figure_height
     # A photograph that does not fill its panel hangs from the top, under its title.
     axes = figure.add_axes(fractions, anchor="NW", xticks=[], yticks=[])
-    axes.set_title(title, loc="left", pad=7, **_style(_TITLE_SIZE, bold=True))
+    axes.set_title(title, loc="left", pad=7, **style(_TITLE_SIZE, bold=True))
     axes.spines[:].set_visible(False)
     return axes
 
@@ -229,16 +224,16 @@ def _draw_heatmap(axes: Axes, preview: _Preview, heatmap: Heatmap) -> None:
 
 
 def _heatmap_title(heatmap: Heatmap, room: float) -> list[str]:
-    return _wrap(f"Heatmap: {printable(full_name(heatmap.diagnosis))}", room, size=_TITLE_SIZE, bold=True)
+    return wrap(f"Heatmap: {printable(full_name(heatmap.diagnosis))}", room, size=_TITLE_SIZE, bold=True)
 
 
 def _draw_probabilities(axes: Axes, finding: Finding, *, width: float) -> None:
     axes.set(xlim=(0, 1), ylim=(len(finding.probs), 0))
     for row, (code, prob) in enumerate(sorted(finding.probs.items(), key=lambda item: -item[1])):
         chosen = code == finding.diagnosis
-        name = _elide(_sign(code) + printable(full_name(code)), width - _PERCENT_WIDTH, size=_SMALL_SIZE, bold=chosen)
-        axes.text(0, row + 0.45, name, **_style(_SMALL_SIZE, bold=chosen))
-        axes.text(1, row + 0.45, percent(prob), horizontalalignment="right", **_style(_SMALL_SIZE, bold=chosen))
+        name = elide(_sign(code) + printable(full_name(code)), width - _PERCENT_WIDTH, size=_SMALL_SIZE, bold=chosen)
+        axes.text(0, row + 0.45, name, **style(_SMALL_SIZE, bold=chosen))
+        axes.text(1, row + 0.45, percent(prob), horizontalalignment="right", **style(_SMALL_SIZE, bold=chosen))
         axes.barh(row + 0.7, 1, height=0.2, color=_TRACK)
         axes.barh(row + 0.7, prob, height=0.2, color=_color(code), alpha=1.0 if chosen else 0.5)
     if any(code in MALIGNANT_CODES for code in finding.probs):
@@ -254,58 +249,8 @@ def _color(code: str) -> str:
 
 
 def _caption(axes: Axes, text: str) -> None:
-    axes.set_xlabel(text, loc="left", labelpad=6, **_style(_SMALL_SIZE, color=_GREY))
+    axes.set_xlabel(text, loc="left", labelpad=6, **style(_SMALL_SIZE, color=_GREY))
 
 
-def _write(figure: Figure, top: float, text: str, *, size: float = _TEXT_SIZE, bold: bool = False, color: str = _INK) -> None:
-    figure.text(_MARGIN / _WIDTH, 1 - top / figure.get_figheight(), text, **_style(size, bold=bold, color=color))
-
-
-def _style(size: float, *, bold: bool = False, color: str = _INK) -> dict[str, Any]:
-    # A file name with two dollar signs is a file name, not a formula.
-    weight = "bold" if bold else "normal"
-    return {"family": _FONT, "size": size, "weight": weight, "color": color, "parse_math": False, "usetex": False}
-
-
-def _font(*, bold: bool) -> FT2Font:
-    return get_font(findfont(FontProperties(family=_FONT, weight="bold" if bold else "normal")))
-
-
-def _text_width(text: str, *, size: float, bold: bool) -> float:
-    font = _font(bold=bold)
-    font.set_size(size, 72)
-    font.set_text(text)
-    return float(font.get_width_height()[0]) / 64 / 72
-
-
-def _legible(text: str, *, bold: bool) -> str:
-    """A text that the font can write: what it has no glyph for is escaped."""
-    font = _font(bold=bold)
-    return "".join(sign if font.get_char_index(ord(sign)) else ascii(sign)[1:-1] for sign in text)
-
-
-def _elide(text: str, room: float, *, size: float, bold: bool = False) -> str:
-    """Leave out the middle of a text that is too long for one line."""
-    text = _legible(text, bold=bold)
-    if _text_width(text, size=size, bold=bold) <= room:
-        return text
-
-    def shortened(kept: int) -> str:
-        return f"{text[:kept]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - kept :]}"
-
-    lengths = range(1, len(text) // 2)
-    return shortened(bisect_right(lengths, room, key=lambda kept: _text_width(shortened(kept), size=size, bold=bold)))
-
-
-def _wrap(text: str, room: float, *, size: float, bold: bool = False) -> list[str]:
-    text = _legible(text, bold=bold)
-    if _text_width(text, size=size, bold=bold) <= room:
-        return [text] if text else []
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if _text_width(longer, size=size, bold=bold) <= room:
-            lines[-1] = longer
-        else:
-            lines.append(_elide(word, room, size=size, bold=bold))
-    return [line for line in lines if line]
+def _write(figure: Figure, top: float, text: str, *, size: float = _TEXT_SIZE, bold: bool = False, color: str = INK) -> None:
+    figure.text(_MARGIN / _WIDTH, 1 - top / figure.get_figheight(), text, **style(size, bold=bold, color=color))

@@ -14,9 +14,7 @@ COLUMNS = 4
 TRUE_COLOUR, FOUND_COLOUR = (0, 158, 115), (240, 228, 66)  # green and yellow of Okabe and Ito
 
 
-def draw_masks(
-    path: Path, images: Sequence[RgbImage], pairs: Sequence[tuple[BoolMask, BoolMask]], titles: Sequence[str]
-) -> None:
+def draw_masks(path: Path, images: Sequence[RgbImage], pairs: Sequence[tuple[BoolMask, BoolMask]], titles: Sequence[str]) -> None:
     """Draw images with two outlines each into a PNG.
 
     Args:

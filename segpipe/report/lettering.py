@@ -1,0 +1,76 @@
+"""Text that fits: measured in the font that it is written with, wrapped or cut to the room that there is."""
+
+from bisect import bisect_right
+from typing import Any
+
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ft2font import FT2Font
+
+# The font comes with matplotlib, so a figure looks the same on every machine.
+FONT = "DejaVu Sans"
+INK = "#1f2328"
+
+
+def style(size: float, *, bold: bool = False, color: str = INK) -> dict[str, Any]:
+    """How matplotlib writes a text: arguments for `text`, `set_title` and the like.
+
+    Args:
+        size: points.
+        bold: of the weight.
+        color: any that matplotlib knows.
+    """
+    # A file name with two dollar signs is a file name, not a formula.
+    weight = "bold" if bold else "normal"
+    return {"family": FONT, "size": size, "weight": weight, "color": color, "parse_math": False, "usetex": False}
+
+
+def _font(*, bold: bool) -> FT2Font:
+    return get_font(findfont(FontProperties(family=FONT, weight="bold" if bold else "normal")))
+
+
+def _text_width(text: str, *, size: float, bold: bool) -> float:
+    font = _font(bold=bold)
+    font.set_size(size, 72)
+    font.set_text(text)
+    return float(font.get_width_height()[0]) / 64 / 72
+
+
+def _legible(text: str, *, bold: bool) -> str:
+    """A text that the font can write: what it has no glyph for is escaped."""
+    font = _font(bold=bold)
+    return "".join(sign if font.get_char_index(ord(sign)) else ascii(sign)[1:-1] for sign in text)
+
+
+def elide(text: str, room: float, *, size: float, bold: bool = False) -> str:
+    """Leave out the middle of a text that is too long for one line; what the font cannot write is escaped.
+
+    Args:
+        text: one line.
+        room: inches.
+        size: points.
+        bold: of the weight.
+    """
+    text = _legible(text, bold=bold)
+    if _text_width(text, size=size, bold=bold) <= room:
+        return text
+
+    def shortened(kept: int) -> str:
+        return f"{text[:kept]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - kept :]}"
+
+    lengths = range(1, len(text) // 2)
+    return shortened(bisect_right(lengths, room, key=lambda kept: _text_width(shortened(kept), size=size, bold=bold)))
+
+
+def wrap(text: str, room: float, *, size: float, bold: bool = False) -> list[str]:
+    """Break a text into lines at its blanks; a word that is too long loses its middle. The arguments are those of `elide`."""
+    text = _legible(text, bold=bold)
+    if _text_width(text, size=size, bold=bold) <= room:
+        return [text] if text else []
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if _text_width(longer, size=size, bold=bold) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(elide(word, room, size=size, bold=bold))
+    return [line for line in lines if line]

@@ -9,7 +9,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from segpipe.cli import run_script
-from segpipe.config import optional_path, require_paths
+from segpipe.config import optional_path
+from segpipe.config_values import check_values
 from segpipe.errors import ImageError, ImagesFailedError
 from segpipe.inference.source import choose_images
 from segpipe.output import output_folder, prepare_output
@@ -23,7 +24,7 @@ FIGURES_UP_TO = 20  # images, with figures=auto
 
 def run(config: DictConfig) -> dict[str, Any]:
     """Work through the images of a call; returns the metrics, empty where neither labels nor masks are given."""
-    require_paths(config, "bundle.segmenter", "bundle.classifier", "labels", "masks", "split")
+    check_values(config)
     source = choose_images(config)
     output = output_folder(config)
     prepare_output(output, overwrite=config.overwrite)
@@ -32,6 +33,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     from segpipe.inference.folder import Outputs, run_images, summarize
     from segpipe.report.figure import write_figure
 
+    truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
     pipeline = build_pipeline(config)
     figures = len(source.files) <= FIGURES_UP_TO if config.figures == "auto" else config.figures.lower() == "true"
     outputs = Outputs(output, write_figure if figures else None, config.crops, config.heatmaps)
@@ -41,7 +43,6 @@ def run(config: DictConfig) -> dict[str, Any]:
     (output / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     metrics: dict[str, Any] = {}
     if done.rows and (config.labels or config.masks):
-        truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
         metrics = score_run(output, truth)
         print(headline(metrics))
     tell(config, done, output)
@@ -83,7 +84,7 @@ def tell(config: DictConfig, done: "Done", output: Path) -> None:
         raise ImagesFailedError(f"{len(done.failures)} images failed, see {output / 'failures.csv'}; the first is {first}")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="run_pipeline")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="run_pipeline")
 def main(config: DictConfig) -> None:
     """Entry point for the shell and for a sweep."""
     run(config)

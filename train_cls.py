@@ -2,25 +2,28 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
+import segpipe.config  # noqa: F401 - registers the schemas
 from segpipe.cli import run_script
-from segpipe.config import require_paths
+from segpipe.config_values import check_values
 from segpipe.output import output_folder, prepare_output
 
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops."""
-    require_paths(config, "split", "ckpt_path", "bundle.segmenter")
+    check_values(config)
     output = output_folder(config)
     prepare_output(output, overwrite=config.overwrite)
 
     from segpipe.bundle import load_classifier, save_bundle
     from segpipe.evaluation.score import headline
     from segpipe.evaluation.test_split import calibrate, load_unseen_segmenter, score_classifier
+    from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, train_classifier
     from segpipe.training.setup import prepare_data
 
@@ -31,15 +34,16 @@ def train(config: DictConfig) -> dict[str, Any]:
     segmenter = load_unseen_segmenter(config, data)
     card = train_classifier(config, data, model, plan, output)
     save_bundle(output / "bundle", model, card)
-    card = replace(card, temperature=calibrate(segmenter, load_classifier(output / "bundle"), data.parts["val"], config))
-    save_bundle(output / "bundle", model, card)
-    metrics = score_classifier(segmenter, load_classifier(output / "bundle"), data.parts["test"], output / "test", config)
+    answer = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
+    temperature = calibrate(segmenter, load_classifier(output / "bundle"), data.parts["val"], **answer)
+    save_bundle(output / "bundle", model, card := replace(card, temperature=temperature))
+    metrics = score_classifier(segmenter, load_classifier(output / "bundle"), data.parts["test"], output / "test", **answer)
     save_bundle(output / "bundle", model, replace(card, metrics=metrics))
     print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
     return metrics
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train_cls")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train_cls")
 def main(config: DictConfig) -> None:
     """Entry point for the shell and for a sweep."""
     train(config)

@@ -2,19 +2,21 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
+import segpipe.config  # noqa: F401 - registers the schemas
 from segpipe.cli import run_script
-from segpipe.config import require_paths
+from segpipe.config_values import check_values
 from segpipe.output import output_folder, prepare_output
 
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Train a segmenter, write its bundle, and return its metrics on the test split."""
-    require_paths(config, "split", "ckpt_path")
+    check_values(config)
     output = output_folder(config)
     prepare_output(output, overwrite=config.overwrite)
 
@@ -34,7 +36,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     return metrics
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train_seg")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train_seg")
 def main(config: DictConfig) -> None:
     """Entry point for the shell and for a sweep."""
     train(config)

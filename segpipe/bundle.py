@@ -5,7 +5,6 @@ The card says what to build and how to feed it, so inference needs no configurat
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,11 +14,11 @@ from typing import Any, TypeVar
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import nn
 
 from segpipe.card import Card, ClassifierCard, SegmenterCard
-from segpipe.errors import BundleError
+from segpipe.errors import BundleError, OutputError
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.unet import build_unet
 
@@ -63,23 +62,28 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         model: built as `card.arguments` say.
         card: a segmenter's or a classifier's.
         half: store float16 instead of float32, half the size.
+
+    Raises:
+        OutputError: the bundle cannot be written.
     """
     kind = "segmenter" if isinstance(card, SegmenterCard) else "classifier"
     state = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    text = json.dumps({"format": FORMAT, "kind": kind} | asdict(card), indent=2, ensure_ascii=False, default=dict)
     try:
-        save_file(state, part / WEIGHTS)
-        text = json.dumps({"format": FORMAT, "kind": kind} | asdict(card), indent=2, ensure_ascii=False, default=dict)
-        (part / CARD).write_text(text + "\n", encoding="utf-8")
-        part.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workshop:
+            fresh = Path(workshop, "fresh")
+            fresh.mkdir()
+            # Not save_file, whose files nobody else may read.
+            (fresh / WEIGHTS).write_bytes(save(state))
+            (fresh / CARD).write_text(text + "\n", encoding="utf-8")
+            if folder.exists():
+                folder.replace(Path(workshop, "old"))
+            fresh.replace(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: the bundle cannot be written ({error.strerror})") from error
 
 
 def load_segmenter(folder: Path) -> SegmenterBundle:
@@ -115,7 +119,9 @@ def _read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
         raise BundleError(f"{folder}: {CARD} is not that of a {FORMAT}; train or ship the model with this version of segpipe")
     found = content.pop("kind", None)
     if found != kind:
-        raise BundleError(f"{folder}: must be a {kind}, got a {found}; give it as bundle.{found}=")
+        raise BundleError(
+            f"{folder}: must be the bundle of a {kind}, got that of a {found}; name the one that bundle.{kind}= needs"
+        )
     try:
         return TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
@@ -136,8 +142,9 @@ def _load_weights(folder: Path, build: Callable[[], AnyModel]) -> tuple[AnyModel
     try:
         model = build()
         model.load_state_dict(state)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{folder}: weights and card do not belong together ({str(error).splitlines()[0]})") from error
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # whatever arguments a damaged card may name
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(f"{folder}: weights and card do not belong together ({reason})") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise BundleError(f"{folder}: {WEIGHTS} holds values that are not finite; train or copy it again")
     return model.eval(), hashlib.sha256(content).hexdigest()

@@ -51,10 +51,17 @@ class OperatingPoint:
     Attributes:
         diagnosis: code of the class.
         threshold: calibrated probability in [0, 1].
+
+    Raises:
+        ValueError: `threshold` is outside [0, 1].
     """
 
     diagnosis: str
     threshold: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be in [0, 1], got {self.threshold}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +102,9 @@ class ClassifierCard(Card):
         crop: how the lesion is cut out for it.
         temperature: logits are divided by it before the softmax, arXiv 1706.04599; 1 where none was fitted.
         operating_point: None where none was chosen.
+
+    Raises:
+        ValueError: classes are doubled, another field names none of them, or the temperature is not above 0.
     """
 
     classes: tuple[str, ...]
@@ -102,3 +112,12 @@ class ClassifierCard(Card):
     crop: CropRule
     temperature: float = 1.0
     operating_point: OperatingPoint | None = None
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must be there, each once, got {self.classes}")
+        named = {*self.malignant, *([self.operating_point.diagnosis] if self.operating_point else [])}
+        if not named <= set(self.classes):
+            raise ValueError(f"malignant and operating_point must be among the classes, got {', '.join(sorted(named))}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
-
-from segpipe.errors import ConfigError
+from omegaconf import MISSING
 
 
 @dataclass
@@ -274,24 +272,6 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
 def optional_path(value: str | None) -> Path | None:
     """A path from the configuration, None where it is null."""
     return None if value is None else Path(value)
-
-
-def require_paths(config: DictConfig, *keys: str) -> None:
-    """Stop at once where a path that was given does not exist.
-
-    Args:
-        config: the whole configuration.
-        keys: of paths; those that are null pass.
-
-    Raises:
-        ConfigError: the first path that does not exist.
-    """
-    for key in keys:
-        node: Any = config
-        for name in key.split("."):
-            node = node[name]
-        if node is not None and not Path(node).exists():
-            raise ConfigError(f"{key} must be an existing path, got {node!r}; check its spelling")
 
 
 register_schemas()

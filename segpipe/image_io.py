@@ -6,10 +6,8 @@ import stat
 import struct
 import unicodedata
 import uuid
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -29,8 +27,6 @@ BoolMask = NDArray[np.bool_]
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 DEFAULT_MAX_PIXELS = 150_000_000
 _END_OF_JPEG = b"\xff\xd9"
-_MASK_STEM = re.compile(r"_(segmentation|superpixels)$", re.IGNORECASE)
-_MASK_FOLDER = re.compile(r"^masks?$|segmentations|groundtruth", re.IGNORECASE)
 
 
 class _TiffFile(TiffImagePlugin.TiffImageFile):
@@ -103,7 +99,7 @@ def read_mask(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> BoolMask:
 
 def _load(path: Path, max_pixels: int, *, backdrop: str) -> Image.Image:
     try:
-        reason = _why_no_file(path)
+        reason = why_no_file(path)
         if reason:
             raise ImageError(reason)
         with path.open("rb") as file:
@@ -116,7 +112,7 @@ def _load(path: Path, max_pixels: int, *, backdrop: str) -> Image.Image:
         raise ImageError(f"{display_path(path)}: {error}") from error.__cause__
 
 
-def _why_no_file(path: Path) -> str | None:
+def why_no_file(path: Path) -> str | None:
     """Why there is nothing to read at `path`; None where a regular file with content lies."""
     try:
         status = path.stat()
@@ -234,78 +230,3 @@ def write_png(path: Path, array: NDArray[np.uint8] | BoolMask) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
-
-
-@dataclass(frozen=True)
-class FoundImages:
-    """What lies in a folder.
-
-    Attributes:
-        images: image files, sorted by their POSIX path relative to the folder.
-        unreadable: folders, broken links and the like that are named as images, and folders that cannot be listed, each with the
-            reason; sorted likewise.
-        ignored: number of other files: other types, hidden ones, and the masks of a data set.
-    """
-
-    images: tuple[Path, ...]
-    unreadable: tuple[tuple[Path, str], ...]
-    ignored: int
-
-
-def find_images(folder: Path) -> FoundImages:
-    """Find the images in a folder and below it.
-
-    Links to folders are followed, each real folder is visited once. Masks of a data set are no images: files named
-    `*_segmentation` or `*_superpixels`, and all files in folders named `mask`, `masks`, `*segmentations*` or `*GroundTruth*`
-    (upper or lower case). The names of `folder` itself and of what lies above it do not count.
-
-    Raises:
-        ImageError: `folder` is missing, no folder, or cannot be listed.
-    """
-    if not os.path.isdir(folder):
-        raise ImageError(f"{display_path(folder)}: {'a file, not a folder' if os.path.exists(folder) else 'no such folder'}")
-    entries, unlisted = _walk(folder)
-    if folder in unlisted:
-        raise ImageError(f"{display_path(folder)}: {unlisted[folder]}")
-    unreadable = {path: reason for path, reason in unlisted.items() if _may_hold_images(path.relative_to(folder))}
-    candidates = [path for path in entries if _is_image_name(path.relative_to(folder))]
-    for path in candidates:
-        reason = None if os.path.isfile(path) else _why_no_file(path)
-        if reason:
-            unreadable.setdefault(path, reason)
-    images = tuple(path for path in candidates if path not in unreadable)
-    ignored = sum(not os.path.isdir(path) for path in set(entries).difference(candidates))
-    by_path = sorted(unreadable.items(), key=lambda item: item[0].as_posix())
-    return FoundImages(images, tuple(by_path), ignored)
-
-
-def _walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """All entries below a folder, sorted by relative POSIX path, and the folders that cannot be listed with the reason."""
-    entries: list[Path] = []
-    unlisted: dict[Path, str] = {}
-    folders, links, visited = deque([folder]), deque[Path](), set[str]()
-    while folders or links:
-        # Links come last, so that a folder is known by its own name rather than by that of a link to it.
-        current = folders.popleft() if folders else links.popleft()
-        real = os.path.realpath(current)
-        if real in visited:
-            continue
-        visited.add(real)
-        try:
-            children = sorted(current.iterdir())
-        except OSError as error:
-            unlisted[current] = f"a folder that cannot be listed ({error.strerror})"
-            continue
-        entries += children
-        for child in filter(os.path.isdir, children):
-            (links if child.is_symlink() else folders).append(child)
-    return sorted(entries, key=Path.as_posix), unlisted
-
-
-def _may_hold_images(relative_folder: Path) -> bool:
-    return not any(part.startswith(".") or _MASK_FOLDER.search(part) for part in relative_folder.parts)
-
-
-def _is_image_name(relative: Path) -> bool:
-    is_hidden_or_mask = relative.name.startswith(".") or _MASK_STEM.search(relative.stem)
-    return relative.suffix.lower() in IMAGE_SUFFIXES and not is_hidden_or_mask and _may_hold_images(relative.parent)

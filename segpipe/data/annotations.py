@@ -1,13 +1,20 @@
 """Labels and masks that belong to images by file stem, in the forms in which people have them."""
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
+from segpipe.folders import find_files
+from segpipe.image_io import IMAGE_SUFFIXES
 
-MASK_SUFFIXES = ("_segmentation", "_mask")
+_ONE_HOT_COLUMNS = [code.upper() for code in CODES]
+_MASK_ENDING = re.compile(r"_(segmentation|mask)$", re.IGNORECASE)
+# Read as text: as numbers, ids would lose their leading zeros.
+_TEXT_COLUMNS = ("image_id", "image", "lesion_id", "dx", "label", "part")
 
 
 def read_labels(path: Path) -> pd.DataFrame:
@@ -31,22 +38,24 @@ def read_labels(path: Path) -> pd.DataFrame:
         labels = table
     elif {"image", "label"} <= columns:
         labels = table.rename(columns={"image": "image_id", "label": "dx"})
-    elif "image" in columns and {code.upper() for code in CODES} <= columns:
+    elif {"image", *_ONE_HOT_COLUMNS} <= columns:
         labels = _from_one_hot(table)
     else:
         raise DatasetError(
-            f"{path}: labels must have the columns image_id,dx or image,label or image,{','.join(code.upper() for code in CODES)}, "
+            f"{path}: labels must have the columns image_id,dx or image,label or image,{','.join(_ONE_HOT_COLUMNS)}, "
             f"got {','.join(map(str, table.columns[:12]))}"
         )
-    stems = labels["image_id"].astype(str).map(lambda name: Path(name).stem if name.lower().endswith(IMAGE_ENDINGS) else name)
-    return labels.assign(image_id=stems, dx=labels["dx"].astype(str).str.strip().str.lower())
+    labels = labels.dropna(subset="image_id")
+    return labels.assign(image_id=labels["image_id"].map(_stem), dx=labels["dx"].str.strip().str.lower()).reset_index(drop=True)
 
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+def _stem(name: str) -> str:
+    path = Path(name.strip())
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table with commas or tabs.
+    """Read a table with commas or tabs; ids, diagnoses and parts are texts.
 
     Raises:
         DatasetError: it is missing, or not a table.
@@ -54,34 +63,31 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8-sig") as file:
             separator = "\t" if "\t" in file.readline() else ","
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", dtype=dict.fromkeys(_TEXT_COLUMNS, "str"))
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise DatasetError(f"{path}: must be a table with commas or tabs, but could not be read ({reason})") from error
 
 
 def _from_one_hot(table: pd.DataFrame) -> pd.DataFrame:
-    columns = [code.upper() for code in CODES]
-    scores = table[columns].apply(pd.to_numeric, errors="coerce").fillna(0.0)
+    scores = table[_ONE_HOT_COLUMNS].apply(pd.to_numeric, errors="coerce").fillna(0.0)
     chosen = scores.idxmax(axis=1).str.lower().where(scores.max(axis=1) > 0, "unlabelled")
-    rest = table.drop(columns=columns).rename(columns={"image": "image_id"})
+    rest = table.drop(columns=_ONE_HOT_COLUMNS).rename(columns={"image": "image_id"})
     return rest.assign(dx=chosen)
 
 
-def find_masks(folder: Path) -> dict[str, Path]:
+def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path]:
     """Find the lesion masks below a folder.
 
     Args:
         folder: searched with all its subfolders for PNG files.
+        images: files below it that are photographs, not masks.
 
     Returns:
-        For each image's stem its mask: `ISIC_1` for `ISIC_1_segmentation.png`, `ISIC_1_mask.png` or, in a folder that holds
-        masks only, `ISIC_1.png`.
+        For each image's stem its mask: `ISIC_1` for `ISIC_1_segmentation.png`, `ISIC_1_mask.png` or `ISIC_1.png`.
     """
-    masks: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.png")):
-        stem = path.stem
-        for suffix in MASK_SUFFIXES:
-            stem = stem.removesuffix(suffix)
-        masks.setdefault(stem, path)
-    return masks
+    photographs = set(images)
+    masks = [path for path in find_files(folder) if path.suffix.lower() == ".png" and path not in photographs]
+    # What bears the name of a mask comes last, and so wins over a bare `ISIC_1.png`.
+    masks.sort(key=lambda path: bool(_MASK_ENDING.search(path.stem)))
+    return {_MASK_ENDING.sub("", path.stem): path for path in masks}

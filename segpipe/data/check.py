@@ -3,8 +3,7 @@
 On its own, without a training: `python -m segpipe.data.check data.root=DIR`.
 """
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from segpipe.errors import DatasetError, ImageError
 from segpipe.image_io import read_image, read_mask
 
 EXAMPLES_SHOWN = 3
+IMAGE_DEFECTS = ("missing image file", "image that does not decode")
+MASK_DEFECTS = ("missing mask", "mask that does not decode", "mask of another size than its image", "empty mask")
 
 
 @dataclass(frozen=True)
@@ -74,57 +75,66 @@ def check_table(table: pd.DataFrame, *, name: str, unlisted: Sequence[str] = ())
     Raises:
         DatasetError: nothing usable is left.
     """
-    problems: list[Problem] = []
-
-    def leave_out(what: str, wrong: "pd.Series[bool]", consequence: str = "left out") -> None:
-        nonlocal table
-        if wrong.any():
-            problems.append(Problem(what, consequence, tuple(table.loc[wrong, "image_id"])))
-            table = table[~wrong]
-
-    leave_out("doubled image id", table["image_id"].duplicated(), "the first row is kept")
-    leave_out("unknown diagnosis", ~table["dx"].isin(CODES))
-    leave_out("missing lesion id", table["lesion_id"].isna())
-    leave_out("missing image file", table["image_path"].isna())
     with ThreadPoolExecutor() as pool:
         verdicts = list(pool.map(_inspect, table["image_path"], table["mask_path"]))
     verdict = pd.Series(verdicts, index=table.index, dtype=object)
-    leave_out("image that does not decode", verdict == "image")
-    for code, what in _MASK_DEFECTS.items():
-        wrong = verdict.reindex(table.index) == code
-        if wrong.any():
-            problems.append(Problem(what, "used without a mask", tuple(table.loc[wrong, "image_id"])))
-            table = table.assign(mask_path=table["mask_path"].mask(wrong, None))
-    missing_age = table["age"].isna()
-    if missing_age.any():
-        problems.append(Problem("missing age", "kept", tuple(table.loc[missing_age, "image_id"])))
-    if unlisted:
-        problems.append(Problem("image without metadata", "left out", tuple(unlisted)))
-    if table.empty:
+    unusable = {
+        "second row of one image": table["image_id"].duplicated(),
+        "unknown diagnosis": ~table["dx"].isin(CODES),
+        "missing lesion id": table["lesion_id"].isna(),
+        **{defect: verdict == defect for defect in IMAGE_DEFECTS},
+    }
+    usable = table[~pd.DataFrame(unusable).any(axis=1)]
+    without_mask = {defect: verdict[usable.index] == defect for defect in MASK_DEFECTS}
+    problems = (
+        *_problems(table, unusable, "left out"),
+        *([Problem("image without metadata", "left out", tuple(unlisted))] if unlisted else []),
+        *_problems(usable, without_mask, "used without a mask"),
+        *_problems(usable, {"missing age": usable["age"].isna()}, "kept"),
+    )
+    if usable.empty:
         raise DatasetError(f"{name}: no usable image is left: " + "; ".join(map(str, problems)))
-    return CheckedDataset(name, table.reset_index(drop=True), tuple(problems))
+    masks = usable["mask_path"].mask(pd.DataFrame(without_mask).any(axis=1), None)
+    return CheckedDataset(name, usable.assign(mask_path=masks).reset_index(drop=True), problems)
 
 
-_MASK_DEFECTS = {
-    "no mask": "missing mask",
-    "mask": "mask that does not decode",
-    "size": "mask of another size than its image",
-    "empty": "empty mask",
-}
+def _problems(table: pd.DataFrame, defects: Mapping[str, "pd.Series[bool]"], consequence: str) -> list[Problem]:
+    return [Problem(what, consequence, tuple(table.loc[wrong, "image_id"])) for what, wrong in defects.items() if wrong.any()]
 
 
-def _inspect(image_path: str, mask_path: str | None) -> str:
-    """What is wrong with an image and its mask: `image`, one of `_MASK_DEFECTS`, or nothing."""
+def _inspect(image_path: str | None, mask_path: str | None) -> str:
+    """What is wrong with the files of a row: one of `IMAGE_DEFECTS`, one of `MASK_DEFECTS`, or nothing."""
+    if image_path is None:
+        return "missing image file"
     try:
         image = read_image(Path(image_path))
     except ImageError:
-        return "image"
+        return "image that does not decode"
     if mask_path is None:
-        return "no mask"
+        return "missing mask"
     try:
         mask = read_mask(Path(mask_path))
     except ImageError:
-        return "mask"
+        return "mask that does not decode"
     if mask.shape != image.shape[:2]:
-        return "size"
-    return "" if mask.any() else "empty"
+        return "mask of another size than its image"
+    return "" if mask.any() else "empty mask"
+
+
+if __name__ == "__main__":
+    import sys
+
+    import hydra
+    from hydra.utils import instantiate
+    from omegaconf import DictConfig
+
+    import segpipe.config  # noqa: F401 - registers the schemas
+    from segpipe.cli import run_script
+
+    @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[2] / "conf"), config_name="train_cls")
+    def main(config: DictConfig) -> None:
+        """Entry point for the shell; the keys are those of train_cls.py."""
+        dataset: CheckedDataset = instantiate({key: value for key, value in config.data.items() if key != "limit"})
+        print(dataset.report())
+
+    sys.exit(run_script(main))

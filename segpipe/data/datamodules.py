@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
@@ -43,6 +44,6 @@ class SeededDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self._workers,
             persistent_workers=self._workers > 0,
-            pin_memory=True,
+            pin_memory=torch.cuda.is_available(),
             drop_last=drop_last,
         )

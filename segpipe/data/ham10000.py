@@ -1,6 +1,6 @@
 """Finding HAM10000, and data sets laid out like it, in the forms in which people download them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -8,17 +8,17 @@ import pandas as pd
 from segpipe.data.annotations import find_masks, read_labels, read_table
 from segpipe.data.check import CheckedDataset, check_table
 from segpipe.errors import DatasetError
-from segpipe.image_io import find_images
+from segpipe.folders import find_files, find_images
 
 TABLE_SUFFIXES = (".csv", ".tab", "")
-COLUMNS = ("image_id", "lesion_id", "dx", "age", "sex", "localization", "image_path", "mask_path")
+LABEL_COLUMNS = ("image_id", "lesion_id", "dx", "age", "sex", "localization")
 
 
 def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedDataset:
     """Find a data set below a folder and check it.
 
-    The layouts of data/README.md are told apart by what they hold, not by their names: images, masks whose stems end in
-    `_segmentation`, and tables with the columns of the HAM10000 metadata or of the ISIC one-hot table.
+    The layouts of data/README.md are told apart by what they hold, not by their names: images, masks, and tables with the columns
+    of the HAM10000 metadata or of the ISIC one-hot table.
 
     Args:
         root: the folder into which the data set was unpacked.
@@ -29,46 +29,52 @@ def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedData
         One row for each usable image, and the report on the rest.
 
     Raises:
-        DatasetError: there are no images, no labels, or no lesion ids.
+        DatasetError: there are no images, no diagnoses, or no lesion ids.
     """
     folder = Path(root)
     if not folder.is_dir():
         raise DatasetError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
-    labels = _read_metadata(folder)
-    if "lesion_id" not in labels.columns:
-        if not without_lesion_ids:
-            raise DatasetError(
-                f"data.root={root!r} has no lesion ids, and a split without them leaks; add a table with image and lesion_id, "
-                "or ask for a split by image with data.without_lesion_ids=true"
-            )
-        labels = labels.assign(lesion_id=labels["image_id"])
-    images = {path.stem: path for path in reversed(find_images(folder).images)}
+    found = find_images(folder).images
+    images, masks = {path.stem: path for path in reversed(found)}, find_masks(folder, images=found)
     if not images:
-        raise DatasetError(f"no images in data.root={root!r}; see data/README.md, or use data=synthetic")
-    masks = {stem: path for stem, path in find_masks(folder).items() if path.stem != stem or stem not in images}
-    table = labels.reindex(columns=list(COLUMNS[:6])).assign(
+        raise DatasetError(f"data.root must hold images, got none in {root!r}; see data/README.md, or use data=synthetic")
+    labels = _read_metadata(folder)
+    if labels is None:
+        raise DatasetError(
+            f"data.root must hold a table of diagnoses, got none in {root!r} beside {len(images)} images and "
+            f"{len(images.keys() & masks)} masks of them; add HAM10000_metadata.csv or the ground truth of ISIC 2018 Task 3 "
+            "(Task 1 has no diagnoses), see data/README.md"
+        )
+    if "lesion_id" not in labels.columns:
+        labels = labels.assign(lesion_id=_image_ids_for_lesion_ids(labels, root, asked_for=without_lesion_ids))
+    table = labels.reindex(columns=list(LABEL_COLUMNS)).assign(
         image_path=_paths(labels["image_id"], images), mask_path=_paths(labels["image_id"], masks)
     )
     return check_table(table, name=folder.resolve().name, unlisted=sorted(set(images) - set(labels["image_id"])))
 
 
-def _paths(image_ids: Iterable[str], paths: dict[str, Path]) -> pd.Series:
+def _image_ids_for_lesion_ids(labels: pd.DataFrame, root: str, *, asked_for: bool) -> pd.Series:
+    if not asked_for:
+        raise DatasetError(
+            f"data.root={root!r} has no lesion ids, and a split without them leaks; add a table with image and lesion_id, "
+            "or ask for a split by image with data.without_lesion_ids=true"
+        )
+    return labels["image_id"]
+
+
+def _paths(image_ids: Iterable[str], paths: Mapping[str, Path]) -> pd.Series:
     return pd.Series([str(paths[image_id]) if image_id in paths else None for image_id in image_ids], dtype=object)
 
 
-def _read_metadata(folder: Path) -> pd.DataFrame:
-    """All labels below a folder, with lesion ids where any table has them."""
-    readable: list[tuple[Path, set[str]]] = [
-        (path, _header(path))
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() and path.name != "split.csv"
-    ]
-    full = [path for path, header in readable if {"image_id", "dx"} <= header]
-    one_hot = [path for path, header in readable if {"image", "MEL", "NV"} <= header]
+def _read_metadata(folder: Path) -> pd.DataFrame | None:
+    """All labels below a folder, with lesion ids where any table has them; None where there are no labels."""
+    headers = {path: _header(path) for path in find_files(folder) if path.suffix.lower() in TABLE_SUFFIXES}
+    full = [path for path, header in headers.items() if {"image_id", "dx"} <= header]
+    one_hot = [path for path, header in headers.items() if {"image", "MEL", "NV"} <= header]
+    groupings = [path for path, header in headers.items() if {"image", "lesion_id"} <= header]
     if not full and not one_hot:
-        raise DatasetError(f"no HAM10000 metadata in data.root={str(folder)!r}; see data/README.md, or use data=synthetic")
+        return None
     labels = pd.concat([read_labels(path) for path in full or one_hot], ignore_index=True)
-    groupings = [path for path, header in readable if {"image", "lesion_id"} <= header]
     if "lesion_id" not in labels.columns and groupings:
         lesions = pd.concat([read_table(path) for path in groupings])[["image", "lesion_id"]].drop_duplicates("image")
         labels = labels.merge(lesions.rename(columns={"image": "image_id"}), on="image_id", how="left")
@@ -76,6 +82,7 @@ def _read_metadata(folder: Path) -> pd.DataFrame:
 
 
 def _header(path: Path) -> set[str]:
+    """The column names of a table; nothing where the file is no text."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = file.readline(2000)

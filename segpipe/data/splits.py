@@ -23,7 +23,7 @@ def make_split(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     Returns:
         `image_id`, `lesion_id`, `part`, sorted by `image_id`.
     """
-    lesions = table.groupby("lesion_id")["dx"].first().sort_index()
+    lesions = table.groupby("lesion_id")["dx"].min().sort_index()
     rng = np.random.default_rng(seed)
     part_of: dict[str, str] = {}
     for code in sorted(lesions.unique()):
@@ -46,13 +46,13 @@ def limit_lesions(table: pd.DataFrame, limit: int | None, *, seed: int) -> pd.Da
     Raises:
         DatasetError: `limit` is below 1.
     """
+    if limit is not None and limit < 1:
+        raise DatasetError(f"data.limit must be 1 or more images, got {limit}")
     if limit is None or limit >= len(table):
         return table
-    if limit < 1:
-        raise DatasetError(f"data.limit must be 1 or more images, got {limit}")
     rng = np.random.default_rng(seed)
     kept: list[str] = []
-    for _, rows in sorted(table.groupby("dx")):
+    for _, rows in table.groupby("dx"):
         sizes = rows.groupby("lesion_id").size().sort_index()
         order = rng.permutation(len(sizes))
         before = np.concatenate([[0], np.cumsum(sizes.to_numpy()[order])[:-1]])
@@ -76,31 +76,39 @@ def read_split(path: Path) -> pd.DataFrame:
     """Read a split and prove that no lesion stands in two parts.
 
     Raises:
-        DatasetError: a column is missing, a part is unknown, an image is doubled, or a lesion stands in two parts.
+        DatasetError: a column or a field is missing, a part is unknown, an image is doubled, or a lesion stands in two parts.
     """
     split = read_table(path)
     missing = [name for name in ("image_id", "lesion_id", "part") if name not in split.columns]
     if missing:
         raise DatasetError(f"{path}: a split must have the columns image_id,lesion_id,part; {','.join(missing)} is missing")
-    split = split[["image_id", "lesion_id", "part"]].astype(str)
+    split = split[["image_id", "lesion_id", "part"]]
+    gaps = split.isna().any(axis=1)
+    if gaps.any():
+        raise DatasetError(f"{path}: image_id, lesion_id and part must be filled in every row, got {gaps.sum()} rows with a gap")
     unknown = sorted(set(split["part"]) - set(PARTS))
     if unknown:
         raise DatasetError(f"{path}: part must be one of {', '.join(PARTS)}, got {', '.join(unknown)}")
     if split["image_id"].duplicated().any():
         raise DatasetError(f"{path}: image {split.loc[split['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice")
-    shared = split.groupby("lesion_id")["part"].nunique()
-    if (shared > 1).any():
-        raise DatasetError(f"{path}: {(shared > 1).sum()} lesions stand in two parts, {shared.idxmax()} for one; split by lesion")
+    _refuse_leaks(split, str(path))
     return split.sort_values("image_id", ignore_index=True)
+
+
+def _refuse_leaks(split: pd.DataFrame, name: str) -> None:
+    parts = split.groupby("lesion_id")["part"].nunique()
+    if (parts > 1).any():
+        raise DatasetError(f"{name}: {(parts > 1).sum()} lesions stand in two parts, {parts.idxmax()} for one; split by lesion")
 
 
 def assign_parts(table: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """The rows of a data set that a split names, with their `part`.
 
     Raises:
-        DatasetError: a part would be empty.
+        DatasetError: a part would be empty, or a lesion, by the lesion ids of the data set, stands in two parts.
     """
     joined = table.merge(split[["image_id", "part"]], on="image_id", how="inner")
+    _refuse_leaks(joined, "the split does not fit the data set")
     for part in PARTS:
         if not (joined["part"] == part).any():
             raise DatasetError(f"the split has no {part} image among the {len(table)} of the data set; use more images")

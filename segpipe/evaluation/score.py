@@ -1,14 +1,13 @@
 """Evaluation is prediction plus labels: the results of a run, joined with what is known of its images."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from segpipe.data.annotations import find_masks, read_labels
 from segpipe.data.splits import read_split
@@ -18,7 +17,6 @@ from segpipe.evaluation.classification import classes_left_out, score_probs
 from segpipe.evaluation.plots import draw_confusion_matrix, draw_precision_recall_curves, draw_reliability, draw_roc_curves
 from segpipe.evaluation.segmentation import dice, jaccard, score_masks
 from segpipe.image_io import BoolMask, read_mask
-from segpipe.inference.source import result_names
 
 Metrics = dict[str, Any]
 PLOTS = {
@@ -43,10 +41,9 @@ class Truth:
     masks: Mapping[str, Path] | None = None
     lesions: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def interval_unit(self) -> str:
-        """What the bootstrap draws: a `lesion`, or an `image` where lesions are not known."""
-        return "lesion" if self.lesions else "image"
+    def interval_unit(self, image_ids: Sequence[str]) -> str:
+        """What the bootstrap draws: a `lesion`, or an `image` where the lesion of none of these images is known."""
+        return "lesion" if any(image_id in self.lesions for image_id in image_ids) else "image"
 
     def groups(self, image_ids: Sequence[str]) -> list[str]:
         """The lesion of each image; an image without one stands for itself."""
@@ -66,12 +63,15 @@ def read_truth(*, labels: Path | None, masks: Path | None, split: Path | None = 
     """
     table = None if labels is None else read_labels(labels).drop_duplicates("image_id")
     diagnoses = None if table is None else dict(zip(table["image_id"], table["dx"], strict=True))
-    lesions: dict[str, str] = {}
-    for known in (table, None if split is None else read_split(split)):
-        if not lesions and known is not None and "lesion_id" in known.columns:
-            known = known.dropna(subset="lesion_id")
-            lesions = dict(zip(known["image_id"], known["lesion_id"].astype(str), strict=True))
+    lesions = _lesions_of(table) or _lesions_of(None if split is None else read_split(split))
     return Truth(diagnoses, None if masks is None else find_masks(masks), lesions)
+
+
+def _lesions_of(table: pd.DataFrame | None) -> dict[str, str]:
+    if table is None or "lesion_id" not in table.columns:
+        return {}
+    known = table.dropna(subset="lesion_id")
+    return dict(zip(known["image_id"], known["lesion_id"].astype(str), strict=True))
 
 
 def score_run(output: Path, truth: Truth) -> Metrics:
@@ -122,59 +122,68 @@ def _score_diagnoses(results: pd.DataFrame, diagnoses: Mapping[str, str], truth:
     known = {image_id: code for image_id, code in diagnoses.items() if code in codes}
     scored = results[results["image_id"].isin(known)]
     if scored.empty:
-        raise DatasetError(f"labels must name at least one of the {len(results)} images by its file name without ending, got none")
+        raise DatasetError(
+            f"labels must name at least one of the {len(results)} images by its file name without ending, got none"
+        )
     probs = scored[[f"p_{code}" for code in codes]].to_numpy(dtype=np.float64)
-    labels = np.array([codes.index(known[image_id]) for image_id in scored["image_id"]])
+    image_ids = list(scored["image_id"])
+    labels = np.array([codes.index(known[image_id]) for image_id in image_ids])
     plots.mkdir(exist_ok=True)
     for name, draw in PLOTS.items():
         draw(probs, labels, codes, plots / name)
     return {
         "images": len(scored),
         "images_without_label": len(results) - len(scored),
-        "intervals_over": truth.interval_unit,
+        "intervals_over": truth.interval_unit(image_ids),
         "classes_left_out": classes_left_out(labels, codes),
-        "metrics": with_intervals(
-            lambda weights: score_probs(probs, labels, codes, weights), truth.groups(list(scored["image_id"]))
-        ),
+        "metrics": with_intervals(lambda weights: score_probs(probs, labels, codes, weights), truth.groups(image_ids)),
     }
 
 
 def _score_masks(results: pd.DataFrame, true_masks: Mapping[str, Path], truth: Truth, output: Path) -> Metrics:
-    scored = [image_id for image_id in results["image_id"] if image_id in true_masks]
-    if not scored:
-        raise DatasetError(f"masks must hold a mask for at least one of the {len(results)} images, got none; name them IMAGE_segmentation.png")
-    written = dict(zip(results["image_id"], mask_paths(list(results["path"]), output), strict=True))
-    pairs = [(read_mask(written[image_id]), read_mask(true_masks[image_id])) for image_id in scored]
-    return {"images_without_mask": len(results) - len(scored)} | score_mask_pairs(pairs, scored, truth)
+    scored = results[results["image_id"].isin(true_masks)]
+    if scored.empty:
+        raise DatasetError(
+            f"masks must hold a mask for at least one of the {len(results)} images, got none; name them IMAGE_segmentation.png"
+        )
+    image_ids = list(scored["image_id"])
+    pairs = (
+        (read_mask(_written_mask(output, Path(path))), read_mask(true_masks[image_id]))
+        for path, image_id in zip(scored["path"], image_ids, strict=True)
+    )
+    return {"images_without_mask": len(results) - len(scored)} | score_mask_pairs(pairs, image_ids, truth)
 
 
-def mask_paths(paths: Sequence[str], output: Path) -> list[Path]:
-    """Where a run wrote the mask of each image."""
-    names = result_names([Path(path) for path in paths])
-    return [output / "masks" / names[Path(path)] for path in paths]
+def _written_mask(output: Path, relative: Path) -> Path:
+    """Where a run wrote the mask of an image, see `segpipe.inference.source.result_names`."""
+    with_ending, without = (output / "masks" / relative.with_name(f"{name}.png") for name in (relative.name, relative.stem))
+    return with_ending if with_ending.is_file() else without
 
 
-def score_mask_pairs(pairs: Sequence[tuple[BoolMask, BoolMask]], image_ids: Sequence[str], truth: Truth) -> Metrics:
+def score_mask_pairs(pairs: Iterable[tuple[BoolMask, BoolMask]], image_ids: Sequence[str], truth: Truth) -> Metrics:
     """Score predicted masks against true ones, image by image.
 
     Args:
-        pairs: predicted and true mask, bool, both (H, W) of the image.
+        pairs: predicted and true mask, bool, both (H, W) of the image; taken one by one, so they need not all be in memory.
         image_ids: of the images, in the same order.
         truth: says over what the intervals are drawn.
 
     Raises:
         DatasetError: a true mask has another size than its image.
     """
-    for image_id, (predicted, true) in zip(image_ids, pairs, strict=True):
-        if predicted.shape != true.shape:
-            raise DatasetError(f"the true mask of {image_id} must have the size of its image, {predicted.shape}, got {true.shape}")
-    dices: NDArray[np.float64] = np.array([dice(*pair) for pair in pairs])
-    jaccards: NDArray[np.float64] = np.array([jaccard(*pair) for pair in pairs])
+    overlaps = np.array([_overlaps(*pair, image_id) for pair, image_id in zip(pairs, image_ids, strict=True)])
+    dices, jaccards = overlaps.T
     return {
-        "images": len(pairs),
-        "intervals_over": truth.interval_unit,
+        "images": len(overlaps),
+        "intervals_over": truth.interval_unit(image_ids),
         "metrics": with_intervals(lambda weights: score_masks(dices, jaccards, weights), truth.groups(image_ids)),
     }
+
+
+def _overlaps(predicted: BoolMask, true: BoolMask, image_id: str) -> tuple[float, float]:
+    if predicted.shape != true.shape:
+        raise DatasetError(f"the true mask of {image_id} must have the size of its image, {predicted.shape}, got {true.shape}")
+    return dice(predicted, true), jaccard(predicted, true)
 
 
 def headline(metrics: Metrics) -> str:

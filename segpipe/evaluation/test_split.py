@@ -1,6 +1,7 @@
 """The test split of a training, scored by the same pipeline that users run."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from segpipe.bundle import ClassifierBundle, SegmenterBundle
 from segpipe.errors import BundleError
 from segpipe.evaluation.calibration import fit_temperature
 from segpipe.evaluation.score import Metrics, Truth, score_mask_pairs, score_run, write_metrics
-from segpipe.image_io import DEFAULT_MAX_PIXELS, read_image, read_mask
+from segpipe.image_io import DEFAULT_MAX_PIXELS, BoolMask, RgbImage, read_image, read_mask
 from segpipe.inference.folder import Outputs, run_images
 from segpipe.inference.pipeline import Locator, Namer, Pipeline, choose_device, load_locator
 from segpipe.inference.source import Source, batched
-from segpipe.inference.tta import VIEWS
+from segpipe.inference.tta import View
+from segpipe.lesion.localizer import Localization
 from segpipe.report.masks import draw_masks
 from segpipe.training.setup import TrainingData
 
@@ -42,63 +44,71 @@ def score_segmenter(bundle: SegmenterBundle, table: pd.DataFrame, output: Path) 
         table: of the test images; each has a mask.
         output: takes `metrics.json` and `predictions.png`, the first images with the true outline and the found one.
     """
-    output.mkdir(exist_ok=True)
-    locate = Locator(bundle, device=choose_device("auto"))
-    rows = table.to_dict("records")
-    pairs, places = [], []
-    for batch in batched(rows, BATCH_SIZE):
-        found = locate([read_image(Path(row["image_path"])) for row in batch])
-        pairs += [(place.mask, read_mask(Path(row["mask_path"]))) for place, row in zip(found, batch, strict=True)]
-        places += found
-    scores = score_mask_pairs(pairs, [row["image_id"] for row in rows], truth_of(table))
-    sources = pd.Series([str(place.source) for place in places]).value_counts().to_dict()
-    metrics: Metrics = {"images": len(rows), "mask_sources": sources, "segmentation": scores}
+    output.mkdir(parents=True, exist_ok=True)
+    locator = Locator(bundle, device=choose_device("auto"))
+    sources: list[str] = []
+
+    def pairs() -> Iterator[tuple[BoolMask, BoolMask]]:
+        for _, place, true in _find_lesions(locator, table):
+            sources.append(str(place.source))
+            yield place.mask, true
+
+    scores = score_mask_pairs(pairs(), list(table["image_id"]), truth_of(table))
+    metrics: Metrics = {"images": len(table), "mask_sources": dict(Counter(sources)), "segmentation": scores}
     write_metrics(output / "metrics.json", metrics)
-    shown = [read_image(Path(row["image_path"])) for row in rows[:PICTURED]]
-    draw_masks(output / "predictions.png", shown, pairs[:PICTURED], [row["image_id"] for row in rows[:PICTURED]])
+    images, places, true_masks = zip(*_find_lesions(locator, table.head(PICTURED)), strict=True)
+    outlines = list(zip((place.mask for place in places), true_masks, strict=True))
+    draw_masks(output / "predictions.png", images, outlines, list(table["image_id"].head(PICTURED)))
     return metrics
 
 
+def _find_lesions(locator: Locator, table: pd.DataFrame) -> Iterator[tuple[RgbImage, Localization, BoolMask]]:
+    """The image of each row, the lesion found in it and its true mask; batch by batch, a test split does not fit into memory."""
+    for rows in batched(table.to_dict("records"), BATCH_SIZE):
+        images = [read_image(Path(row["image_path"])) for row in rows]
+        true_masks = [read_mask(Path(row["mask_path"])) for row in rows]
+        yield from zip(images, locator(images), true_masks, strict=True)
+
+
 def score_classifier(
-    locator: Locator, bundle: ClassifierBundle, table: pd.DataFrame, output: Path, config: DictConfig
+    locator: Locator, bundle: ClassifierBundle, table: pd.DataFrame, output: Path, *, views: Sequence[View], batch_size: int
 ) -> Metrics:
-    """Score a classifier end to end: the U-Net's own crops, and the views of the configuration.
+    """Score a classifier end to end, on the crops of the segmenter; the masks are scored beside it where the data set has them.
 
     Args:
         locator: finds the lesions.
         bundle: of the classifier.
         table: of the test images.
         output: takes what a run over a folder writes.
-        config: see `segpipe.config.TrainClsConfig`.
+        views: for test-time augmentation.
+        batch_size: cap on images x views.
     """
-    output.mkdir(exist_ok=True)
-    namer = _namer(bundle, config)
+    output.mkdir(parents=True, exist_ok=True)
+    namer = Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     files = tuple((Path(path), Path(Path(path).name)) for path in table["image_path"])
     run_images(Pipeline(locator, namer), Source(files), Outputs(output), batch_size=BATCH_SIZE, max_pixels=DEFAULT_MAX_PIXELS)
     return score_run(output, truth_of(table))
 
 
-def calibrate(locator: Locator, bundle: ClassifierBundle, table: pd.DataFrame, config: DictConfig) -> float:
+def calibrate(
+    locator: Locator, bundle: ClassifierBundle, table: pd.DataFrame, *, views: Sequence[View], batch_size: int
+) -> float:
     """The temperature of a classifier, fitted on images that it was not trained on, end to end like the score.
 
     Args:
         locator: finds the lesions.
         bundle: of the classifier.
         table: of the validation images.
-        config: see `segpipe.config.TrainClsConfig`.
+        views: for test-time augmentation.
+        batch_size: cap on images x views.
     """
-    namer = _namer(bundle, config)
+    namer = Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     logits = []
     for paths in batched(table["image_path"], BATCH_SIZE):
         images = [read_image(Path(path)) for path in paths]
         logits.append(namer.view_logits([namer.cut(*pair) for pair in zip(images, locator(images), strict=True)]))
     labels = np.array([bundle.card.classes.index(code) for code in table["dx"]])
     return fit_temperature(np.concatenate(logits, axis=1), labels)
-
-
-def _namer(bundle: ClassifierBundle, config: DictConfig) -> Namer:
-    views = VIEWS[config.tta.views]
-    return Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=config.batch_size)
 
 
 def load_unseen_segmenter(config: DictConfig, data: TrainingData) -> Locator:

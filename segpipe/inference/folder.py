@@ -99,9 +99,7 @@ def run_images(pipeline: Pipeline, source: Source, outputs: Outputs, *, batch_si
     return Done(tuple(rows), tuple(failures), tuple(shown), time.perf_counter() - started)
 
 
-def _read(
-    batch: Sequence[File], failures: list[tuple[str, str]], *, max_pixels: int
-) -> Iterator[tuple[File, RgbImage]]:
+def _read(batch: Sequence[File], failures: list[tuple[str, str]], *, max_pixels: int) -> Iterator[tuple[File, RgbImage]]:
     for path, relative in batch:
         try:
             yield (path, relative), read_image(path, max_pixels=max_pixels)

@@ -36,8 +36,8 @@ def explain(head: Callable[[Tensor], Tensor], features: Tensor, choose_target: C
         explained = explain(model.head, features, predicted)
         heatmaps = scale_to_unit(mean_maps(explained.maps, views))
 
-    It works inside `torch.no_grad()` and `torch.inference_mode()`, and leaves nothing behind: no hook, no gradient, no changed mode.
-    Put the model into evaluation mode first, as for any answer. It must have been built outside `torch.inference_mode()`.
+    It works inside `torch.no_grad()` and `torch.inference_mode()`, and leaves nothing behind: no hook, no gradient, no changed
+    mode. Put the model into evaluation mode first, as for any answer. It must have been built outside `torch.inference_mode()`.
 
     Args:
         head: from feature maps to logits; each image's logits must depend on its own feature map alone.

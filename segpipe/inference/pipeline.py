@@ -57,9 +57,7 @@ class Locator:
         start: the first way that is tried.
     """
 
-    def __init__(
-        self, bundle: SegmenterBundle | None, *, device: torch.device, start: MaskSource = MaskSource.UNET
-    ) -> None:
+    def __init__(self, bundle: SegmenterBundle | None, *, device: torch.device, start: MaskSource = MaskSource.UNET) -> None:
         self.bundle = bundle
         self._device = device
         self._start = start
@@ -133,7 +131,7 @@ class Namer:
     def view_logits(self, crops: Sequence[Crop]) -> NDArray[np.float64]:
         """What the network says of each view before the temperature: logits, shape (V, N, classes)."""
         logits = unstack(self._model.head(self._features(crops)), self._views)
-        return logits.double().cpu().numpy()
+        return logits.cpu().double().numpy()
 
     def _features(self, crops: Sequence[Crop]) -> Tensor:
         batch = images_to_batch([crop.pixels for crop in crops], self.bundle.card.input, self._device)
@@ -141,16 +139,16 @@ class Namer:
         return torch.cat([self._model.features(part) for part in parts])
 
     def _probs(self, logits: Tensor) -> Tensor:
-        return (logits.double() / self.bundle.card.temperature).softmax(1)
+        return (logits.cpu().double() / self.bundle.card.temperature).softmax(1)  # Apple's MPS has no float64
 
     def _explained_class(self, logits: Tensor) -> Tensor:
         chosen = mean_probs(unstack(self._probs(logits), self._views)).argmax(1)
         if self._explained != "predicted":
             chosen = torch.full_like(chosen, self.bundle.card.classes.index(str(self._explained)))
-        return chosen.repeat(len(self._views))
+        return chosen.repeat(len(self._views)).to(logits.device)
 
     def _answers(self, probs: Tensor, maps: NDArray[np.float32] | None) -> list[Answer]:
-        means, spreads = mean_probs(probs).cpu().numpy(), spread(probs).tolist()
+        means, spreads = mean_probs(probs).numpy(), spread(probs).tolist()
         answers = []
         for index, mean in enumerate(means):
             predicted = self.bundle.card.classes[int(mean.argmax())]

@@ -1,5 +1,6 @@
 """Which images a run works on, and under which names it writes; known before anything heavy is imported."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import TypeVar
 from omegaconf import DictConfig, ListConfig
 
 from segpipe.errors import ConfigError, ImageError
-from segpipe.image_io import display_path, find_images
+from segpipe.folders import find_images
+from segpipe.image_io import display_path
 
 Item = TypeVar("Item")
 
@@ -56,17 +58,21 @@ def images_of_files(paths: Sequence[Path]) -> Source:
 
     Raises:
         ImageError: a file is not there.
-        ConfigError: two files have the same name.
+        ConfigError: there is no file, or two have the same name.
     """
+    if not paths:
+        raise ConfigError("image=[...] must hold at least one file, got an empty list; use folder= for all images in a folder")
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):  # unlike Path.exists, it takes a name that is too long for one that is not there
             hint = "a * is not expanded, use folder=DIR for many images" if "*" in path.name else "check the path"
             raise ImageError(f"{display_path(path)}: no such file; {hint}")
         if path.is_dir():
             raise ImageError(f"{display_path(path)}: is a folder; use folder={display_path(path)} for all images in it")
     doubled = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
     if doubled:
-        raise ConfigError(f"image=[...] must hold files of different names, got {display_path(Path(doubled[0]))} twice; use folder=")
+        raise ConfigError(
+            f"image=[...] must hold files of different names, got {display_path(Path(doubled[0]))} twice; use folder="
+        )
     return Source(tuple((path, Path(path.name)) for path in paths))
 
 
@@ -94,18 +100,24 @@ def images_of_folder(folder: Path, *, split: Path | None = None, part: str | Non
         files = [(path, relative) for path, relative in files if path.stem in stems]
     failures = tuple((display_path(path.relative_to(folder)), reason) for path, reason in found.unreadable)
     if not files and not failures:
-        raise ConfigError(f"no image to work on in folder={display_path(folder)} ({found.ignored} other files); check folder, split and part")
+        raise ConfigError(
+            f"no image to work on in folder={display_path(folder)} ({found.ignored} other files); check folder, split and part"
+        )
     return Source(tuple(files), failures, found.ignored)
 
 
 def result_names(relatives: Sequence[Path]) -> dict[Path, Path]:
-    """Under which name the results of each image are written: without its ending, unless two would share one name."""
-    shared = Counter(str(relative.with_suffix("")).casefold() for relative in relatives)
+    """Under which name the results of each image are written: without its ending, unless that is the name of another, too.
+
+    No two names are equal, not even where upper and lower case do not count.
+    """
+    names = Counter(str(name).casefold() for relative in relatives for name in (relative, relative.with_suffix("")))
+
+    def is_shared(relative: Path) -> bool:
+        return names[str(relative.with_suffix("")).casefold()] > 1
+
     return {
-        relative: relative.with_name(
-            (relative.name if shared[str(relative.with_suffix("")).casefold()] > 1 else relative.stem) + ".png"
-        )
-        for relative in relatives
+        relative: relative.with_name(f"{relative.name if is_shared(relative) else relative.stem}.png") for relative in relatives
     }
 
 

@@ -122,7 +122,7 @@ def spread(probs: Tensor) -> Tensor:
         probs: float, shape (V, N, classes), in [0, 1].
 
     Returns:
-        Shape (N,), in [0, 0.5]: of each image the largest population standard deviation of a class over the views; 0 for one view.
+        Shape (N,), in [0, 0.5]: of each image the largest population standard deviation of a class over the views; 0 for one.
     """
     return probs.std(0, correction=0).amax(1)
 

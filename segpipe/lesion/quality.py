@@ -31,7 +31,7 @@ REASONS: dict[str, str] = {
     "touches_border": "The mask runs along all four sides of the image, as a frame or a vignette does.",
     "unsure": "The network was close to undecided over much of the mask.",
     "nothing_found": "The adaptive threshold found no region that stands out from the skin.",
-    "implausible": "The adaptive threshold contour does not look like a lesion: little contrast, ragged, or far off the centre.",
+    "implausible": "It does not look like a lesion's: little contrast, ragged, or far off the centre.",
 }
 
 

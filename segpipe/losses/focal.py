@@ -32,7 +32,9 @@ class FocalLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Args: logits, float (N, C); labels, integer (N,). Returns: a scalar, float32."""
         log_probs = log_softmax(logits.float(), dim=1).gather(1, labels[:, None]).squeeze(1)
-        losses = -((1 - log_probs.exp()) ** self.gamma) * log_probs
+        # Above 0, for there the power of a gamma below 1 has no slope; expm1 keeps the digits of a small 1 - p.
+        doubts = (-torch.expm1(log_probs)).clamp(min=torch.finfo(torch.float32).tiny)
+        losses = -(doubts**self.gamma) * log_probs
         if self.class_weights is None:
             return losses.mean()
         weights = self.class_weights[labels]

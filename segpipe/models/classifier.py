@@ -116,10 +116,24 @@ def build_classifier(*, name: str, classes: int, attention: str = "cbam", dropou
         dropout: probability, before the linear layer.
 
     Raises:
-        ValueError: timm does not know `name`, or `attention` is none of the four.
+        ValueError: timm does not know `name`, it is no convolutional network, or `attention` is none of the four.
     """
     if not timm.is_model(name):
         raise ValueError(f"classifier.name must be a network that timm knows, got {name!r}")
-    return LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout).to(
-        memory_format=torch.channels_last
-    )
+    model = LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout)
+    if not _has_feature_map(model.backbone):
+        raise ValueError(f"classifier.name must be a convolutional network, whose features are a map, got {name!r}")
+    return model.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _has_feature_map(backbone: Any) -> bool:
+    """Whether the last features are (N, C, h, w); transformers give tokens, or put the channels last."""
+    backbone.eval()
+    try:
+        shape = backbone.forward_features(torch.zeros(1, 3, 128, 128)).shape
+    except (AssertionError, RuntimeError):  # of a network for images of one size
+        return False
+    finally:
+        backbone.train()
+    return len(shape) == 4 and shape[1] == backbone.num_features

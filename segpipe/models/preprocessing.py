@@ -22,11 +22,18 @@ class InputSpec:
         size: side of the square input, pixels.
         mean: per channel, on the scale 0 to 1.
         std: per channel, on the scale 0 to 1.
+
+    Raises:
+        ValueError: `size` or a standard deviation is not above 0.
     """
 
     size: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or min(self.std) <= 0:
+            raise ValueError(f"size and std must be above 0, got size={self.size} and std={self.std}")
 
 
 def normalize(pixels: Tensor, spec: InputSpec) -> Tensor:

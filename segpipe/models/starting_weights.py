@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from segpipe.errors import BundleError, ConfigError
+from segpipe.errors import ConfigError
 
 
 def load_starting_weights(backbone: nn.Module, *, name: str, init: str) -> None:
@@ -29,8 +29,8 @@ def load_starting_weights(backbone: nn.Module, *, name: str, init: str) -> None:
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
     if wrong:
         raise ConfigError(
-            f"init={init!r} must hold weights of {name!r}: {len(wrong)} of its {len(own)} tensors are missing or of another shape, "
-            f"the first is {wrong[0]!r}; use init=random or weights of the same network"
+            f"init={init!r} must hold weights of {name!r}: {len(wrong)} of its {len(own)} tensors are missing or of another "
+            f"shape, the first is {wrong[0]!r}; use init=random or weights of the same network"
         )
     backbone.load_state_dict({key: weights[key].to(own[key].dtype) for key in own})
 
@@ -47,8 +47,9 @@ def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
 
 def _file_weights(path: Path) -> Mapping[str, Tensor]:
     if path.is_dir():
-        raise BundleError(
-            f"init={str(path)!r} must be a safetensors file, got a folder; a segpipe bundle has seen lesions of its own training split"
+        raise ConfigError(
+            f"init must be random, imagenet or a safetensors file, got the folder {str(path)!r}; "
+            "a segpipe bundle is no start, for it has seen lesions of its own training split"
         )
     try:
         return load_file(path)

@@ -1,7 +1,7 @@
 """The metrics of a training as a table with one row for each epoch."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class EpochTable(Logger):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
-        self._rows: dict[int, dict[str, float]] = {}
+        self._rows: dict[Hashable, dict[Hashable, float]] = {}
 
     @property
     def name(self) -> str:
@@ -38,8 +38,7 @@ class EpochTable(Logger):
         """Take over the rows of the epochs before `epoch` from the file."""
         if self._path.is_file():
             table = pd.read_csv(self._path, index_col="epoch")
-            kept = table[table.index < epoch]
-            self._rows = {number: dict(row.dropna()) for number, (_, row) in zip(kept.index.tolist(), kept.iterrows(), strict=True)}
+            self._rows = table[table.index < epoch].to_dict("index")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

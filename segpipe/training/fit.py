@@ -1,5 +1,6 @@
 """One training from start to best weights, by Lightning's Trainer."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,10 @@ def fit(
         ckpt_path: a `last.ckpt` to go on from.
 
     Raises:
-        TrainingError: the training was cut off before its first epoch was done, or the loss is no longer a number.
+        TrainingError: no epoch was done.
+        KeyboardInterrupt: the user stopped it; the text says how to go on.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips and no tables of modules
     seed_everything(seed, workers=True, verbose=False)
     table = EpochTable(output / "metrics.csv")
     if ckpt_path is not None:
@@ -88,12 +91,16 @@ def fit(
         logger=table,
         callbacks=[best, stop, TQDMProgressBar(leave=True), *callbacks],
         default_root_dir=output,
+        enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=False)
-    if lightning.interrupted:
-        raise KeyboardInterrupt
+    try:
+        lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=False)
+    except SystemExit as exit_:  # Lightning's answer to Ctrl-C
+        last = output / "checkpoints" / "last.ckpt"
+        way_on = f"go on with ckpt_path={last}" if last.exists() else "no epoch was done"
+        raise KeyboardInterrupt(way_on) from exit_
     if not best.best_model_path or best.best_model_score is None:
         raise TrainingError(f"no epoch was finished in {output}; give trainer.max_epochs of 1 or more")
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=False)

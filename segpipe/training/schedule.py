@@ -11,17 +11,30 @@ class WarmupCosine:
     Attributes:
         warmup_fraction: share of the steps spent warming up.
         final_fraction: the last learning rate as a fraction of the highest.
+
+    Raises:
+        ValueError: a fraction is outside [0, 1].
     """
 
     warmup_fraction: float = 0.05
     final_fraction: float = 0.01
 
+    def __post_init__(self) -> None:
+        for name in ("warmup_fraction", "final_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"scheduler.{name} must be in [0, 1], got {getattr(self, name)}")
+
     def __call__(self, step: int, steps: int) -> float:
-        """The factor on the learning rate at a step of a training of `steps` steps; above 0, at most 1."""
+        """The factor on the learning rate, in [0, 1].
+
+        Args:
+            step: counted from 0; from `steps - 1` on the factor is `final_fraction`.
+            steps: of the whole training.
+        """
         warmup = max(1, round(self.warmup_fraction * steps))
         if step < warmup:
             return (step + 1) / warmup
-        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+        progress = min(1.0, (step - warmup) / max(1, steps - 1 - warmup))
         return self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * progress)) / 2
 
 

@@ -38,11 +38,12 @@ class UnfreezePlan:
         return [stage.name for stage in self.stages if epoch < stage.from_epoch]
 
     def __str__(self) -> str:
-        lines = [f"{'stage':<8} {'weights':>10} {'from epoch':>10} {'learning rate':>14}   (BatchNorm statistics likewise)"]
-        return "\n".join(
-            lines
-            + [f"{stage.name:<8} {stage.parameters:>10,} {stage.from_epoch:>10} {stage.learning_rate:>14.2e}" for stage in self.stages]
-        )
+        header = f"{'stage':<8} {'weights':>10} {'from epoch':>10} {'learning rate':>14}   (BatchNorm statistics likewise)"
+        rows = [
+            f"{stage.name:<8} {stage.parameters:>10,} {stage.from_epoch:>10} {stage.learning_rate:>14.2e}"
+            for stage in self.stages
+        ]
+        return "\n".join([header, *rows])
 
 
 def plan_unfreezing(

@@ -1,0 +1,80 @@
+"""The bundles that are shipped: half-precision copies whose cards hold the figures of these very copies.
+
+    python -m segpipe.evaluation.ship --data data/ham10000 --segmenter outputs/seg --classifier outputs/cls
+
+takes the bundles and the split of two finished trainings, scores the copies end to end on the test split, and writes
+`segmenter/`, `classifier/`, `split.csv` and `metrics.json` into segpipe/weights.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from segpipe.bundle import load_classifier, load_segmenter, save_bundle
+from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.splits import assign_parts, read_split, split_hash
+from segpipe.errors import BundleError, SegpipeError
+from segpipe.evaluation.score import headline, write_metrics
+from segpipe.evaluation.test_split import score_classifier
+from segpipe.inference.pipeline import SHIPPED, Locator, choose_device
+from segpipe.inference.tta import VIEWS
+
+BATCH_SIZE = 8
+
+
+def ship(*, data: Path, segmenter: Path, classifier: Path, output: Path) -> str:
+    """Copy two trained bundles in half precision and score the copies; returns the main figures.
+
+    Args:
+        data: root of the data set that both were trained on.
+        segmenter: output folder of train_seg.py.
+        classifier: output folder of train_cls.py, which has the split too.
+        output: where the copies go; those that stand there are replaced.
+
+    Raises:
+        BundleError: the two were not trained on one split.
+        DatasetError: the data set or the split cannot be used.
+    """
+    split = read_split(classifier / "split.csv")
+    unet, namer = load_segmenter(segmenter / "bundle"), load_classifier(classifier / "bundle")
+    if {unet.card.training.split_hash, namer.card.training.split_hash} != {split_hash(split)}:
+        raise BundleError(
+            f"{segmenter} and {classifier} must be trained on one split, {classifier / 'split.csv'}; train one anew"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    save_bundle(output / "segmenter", unet.model, unet.card, half=True)
+    save_bundle(output / "classifier", namer.model, namer.card, half=True)
+    unet, namer = load_segmenter(output / "segmenter"), load_classifier(output / "classifier")
+    table = assign_parts(load_ham10000(str(data)).table, split)
+    locator = Locator(unet, device=choose_device("auto"))
+    with tempfile.TemporaryDirectory() as scratch:
+        test = table[table["part"] == "test"]
+        metrics = score_classifier(locator, namer, test, Path(scratch), views=VIEWS["d4"], batch_size=BATCH_SIZE)
+    save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=metrics["segmentation"]), half=True)
+    save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=metrics["classification"]), half=True)
+    shutil.copyfile(classifier / "split.csv", output / "split.csv")
+    write_metrics(output / "metrics.json", metrics)
+    return headline(metrics)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m segpipe.evaluation.ship", description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="root of HAM10000")
+    parser.add_argument("--segmenter", type=Path, required=True, help="output folder of train_seg.py")
+    parser.add_argument("--classifier", type=Path, required=True, help="output folder of train_cls.py")
+    parser.add_argument("--output", type=Path, default=SHIPPED, help="where the copies go (default: %(default)s)")
+    try:
+        print(ship(**vars(parser.parse_args(arguments))))
+    except SegpipeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The output folder of a run: where it lies, and that the results of two runs never mix."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from segpipe.errors import OutputError
+
+_PIPELINE_FILES = (
+    *("results.jsonl", "results.csv", "failures.csv", "summary.json", "metrics.json"),
+    *(f"{folder}/**/*.png" for folder in ("masks", "figures", "crops", "heatmaps", "plots")),
+)
+_TRAINING_FILES = (
+    *("config.yaml", "split.csv", "metrics.csv", "checkpoints/*.ckpt", "bundle/model.safetensors", "bundle/card.json"),
+    *(f"test/{pattern}" for pattern in ("predictions.png", *_PIPELINE_FILES)),
+)
+# What shows that a folder holds results, and which files it then holds; `masks` beside a training, say, are not ours.
+_WRITTEN_FILES = {
+    "results.jsonl": _PIPELINE_FILES,
+    "results.csv": _PIPELINE_FILES,
+    "checkpoints/last.ckpt": _TRAINING_FILES,
+    "bundle/card.json": _TRAINING_FILES,
+}
+
+
+def output_folder(config: DictConfig) -> Path:
+    """The folder that a run writes into: `output`, or one named after the date and time; call it once per run.
+
+    In a multirun each job has a subfolder of its own, named by its number.
+    """
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(config.output or HydraConfig.get().sweep.dir) / str(HydraConfig.get().job.num)
+    return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
+
+
+def prepare_output(folder: Path, *, overwrite: bool) -> None:
+    """Make the output folder, and see that it holds no results.
+
+    Args:
+        folder: made with its parents where it does not exist.
+        overwrite: remove the results of an earlier run; only files that segpipe writes, never anything else.
+
+    Raises:
+        OutputError: `folder` is a file, cannot be made or written, or holds results while `overwrite` is false.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = [name for name in _WRITTEN_FILES if (folder / name).exists()]
+        if found and not overwrite:
+            raise OutputError(
+                f"output must be a folder without results, got {folder} with {', '.join(found)}; "
+                "overwrite=true replaces them, or name another folder"
+            )
+        for name in found:
+            _remove(folder, _WRITTEN_FILES[name])
+    except OSError as error:
+        raise OutputError(f"output must be a folder to write into, got {folder}: {error.strerror}; name another one") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"output must be a folder to write into, got {folder}, which is read-only; name another one")
+
+
+def _remove(folder: Path, patterns: tuple[str, ...]) -> None:
+    inside = folder.resolve()
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        # Behind a link to another folder nothing is ours.
+        if path.parent.resolve().is_relative_to(inside) and not path.is_dir():
+            path.unlink(missing_ok=True)

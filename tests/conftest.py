@@ -1,0 +1,111 @@
+"""What tests share: real networks with random weights, tiny; a drawn data set; and HAM10000 where it is at hand."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.card import ClassifierCard, SegmenterCard, Training
+from segpipe.data.synthetic import make_image, write_dataset
+from segpipe.diagnosis import CODES, MALIGNANT_CODES
+from segpipe.evaluation.bootstrap import bootstrap_intervals
+from segpipe.lesion.crop import CropRule
+from segpipe.models.classifier import build_classifier
+from segpipe.models.preprocessing import InputSpec, images_to_batch
+from segpipe.models.unet import build_unet
+
+torch.set_num_threads(1)  # for networks as small as these, threads only get into each other's way
+
+TRAINING = Training(dataset="tiny", dataset_hash="d", split_hash="s", images=1, epochs=1, best_epoch=0, settings={})
+
+
+def drawn_batch(spec: InputSpec) -> Tensor:
+    """Drawn photographs of all classes, as a network takes them."""
+    rng = np.random.default_rng(0)
+    return images_to_batch([make_image(code, rng, (60, 80))[0] for code in CODES * 2], spec, torch.device("cpu"))
+
+
+def settle(model: nn.Module, batch: Tensor) -> nn.Module:
+    """Fit the statistics of BatchNorm to the random weights, or the signal fades out on its way."""
+    with torch.no_grad():
+        for _ in range(20):
+            model.train()(batch)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def segmenter() -> SegmenterBundle:
+    """A U-Net with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        arguments = {"encoder": "tu-test_efficientnet", "decoder_channels": [16, 16, 8, 8, 8]}
+        spec = InputSpec(64)
+        model = settle(build_unet(**arguments), drawn_batch(spec))
+        return SegmenterBundle(model, SegmenterCard(arguments=arguments, input=spec, training=TRAINING), "u" * 64)
+
+
+@pytest.fixture(scope="session")
+def classifier() -> ClassifierBundle:
+    """A classifier with random weights, and a head that tells drawn images apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        arguments = {"name": "test_efficientnet", "attention": "cbam", "dropout": 0.2}
+        model = build_classifier(classes=len(CODES), **arguments)
+        spec = InputSpec(96)
+        batch = drawn_batch(spec)
+        settle(model, batch)
+        with torch.no_grad():
+            model.linear.weight.mul_(2 / model(batch).std(0)[:, None])
+            model.linear.bias.sub_(model(batch).mean(0))
+        card = ClassifierCard(
+            arguments=arguments,
+            input=spec,
+            training=TRAINING,
+            classes=CODES,
+            malignant=MALIGNANT_CODES,
+            crop=CropRule(margin_fraction=0.25),
+            temperature=1.5,
+        )
+        return ClassifierBundle(model, card, "c" * 64)
+
+
+@pytest.fixture(scope="session")
+def few_resamples() -> Iterator[None]:
+    """Intervals from 40 resamples instead of 1,000, which take seconds for each score."""
+    from segpipe.evaluation import score  # brings in pandas, scikit-learn and matplotlib
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "bootstrap_intervals", partial(bootstrap_intervals, resamples=40))
+        yield
+
+
+@pytest.fixture(scope="session")
+def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both on disk, in `segmenter/` and `classifier/`."""
+    folder = tmp_path_factory.mktemp("bundles")
+    save_bundle(folder / "segmenter", segmenter.model, segmenter.card)
+    save_bundle(folder / "classifier", classifier.model, classifier.card)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn data set in the layout of HAM10000: 21 lesions, three of each diagnosis, on images of 64 x 80 pixels."""
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    write_dataset(root, lesions=21, images_per_lesion=3, height=64, width=80, seed=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def ham10000() -> Path:
+    """The folder of the real HAM10000, in the layout of Harvard Dataverse."""
+    root = os.environ.get("SEGPIPE_HAM10000")
+    if not root or not Path(root).is_dir():
+        pytest.skip(f"needs HAM10000: SEGPIPE_HAM10000 must name its folder, got {root!r}")
+    return Path(root)

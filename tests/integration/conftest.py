@@ -1,0 +1,151 @@
+"""The entry scripts, called as a shell calls them but in this process, and one small training of each kind for all tests."""
+
+import contextlib
+import importlib.util
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from segpipe.cli import run_script
+from segpipe.data.synthetic import make_image
+from segpipe.image_io import RgbImage
+
+ROOT = Path(__file__).parents[2]
+
+SEGMENTER = ("segmenter.encoder=tu-test_efficientnet", "segmenter.decoder_channels=[16,16,8,8,8]", "segmenter.input_size=64")
+CLASSIFIER = ("classifier.name=test_efficientnet", "classifier.input_size=64")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call of a script ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that says what was wrong."""
+        assert "Traceback" not in self.err, self.err
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        return lines[0].removeprefix("error: ")
+
+
+Script = Callable[..., Ended]
+
+
+def load(name: str) -> ModuleType:
+    """An entry script as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPTS = {name: load(name) for name in ("run_pipeline", "train_seg", "train_cls")}
+
+
+def call(name: str, *arguments: str, **values: Any) -> Ended:
+    """Call a script with `key=value` arguments, and those given by name behind them."""
+    named = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = run_script(SCRIPTS[name].main, [*arguments, *named])
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one training of each kind left behind, and the arguments to train alike."""
+
+    folder: Path
+    data: tuple[str, ...]
+    segmenter: Ended
+    classifier: Ended
+
+    @property
+    def bundles(self) -> tuple[str, str]:
+        """Arguments that make a script take these models."""
+        return (f"bundle.segmenter={self.folder / 'seg' / 'bundle'}", f"bundle.classifier={self.folder / 'cls' / 'bundle'}")
+
+
+def small(data: Path) -> tuple[str, ...]:
+    """Arguments for a training of seconds: few small images, on the CPU."""
+    return (
+        *("data=synthetic", f"data.root={data}", "data.lesions=42", "data.images_per_lesion=2"),
+        *("data.height=60", "data.width=80", "batch_size=8", "trainer.accelerator=cpu", "trainer.precision=32-true"),
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(few_resamples: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A segmenter that finds drawn lesions, and a classifier with two epochs behind it."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = small(folder / "data")
+    segmenter = call(
+        *("train_seg", *data, *SEGMENTER, "trainer.max_epochs=6", "optimizer.lr=0.02"), output=folder / "seg"
+    )
+    assert segmenter.status == 0, segmenter.err
+    unet = f"bundle.segmenter={folder / 'seg' / 'bundle'}"
+    classifier = call(*("train_cls", *data, *CLASSIFIER, unet, "trainer.max_epochs=2"), output=folder / "cls")
+    assert classifier.status == 0, classifier.err
+    return Trained(folder, data, segmenter, classifier)
+
+
+@pytest.fixture
+def photo() -> RgbImage:
+    """A drawn photograph."""
+    return make_image("mel", np.random.default_rng(4), (60, 80))[0]
+
+
+@pytest.fixture
+def pipeline(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Calls run_pipeline.py with the trained bundles, from an empty working directory, into `out/` there."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, **values: Any) -> Ended:
+        values = {"output": "out", "device": "cpu", "figures": False} | values
+        return call("run_pipeline", *trained.bundles, *arguments, **values)
+
+    return run
+
+
+def results(output: Path) -> pd.DataFrame:
+    """The table of results, ids and empty fields as they stand there."""
+    return pd.read_csv(output / "results.csv", keep_default_na=False)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six photographs with true masks and labels; a split has two of them in its test part."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(1)
+    (folder / "images" / "sub").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    names = ["a.jpg", "b.png", "c.jpg", "sub/d.bmp", "sub/e.tif", "sub/f.webp"]
+    for name, code in zip(names, ("mel", "nv", "bcc", "akiec", "bkl", "nv"), strict=True):
+        image, mask = make_image(code, rng, (60, 80))
+        Image.fromarray(image).save(folder / "images" / name)
+        Image.fromarray(mask).save(folder / "masks" / f"{Path(name).stem}_segmentation.png")
+    (folder / "images" / "notes.txt").write_text("none of ours")
+    (folder / "labels.csv").write_text("image,label\na,mel\nb,nv\nc,bcc\nd,akiec\ne,bkl\n")
+    parts = "a,L1,train\nb,L2,train\nc,L3,val\nd,L4,val\ne,L5,test\nf,L5,test\n"
+    (folder / "split.csv").write_text("image_id,lesion_id,part\n" + parts)
+    return folder

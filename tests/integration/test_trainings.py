@@ -1,0 +1,205 @@
+"""Both trainings from end to end: what they write and print, how they go on, and what they refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import CLASSIFIER, SEGMENTER, Trained, call, read_json, results
+from omegaconf import OmegaConf
+
+from segpipe.bundle import load_classifier, load_segmenter
+from segpipe.data.splits import read_split, split_hash, write_split
+from segpipe.diagnosis import CODES
+from segpipe.image_io import read_image
+
+COLUMNS = {
+    "seg": ["val_loss", "val_dice", "val_iou", "train_loss", "learning_rate"],
+    "cls": ["val_loss", "val_accuracy", "val_balanced_accuracy", "val_auroc", "train_loss", "learning_rate"],
+}
+
+
+def train(trained: Trained, kind: str, output: Path, *arguments: str, epochs: int = 1, **values: Any) -> Any:
+    """Train once more on the same data."""
+    networks = SEGMENTER if kind == "seg" else (*CLASSIFIER, trained.bundles[0])
+    every = (*trained.data, *networks, f"trainer.max_epochs={epochs}", *arguments)
+    return call(f"train_{kind}", *every, output=output, **values)
+
+
+@pytest.mark.parametrize("kind", ["seg", "cls"])
+def test_training_leaves_all_of_its_files(trained: Trained, kind: str) -> None:
+    folder = trained.folder / kind
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files >= {
+        *("config.yaml", "split.csv", "metrics.csv", "checkpoints/last.ckpt", "test/metrics.json"),
+        *("bundle/model.safetensors", "bundle/card.json"),
+    }
+    assert not {name for name in files if "=" in name or ".part" in name}
+    split = pd.read_csv(folder / "split.csv")
+    assert list(split.columns) == ["image_id", "lesion_id", "part"]
+    assert split.groupby("lesion_id")["part"].nunique().max() == 1
+    config = OmegaConf.load(folder / "config.yaml")
+    assert config.data.root == str(trained.folder / "data")
+
+
+@pytest.mark.parametrize(("kind", "epochs"), [("seg", 6), ("cls", 2)])
+def test_table_of_metrics_has_one_row_for_each_epoch(trained: Trained, kind: str, epochs: int) -> None:
+    table = pd.read_csv(trained.folder / kind / "metrics.csv")
+    assert table["epoch"].tolist() == list(range(epochs))
+    assert set(COLUMNS[kind]) <= set(table.columns)
+    assert table[COLUMNS[kind]].notna().all(axis=None)
+
+
+def test_segmenter_is_scored_and_pictured(trained: Trained) -> None:
+    metrics = read_json(trained.folder / "seg" / "test" / "metrics.json")
+    assert metrics["segmentation"]["intervals_over"] == "lesion"
+    assert metrics["segmentation"]["metrics"]["dice"]["value"] > 0.6
+    assert metrics["mask_sources"]["unet"] > 0
+    assert read_image(trained.folder / "seg" / "test" / "predictions.png").shape[1] == 1280
+
+
+def test_classifier_is_scored_by_what_a_run_over_the_test_split_writes(trained: Trained) -> None:
+    folder = trained.folder / "cls"
+    metrics = read_json(folder / "test" / "metrics.json")
+    split = read_split(folder / "split.csv")
+    test_ids = set(split.loc[split["part"] == "test", "image_id"])
+    table = results(folder / "test")
+    assert {Path(path).stem for path in table["path"]} == test_ids
+    assert metrics["classification"]["images"] == metrics["segmentation"]["images"] == len(test_ids)
+    assert set(table["tta_spread"]) != {""}
+
+
+@pytest.mark.parametrize("kind", ["seg", "cls"])
+def test_last_lines_are_the_headline_and_the_path_of_the_bundle(trained: Trained, kind: str) -> None:
+    ended = trained.segmenter if kind == "seg" else trained.classifier
+    lines = ended.out.splitlines()
+    assert lines[-1] == f"bundle in {trained.folder / kind / 'bundle'}"
+    shown = {line[:22].strip() for line in lines[-10:-1]}
+    assert {"dice", "jaccard"} <= shown
+    assert kind == "seg" or {"accuracy", "majority baseline", "balanced accuracy", "macro auroc"} <= shown
+    assert "usable images of 42 lesions" in ended.out
+    assert "Traceback" not in ended.err
+
+
+def test_plan_of_the_unfreezing_is_printed_first(trained: Trained) -> None:
+    lines = trained.classifier.out.splitlines()
+    assert lines[0].split()[:2] == ["stage", "weights"]
+    assert "BatchNorm" in lines[0]
+    assert lines[1].split()[0] == "head"
+    assert lines[1].split()[2] == "0"
+    assert [line.split()[0] for line in lines[2:7]] == ["stage5", "stage4", "stage3", "stage2", "stage1"]
+
+
+def test_cards_tell_the_story_of_the_training(trained: Trained) -> None:
+    split = read_split(trained.folder / "seg" / "split.csv")
+    segmenter = load_segmenter(trained.folder / "seg" / "bundle").card
+    classifier = load_classifier(trained.folder / "cls" / "bundle").card
+    for card, kind in ((segmenter, "seg"), (classifier, "cls")):
+        assert card.training.split_hash == split_hash(split)
+        assert card.training.images == (split["part"] == "train").sum()
+        assert card.metrics == read_json(trained.folder / kind / "test" / "metrics.json")
+        assert str(trained.folder) not in (trained.folder / kind / "bundle" / "card.json").read_text()
+    assert segmenter.training.dataset_hash == classifier.training.dataset_hash
+    assert classifier.classes == CODES
+    assert classifier.temperature != 1
+    assert not classifier.training.leaks_allowed
+
+
+@pytest.mark.parametrize("kind", ["seg", "cls"])
+def test_training_goes_on_from_its_checkpoint_and_keeps_its_rows(trained: Trained, tmp_path: Path, kind: str) -> None:
+    first = train(trained, kind, tmp_path / "out", epochs=1)
+    assert first.status == 0, first.err
+    rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
+    kept = tmp_path / "last.ckpt"
+    (tmp_path / "out" / "checkpoints" / "last.ckpt").rename(kept)
+    resumed = train(trained, kind, tmp_path / "out", epochs=2, ckpt_path=kept, overwrite=True)
+    assert resumed.status == 0, resumed.err
+    table = pd.read_csv(tmp_path / "out" / "metrics.csv")
+    assert table["epoch"].tolist() == [0, 1]
+    assert len(rows) == 2
+
+
+def test_limited_training_uses_whole_lesions_of_every_class(trained: Trained, tmp_path: Path) -> None:
+    ended = train(trained, "seg", tmp_path / "out", **{"data.limit": 20})
+    assert ended.status == 0, ended.err
+    card = load_segmenter(tmp_path / "out" / "bundle").card
+    whole = load_segmenter(trained.folder / "seg" / "bundle").card
+    assert card.training.images < whole.training.images / 2
+    # The split is still that of the whole data set, so that bundles of both know each other.
+    assert card.training.split_hash == whole.training.split_hash
+
+
+def test_folder_with_a_training_is_refused_and_replaced_only_when_told(trained: Trained, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert train(trained, "seg", output).status == 0
+    (output / "notes.txt").write_text("mine")
+    before = (output / "metrics.csv").read_bytes()
+    refused = train(trained, "seg", output)
+    assert refused.status == 2
+    assert refused.error.startswith(f"output must be a folder without results, got {output}")
+    assert "overwrite=true" in refused.error
+    assert (output / "metrics.csv").read_bytes() == before
+    replaced = train(trained, "seg", output, overwrite=True, seed=5)
+    assert replaced.status == 0, replaced.err
+    assert (output / "metrics.csv").read_bytes() != before
+    assert (output / "notes.txt").read_text() == "mine"
+
+
+def other_split(trained: Trained, tmp_path: Path) -> Path:
+    """The split of the training with two parts exchanged."""
+    split = read_split(trained.folder / "seg" / "split.csv")
+    exchanged = split.assign(part=split["part"].replace({"test": "val", "val": "test"}))
+    write_split(tmp_path / "other.csv", exchanged)
+    return tmp_path / "other.csv"
+
+
+def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(trained: Trained, tmp_path: Path) -> None:
+    split = other_split(trained, tmp_path)
+    refused = train(trained, "cls", tmp_path / "refused", split=split)
+    assert refused.status == 2
+    assert refused.error.startswith("bundle.segmenter was trained on another split of this data set")
+    assert not (tmp_path / "refused" / "bundle").exists()
+    allowed = train(trained, "cls", tmp_path / "allowed", split=split, allow_leak=True)
+    assert allowed.status == 0, allowed.err
+    assert load_classifier(tmp_path / "allowed" / "bundle").card.training.leaks_allowed
+
+
+def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: Path) -> None:
+    split = other_split(trained, tmp_path)
+    assert train(trained, "seg", tmp_path / "out", split=split).status == 0
+    pd.testing.assert_frame_equal(read_split(tmp_path / "out" / "split.csv"), read_split(split))
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "reason"),
+    [
+        ("seg", "trainer.max_epochs=0", "trainer.max_epochs must be 1 or more, got 0"),
+        ("seg", "trainer.max_epoch=3", "unknown key trainer.max_epoch=3; did you mean trainer.max_epochs?"),
+        ("seg", "batch_size=many", 'batch_size must be an integer, got "many"'),
+        ("seg", "loss=dice", "loss must be one of "),
+        ("seg", "data.limit=0", "data.limit must be 1 or more, got 0"),
+        ("seg", "split=absent.csv", "split must be an existing path, got 'absent.csv'"),
+        ("seg", "ckpt_path=absent.ckpt", "ckpt_path must be an existing path, got 'absent.ckpt'"),
+        ("seg", "data=ham10000", "data.root must be a folder, got"),
+        ("seg", "segmenter.encoder=nonsense", "encoder must be one that segmentation-models-pytorch knows"),
+        ("seg", "segmenter.decoder_channels=[8]", "decoder_channels must have 5 entries"),
+        ("seg", "segmenter.input_size=65", "input_size must be"),
+        ("seg", "segmenter.init=absent.safetensors", "init must be random, imagenet or a safetensors file"),
+        ("cls", "classifier.name=nonsense", "classifier.name must be a network that timm knows, got 'nonsense'"),
+        ("cls", "classifier.attention=full", "attention must be one of none, channel, spatial, cbam, got 'full'"),
+        ("cls", "unfreeze.from_epochs=[1]", "unfreeze.from_epochs must begin with 0"),
+        ("cls", "unfreeze.lr_decay=2", "unfreeze.lr_decay must be above 0 and at most 1"),
+        ("cls", "crop.margin_fraction=-1", "margin_fraction must be 0 or more, got -1"),
+        ("cls", "loss.gamma=-1", "gamma must be 0 or more, got -1"),
+        ("cls", "tta.views=all", "tta.views must be one of none, flips, d4, got 'all'"),
+        ("cls", "bundle.segmenter=absent", "bundle.segmenter must be an existing path, got 'absent'"),
+    ],
+)
+def test_wrong_value_is_one_line_and_status_2(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, argument: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = train(trained, kind, tmp_path / "out", argument)
+    assert ended.status == 2, ended.err
+    assert reason in ended.error
+    assert not (tmp_path / "out" / "bundle").exists()

@@ -1,0 +1,102 @@
+"""Labels in the three forms that people have, and masks by the stems of their images."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from segpipe.data.annotations import find_masks, read_labels, read_table
+from segpipe.diagnosis import CODES
+from segpipe.errors import DatasetError
+
+# Leading zeros, an ending in capitals, and a dot that is no ending.
+NAMES = {"0001": "0001", "ISIC_2.JPG": "ISIC_2", "a.b": "a.b", **{f"img{code}.png": f"img{code}" for code in CODES[3:]}}
+LABELS = pd.DataFrame({"name": list(NAMES), "code": CODES})
+
+
+def ham_form() -> pd.DataFrame:
+    return LABELS.rename(columns={"name": "image_id", "code": "dx"}).assign(lesion_id=[f"0{row}" for row in range(7)])
+
+
+def one_hot_form() -> pd.DataFrame:
+    columns = {code.upper(): (LABELS["code"] == code).astype(float) for code in CODES}
+    return pd.DataFrame({"image": LABELS["name"], **columns})
+
+
+def plain_form() -> pd.DataFrame:
+    return pd.DataFrame({"image": LABELS["name"], "label": LABELS["code"].str.upper() + " "})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("separator", [",", "\t"])
+@pytest.mark.parametrize("form", [ham_form, one_hot_form, plain_form])
+def test_every_form_gives_the_same_labels(tmp_path: Path, form, separator: str, encoding: str) -> None:
+    form().to_csv(tmp_path / "labels", sep=separator, encoding=encoding, index=False)
+    labels = read_labels(tmp_path / "labels")
+    assert dict(zip(labels["image_id"], labels["dx"], strict=True)) == dict(zip(NAMES.values(), CODES, strict=True))
+
+
+def test_other_columns_are_kept_and_ids_stay_texts(tmp_path: Path) -> None:
+    ham_form().assign(age=[80.0, *[None] * 6]).to_csv(tmp_path / "labels.csv", index=False)
+    labels = read_labels(tmp_path / "labels.csv")
+    assert list(labels["lesion_id"]) == [f"0{row}" for row in range(7)]
+    assert list(labels["age"].notna()) == [True] + [False] * 6
+
+
+def test_a_one_hot_row_without_a_class_is_no_diagnosis(tmp_path: Path) -> None:
+    one_hot_form().replace(1.0, 0.0).to_csv(tmp_path / "labels.csv", index=False)
+    assert not read_labels(tmp_path / "labels.csv")["dx"].isin(CODES).any()
+
+
+def test_rows_without_an_image_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("image,label\n,mel\nx,nv\n")
+    labels = read_labels(tmp_path / "labels.csv")
+    assert labels.to_dict("records") == [{"image_id": "x", "dx": "nv"}]
+
+
+def test_a_table_of_another_form_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,class\nx,nv\n")
+    with pytest.raises(DatasetError, match=r"labels\.csv: labels must have the columns .*VASC, got file,class"):
+        read_labels(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file"),
+        (b"", "No columns"),
+        (b"a,b\n1,2,3,4\n1\n1,2,3,4,5,6\n", "tokenizing"),
+        (b"\xff\xd8\xff\xe0", "decode"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(DatasetError, match=f"must be a table with commas or tabs, .*{reason}"):
+        read_table(tmp_path / "table.csv")
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_masks_are_known_by_the_stems_of_their_images(tmp_path: Path) -> None:
+    names = {"a": "a_segmentation.png", "b": "deep/b_mask.PNG", "c": "deep/er/c.png", "d_e": "d_e_Segmentation.png"}
+    touch(*(tmp_path / name for name in names.values()), tmp_path / "a.jpg", tmp_path / "notes.txt")
+    assert find_masks(tmp_path) == {stem: tmp_path / name for stem, name in names.items()}
+
+
+def test_a_file_named_as_a_mask_wins_and_a_photograph_is_none(tmp_path: Path) -> None:
+    touch(tmp_path / "a.png", tmp_path / "a_segmentation.png", tmp_path / "z" / "a.png", tmp_path / "images" / "b.png")
+    assert find_masks(tmp_path, images=[tmp_path / "images" / "b.png"]) == {"a": tmp_path / "a_segmentation.png"}
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere" / "a_segmentation.png")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "masks").symlink_to(tmp_path / "elsewhere")
+    (root / "circle").symlink_to(root)
+    assert find_masks(root) == {"a": root / "masks" / "a_segmentation.png"}

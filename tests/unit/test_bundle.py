@@ -1,0 +1,225 @@
+"""A model on disk: the same numbers after loading, and a refusal with a reason for whatever is damaged or foreign."""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from segpipe import bundle
+from segpipe.bundle import CARD, WEIGHTS, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.card import OperatingPoint
+from segpipe.errors import BundleError, OutputError
+
+BATCH = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def folder(bundles: Path, tmp_path: Path) -> Path:
+    """The bundle of a classifier, to be damaged."""
+    return Path(shutil.copytree(bundles / "classifier", tmp_path / "classifier"))
+
+
+def edit_card(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    card = json.loads((folder / CARD).read_text())
+    change(card)
+    (folder / CARD).write_text(json.dumps(card))
+
+
+def test_a_loaded_model_gives_the_same_numbers(bundles: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle) -> None:
+    with torch.no_grad():
+        assert torch.equal(load_segmenter(bundles / "segmenter").model(BATCH), segmenter.model(BATCH))
+        assert torch.equal(load_classifier(bundles / "classifier").model(BATCH), classifier.model(BATCH))
+
+
+def test_half_precision_halves_the_file_and_hardly_moves_the_numbers(classifier: ClassifierBundle, tmp_path: Path) -> None:
+    for half in (False, True):
+        save_bundle(tmp_path / str(half), classifier.model, classifier.card, half=half)
+    sizes = [(tmp_path / str(half) / WEIGHTS).stat().st_size for half in (False, True)]
+    assert sizes[1] < 0.7 * sizes[0]
+    loaded = load_classifier(tmp_path / "True").model
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(BATCH).softmax(1), classifier.model(BATCH).softmax(1), rtol=0, atol=0.01)
+
+
+def test_the_card_comes_back_as_it_was(bundles: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle) -> None:
+    assert load_segmenter(bundles / "segmenter").card == segmenter.card
+    loaded = load_classifier(bundles / "classifier").card
+    assert loaded == classifier.card
+    assert (type(loaded.classes), type(loaded.input.mean)) == (tuple, tuple)
+
+
+def test_an_operating_point_and_metrics_are_kept(classifier: ClassifierBundle, tmp_path: Path) -> None:
+    card = replace(classifier.card, operating_point=OperatingPoint("mel", 0.3), metrics={"dice": {"value": 0.9, "low": None}})
+    save_bundle(tmp_path / "bundle", classifier.model, card)
+    assert load_classifier(tmp_path / "bundle").card == card
+
+
+def test_a_loaded_model_is_ready_for_answers_and_known_by_its_hash(
+    bundles: Path, segmenter: SegmenterBundle, tmp_path: Path
+) -> None:
+    loaded = load_segmenter(bundles / "segmenter")
+    assert not any(module.training for module in loaded.model.modules())
+    save_bundle(tmp_path / "same", segmenter.model, replace(segmenter.card, metrics={"dice": 1}))
+    assert load_segmenter(tmp_path / "same").sha256 == loaded.sha256
+    with torch.no_grad():
+        next(segmenter.model.parameters()).mul_(2)
+        save_bundle(tmp_path / "other", segmenter.model, segmenter.card)
+        next(segmenter.model.parameters()).div_(2)
+    assert load_segmenter(tmp_path / "other").sha256 != loaded.sha256
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_rights_that_the_umask_says(classifier: ClassifierBundle, tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        save_bundle(tmp_path / "bundle", classifier.model, classifier.card)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "bundle").iterdir()} == {mode}
+    assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == 0o777 & ~umask
+
+
+def test_a_bundle_is_replaced_whole_and_leaves_nothing_beside_it(folder: Path, classifier: ClassifierBundle) -> None:
+    save_bundle(folder, classifier.model, replace(classifier.card, temperature=2.0))
+    assert load_classifier(folder).card.temperature == 2.0
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+    assert [path.name for path in folder.parent.iterdir()] == ["classifier"]
+
+
+def test_a_failed_save_leaves_the_old_bundle(folder: Path, classifier: ClassifierBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(bundle, "save", full)
+    with pytest.raises(OutputError, match=r"classifier: the bundle cannot be written \(No space left on device\)"):
+        save_bundle(folder, classifier.model, classifier.card)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["classifier"]
+
+
+def test_the_wrong_kind_is_refused(bundles: Path) -> None:
+    with pytest.raises(BundleError, match=r"must be the bundle of a segmenter, got that of a classifier; .*bundle\.segmenter="):
+        load_segmenter(bundles / "classifier")
+    with pytest.raises(BundleError, match="must be the bundle of a classifier, got that of a segmenter"):
+        load_classifier(bundles / "segmenter")
+
+
+def test_a_missing_bundle_and_missing_weights_are_refused(folder: Path) -> None:
+    with pytest.raises(BundleError, match=r"absent: a bundle must be a folder with model\.safetensors and card\.json"):
+        load_classifier(folder / "absent")
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(BundleError, match=r"model\.safetensors cannot be read \(No such file or directory\)"):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, 0.5, 0.999])
+def test_truncated_weights_are_refused(folder: Path, kept: float) -> None:
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.raises(BundleError, match=r"model\.safetensors is damaged or no safetensors file"):
+        load_classifier(folder)
+
+
+def test_garbage_and_pickled_weights_are_refused(folder: Path, classifier: ClassifierBundle) -> None:
+    (folder / WEIGHTS).write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(BundleError, match="is damaged or no safetensors file"):
+        load_classifier(folder)
+    torch.save(classifier.model.state_dict(), folder / WEIGHTS)
+    with pytest.raises(BundleError, match="is damaged or no safetensors file"):
+        load_classifier(folder)
+
+
+def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
+    state = load_file(folder / WEIGHTS)
+    state["linear.weight"][0, 0] = float("nan")
+    save_file(state, folder / WEIGHTS)
+    with pytest.raises(BundleError, match="holds values that are not finite; train or copy it again"):
+        load_classifier(folder)
+
+
+def test_weights_of_another_model_are_refused(folder: Path, bundles: Path) -> None:
+    shutil.copy(bundles / "segmenter" / WEIGHTS, folder / WEIGHTS)
+    with pytest.raises(BundleError, match=r"weights and card do not belong together .*backbone"):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is not JSON"),
+        (b"{", "it is not JSON"),
+        (b"\xff\xfe", "it is not JSON"),
+        (b"[1, 2]", "is not that of a segpipe-bundle-1"),
+        (b'{"format": "else"}', "is not that of a segpipe-bundle-1"),
+    ],
+)
+def test_a_card_that_is_none_is_refused(folder: Path, content: bytes, message: str) -> None:
+    (folder / CARD).write_bytes(content)
+    with pytest.raises(BundleError, match=rf"card\.json .*{message}"):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize("field", ["arguments", "input", "training", "classes", "malignant", "crop"])
+def test_a_card_without_a_field_is_refused_by_the_fields_name(folder: Path, field: str) -> None:
+    edit_card(folder, lambda card: card.pop(field))
+    with pytest.raises(BundleError, match=rf"card\.json is damaged, {field}: "):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("classes", "mel", "classes: "),
+        ("classes", ["mel", "mel"], "classes must be there, each once"),
+        ("classes", [], "classes must be there"),
+        ("malignant", ["cancer"], "must be among the classes, got cancer"),
+        ("input", {"size": "large"}, r"input\.size: "),
+        ("input", {"size": -1}, "size and std must be above 0"),
+        ("input", {"size": 64, "mean": [0.5]}, r"input\.mean"),
+        ("crop", {"margin_fraction": -1}, "margin_fraction must be 0 or more"),
+        ("temperature", 0, "temperature must be above 0, got 0"),
+        ("temperature", None, "temperature: "),
+        ("operating_point", {"diagnosis": "mel"}, r"operating_point\.threshold: "),
+        ("operating_point", {"diagnosis": "mel", "threshold": 1.5}, r"threshold must be in \[0, 1\], got 1\.5"),
+        ("operating_point", {"diagnosis": "wart", "threshold": 0.5}, "must be among the classes, got .*wart"),
+        ("training", "much", "training: "),
+    ],
+)
+def test_a_card_with_a_wrong_value_is_refused(folder: Path, field: str, value: object, message: str) -> None:
+    edit_card(folder, lambda card: card.update({field: value}))
+    with pytest.raises(BundleError, match=rf"card\.json is damaged, .*{message}"):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "test_efficientnet", "code": "import os"}, "unexpected keyword argument 'code'"),
+        ({"name": "no_such_network"}, "must be a network that timm knows, got 'no_such_network'"),
+        ({"name": "hf-hub:some/model"}, "must be a network that timm knows"),
+        ({"name": ["test_efficientnet"]}, ""),
+        ({"name": "test_efficientnet", "attention": "os.system"}, "attention must be one of"),
+        ({}, "missing .* 'name'"),
+    ],
+)
+def test_only_what_the_builder_knows_can_be_named(folder: Path, arguments: dict[str, Any], message: str) -> None:
+    edit_card(folder, lambda card: card.update(arguments=arguments))
+    with pytest.raises(BundleError, match=rf"classifier: weights and card do not belong together \(.*{message}"):
+        load_classifier(folder)
+
+
+def test_nothing_of_a_segmenter_can_name_a_file_or_the_network(bundles: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundles / "segmenter", tmp_path / "segmenter"))
+    edit_card(folder, lambda card: card["arguments"].update(encoder="tu-hf-hub:some/model"))
+    with pytest.raises(BundleError, match="encoder must be tu- and a network that timm knows"):
+        load_segmenter(folder)

@@ -1,0 +1,128 @@
+"""What a user reads after a wrong call, tried on the configurations of the three scripts."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+import segpipe.config  # noqa: F401 - registers the schemas
+from segpipe.call_errors import explain, explain_unknown_key, unwrap
+from segpipe.errors import ConfigError, DatasetError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def refusal(script: str, *overrides: str) -> str:
+    """What is said of a call; `accepted` where nothing is wrong with it."""
+    try:
+        compose(script, list(overrides))
+    except Exception as error:
+        return explain(error, overrides)
+    return "accepted"
+
+
+WRONG_PIPELINE_CALLS = {
+    "imge=a.jpg": r"unknown key imge=a\.jpg; did you mean image\? --help lists the keys",
+    "qqq=1": r"unknown key qqq=1; --help lists the keys",
+    "explain.diagnosi=mel": r"unknown key explain\.diagnosi=mel; did you mean explain\.diagnosis\? --help lists the keys",
+    "hydra.run.dirr=x": r"unknown key hydra\.run\.dirr=x; did you mean hydra\.run\.dir.*",
+    "loss=focal": r"unknown key loss, a config group that this script does not use; --help lists the keys",
+    "batch_size=abc": r'batch_size must be an integer, got "abc"',
+    "batch_size=null": r"batch_size must be an integer, got null",
+    "crops=maybe": r'crops must be true or false, got "maybe"',
+    "localize=[unet]": r'localize must be a text, got \["unet"\]',
+    "bundle=x": r'bundle must be set key by key \(bundle\.segmenter, bundle\.classifier\), got "x"',
+    "tta=d5": r"tta must be one of d4, flips, none, got d5",
+    "tta=null": r"a config group must be given one of its options by name, got tta=null; --help lists them",
+    "tta=d4,none": r"tta must be a single value, got d4,none; --multirun tries each of them, \[a,b\] is a list",
+    "batch_size=range(1,3)": r"batch_size must be a single value, got range\(1,3\); --multirun tries each of them.*",
+    "localize=a=b": r"""localize must be a value that Hydra can read, got a=b; quote it twice: 'localize="a=b"'""",
+    "photo.jpg": r"an argument must be key=value, got photo\.jpg; write image=photo\.jpg or folder=photo\.jpg, for example.*",
+    "": r"an argument must be key=value, got an empty one; write image=FILE or folder=DIR, for example.*",
+    "+device=cpu": r"Could not append to config\. An item is already at 'device'.*",
+}
+
+
+@pytest.mark.parametrize("override", WRONG_PIPELINE_CALLS)
+def test_a_wrong_call_is_explained_in_one_line(override: str) -> None:
+    assert re.fullmatch(WRONG_PIPELINE_CALLS[override], refusal("run_pipeline", override))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.max_epoch=3", "unknown key trainer.max_epoch=3; did you mean trainer.max_epochs? --help lists the keys"),
+        ("loss.gamma=a", 'loss.gamma must be a number, got "a"'),
+        ("unfreeze.from_epochs=3", "unfreeze.from_epochs must be a list such as [a,b], got 3"),
+        ("crop=tigth", "crop must be one of margin, masked, tight, whole_image, got tigth"),
+    ],
+)
+def test_a_wrong_key_of_a_training_is_explained(override: str, message: str) -> None:
+    assert refusal("train_cls", override) == message
+
+
+def test_a_wrong_element_is_named_by_its_place() -> None:
+    assert refusal("train_cls", "unfreeze.from_epochs=[0,a]").startswith("unfreeze.from_epochs[1]: Value 'a'")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("max_epoch: 3", "unknown key trainer.max_epoch; did you mean trainer.max_epochs? --help lists the keys"),
+        ("max_epochs: many", 'trainer.max_epochs must be an integer, got "many"'),
+    ],
+)
+def test_the_file_of_a_mistake_is_named(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\ntrainer:\n  {line}\n")
+    text = refusal("train_seg", f"hydra.searchpath=[file://{tmp_path}]", "+experiment=mine")
+    assert text == f"{message} (in experiment/mine.yaml)"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": "???"}, "seed must be given, got nothing; write seed=..."),
+        ({"seed": "${nowhere}"}, "seed must refer to a value that exists: Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_what_shows_only_when_a_value_is_read_is_explained(values: dict[str, str], message: str) -> None:
+    with pytest.raises(Exception, match="seed") as caught:
+        OmegaConf.create(values).seed  # noqa: B018 - reading it fails
+    assert explain(caught.value, []) == message
+
+
+def test_an_unknown_key_is_shown_as_it_was_written() -> None:
+    arguments = ["image=a", "++seedd=1"]
+    assert explain_unknown_key("seedd", ["seed"], arguments) == "unknown key ++seedd=1; did you mean seed? --help lists the keys"
+
+
+def refuse(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        (DatasetError("no metadata"), DatasetError, "no metadata"),
+        (ValueError("gamma must be 0 or more, got -1"), ConfigError, "loss: gamma must be 0 or more, got -1"),
+        (KeyError("a bug"), InstantiationException, "Error in call to target .*a bug"),
+    ],
+)
+def test_what_a_target_raised_is_unwrapped(raised: Exception, kind: type[Exception], message: str) -> None:
+    config = OmegaConf.create({"loss": {"_target_": f"{__name__}.refuse"}})
+    with pytest.raises(InstantiationException, match="refuse") as caught:
+        instantiate(config.loss, error=raised)
+    error = unwrap(caught.value)
+    assert type(error) is kind and re.match(message, str(error), re.DOTALL)

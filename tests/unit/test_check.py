@@ -1,0 +1,119 @@
+"""The check of a data set: everything that is wrong with it is said at once, and what cannot be used is left out."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segpipe.data.check import CheckedDataset, check_table
+from segpipe.data.ham10000 import load_ham10000
+from segpipe.errors import DatasetError
+from segpipe.image_io import write_png
+
+LEFT_OUT, WITHOUT_MASK, KEPT = "left out", "used without a mask", "kept"
+
+
+@pytest.fixture
+def root(synthetic_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(synthetic_root, tmp_path / "root"))
+
+
+def damage(root: Path) -> dict[str, tuple[str, str]]:
+    """Do everything wrong, each to one image: by image id the defect to be found and its consequence."""
+    path = root / "HAM10000_metadata.csv"
+    table = pd.read_csv(path)
+    table["age"] = 50.0
+    ids = iter(table["image_id"])
+    images, masks = root / "HAM10000_images_part_1", root / "HAM10000_segmentations_lesion_tschandl"
+    found = {}
+
+    def next_id(what: str, consequence: str) -> str:
+        name = next(ids)
+        found[name] = (what, consequence)
+        return name
+
+    (images / f"{next_id('missing image file', LEFT_OUT)}.jpg").unlink()
+    broken = images / f"{next_id('image that does not decode', LEFT_OUT)}.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    (masks / f"{next_id('missing mask', WITHOUT_MASK)}_segmentation.png").unlink()
+    (masks / f"{next_id('mask that does not decode', WITHOUT_MASK)}_segmentation.png").write_bytes(b"no picture")
+    write_png(masks / f"{next_id('mask of another size than its image', WITHOUT_MASK)}_segmentation.png", np.ones((80, 64), bool))
+    write_png(masks / f"{next_id('empty mask', WITHOUT_MASK)}_segmentation.png", np.zeros((64, 80), bool))
+    table.loc[table["image_id"] == next_id("unknown diagnosis", LEFT_OUT), "dx"] = "scc"
+    table.loc[table["image_id"] == next_id("missing lesion id", LEFT_OUT), "lesion_id"] = None
+    table.loc[table["image_id"] == next_id("missing age", KEPT), "age"] = None
+    unlisted, doubled = next_id("image without metadata", LEFT_OUT), next_id("second row of one image", LEFT_OUT)
+    table = table[table["image_id"] != unlisted]
+    pd.concat([table, table[table["image_id"] == doubled].assign(dx="nv")]).to_csv(path, index=False)
+    return found
+
+
+def test_all_defects_are_found_in_one_check(root: Path) -> None:
+    expected = damage(root)
+    dataset = load_ham10000(str(root))
+    found = {problem.image_ids[0]: (problem.what, problem.consequence) for problem in dataset.problems}
+    assert found == expected
+    assert all(len(problem.image_ids) == 1 for problem in dataset.problems)
+
+
+def test_what_cannot_be_used_is_left_out_and_the_rest_is_kept(root: Path) -> None:
+    before = load_ham10000(str(root)).table
+    expected = damage(root)
+    table = load_ham10000(str(root)).table
+    doubled = next(name for name, (what, _) in expected.items() if what == "second row of one image")
+    gone = {name for name, (_, consequence) in expected.items() if consequence == LEFT_OUT} - {doubled}
+    assert list(table["image_id"]) == [name for name in before["image_id"] if name not in gone]
+    assert list(table.index) == list(range(len(table)))
+    assert set(table.loc[[path is None for path in table["mask_path"]], "image_id"]) == {
+        name for name, (_, consequence) in expected.items() if consequence == WITHOUT_MASK
+    }
+    kept = before.set_index("image_id")["dx"]
+    assert table.set_index("image_id")["dx"].to_dict() == kept[list(table["image_id"])].to_dict()
+
+
+def test_the_report_names_each_defect_its_images_and_what_was_done(root: Path) -> None:
+    expected = damage(root)
+    lines = load_ham10000(str(root)).report().splitlines()
+    for name, (what, consequence) in expected.items():
+        assert f"1 x {what} ({name}): {consequence}" in lines
+    assert "usable images of" in lines[0]
+
+
+def test_a_sound_data_set_has_no_problems_but_missing_ages(synthetic_root: Path) -> None:
+    dataset = load_ham10000(str(synthetic_root))
+    assert {problem.what for problem in dataset.problems} <= {"missing age"}
+    assert dataset.report().startswith(
+        f"synthetic: {len(dataset.table)} usable images of 21 lesions, {len(dataset.table)} with a"
+    )
+    assert CheckedDataset("x", dataset.table, ()).report().endswith("nothing is wrong")
+
+
+def test_a_data_set_of_which_nothing_is_left_is_refused_with_the_reasons(synthetic_root: Path) -> None:
+    table = load_ham10000(str(synthetic_root)).table.assign(dx="scc")
+    with pytest.raises(
+        DatasetError, match=r"no usable image is left: \d+ x unknown diagnosis \(ISIC_9000000, .*\.\.\.\): left out"
+    ):
+        check_table(table, name="mine")
+
+
+def run_check(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "segpipe.data.check", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_the_report_and_writes_nothing(synthetic_root: Path, tmp_path: Path) -> None:
+    done = run_check(f"data.root={synthetic_root}", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == load_ham10000(str(synthetic_root)).report() + "\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_refuses_with_one_line_and_status_2(tmp_path: Path) -> None:
+    done = run_check("data.root=absent", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: data.root must be a folder, got 'absent'")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,144 @@
+"""The classifier comes apart at its last feature map, and a frozen part of it stands still."""
+
+from itertools import chain, pairwise
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from segpipe.models.classifier import LesionClassifier, build_classifier
+
+BATCH = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+NETWORKS = ("efficientnet_b0", "resnet18", "mobilenetv2_100", "convnextv2_atto")
+
+
+@pytest.fixture
+def model() -> LesionClassifier:
+    torch.manual_seed(0)
+    model = build_classifier(name="resnet10t", classes=7, attention="cbam", dropout=0.2)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):  # timm starts some at zero, which would keep the gradient from all before them
+            nn.init.ones_(part.weight)
+    return model
+
+
+@pytest.mark.parametrize("attention", ["none", "channel", "spatial", "cbam"])
+def test_it_is_its_features_and_its_head(attention: str) -> None:
+    model = build_classifier(name="resnet10t", classes=5, attention=attention).eval()
+    features = model.features(BATCH)
+    assert features.shape == (4, 512, 2, 2)
+    assert model(BATCH).shape == (4, 5)
+    torch.testing.assert_close(model.head(features), model(BATCH))
+
+
+def test_one_image_and_a_batch_give_the_same_numbers(model: LesionClassifier) -> None:
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.cat([model(image[None]) for image in BATCH]), model(BATCH), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_stages_hold_every_parameter_and_buffer_exactly_once(name: str) -> None:
+    model = build_classifier(name=name, classes=7)
+    stages = model.stages()
+    assert list(stages) == [*(f"stage{number}" for number in range(1, len(stages))), "head"]
+    modules = list(chain.from_iterable(stages.values()))
+    for tensors in (nn.Module.parameters, nn.Module.buffers):
+        staged = [id(tensor) for module in modules for tensor in tensors(module)]
+        assert sorted(staged) == sorted(map(id, tensors(model)))
+    assert all(any(True for module in stage for _ in module.parameters()) for stage in stages.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_stages_stand_in_the_order_in_which_an_image_passes_them(name: str) -> None:
+    model = build_classifier(name=name, classes=7).eval()
+    passed: list[str] = []
+    for stage, modules in model.stages().items():
+        for module in modules:
+            module.register_forward_hook(lambda *_, stage=stage: passed.append(stage))
+    model(BATCH[:1])
+    assert list(dict.fromkeys(passed)) == list(model.stages())
+    # No stage is entered again once it was left.
+    assert sum(before != after for before, after in pairwise(passed)) == len(set(passed)) - 1
+
+
+def state_of(model: LesionClassifier, stages: list[str]) -> dict[str, torch.Tensor]:
+    return {
+        f"{stage}.{number}.{name}": tensor.clone()
+        for stage in stages
+        for number, module in enumerate(model.stages()[stage])
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def train_one_step(model: LesionClassifier) -> None:
+    groups = [{"params": list(model.parameters())}]
+    optimizer = torch.optim.AdamW(groups, lr=0.01, weight_decay=0.1)
+    model.train()
+    cross_entropy(model(BATCH), torch.arange(4)).backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("depth", range(5))
+def test_frozen_stages_keep_weights_and_batchnorm_statistics_and_the_others_move(model: LesionClassifier, depth: int) -> None:
+    names = list(model.stages())
+    frozen, thawed = names[:depth], names[depth:]
+    model.freeze(frozen)
+    still, moving = state_of(model, frozen), state_of(model, thawed)
+    train_one_step(model)
+    assert all(torch.equal(tensor, still[name]) for name, tensor in state_of(model, frozen).items())
+    after = state_of(model, thawed)
+    assert [name for name in moving if torch.equal(moving[name], after[name])] == []
+    assert any("running_mean" in name for name in moving)
+
+
+def test_a_stage_in_the_middle_can_stand_still_alone(model: LesionClassifier) -> None:
+    model.freeze(["stage3"])
+    still, before = state_of(model, ["stage3"]), state_of(model, ["stage1"])
+    train_one_step(model)
+    assert all(torch.equal(tensor, still[name]) for name, tensor in state_of(model, ["stage3"]).items())
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in state_of(model, ["stage1"]).items())
+
+
+def test_train_leaves_frozen_stages_in_eval_mode(model: LesionClassifier) -> None:
+    model.freeze(["stage1", "head"])
+    for _ in range(2):
+        model.eval()
+        model.train()
+        modes = {
+            name: {part.training for module in modules for part in module.modules()} for name, modules in model.stages().items()
+        }
+        assert {name for name, mode in modes.items() if mode == {False}} == {"stage1", "head"}
+        assert {name for name, mode in modes.items() if mode == {True}} == {"stage2", "stage3", "stage4", "stage5"}
+
+
+def test_thawing_gives_everything_back(model: LesionClassifier) -> None:
+    model.freeze(list(model.stages()))
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    model.freeze([])
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(module.training for module in model.modules())
+
+
+def test_freezing_in_eval_mode_does_not_start_training(model: LesionClassifier) -> None:
+    model.eval()
+    model.freeze(["stage1"])
+    assert not any(module.training for module in model.modules())
+
+
+def test_freezing_an_unknown_stage_is_refused(model: LesionClassifier) -> None:
+    with pytest.raises(ValueError, match=r"stages must be among stage1, .*, head, got stage9"):
+        model.freeze(["stage9", "stage1"])
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b99", "hf-hub:some/model", "local-dir:/tmp"])
+def test_a_name_that_is_not_timms_own_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"classifier.name must be a network that timm knows, got '{name}'"):
+        build_classifier(name=name, classes=7)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_a_network_without_a_feature_map_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"classifier.name must be a convolutional network, .* got '{name}'"):
+        build_classifier(name=name, classes=7)

@@ -1,0 +1,225 @@
+"""Every option of every config group composes and builds; a value that cannot be meant is refused before anything is built."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from segpipe.bundle import ClassifierBundle
+from segpipe.config import RunPipelineConfig, TrainClsConfig, TrainSegConfig
+from segpipe.config_values import CHOICES, COUNTS, PATHS, check_values
+from segpipe.data.augmentation import BoxJitter
+from segpipe.errors import ConfigError
+from segpipe.inference.pipeline import Namer
+from segpipe.inference.tta import VIEWS
+from segpipe.lesion.crop import CropRule
+from segpipe.lesion.localizer import MaskSource
+from segpipe.models.unet import build_unet
+from segpipe.training.classifier import build_untrained
+from segpipe.training.setup import build_augmentation, trainer_arguments
+from segpipe.training.unfreezing import parameter_groups
+
+CONF = Path(__file__).parents[2] / "conf"
+SCHEMAS = {"run_pipeline": RunPipelineConfig, "train_seg": TrainSegConfig, "train_cls": TrainClsConfig}
+GROUPS = {
+    "run_pipeline": ("tta", "explain"),
+    "train_seg": ("data", "augment", "segmenter", "loss", "optimizer", "scheduler", "trainer"),
+    "train_cls": (
+        *("data", "augment", "crop", "classifier", "loss", "optimizer", "scheduler", "unfreeze", "trainer", "tta"),
+    ),
+}
+# A loss belongs to its stage.
+ELSEWHERE = {("train_seg", "loss", "focal"), ("train_seg", "loss", "cross_entropy"), ("train_cls", "loss", "bce_dice")}
+OPTIONS = [
+    (script, group, path.stem)
+    for script, groups in GROUPS.items()
+    for group in groups
+    for path in sorted((CONF / group).glob("*.yaml"))
+    if (script, group, path.stem) not in ELSEWHERE
+]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def options_of(group: str) -> list[str]:
+    return [option for _, owner, option in dict.fromkeys(OPTIONS) if owner == group]
+
+
+@pytest.mark.parametrize("script", SCHEMAS)
+def test_groups_of_a_script_are_those_that_its_defaults_name(script: str) -> None:
+    config = OmegaConf.load(CONF / f"{script}.yaml")
+    named = {str(key) for entry in config.defaults if not isinstance(entry, str) for key in entry}
+    assert {name for name in named if not name.startswith("override ")} == set(GROUPS[script])
+
+
+def test_each_folder_of_conf_is_a_group_of_some_script() -> None:
+    folders = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert folders - {"hydra", "experiment"} == {group for groups in GROUPS.values() for group in groups}
+
+
+@pytest.mark.parametrize("script", SCHEMAS)
+def test_no_folder_of_conf_bears_the_name_of_a_plain_key(script: str) -> None:
+    plain = {field.name for field in fields(SCHEMAS[script])} - set(GROUPS[script])
+    assert not plain & {path.name for path in CONF.iterdir() if path.is_dir()}
+
+
+@pytest.mark.parametrize(("script", "group", "option"), OPTIONS)
+def test_each_option_composes_under_its_schema(script: str, group: str, option: str) -> None:
+    config = compose(script, [f"{group}={option}"])
+    assert OmegaConf.get_type(config) is SCHEMAS[script]
+    assert OmegaConf.get_type(config[group]) is not dict  # it has a schema of its own
+    missing = OmegaConf.missing_keys(config)
+    assert not missing
+    check_values(config)
+
+
+@pytest.mark.parametrize("script", SCHEMAS)
+def test_key_that_a_group_does_not_have_is_refused(script: str) -> None:
+    for group in GROUPS[script]:
+        with pytest.raises(ConfigCompositionException, match="misspelt"):
+            compose(script, [f"{group}.misspelt=1"])
+
+
+@pytest.mark.parametrize("option", options_of("loss"))
+def test_each_loss_builds_and_gives_a_number(option: str) -> None:
+    of_masks = option == "bce_dice"
+    config = compose("train_seg" if of_masks else "train_cls", [f"loss={option}"])
+    loss = instantiate(config.loss) if of_masks else instantiate(config.loss, counts=[5, 4, 3, 2, 1, 1, 0])
+    targets = torch.ones(2, 1, 4, 4) if of_masks else torch.tensor([0, 3])
+    value = loss(torch.zeros_like(targets) if of_masks else torch.zeros(2, 7), targets)
+    assert value.shape == ()
+    assert value > 0
+
+
+@pytest.mark.parametrize("option", options_of("optimizer"))
+def test_each_optimizer_builds_with_its_learning_rate(option: str) -> None:
+    config = compose("train_seg", [f"optimizer={option}", "optimizer.lr=0.125"])
+    optimizer = instantiate(config.optimizer)(nn.Linear(2, 2).parameters())
+    assert [group["lr"] for group in optimizer.param_groups] == [0.125]
+
+
+@pytest.mark.parametrize("option", options_of("scheduler"))
+def test_each_schedule_is_a_positive_factor_of_at_most_one(option: str) -> None:
+    schedule = instantiate(compose("train_seg", [f"scheduler={option}"]).scheduler)
+    assert all(0 < schedule(step, 50) <= 1 for step in range(50))
+    assert max(schedule(step, 50) for step in range(50)) == 1
+
+
+@pytest.mark.parametrize("option", options_of("augment"))
+def test_each_augmentation_builds_and_keeps_the_shape(option: str) -> None:
+    config = compose("train_cls", [f"augment={option}"])
+    augmentation, jitter = build_augmentation(config), BoxJitter(config.augment.box_jitter)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    mask = image[..., 0] > 127
+    for seed in range(5):
+        changed, changed_mask = augmentation.image_and_mask(image, mask, seed=seed)
+        assert (changed.shape, changed.dtype, changed_mask.shape) == (image.shape, np.uint8, mask.shape)
+    np.testing.assert_array_equal(augmentation.image(image, seed=3), augmentation.image(image, seed=3))
+    assert np.isfinite(jitter.draw(np.random.default_rng(0))).all()
+    assert (option == "none") == np.array_equal(changed, image)
+
+
+@pytest.mark.parametrize("option", options_of("crop"))
+def test_each_crop_rule_builds(option: str) -> None:
+    rule = CropRule(**compose("train_cls", [f"crop={option}"]).crop)
+    assert (rule.whole_image, rule.keep_background, rule.margin_fraction == 0) == (
+        option == "whole_image",
+        option != "masked",
+        option == "tight",
+    )
+
+
+@pytest.mark.parametrize("option", options_of("segmenter"))
+def test_each_segmenter_builds_and_takes_its_input(option: str) -> None:
+    settings = compose("train_seg", [f"segmenter={option}", "segmenter.init=random"]).segmenter
+    model = build_unet(encoder=settings.encoder, decoder_channels=list(settings.decoder_channels)).eval()
+    size = settings.input_size
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, size, size)).shape == (1, 1, size, size)
+
+
+@pytest.mark.parametrize("option", options_of("classifier"))
+def test_each_classifier_builds_and_takes_its_input(option: str) -> None:
+    config = compose("train_cls", [f"classifier={option}", "classifier.init=random"])
+    model, _ = build_untrained(config)
+    size = config.classifier.input_size
+    with torch.inference_mode():
+        assert model.eval()(torch.zeros(1, 3, size, size)).shape == (1, 7)
+
+
+@pytest.mark.parametrize("option", options_of("unfreeze"))
+def test_each_unfreezing_begins_with_the_head_and_ends_with_all(option: str) -> None:
+    model, plan = build_untrained(compose("train_cls", [f"unfreeze={option}", "classifier.name=test_efficientnet"]))
+    assert "head" not in plan.frozen_in(0)
+    assert plan.frozen_in(1000) == []
+    grouped = [weights for group in parameter_groups(model, plan) for weights in group["params"]]
+    assert {id(weights) for weights in grouped} == {id(weights) for weights in model.parameters()}
+    assert len(grouped) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("option", options_of("trainer"))
+def test_each_trainer_builds(option: str) -> None:
+    from lightning import Trainer  # takes seconds, and only this test needs it
+
+    config = compose("train_seg", [f"trainer={option}", "trainer.accelerator=cpu"])
+    trainer = Trainer(**trainer_arguments(config, cpu_bf16=False), logger=False, enable_checkpointing=False)
+    assert trainer.max_epochs == config.trainer.max_epochs
+
+
+@pytest.mark.parametrize("tta", options_of("tta"))
+@pytest.mark.parametrize("explain", options_of("explain"))
+def test_each_way_to_answer_builds(classifier: ClassifierBundle, tta: str, explain: str) -> None:
+    config = compose("run_pipeline", [f"tta={tta}", f"explain={explain}"])
+    check_values(config)
+    explained = None if config.explain.method == "none" else config.explain.diagnosis or "predicted"
+    assert (explained is None) == (explain == "none")
+    views = VIEWS[config.tta.views]
+    Namer(classifier, device=torch.device("cpu"), views=views, explained=explained, batch_size=config.batch_size)
+
+
+def select(config: DictConfig, key: str) -> Any:
+    return OmegaConf.select(config, key)
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_word_that_is_none_of_its_list_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} must be one of {', '.join(CHOICES[key])}, got 'maybe'"):
+        check_values(compose("run_pipeline", [f"{key}=maybe"]))
+    for word in CHOICES[key]:
+        check_values(compose("run_pipeline", [f"{key}={word}"]))
+
+
+def test_lists_of_words_are_those_that_the_code_knows() -> None:
+    assert set(CHOICES["localize"]) == set(MaskSource)
+    assert set(CHOICES["tta.views"]) == set(VIEWS)
+
+
+@pytest.mark.parametrize("key", COUNTS)
+@pytest.mark.parametrize("count", [0, -1])
+def test_count_below_one_is_refused(key: str, count: int) -> None:
+    script = next(name for name in SCHEMAS if select(compose(name), key.partition(".")[0]) is not None)
+    with pytest.raises(ConfigError, match=f"{key} must be 1 or more, got {count}"):
+        check_values(compose(script, [f"{key}={count}"]))
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_path_that_does_not_exist_is_refused(tmp_path: Path, key: str) -> None:
+    script = "train_seg" if key == "ckpt_path" else "run_pipeline"
+    with pytest.raises(ConfigError, match=f"{key} must be an existing path, got '{tmp_path}/absent'; check its spelling"):
+        check_values(compose(script, [f"{key}={tmp_path}/absent"]))
+    check_values(compose(script, [f"{key}={tmp_path}"]))

@@ -1,0 +1,137 @@
+"""What a training reads: the same for a seed, cut as inference cuts, and in an order that seed and epoch give."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import albumentations as A
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from segpipe.data.augmentation import Augmentation, BoxJitter
+from segpipe.data.datamodules import SeededDataModule
+from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, resize_mask
+from segpipe.data.ham10000 import load_ham10000
+from segpipe.diagnosis import CODES
+from segpipe.image_io import read_image, read_mask
+from segpipe.inference.pipeline import Namer
+from segpipe.lesion.crop import CropRule, full_box, mask_box, resize_square
+from segpipe.lesion.localizer import Localization, MaskSource, localize
+from segpipe.models.preprocessing import InputSpec
+
+SIZE = 32
+RULES = (CropRule(), CropRule(margin_fraction=0.0), CropRule(whole_image=True), CropRule(keep_background=False))
+
+
+@pytest.fixture(scope="module")
+def table(synthetic_root: Path) -> pd.DataFrame:
+    return load_ham10000(str(synthetic_root)).table
+
+
+def augmentation() -> Augmentation:
+    return Augmentation([A.D4(p=1.0), A.Affine(rotate=(-45, 45), p=1.0), A.ColorJitter(p=1.0)])
+
+
+def masks_of(table: pd.DataFrame, **options: object) -> MaskDataset:
+    return MaskDataset(table, size=SIZE, **options)
+
+
+def crops_of(table: pd.DataFrame, rule: CropRule = RULES[0], **options: object) -> CropDataset:
+    return CropDataset(table, classes=CODES, rule=rule, size=SIZE, **options)
+
+
+def same(first: tuple, second: tuple) -> bool:
+    return all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(first, second, strict=True))
+
+
+def test_a_segmenters_example_is_image_and_mask_in_the_networks_square(table: pd.DataFrame) -> None:
+    pixels, mask = masks_of(table)[Draw(2, 0)]
+    assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, SIZE, SIZE))
+    assert (mask.dtype, mask.shape) == (torch.float32, (1, SIZE, SIZE))
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    image = resize_square(read_image(Path(table["image_path"][2])), SIZE)
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), image)
+    true = read_mask(Path(table["mask_path"][2]))
+    assert mask.mean().item() == pytest.approx(true.mean(), abs=0.03)
+
+
+def test_a_classifiers_example_is_a_crop_and_the_index_of_its_diagnosis(table: pd.DataFrame) -> None:
+    examples = crops_of(table)
+    assert len(examples) == len(table)
+    for index, code in enumerate(table["dx"]):
+        pixels, label = examples[Draw(index, 0)]
+        assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, SIZE, SIZE))
+        assert CODES[label] == code
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_random_changes_training_sees_what_inference_cuts(table: pd.DataFrame, rule: CropRule) -> None:
+    card = SimpleNamespace(crop=rule, input=InputSpec(SIZE), classes=CODES)
+    bundle = SimpleNamespace(card=card, model=torch.nn.Identity())
+    namer = Namer(bundle, device=torch.device("cpu"), views=(), explained=None, batch_size=1)
+    for index in range(4):
+        image, mask = read_image(Path(table["image_path"][index])), read_mask(Path(table["mask_path"][index]))
+        crop = namer.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
+        pixels, _ = crops_of(table, rule)[Draw(index, index)]
+        np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), crop.pixels)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_a_mask_training_sees_what_inference_sees_where_it_finds_no_lesion(table: pd.DataFrame, rule: CropRule) -> None:
+    image = read_image(Path(table["image_path"][0]))
+    fallback = localize(image, None, start=MaskSource.WHOLE_IMAGE)
+    assert fallback.box == full_box(image)
+    pixels, _ = crops_of(table.assign(mask_path=None), rule)[Draw(0, 0)]
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), resize_square(image, SIZE))
+
+
+@pytest.mark.parametrize("build", [masks_of, crops_of])
+def test_a_draw_gives_the_same_example_and_another_seed_another(table: pd.DataFrame, build) -> None:
+    jitter = {"jitter": BoxJitter(0.1)} if build is crops_of else {}
+    first, second = (build(table, augmentation=augmentation(), **jitter) for _ in range(2))
+    second[Draw(0, 5)]
+    assert same(first[Draw(1, 7)], second[Draw(1, 7)])
+    assert not same(first[Draw(1, 7)], first[Draw(1, 8)])
+
+
+def test_jitter_alone_moves_the_crop(table: pd.DataFrame) -> None:
+    tight = RULES[1]
+    plain = crops_of(table, tight)[Draw(0, 1)]
+    assert not same(crops_of(table, tight, jitter=BoxJitter(0.1))[Draw(0, 1)], plain)
+    assert same(crops_of(table, tight, jitter=BoxJitter(0.0))[Draw(0, 1)], plain)
+
+
+def test_a_masked_pixel_is_one_of_which_half_is_lesion() -> None:
+    mask = np.zeros((4, 4), bool)
+    mask[0, :2] = True  # half of the first quarter
+    mask[2, 2] = True  # a quarter of the last
+    np.testing.assert_array_equal(resize_mask(mask, 2), [[True, False], [False, False]])
+
+
+def test_the_order_is_given_by_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[Draw]:
+        sampler = SeededSampler(20, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert sorted(draw.index for draw in order(0, 0)) == list(range(20))
+    assert order(0, 3) == order(0, 3)
+    assert len({tuple(order(seed, epoch)) for seed in range(2) for epoch in range(3)}) == 6
+    sampler = SeededSampler(20, seed=0)
+    assert list(sampler) == list(sampler) == order(0, 0)
+
+
+def loaders(table: pd.DataFrame, batch_size: int) -> SeededDataModule:
+    examples = crops_of(table)
+    return SeededDataModule(examples, examples, batch_size=batch_size, workers=0, seed=0)
+
+
+@pytest.mark.parametrize("batch_size", [4, 5, 1000])
+def test_training_drops_a_leftover_batch_and_validation_sees_every_image_once(table: pd.DataFrame, batch_size: int) -> None:
+    rows = table.head(9)
+    data = loaders(rows, batch_size)
+    trained = [len(labels) for _, labels in data.train_dataloader()]
+    assert trained == [batch_size] * (9 // batch_size) or trained == [9]
+    validated = torch.cat([labels for _, labels in data.val_dataloader()])
+    assert validated.tolist() == [CODES.index(code) for code in rows["dx"]]

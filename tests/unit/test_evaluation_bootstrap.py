@@ -1,0 +1,112 @@
+"""The bootstrap draws lesions, repeats itself, holds the figure, and says nothing where it knows nothing."""
+
+import numpy as np
+import pytest
+
+from segpipe.evaluation.bootstrap import Interval, bootstrap_intervals
+from segpipe.evaluation.calibration import expected_calibration_error
+from segpipe.evaluation.classification import score_probs
+
+
+def mean_of(values: np.ndarray):
+    return lambda weights: {"mean": float(np.average(values, weights=weights))}
+
+
+def own_groups(images: int) -> list[str]:
+    return [f"image_{index}" for index in range(images)]
+
+
+def width(interval: Interval) -> float:
+    return interval.high - interval.low
+
+
+def test_images_of_a_lesion_are_drawn_together() -> None:
+    seen = []
+    groups = ["b", "a", "b", "c", "a", "b"]
+    bootstrap_intervals(lambda weights: seen.append(weights) or {"one": 1.0}, groups, resamples=50)
+    for weights in seen:
+        assert weights[0] == weights[2] == weights[5]
+        assert weights[1] == weights[4]
+        assert weights[[0, 1, 3]].sum() == 3
+    assert len({tuple(weights) for weights in seen}) > 5
+
+
+def test_copies_of_a_lesion_do_not_make_the_interval_narrower() -> None:
+    lesions = np.random.default_rng(0).random(80)
+    values, groups = np.repeat(lesions, 4), [f"lesion_{index // 4}" for index in range(320)]
+    of_lesions = bootstrap_intervals(mean_of(values), groups)["mean"]
+    of_images = bootstrap_intervals(mean_of(values), own_groups(320))["mean"]
+    once = bootstrap_intervals(mean_of(lesions), own_groups(80))["mean"]
+    assert width(of_lesions) == pytest.approx(width(once), rel=0.15)
+    # Four copies taken for four witnesses halve the width.
+    assert width(of_lesions) == pytest.approx(2 * width(of_images), rel=0.15)
+
+
+def test_interval_of_a_mean_is_the_normal_one() -> None:
+    values = np.random.default_rng(3).normal(size=400)
+    interval = bootstrap_intervals(mean_of(values), own_groups(400), resamples=4000)["mean"]
+    half = 1.96 * values.std() / np.sqrt(400)
+    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_more_confidence_needs_more_width() -> None:
+    values = np.random.default_rng(3).normal(size=100)
+    narrow, wide = (bootstrap_intervals(mean_of(values), own_groups(100), confidence=c)["mean"] for c in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_the_seed_decides_and_the_order_of_images_does_not() -> None:
+    values = np.random.default_rng(1).random(40)
+    groups = [f"lesion_{index // 2}" for index in range(40)]
+    first = bootstrap_intervals(mean_of(values), groups, resamples=200)
+    assert bootstrap_intervals(mean_of(values), groups, resamples=200) == first
+    assert bootstrap_intervals(mean_of(values), groups, resamples=200, seed=1) != first
+    backwards = bootstrap_intervals(mean_of(values[::-1]), groups[::-1], resamples=200)
+    assert (backwards["mean"].low, backwards["mean"].high) == pytest.approx((first["mean"].low, first["mean"].high))
+
+
+def test_intervals_hold_every_figure_of_a_classifier() -> None:
+    random = np.random.default_rng(5)
+    labels = random.integers(3, size=150)
+    probs = random.dirichlet(np.ones(3), size=150)
+    codes = ["mel", "nv", "bcc"]
+    scores = score_probs(probs, labels, codes)
+    intervals = bootstrap_intervals(lambda weights: score_probs(probs, labels, codes, weights), own_groups(150), resamples=100)
+    assert intervals.keys() == scores.keys()
+    assert [name for name, interval in intervals.items() if not interval.low <= scores[name] <= interval.high] == []
+
+
+def test_interval_holds_a_figure_that_noise_can_only_raise() -> None:
+    confidence = np.repeat([0.25, 0.5, 0.75], 40)
+    correct = np.concatenate([np.arange(40) < 40 * level for level in (0.25, 0.5, 0.75)])
+    assert expected_calibration_error(confidence, correct) == 0
+    interval = bootstrap_intervals(
+        lambda weights: {"ece": expected_calibration_error(confidence, correct, weights=weights)}, own_groups(120), resamples=100
+    )["ece"]
+    assert interval.low == 0 < interval.high
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_resamples_without_a_figure_are_left_out_for_it(missing) -> None:
+    def metric(weights: np.ndarray) -> dict[str, float | None]:
+        # A resample holds a given image in two cases of three, and three given ones in one of four.
+        return {
+            "often": 0.5 if weights[0] else missing,
+            "rarely": 0.5 if weights[:3].all() else missing,
+            "never": missing,
+            "always": 1.0,
+        }
+
+    assert bootstrap_intervals(metric, own_groups(30)) == {"often": Interval(0.5, 0.5), "always": Interval(1.0, 1.0)}
+
+
+def test_a_single_lesion_has_no_interval() -> None:
+    assert bootstrap_intervals(mean_of(np.arange(4.0)), ["lesion"] * 4) == {}
+    assert bootstrap_intervals(mean_of(np.arange(0.0)), []) == {}
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="resamples must be 1 or more, got 0"):
+        bootstrap_intervals(mean_of(np.ones(2)), ["a", "b"], resamples=0)
+    with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got 95"):
+        bootstrap_intervals(mean_of(np.ones(2)), ["a", "b"], confidence=95)

@@ -1,0 +1,262 @@
+"""The figure of a finding, and the heatmap in the coordinates of the photograph."""
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib._pylab_helpers import Gcf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from PIL import Image
+
+from segpipe.diagnosis import CODES, DIAGNOSES, full_name
+from segpipe.inference.finding import Finding, Heatmap
+from segpipe.inference.heatmap import heatmap_in_lesion, heatmap_on_image
+from segpipe.lesion.crop import Box, mask_box
+from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.report import DISCLAIMER
+from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, write_figure
+
+BAD_TITLES = [
+    "$x_1$.jpg",
+    "a_b^c\\frac{1}{2}$.jpg",
+    "two\nlines\x07.jpg",
+    "\udcff\ud800.jpg",
+    "\U0001f9ec 写真.jpg",
+    "W" * 400,
+    "",
+]
+
+
+def _mask(height: int, width: int) -> np.ndarray:
+    mask = np.zeros((height, width), dtype=np.bool_)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = True
+    return mask
+
+
+def _finding(
+    height: int,
+    width: int,
+    *,
+    codes: tuple[str, ...] = CODES,
+    source: MaskSource = MaskSource.UNET,
+    reasons: tuple[str, ...] = (),
+    heatmap: bool = True,
+) -> Finding:
+    """The first class is the predicted one; the crop box spans from an eighth to five eighths of both sides."""
+    mask = _mask(height, width)
+    weights = np.arange(2 * len(codes), len(codes), -1)
+    return Finding(
+        localization=Localization(mask, mask_box(mask), source, reasons),
+        crop_box=Box(height // 8, width // 8, height * 5 // 8, width * 5 // 8),
+        crop=np.full((32, 32, 3), 120, dtype=np.uint8),
+        probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
+        p_malignant=0.61,
+        flagged=True,
+        tta_spread=0.034,
+        heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]) if heatmap else None,
+    )
+
+
+def _draw(height: int = 60, width: int = 80, title: str = "a.jpg", finding: Finding | None = None) -> Figure:
+    image = np.full((height, width, 3), 200, dtype=np.uint8)
+    return draw_finding(image, finding or _finding(height, width), title=title)
+
+
+def _titles(figure: Figure) -> list[str]:
+    return [axes.get_title(loc="left") for axes in figure.axes]
+
+
+def _texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_text().strip()]
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+
+
+def test_the_figure_is_written_1600_pixels_wide(tmp_path: Path) -> None:
+    path = tmp_path / "figures" / "a.png"
+    write_figure(path, np.zeros((60, 80, 3), dtype=np.uint8), _finding(60, 80), title="a.jpg")
+    with Image.open(path) as figure:
+        assert (figure.format, figure.width) == ("PNG", 1600)
+
+
+def test_there_is_a_panel_for_each_part_of_the_finding() -> None:
+    assert _titles(_draw()) == ["Photograph", "Crop", "Heatmap: melanoma", "Probabilities"]
+
+
+def test_without_a_heatmap_its_panel_is_left_out() -> None:
+    assert _titles(_draw(finding=_finding(60, 80, heatmap=False))) == ["Photograph", "Crop", "Probabilities"]
+
+
+def test_every_class_stands_with_its_full_name_and_the_malignant_ones_with_their_sign() -> None:
+    names = [text.get_text() for text in _draw().axes[-1].texts]
+    for diagnosis in DIAGNOSES:
+        assert ("\N{BLACK UP-POINTING TRIANGLE} " * diagnosis.malignant + diagnosis.name) in names
+
+
+def test_only_the_predicted_class_is_bold() -> None:
+    bold = [text.get_text() for text in _draw().axes[-1].texts if text.get_fontweight() == "bold"]
+    assert bold[0].endswith(full_name(CODES[0])) and len(bold) == 2
+
+
+def test_header_and_footer_say_what_must_not_be_missed() -> None:
+    finding = _finding(60, 80, source=MaskSource.CONTOUR, reasons=("unet:unsure",))
+    shown = "\n".join(text.get_text() for text in _draw(finding=finding, title="holiday.jpg").texts)
+    for words in ("holiday.jpg", "melanoma (mel)", "flagged", "3.4 %", "threshold contour", "U-Net refused", DISCLAIMER):
+        assert words in shown
+
+
+LONG_CODES = ("akiec", "nv", "a class of a foreign bundle with a name that goes on and on and on until it fits nowhere", "W" * 90)
+
+
+@pytest.mark.parametrize("codes", [LONG_CODES, tuple(f"class {number}" for number in range(30))])
+@pytest.mark.parametrize(
+    ("height", "width", "heatmap"), [(60, 80, True), (80, 60, True), (40, 400, True), (400, 40, True), (60, 80, False)]
+)
+def test_no_text_overlaps_another_or_leaves_the_figure(height: int, width: int, heatmap: bool, codes: tuple[str, ...]) -> None:
+    reasons = ("unet:in_pieces", "unet:unsure", "contour:implausible")
+    finding = _finding(height, width, codes=codes, source=MaskSource.WHOLE_IMAGE, reasons=reasons, heatmap=heatmap)
+    figure = _draw(height, width, "long_" * 100, finding)
+    figure.draw_without_rendering()
+    boxes = {text: text.get_window_extent() for text in _texts(figure)}
+    for text, box in boxes.items():
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text.get_text()
+    for (text, box), (other, other_box) in combinations(boxes.items(), 2):
+        # A text box is up to a pixel larger than its letters.
+        assert not box.padded(-1).overlaps(other_box.padded(-1)), (text.get_text(), other.get_text())
+
+
+@pytest.mark.parametrize("title", BAD_TITLES)
+def test_any_characters_can_be_a_title(title: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = _draw(title=title)
+        figure.draw_without_rendering()
+    assert not any(text.get_parse_math() for text in figure.texts)
+
+
+def test_a_dollar_sign_is_shown_as_such() -> None:
+    assert _draw(title="$x_1$.jpg").texts[0].get_text() == "$x_1$.jpg"
+
+
+def test_a_huge_photograph_is_reduced_with_its_outline_and_crop_box() -> None:
+    height, width = 3600, 4800
+    photograph = _draw(height, width).axes[0]
+    shown = photograph.images[0].get_array()
+    assert shown is not None and shown.shape == (900, MAX_IMAGE_SIDE, 3)
+    frame = next(patch for patch in photograph.patches if isinstance(patch, Rectangle))
+    assert (frame.get_x() + 0.5, frame.get_y() + 0.5) == (MAX_IMAGE_SIDE / 8, round(900 / 8))
+    assert frame.get_width() == MAX_IMAGE_SIDE / 2
+    outline = next(patch for patch in photograph.patches if patch is not frame).get_path().vertices
+    assert np.abs(np.ptp(np.asarray(outline), axis=0) - [MAX_IMAGE_SIDE / 4, 900 / 4]).max() <= 2
+
+
+def test_a_small_photograph_is_not_enlarged() -> None:
+    shown = _draw(60, 80).axes[0].images[0].get_array()
+    assert shown is not None and shown.shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (8, 8)])
+def test_the_oddest_sizes_can_be_drawn(height: int, width: int) -> None:
+    mask = np.ones((height, width), dtype=np.bool_)
+    finding = Finding(
+        localization=Localization(mask, mask_box(mask), MaskSource.WHOLE_IMAGE, ()),
+        crop_box=Box(0, 0, height, width),
+        crop=np.zeros((32, 32, 3), dtype=np.uint8),
+        probs={"benign": 1.0},
+        p_malignant=None,
+        flagged=None,
+        tta_spread=None,
+        heatmap=Heatmap(np.ones((7, 7), dtype=np.float32), "benign"),
+    )
+    assert _pixels(_draw(height, width, finding=finding)).shape[1] == 1600
+
+
+def test_threads_draw_what_one_draws_and_leave_no_figure_in_pyplot() -> None:
+    titles = ["a.jpg", "b.jpg"]
+    alone = [_pixels(_draw(title=title)) for title in titles]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda title: _pixels(_draw(title=title)), titles))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert Gcf.get_all_fig_managers() == []
+
+
+def test_a_finding_of_another_photograph_is_refused() -> None:
+    with pytest.raises(ValueError, match="finding must belong to the image of 60 x 80 pixels"):
+        _draw(60, 80, finding=_finding(61, 80))
+
+
+def _heatmap(values: np.ndarray) -> Heatmap:
+    return Heatmap(values.astype(np.float32), "mel")
+
+
+def _localization(mask: np.ndarray) -> Localization:
+    return Localization(mask, mask_box(mask), MaskSource.UNET, ())
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 40, 50), Box(3, 5, 4, 6), Box(10, 20, 40, 47)])
+def test_a_heatmap_of_ones_covers_exactly_the_crop_box(box: Box) -> None:
+    laid = heatmap_on_image(_heatmap(np.ones((7, 7))), box, 40, 50)
+    expected = np.zeros((40, 50), dtype=np.float32)
+    expected[box.top : box.bottom, box.left : box.right] = 1
+    assert laid.dtype == np.float32
+    np.testing.assert_allclose(laid, expected, atol=1e-6)
+    assert np.array_equal(laid > 0, expected > 0)
+
+
+def test_a_laid_heatmap_stays_between_0_and_1() -> None:
+    values = np.random.default_rng(0).integers(0, 2, (7, 7))
+    laid = heatmap_on_image(_heatmap(values), Box(2, 3, 90, 95), 100, 100)
+    assert laid.min() == 0 and 0.9 < laid.max() <= 1
+
+
+def test_a_heatmap_keeps_its_place_and_its_orientation() -> None:
+    values = np.zeros((7, 7))
+    values[1, 5] = 1
+    laid = heatmap_on_image(_heatmap(values), Box(10, 100, 80, 240), 200, 300)
+    row, column = np.unravel_index(laid.argmax(), laid.shape)
+    assert abs(row - (10 + 1.5 * 10)) <= 1 and abs(column - (100 + 5.5 * 20)) <= 1
+
+
+def test_a_map_inside_the_mask_has_all_its_mass_there_and_none_beside_it() -> None:
+    values = np.zeros((8, 8))
+    values[2, 2] = 1
+    mask = np.zeros((100, 100), dtype=np.bool_)
+    # The box has cells of 10 pixels; interpolation carries a cell two cells far.
+    mask[10:60, 10:60] = True
+    box = Box(10, 10, 90, 90)
+    assert heatmap_in_lesion(_heatmap(values), _localization(mask), box) == 1
+    assert heatmap_in_lesion(_heatmap(values), _localization(~mask), box) == 0
+
+
+def test_the_shares_of_lesion_and_skin_add_up_to_1() -> None:
+    rng = np.random.default_rng(0)
+    heatmap, mask = _heatmap(rng.random((7, 7))), rng.random((60, 70)) > 0.4
+    shares = [heatmap_in_lesion(heatmap, _localization(part), Box(5, 6, 50, 60)) for part in (mask, ~mask)]
+    assert sum(share for share in shares if share is not None) == pytest.approx(1)
+
+
+def test_an_even_map_has_the_share_of_the_mask_in_the_crop() -> None:
+    share = heatmap_in_lesion(_heatmap(np.full((7, 7), 0.3)), _localization(_mask(80, 80)), Box(20, 20, 40, 60))
+    assert share == pytest.approx(0.5)
+
+
+def test_a_map_of_zeros_has_no_share() -> None:
+    assert heatmap_in_lesion(_heatmap(np.zeros((7, 7))), _localization(_mask(80, 80)), Box(0, 0, 80, 80)) is None
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 41, 50), Box(-1, 0, 40, 50), Box(5, 5, 5, 9)])
+def test_a_crop_box_outside_the_image_is_refused(box: Box) -> None:
+    with pytest.raises(ValueError, match="crop_box must lie in the image of 40 x 50 pixels"):
+        heatmap_on_image(_heatmap(np.ones((7, 7))), box, 40, 50)
+    with pytest.raises(ValueError, match="crop_box must lie in the image of 40 x 50 pixels"):
+        heatmap_in_lesion(_heatmap(np.ones((7, 7))), _localization(np.ones((40, 50), dtype=np.bool_)), box)

@@ -1,0 +1,156 @@
+"""What lies below a folder is found once, and masks are no images."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from segpipe.errors import ImageError
+from segpipe.folders import FoundImages, find_files, find_images
+
+
+def _tree(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def _names(root: Path, found: FoundImages) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in found.images]
+
+
+def test_images_are_found_by_suffix_and_sorted_by_posix_path(tmp_path: Path) -> None:
+    images = ["B.JPG", "a-b/x.png", "a.Tiff", "a/deep/er/x.webp", "a/x.jpeg", "b.bmp", "c.TIF", "z.tif"]
+    others = ["a.txt", "a/metadata.csv", "noimage", "x.jpg.part", "y.gif", "png"]
+    _tree(tmp_path, *images, *others)
+    found = find_images(tmp_path)
+    assert _names(tmp_path, found) == sorted(images)
+    assert found.unreadable == ()
+    assert found.ignored == len(others)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ISIC_1_segmentation.png",
+        "a/ISIC_1_SEGMENTATION.PNG",
+        "ISIC_1_superpixels.png",
+        "masks/ISIC_1.png",
+        "Mask/ISIC_1.png",
+        "masks/deeper/ISIC_1.png",
+        "HAM10000_segmentations_lesion_tschandl/ISIC_1.png",
+        "ISIC2018_Task1_Training_GroundTruth/ISIC_1.png",
+        "groundtruth/ISIC_1.png",
+        ".DS_Store",
+        "._ISIC_1.jpg",
+        ".jpg",
+        ".thumbnails/ISIC_1.jpg",
+    ],
+)
+def test_masks_and_hidden_files_are_ignored(tmp_path: Path, name: str) -> None:
+    _tree(tmp_path, "ISIC_1.jpg", name)
+    found = find_images(tmp_path)
+    assert (_names(tmp_path, found), found.unreadable, found.ignored) == (["ISIC_1.jpg"], (), 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["masks.jpg", "unmasked/a.jpg", "segmentation.png", "a_segmentation_b.png", "a_segmentation/b.png"]
+)
+def test_names_that_only_resemble_masks_are_images(tmp_path: Path, name: str) -> None:
+    _tree(tmp_path, name)
+    assert _names(tmp_path, find_images(tmp_path)) == [name]
+
+
+def test_name_of_the_folder_itself_does_not_count(tmp_path: Path) -> None:
+    root = tmp_path / ".hidden" / "masks"
+    _tree(root, "a.png")
+    assert _names(root, find_images(root)) == ["a.png"]
+
+
+def test_each_real_folder_is_visited_once_under_its_own_name(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    _tree(root, "real/a.png")
+    _tree(outside, "b.png")
+    (root / "real" / "loop").symlink_to(root)
+    (root / "self").symlink_to(root / "self")
+    (root / "again").symlink_to(root / "real")
+    (root / "linked").symlink_to(outside)
+    (root / "linked_twice").symlink_to(outside)
+    (outside / "back").symlink_to(root)
+    found = find_images(root)
+    assert _names(root, found) == ["linked/b.png", "real/a.png"]
+    assert (found.unreadable, found.ignored) == ((), 1)  # the link to itself
+
+
+def test_linked_file_is_an_image_and_linked_root_is_walked(tmp_path: Path) -> None:
+    _tree(tmp_path, "root/a.png")
+    (tmp_path / "root" / "b.png").symlink_to(tmp_path / "root" / "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    assert _names(tmp_path / "link", find_images(tmp_path / "link")) == ["a.png", "b.png"]
+
+
+def test_folders_and_broken_links_named_as_images_are_reported(tmp_path: Path) -> None:
+    _tree(tmp_path, "folder.jpg/inside.png")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "broken.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "x_segmentation.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "a_pipe.bmp")
+    found = find_images(tmp_path)
+    assert _names(tmp_path, found) == ["folder.jpg/inside.png"]
+    assert found.unreadable == (
+        (tmp_path / "a_pipe.bmp", "not a regular file"),
+        (tmp_path / "broken.png", "a broken link, its target does not exist"),
+        (tmp_path / "folder.jpg", "a folder, not an image file"),
+    )
+    assert found.ignored == 2
+
+
+def test_folder_that_cannot_be_listed_is_reported_unless_it_holds_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _tree(tmp_path, "a.png", "closed/b.png", "masks/closed/c.png", ".Trashes/closed/d.png")
+    listing = Path.iterdir
+
+    def deny(path: Path) -> object:
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", deny)
+    found = find_images(tmp_path)
+    assert _names(tmp_path, found) == ["a.png"]
+    assert found.unreadable == ((tmp_path / "closed", "a folder that cannot be listed (Permission denied)"),)
+    with pytest.raises(ImageError, match=r"closed: a folder that cannot be listed"):
+        find_images(tmp_path / "closed")
+
+
+def test_root_must_be_a_folder(tmp_path: Path) -> None:
+    _tree(tmp_path, "a.png")
+    with pytest.raises(ImageError, match=r"a\.png: a file, not a folder"):
+        find_images(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"none: no such folder"):
+        find_images(tmp_path / "none")
+
+
+def test_empty_folder_holds_nothing(tmp_path: Path) -> None:
+    assert find_images(tmp_path) == FoundImages(images=(), unreadable=(), ignored=0)
+
+
+@pytest.mark.parametrize("name", ["with blank.png", "a=b.png", "[1].png", "naïve.png", "\N{SNOWMAN}.png", "line\nbreak.png"])
+def test_any_name_is_found(tmp_path: Path, name: str) -> None:
+    _tree(tmp_path, name)
+    assert find_images(tmp_path).images == (tmp_path / name,)
+
+
+def test_all_files_are_found_once_whatever_they_are(tmp_path: Path) -> None:
+    _tree(tmp_path, "masks/a_segmentation.png", "table.csv", ".hidden")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert find_files(tmp_path) == [tmp_path / ".hidden", tmp_path / "masks/a_segmentation.png", tmp_path / "table.csv"]
+
+
+@pytest.mark.realdata
+def test_data_set_gives_its_images_and_never_its_masks(ham10000: Path) -> None:
+    found = find_images(ham10000)
+    assert len({path.stem for path in found.images}) == len(found.images) == 10_015
+    assert not found.unreadable

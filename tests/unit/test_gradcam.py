@@ -1,0 +1,229 @@
+"""Grad-CAM against its formula and against pytorch-grad-cam, and that it leaves nothing behind."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+from segpipe.inference.gradcam import explain, scale_to_unit
+from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, stack_views, unstack
+from segpipe.models.attention import build_attention
+from segpipe.models.classifier import build_classifier
+
+CLASSES = 5
+
+
+class Classifier(nn.Module):
+    """The two methods of the real classifier over a backbone of two layers."""
+
+    def __init__(self, attention: str = "cbam", *, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, kernel_size, padding=kernel_size // 2), nn.BatchNorm2d(8), nn.SiLU())
+        self.attention = build_attention(attention, 8)
+        self.dropout = nn.Dropout(0.5)
+        self.linear = nn.Linear(8, CLASSES)
+
+    def features(self, batch: Tensor) -> Tensor:
+        maps: Tensor = self.backbone(batch)
+        return maps
+
+    def head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.linear(self.dropout(self.attention(features).mean((2, 3))))
+        return logits
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.head(self.features(batch))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(3)
+    return Classifier().eval()
+
+
+@pytest.fixture
+def batch() -> Tensor:
+    return torch.randn(4, 3, 7, 7, generator=torch.Generator().manual_seed(5))
+
+
+def always(target: int) -> Callable[[Tensor], Tensor]:
+    return lambda logits: torch.full((len(logits),), target)
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(1)
+
+
+class RawGradCam(GradCAM):  # type: ignore[misc]
+    """pytorch-grad-cam, which keeps its map from before it is scaled and enlarged."""
+
+    def get_cam_image(self, *args: object, **options: object) -> NDArray[np.float32]:
+        raw: NDArray[np.float32] = super().get_cam_image(*args, **options)
+        self.raw = raw
+        return raw
+
+
+@pytest.mark.parametrize("target", [0, 4, None])
+@pytest.mark.parametrize("attention", ["none", "channel", "spatial", "cbam"])
+def test_maps_equal_those_of_pytorch_grad_cam(attention: str, target: int | None, batch: Tensor) -> None:
+    torch.manual_seed(1)
+    model = Classifier(attention).eval()
+    explained = explain(model.head, model.features(batch), likeliest if target is None else always(target))
+    targets = None if target is None else [ClassifierOutputTarget(target)] * len(batch)
+    with RawGradCam(model, [model.backbone]) as theirs:
+        theirs(batch, targets)
+    assert explained.maps.amax() > 0
+    torch.testing.assert_close(explained.maps, torch.from_numpy(theirs.raw).relu(), atol=1e-6, rtol=1e-4)
+
+
+def test_maps_of_the_real_classifier_equal_those_of_pytorch_grad_cam_too() -> None:
+    torch.manual_seed(0)
+    model = build_classifier(name="efficientnet_b0", classes=CLASSES).train()
+    images = torch.randn(4, 3, 64, 96)
+    with torch.no_grad():
+        for _ in range(10):  # BatchNorm's statistics must fit the random weights, or the signal fades out.
+            model(images)
+    model.eval()
+    with torch.inference_mode():
+        explained = explain(model.head, model.features(images), likeliest)
+    with RawGradCam(model, [model.backbone.bn2]) as theirs:
+        theirs(images, None)
+    expected = torch.from_numpy(theirs.raw).relu()
+    assert expected.amax() > 0
+    assert explained.maps.shape == (4, 2, 3)
+    torch.testing.assert_close(scale_to_unit(explained.maps), scale_to_unit(expected), atol=1e-4, rtol=0)
+
+
+def test_under_pooling_alone_the_map_is_the_weighted_sum_of_channels() -> None:
+    features = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    linear = nn.Linear(3, CLASSES)
+    explained = explain(lambda maps: linear(maps.mean((2, 3))), features, lambda _: torch.tensor([1, 4]))
+    by_hand = torch.einsum("nc,nchw->nhw", linear.weight[[1, 4]] / 20, features).relu()
+    torch.testing.assert_close(explained.maps, by_hand.detach())
+
+
+def test_logits_are_those_of_a_plain_forward_and_carry_no_graph(model: Classifier, batch: Tensor) -> None:
+    seen: list[Tensor] = []
+
+    def keep(logits: Tensor) -> Tensor:
+        seen.append(logits)
+        return logits.argmin(1)
+
+    explained = explain(model.head, model.features(batch), keep)
+    assert torch.equal(explained.logits, model(batch))
+    assert torch.equal(explained.logits, seen[0])
+    assert not (explained.logits.requires_grad or explained.maps.requires_grad or seen[0].requires_grad)
+
+
+def test_each_image_has_its_own_map_whatever_the_batch(model: Classifier, batch: Tensor) -> None:
+    together = explain(model.head, model.features(batch), likeliest).maps
+    alone = [explain(model.head, model.features(image[None]), likeliest).maps for image in batch]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_grad_mode_of_the_caller_makes_no_difference(
+    mode: Callable[[], AbstractContextManager[None]], trainable: bool, model: Classifier, batch: Tensor
+) -> None:
+    expected = explain(model.head, model.features(batch), likeliest)
+    model.requires_grad_(trainable)
+    with mode():
+        was = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        explained = explain(model.head, model.features(batch), likeliest)
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == was
+    assert torch.equal(explained.maps, expected.maps)
+    assert torch.equal(explained.logits, expected.logits)
+
+
+def traces(model: nn.Module) -> list[object]:
+    """Everything that an explanation could leave on a model: hooks, modes, gradients and values."""
+    modules = [(part.training, len(part._forward_hooks), len(part._backward_hooks)) for part in model.modules()]
+    weights = [(weight.requires_grad, weight.grad, weight.sum().item()) for weight in model.parameters()]
+    return [modules, weights, [buffer.sum().item() for buffer in model.buffers()], torch.is_grad_enabled()]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_is_left_behind(training: bool, model: Classifier, batch: Tensor) -> None:
+    model.linear.requires_grad_(False)
+    features = model.features(batch).detach()
+    model.train(training)
+    before = traces(model)
+    explain(model.head, features, likeliest)
+    assert traces(model) == before
+    assert not features.requires_grad
+
+
+@pytest.mark.parametrize("broken", ["head", "choose_target"])
+def test_nothing_is_left_behind_after_an_error_either(broken: str, model: Classifier, batch: Tensor) -> None:
+    def fail(_: Tensor) -> Tensor:
+        raise RuntimeError("broken on purpose")
+
+    features = model.features(batch).detach()
+    before = traces(model)
+    parts = {"head": model.head, "choose_target": likeliest, broken: fail}
+    with torch.no_grad():
+        with pytest.raises(RuntimeError, match="broken on purpose"):
+            explain(parts["head"], features, parts["choose_target"])
+        assert not torch.is_grad_enabled()
+    assert traces(model) == before
+    assert not features.requires_grad
+
+
+def test_the_map_of_half_precision_features_is_summed_in_float32() -> None:
+    features = torch.ones(1, 2, 2, 2, dtype=torch.bfloat16)
+    features[:, 1] = 2**-10
+    explained = explain(lambda maps: maps.sum((2, 3)).sum(1, keepdim=True), features, always(0))
+    assert explained.maps.dtype == torch.float32
+    assert torch.equal(explained.maps, torch.full((1, 2, 2), 1 + 2**-10))
+
+
+def test_autocast_inside_inference_mode_works_and_stays_close(model: Classifier, batch: Tensor) -> None:
+    expected = explain(model.head, model.features(batch), always(2))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(batch)
+        explained = explain(model.head, model.features(batch), always(2))
+    torch.testing.assert_close(explained.maps, expected.maps, atol=0.05 * expected.maps.amax().item(), rtol=0)
+
+
+def test_views_of_a_backbone_without_orientation_agree(batch: Tensor) -> None:
+    torch.manual_seed(2)
+    model = Classifier("channel", kernel_size=1).eval()
+    views = VIEWS["d4"]
+
+    def predicted(logits: Tensor) -> Tensor:
+        return mean_probs(unstack(logits.softmax(1), views)).argmax(1).repeat(len(views))
+
+    with torch.inference_mode():
+        over_views = explain(model.head, model.features(stack_views(batch, views)), predicted)
+        plain = explain(model.head, model.features(batch), likeliest)
+    torch.testing.assert_close(mean_maps(over_views.maps, views), plain.maps)
+
+
+@pytest.mark.parametrize("target", [torch.tensor(0), torch.zeros(3, dtype=torch.int64), torch.zeros(4, 1, dtype=torch.int64)])
+def test_a_target_is_one_class_for_each_image(target: Tensor, model: Classifier, batch: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"one class index for each of 4 images, got shape \("):
+        explain(model.head, model.features(batch), lambda _: target)
+
+
+@pytest.mark.parametrize("index", [-1, CLASSES])
+def test_a_target_is_a_known_class(index: int, model: Classifier, batch: Tensor) -> None:
+    with pytest.raises(ValueError, match=rf"class indices from 0 to 4, got \[{index}, "):
+        explain(model.head, model.features(batch), always(index))
+
+
+def test_scaled_maps_reach_1_and_keep_their_proportions() -> None:
+    maps = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-20, 1.0, 1e20])[:, None, None]
+    scaled = scale_to_unit(maps)
+    assert scaled.amax((1, 2)).tolist() == [1, 1, 1]
+    torch.testing.assert_close(scaled * maps.amax((1, 2), keepdim=True), maps)
+
+
+def test_a_map_of_zeros_stays_zero() -> None:
+    assert torch.equal(scale_to_unit(torch.zeros(1, 4, 4)), torch.zeros(1, 4, 4))

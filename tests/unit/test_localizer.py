@@ -1,0 +1,140 @@
+"""The way to a mask: U-Net, contour, whole image, and the reasons at each turn."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes, label
+
+from segpipe.image_io import BoolMask, RgbImage
+from segpipe.lesion.crop import Box
+from segpipe.lesion.localizer import Localization, MaskSource, localize
+from segpipe.lesion.quality import REASONS
+
+BLANK = np.full((90, 130, 3), 200, dtype=np.uint8)
+
+
+def _disc_mask(height: int, width: int, radius: float = 0.25) -> BoolMask:
+    """An ellipse in the middle; radius as a fraction of either side."""
+    rows, columns = (np.indices((height, width)).T / (height, width) + (0.5 / height, 0.5 / width)).T
+    return np.asarray(np.hypot(rows - 0.5, columns - 0.5) < radius)
+
+
+def _disc_probs(size: int, radius: float = 0.25) -> NDArray[np.float32]:
+    return cv2.GaussianBlur(_disc_mask(size, size, radius).astype(np.float32), (0, 0), 1)
+
+
+def _lesion_photograph(height: int, width: int) -> RgbImage:
+    noise = np.random.default_rng(0).normal(0, 3, (height, width, 3))
+    weight = _disc_mask(height, width)[..., None]
+    return (np.where(weight, (120, 80, 70), (225, 172, 150)) + noise).clip(0, 255).astype(np.uint8)
+
+
+def _check_laws(found: Localization, image: RgbImage) -> None:
+    assert found.mask.dtype == np.bool_
+    assert found.mask.shape == image.shape[:2]
+    box = found.box
+    assert 0 <= box.top < box.bottom <= image.shape[0]
+    assert 0 <= box.left < box.right <= image.shape[1]
+    assert found.mask[box.top : box.bottom, box.left : box.right].sum() == found.mask.sum()
+    assert found.area_fraction == pytest.approx(found.mask.sum() / found.mask.size)
+    assert {reason.split(":")[1] for reason in found.reasons} <= set(REASONS)
+    if found.source is MaskSource.WHOLE_IMAGE:
+        assert found.area_fraction == 1
+        assert box == Box(0, 0, *image.shape[:2])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_box_lies_in_its_image(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, size=(*rng.integers(1, 120, size=2), 3), dtype=np.uint8)
+    spots = cv2.GaussianBlur(rng.random((64, 64)).astype(np.float32), (0, 0), rng.uniform(1, 20))
+    probs = cv2.normalize(spots, None, 0, 1, cv2.NORM_MINMAX)
+    for start in MaskSource:
+        _check_laws(localize(image, probs.clip(0, 1) ** rng.uniform(0.3, 3), start=start), image)
+
+
+@pytest.mark.parametrize("size", [64, 192, 224])
+@pytest.mark.parametrize(("height", "width"), [(450, 600), (101, 37), (40, 40), (13, 400)])
+def test_a_believable_mask_is_taken_at_the_size_of_the_image(height: int, width: int, size: int) -> None:
+    found = localize(np.zeros((height, width, 3), dtype=np.uint8), _disc_probs(size))
+    assert (found.source, found.reasons) == (MaskSource.UNET, ())
+    truth = _disc_mask(height, width)
+    assert 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum()) > 0.95
+
+
+def test_only_the_largest_piece_is_kept_and_its_holes_are_filled() -> None:
+    probs = _disc_probs(192)
+    probs[90:100, 90:100] = 0.1
+    probs[5:15, 5:15] = 0.9
+    found = localize(np.zeros((300, 400, 3), dtype=np.uint8), probs)
+    assert found.source is MaskSource.UNET
+    assert label(found.mask)[1] == 1
+    np.testing.assert_array_equal(found.mask, binary_fill_holes(found.mask))
+    assert not found.mask[:60, :60].any()
+
+
+def test_the_map_stays_as_it_was() -> None:
+    probs = _disc_probs(64)
+    probs[30:34, 30:34] = 0
+    before = probs.copy()
+    localize(BLANK, probs)
+    np.testing.assert_array_equal(probs, before)
+
+
+def test_a_refused_mask_gives_way_to_the_contour_with_its_reason() -> None:
+    image = _lesion_photograph(150, 200)
+    found = localize(image, np.zeros((64, 64), dtype=np.float32))
+    assert (found.source, found.reasons) == (MaskSource.CONTOUR, ("unet:too_small",))
+    truth = _disc_mask(150, 200)
+    assert 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum()) > 0.9
+    _check_laws(found, image)
+
+
+def test_a_blank_image_goes_down_the_whole_way() -> None:
+    found = localize(BLANK, np.zeros((64, 64), dtype=np.float32))
+    assert (found.source, found.reasons) == (MaskSource.WHOLE_IMAGE, ("unet:too_small", "contour:nothing_found"))
+    _check_laws(found, BLANK)
+
+
+def test_every_reason_of_the_network_is_handed_on() -> None:
+    found = localize(BLANK, np.full((64, 64), 0.6, dtype=np.float32))
+    assert found.reasons == ("unet:too_large", "unet:touches_border", "unet:unsure", "contour:nothing_found")
+
+
+def test_noise_ends_at_the_whole_image() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, size=(200, 260, 3), dtype=np.uint8)
+    found = localize(noise, None, start=MaskSource.CONTOUR)
+    assert (found.source, found.reasons) == (MaskSource.WHOLE_IMAGE, ("contour:implausible",))
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_an_image_of_one_pixel_ends_at_the_whole_image(value: int) -> None:
+    pixel = np.full((1, 1, 3), value, dtype=np.uint8)
+    found = localize(pixel, np.zeros((64, 64), dtype=np.float32))
+    assert (found.source, found.box) == (MaskSource.WHOLE_IMAGE, Box(0, 0, 1, 1))
+
+
+def test_a_lesion_that_falls_between_the_pixels_of_a_tiny_image_is_too_small() -> None:
+    probs = np.roll(_disc_probs(192, 0.1), 48, axis=(0, 1))
+    found = localize(np.zeros((1, 1, 3), dtype=np.uint8), probs)
+    assert found.reasons[0] == "unet:too_small"
+
+
+def test_a_later_start_leaves_the_network_out() -> None:
+    image = _lesion_photograph(150, 200)
+    probs = _disc_probs(64)
+    assert localize(image, probs).source is MaskSource.UNET
+    assert localize(image, probs, start=MaskSource.CONTOUR).source is MaskSource.CONTOUR
+    whole = localize(image, None, start=MaskSource.WHOLE_IMAGE)
+    assert (whole.source, whole.reasons) == (MaskSource.WHOLE_IMAGE, ())
+
+
+def test_a_missing_map_is_refused_where_the_way_starts_at_the_network() -> None:
+    with pytest.raises(ValueError, match="mask_probs must be a probability map where start is 'unet', got None"):
+        localize(BLANK, None)
+
+
+def test_logits_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"mask_probs must lie in \[0, 1\]"):
+        localize(BLANK, 8 * _disc_probs(64) - 4)

@@ -1,0 +1,48 @@
+"""True and found outlines side by side."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segpipe.image_io import read_image
+from segpipe.report.masks import COLUMNS, FOUND_COLOUR, TRUE_COLOUR, draw_masks, outline
+
+IMAGE = np.full((30, 40, 3), 90, dtype=np.uint8)
+MASK = np.zeros((30, 40), dtype=np.bool_)
+MASK[10:20, 10:30] = True
+
+
+def test_outline_runs_along_the_inner_edge_of_the_mask_and_nowhere_else() -> None:
+    drawn = outline(IMAGE, MASK, TRUE_COLOUR)
+    inside = np.zeros_like(MASK)
+    inside[11:19, 11:29] = True
+    np.testing.assert_array_equal((drawn == TRUE_COLOUR).all(axis=2), MASK & ~inside)
+    np.testing.assert_array_equal(drawn[~MASK | inside], IMAGE[~MASK | inside])
+
+
+def test_image_itself_stays_as_it_is() -> None:
+    outline(IMAGE, MASK, TRUE_COLOUR)
+    assert (IMAGE == 90).all()
+    turned = np.flip(IMAGE, axis=1)  # a view that is not contiguous
+    assert outline(turned, MASK, TRUE_COLOUR).shape == IMAGE.shape
+
+
+def test_empty_mask_has_no_outline() -> None:
+    np.testing.assert_array_equal(outline(IMAGE, np.zeros_like(MASK), FOUND_COLOUR), IMAGE)
+
+
+@pytest.mark.parametrize("images", [1, COLUMNS, COLUMNS + 1])
+def test_picture_grows_by_rows(tmp_path: Path, images: int) -> None:
+    draw_masks(tmp_path / "masks.png", [IMAGE] * images, [(MASK, MASK)] * images, ["$a$ = #1"] * images)
+    height, width = read_image(tmp_path / "masks.png").shape[:2]
+    rows = -(-images // COLUMNS)
+    assert (height, width) == (pytest.approx(100 * (2.7 * rows + 0.7), abs=2), 1280)
+
+
+def test_both_outlines_are_seen(tmp_path: Path) -> None:
+    other = np.roll(MASK, 5, axis=0)
+    draw_masks(tmp_path / "masks.png", [IMAGE], [(other, MASK)], ["a"])
+    picture = read_image(tmp_path / "masks.png").astype(int)
+    for colour in (TRUE_COLOUR, FOUND_COLOUR):
+        assert (np.abs(picture - colour).sum(axis=2) < 30).sum() > 20

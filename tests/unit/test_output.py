@@ -1,0 +1,99 @@
+"""The output folder: made, refused where it holds results, and cleared of nothing but results."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from segpipe.errors import OutputError
+from segpipe.output import output_folder, prepare_output
+
+
+@pytest.fixture
+def _third_job_of_a_sweep() -> Iterator[None]:
+    hydra = {"mode": RunMode.MULTIRUN, "sweep": {"dir": "swept"}, "job": {"num": 2}}
+    HydraConfig.instance().cfg = OmegaConf.create({"hydra": hydra})
+    yield
+    HydraConfig.instance().cfg = None
+
+
+def test_output_is_taken_as_it_is() -> None:
+    assert output_folder(OmegaConf.create({"output": "a b/c"})) == Path("a b/c")
+
+
+def test_output_is_named_after_date_and_time() -> None:
+    assert output_folder(OmegaConf.create({"output": None})).match("outputs/????-??-??/??-??-??")
+
+
+@pytest.mark.usefixtures("_third_job_of_a_sweep")
+@pytest.mark.parametrize(("output", "folder"), [(None, "swept/2"), ("mine", "mine/2")])
+def test_each_job_of_a_sweep_has_its_own_folder(output: str | None, folder: str) -> None:
+    assert output_folder(OmegaConf.create({"output": output})) == Path(folder)
+
+
+def write_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_output_is_made_with_its_parents_and_may_be_prepared_twice(tmp_path: Path) -> None:
+    for overwrite in (False, True, False):
+        prepare_output(tmp_path / "a" / "b", overwrite=overwrite)
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "results.csv", "checkpoints/last.ckpt", "bundle/card.json"])
+def test_results_are_refused_and_kept(tmp_path: Path, name: str) -> None:
+    write_files(tmp_path, name)
+    with pytest.raises(OutputError, match=rf"output must be a folder without results, got .* with {name}; overwrite=true"):
+        prepare_output(tmp_path, overwrite=False)
+    assert files_in(tmp_path) == {name}
+
+
+def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+    run = ("results.jsonl", "results.csv", "failures.csv", "summary.json", "metrics.json", "masks/a/b.png", "plots/d.png")
+    foreign = {"notes.txt", "masks/mine.txt", "results.xlsx", "photos/a.png", "bundle/mine.json", "split.csv"}
+    write_files(tmp_path, *run, *foreign)
+    prepare_output(tmp_path, overwrite=True)
+    assert files_in(tmp_path) == foreign
+    prepare_output(tmp_path, overwrite=False)
+
+
+def test_overwrite_removes_what_a_training_wrote_and_nothing_else(tmp_path: Path) -> None:
+    training = ("config.yaml", "split.csv", "metrics.csv", "checkpoints/last.ckpt", "bundle/card.json", "test/metrics.json")
+    more = ("bundle/model.safetensors", "test/predictions.png", "test/results.csv", "test/masks/a.png")
+    foreign = {"masks/truth.png", "metrics.json"}
+    write_files(tmp_path, *training, *more, *foreign)
+    prepare_output(tmp_path, overwrite=True)
+    assert files_in(tmp_path) == foreign
+    prepare_output(tmp_path, overwrite=False)
+
+
+def test_overwrite_does_not_follow_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    write_files(tmp_path / "elsewhere", "truth.png")
+    write_files(tmp_path / "out", "results.csv")
+    (tmp_path / "out" / "masks").symlink_to(tmp_path / "elsewhere")
+    prepare_output(tmp_path / "out", overwrite=True)
+    assert files_in(tmp_path / "elsewhere") == {"truth.png"} and not (tmp_path / "out" / "results.csv").exists()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("out", "File exists"), ("out/below", "Not a directory")])
+def test_a_file_in_the_place_of_output_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    write_files(tmp_path, "out")
+    with pytest.raises(OutputError, match=f"output must be a folder to write into, got .*{name}: {reason}; name another one"):
+        prepare_output(tmp_path / name, overwrite=True)
+
+
+def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(OutputError, match=r"output must be a folder to write into, got .*, which is read-only; name another one"):
+        prepare_output(tmp_path, overwrite=False)

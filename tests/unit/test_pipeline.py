@@ -1,0 +1,289 @@
+"""One way from images to findings: the same numbers in any batch, each of them found again by hand."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+from segpipe.bundle import ClassifierBundle, SegmenterBundle
+from segpipe.card import OperatingPoint
+from segpipe.data.synthetic import make_image
+from segpipe.diagnosis import CODES, MALIGNANT_CODES
+from segpipe.errors import BundleError, ConfigError
+from segpipe.image_io import RgbImage
+from segpipe.inference.finding import Finding
+from segpipe.inference.pipeline import Crop, Locator, Namer, Pipeline, choose_device, load_locator, load_namer
+from segpipe.inference.tta import VIEWS, View
+from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, resize_square
+from segpipe.lesion.localizer import MaskSource
+from segpipe.models.preprocessing import images_to_batch
+
+CPU = torch.device("cpu")
+SIZES = [(60, 80), (75, 100), (100, 75), (64, 64)]
+
+
+class DarkIsLesion(nn.Module):
+    """Stands for a trained U-Net: logits are high where the normalised image is dark."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return -20 * (batch.mean(1, keepdim=True) - batch.mean((1, 2, 3), keepdim=True) + 0.3)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[RgbImage]:
+    """Sixteen drawn photographs of four sizes."""
+    rng = np.random.default_rng(7)
+    return [make_image(CODES[number % 7], rng, SIZES[number % 4])[0] for number in range(16)]
+
+
+@pytest.fixture
+def sure(segmenter: SegmenterBundle) -> SegmenterBundle:
+    return replace(segmenter, model=DarkIsLesion())
+
+
+def namer(bundle: ClassifierBundle, *, views: str = "d4", explained: str | None = "predicted", batch_size: int = 8) -> Namer:
+    return Namer(bundle, device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
+
+
+def crops(bundle: ClassifierBundle, images: Sequence[RgbImage]) -> list[Crop]:
+    places = Locator(None, device=CPU, start=MaskSource.CONTOUR)(images)
+    return [namer(bundle).cut(*pair) for pair in zip(images, places, strict=True)]
+
+
+def assert_same(one: Finding, other: Finding) -> None:
+    np.testing.assert_array_equal(one.localization.mask, other.localization.mask)
+    assert (one.localization.box, one.localization.reasons) == (other.localization.box, other.localization.reasons)
+    assert one.crop_box == other.crop_box
+    np.testing.assert_array_equal(one.crop, other.crop)
+    assert one.probs == pytest.approx(other.probs, abs=1e-5)
+    assert one.tta_spread == pytest.approx(other.tta_spread, abs=1e-5)
+    assert one.heatmap and other.heatmap
+    assert one.heatmap.diagnosis == other.heatmap.diagnosis
+    np.testing.assert_allclose(one.heatmap.values, other.heatmap.values, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_batch_1_and_batch_16_give_the_same_numbers(
+    segmenter: SegmenterBundle, sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], trained: bool
+) -> None:
+    pipeline = Pipeline(Locator(sure if trained else segmenter, device=CPU), namer(classifier))
+    together = pipeline(images)
+    alone = [pipeline([image])[0] for image in images]
+    assert len({finding.diagnosis for finding in together}) > 1
+    assert (MaskSource.UNET in {finding.localization.source for finding in together}) == trained
+    for one, other in zip(alone, together, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_cap_on_the_batch_does_not_change_the_numbers(
+    sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], batch_size: int
+) -> None:
+    locator = Locator(sure, device=CPU)
+    expected = Pipeline(locator, namer(classifier))(images[:3])
+    found = Pipeline(locator, namer(classifier, batch_size=batch_size))(images[:3])
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("views", ["none", "flips", "d4"])
+def test_probabilities_are_the_mean_of_calibrated_softmaxes(
+    classifier: ClassifierBundle, images: list[RgbImage], views: str
+) -> None:
+    cut = crops(classifier, images[:3])
+    batch = images_to_batch([crop.pixels for crop in cut], classifier.card.input, CPU)
+    with torch.no_grad():
+        of_views = [(classifier.model(view.apply(batch)).double() / 1.5).softmax(1) for view in VIEWS[views]]
+    expected = torch.stack(of_views).mean(0).numpy()
+    answers = namer(classifier, views=views)(cut)
+    np.testing.assert_allclose([answer.probs for answer in answers], expected, atol=1e-6)
+    np.testing.assert_allclose([answer.probs.sum() for answer in answers], 1, atol=1e-12)
+
+
+def test_explanation_does_not_change_the_answer(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+    cut = crops(classifier, images[:3])
+    plain, explained = namer(classifier, explained=None)(cut), namer(classifier)(cut)
+    assert [answer.heatmap for answer in plain] == [None] * 3
+    for one, other in zip(plain, explained, strict=True):
+        np.testing.assert_allclose(one.probs, other.probs, atol=1e-7)
+
+
+def test_logits_of_the_views_are_those_before_the_temperature(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+    cut = crops(classifier, images[:3])
+    asked = namer(classifier)
+    logits = asked.view_logits(cut)
+    assert logits.shape == (8, 3, 7)
+    expected = torch.from_numpy(logits / 1.5).softmax(2).mean(0)
+    np.testing.assert_allclose([answer.probs for answer in asked(cut)], expected, atol=1e-7)
+
+
+class RawGradCam(GradCAM):  # type: ignore[misc]
+    """pytorch-grad-cam, which keeps its map from before it is scaled and enlarged."""
+
+    def get_cam_image(self, *args: object, **options: object) -> NDArray[np.float32]:
+        raw: NDArray[np.float32] = super().get_cam_image(*args, **options)
+        self.raw = raw
+        return raw
+
+
+def heatmaps_by_hand(
+    classifier: ClassifierBundle, cut: Sequence[Crop], views: Sequence[View], codes: Sequence[str]
+) -> NDArray[np.float32]:
+    """Pytorch-grad-cam on each view, turned back, averaged, and scaled to 1."""
+    batch = images_to_batch([crop.pixels for crop in cut], classifier.card.input, CPU)
+    targets = [ClassifierOutputTarget(CODES.index(code)) for code in codes]
+    maps = []
+    for view in views:
+        with RawGradCam(classifier.model, [classifier.model.backbone.bn2]) as theirs:
+            theirs(view.apply(batch).contiguous(), targets)
+        maps.append(view.undo(torch.from_numpy(theirs.raw).relu()).numpy())
+    mean = np.mean(maps, axis=0)
+    peaks = mean.max((1, 2), keepdims=True)
+    return np.asarray(mean / np.where(peaks > 0, peaks, 1), dtype=np.float32)
+
+
+@pytest.mark.parametrize("views", ["none", "flips", "d4"])
+@pytest.mark.parametrize("explained", ["predicted", "vasc"])
+def test_heatmap_is_that_of_pytorch_grad_cam_averaged_by_hand(
+    classifier: ClassifierBundle, images: list[RgbImage], views: str, explained: str
+) -> None:
+    cut = crops(classifier, images[:4])
+    answers = namer(classifier, views=views, explained=explained)(cut)
+    codes = [CODES[int(answer.probs.argmax())] if explained == "predicted" else explained for answer in answers]
+    found = [answer.heatmap for answer in answers if answer.heatmap is not None]
+    assert [heatmap.diagnosis for heatmap in found] == codes
+    expected = heatmaps_by_hand(classifier, cut, VIEWS[views], codes)
+    assert (expected.min(), expected.max()) == (pytest.approx(0, abs=0.6), 1)  # otherwise nothing would be shown
+    np.testing.assert_allclose([heatmap.values for heatmap in found], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("rule", [CropRule(), CropRule(keep_background=False), CropRule(whole_image=True)], ids=str)
+def test_crop_is_cut_and_resized_by_the_rule_of_the_card(
+    sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], rule: CropRule
+) -> None:
+    bundle = replace(classifier, card=replace(classifier.card, crop=rule))
+    findings = Pipeline(Locator(sure, device=CPU), namer(bundle))(images[:8])
+    assert all(finding.crop_box == full_box(image) for image, finding in zip(images, findings, strict=False)) == rule.whole_image
+    for image, finding in zip(images[:8], findings, strict=True):
+        place = finding.localization
+        assert finding.crop_box == crop_box(image, place.box, rule)
+        pixels = cut_out(image, place.mask, finding.crop_box, keep_background=rule.keep_background)
+        np.testing.assert_array_equal(finding.crop, resize_square(pixels, 96))
+
+
+def test_malignant_classes_are_summed_where_the_card_names_them(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+    locator = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
+    (finding,) = Pipeline(locator, namer(classifier))(images[:1])
+    assert finding.p_malignant == pytest.approx(sum(finding.probs[code] for code in MALIGNANT_CODES))
+    unknowing = replace(classifier, card=replace(classifier.card, malignant=()))
+    (finding,) = Pipeline(locator, namer(unknowing))(images[:1])
+    assert finding.p_malignant is None
+
+
+def test_image_is_flagged_from_the_operating_point_on(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+    locator = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
+    (finding,) = Pipeline(locator, namer(classifier))(images[:1])
+    assert finding.flagged is None
+    prob = finding.probs["mel"]
+    for threshold, flagged in [(prob, True), (prob / 2, True), (np.nextafter(prob, 1), False)]:
+        card = replace(classifier.card, operating_point=OperatingPoint("mel", float(threshold)))
+        (finding,) = Pipeline(locator, namer(replace(classifier, card=card)))(images[:1])
+        assert finding.flagged is flagged
+
+
+def test_spread_is_empty_with_a_single_view_and_else_as_defined(
+    classifier: ClassifierBundle, images: list[RgbImage]
+) -> None:
+    cut = crops(classifier, images[:2])
+    assert [answer.tta_spread for answer in namer(classifier, views="none")(cut)] == [None, None]
+    asked = namer(classifier, views="flips")
+    probs = torch.from_numpy(asked.view_logits(cut) / 1.5).softmax(2).numpy()
+    assert [answer.tta_spread for answer in asked(cut)] == pytest.approx(probs.std(0).max(1).tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("explained", ["scc", "MEL", "", "none"])
+def test_class_that_the_bundle_does_not_know_cannot_be_explained(classifier: ClassifierBundle, explained: str) -> None:
+    with pytest.raises(ConfigError, match=f"explain.diagnosis must be one of mel, nv, .*, got '{explained}'"):
+        namer(classifier, explained=explained)
+
+
+def test_whole_image_start_takes_all_of_the_image(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+    (place,) = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)(images[:1])
+    assert place.mask.all()
+    assert (place.source, place.box, place.reasons) == (MaskSource.WHOLE_IMAGE, Box(0, 0, 60, 80), ())
+
+
+def test_contour_start_leaves_the_u_net_out(sure: SegmenterBundle, images: list[RgbImage]) -> None:
+    with_unet, without = Locator(sure, device=CPU, start=MaskSource.CONTOUR), Locator(None, device=CPU, start=MaskSource.CONTOUR)
+    for place, other in zip(with_unet(images[:7]), without(images[:7]), strict=True):
+        assert place.source is not MaskSource.UNET
+        assert not any(reason.startswith("unet") for reason in place.reasons)
+        np.testing.assert_array_equal(place.mask, other.mask)
+
+
+def test_u_net_start_needs_a_segmenter(images: list[RgbImage]) -> None:
+    with pytest.raises(ValueError, match="a segmenter must be given where the way begins at the U-Net, got None"):
+        Locator(None, device=CPU)(images[:1])
+
+
+def test_blank_image_goes_down_the_fallback_with_reasons(sure: SegmenterBundle, classifier: ClassifierBundle) -> None:
+    (finding,) = Pipeline(Locator(sure, device=CPU), namer(classifier))([np.zeros((40, 50, 3), dtype=np.uint8)])
+    assert finding.localization.source is MaskSource.WHOLE_IMAGE
+    assert {reason.partition(":")[0] for reason in finding.localization.reasons} == {"unet", "contour"}
+    assert sum(finding.probs.values()) == pytest.approx(1)
+
+
+def test_bundles_on_disk_answer_as_in_memory(
+    bundles: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage]
+) -> None:
+    loaded = Pipeline(
+        load_locator(str(bundles / "segmenter"), device=CPU),
+        load_namer(str(bundles / "classifier"), device=CPU, views=VIEWS["d4"], explained="predicted", batch_size=8),
+    )
+    expected = Pipeline(Locator(segmenter, device=CPU), namer(classifier))
+    for one, other in zip(loaded(images[:2]), expected(images[:2]), strict=True):
+        assert_same(one, other)
+
+
+def test_segmenter_is_not_even_looked_for_where_the_way_begins_behind_it(tmp_path: Path) -> None:
+    assert load_locator(str(tmp_path / "absent"), device=CPU, start=MaskSource.CONTOUR).bundle is None
+    with pytest.raises(BundleError, match=r"absent: a bundle must be a folder"):
+        load_locator(str(tmp_path / "absent"), device=CPU)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "0"])
+def test_unknown_device_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device must be auto, cpu, cuda, cuda:N or mps, got '{name}'"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "meta"])
+def test_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device={name} is not there on this machine; device=auto takes what is"):
+        choose_device(name)
+
+
+def test_automatic_device_is_there() -> None:
+    assert choose_device(choose_device("auto").type) == choose_device("auto")
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_gives_the_numbers_of_the_cpu(bundles: Path, images: list[RgbImage]) -> None:
+    found = {}
+    for name in ("cpu", "cuda"):
+        device = choose_device(name)
+        answer = load_namer(
+            str(bundles / "classifier"), device=device, views=VIEWS["d4"], explained="predicted", batch_size=8
+        )
+        found[name] = Pipeline(load_locator(str(bundles / "segmenter"), device=device), answer)(images[:4])
+    for one, other in zip(found["cuda"], found["cpu"], strict=True):
+        assert one.probs == pytest.approx(other.probs, abs=1e-3)

@@ -1,0 +1,50 @@
+"""From RGB pixels to a network's input, and back."""
+
+import numpy as np
+import pytest
+import torch
+
+from segpipe.models.preprocessing import InputSpec, images_to_batch, normalize
+
+SPEC = InputSpec(16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
+CPU = torch.device("cpu")
+
+
+def random_images(*sizes: tuple[int, int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+def test_normalising_can_be_undone() -> None:
+    pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    batch = normalize(pixels, SPEC)
+    assert batch.dtype == torch.float32
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (SPEC.mean, SPEC.std))
+    torch.testing.assert_close((batch * std + mean) * 255, pixels.float(), rtol=0, atol=1e-3)
+
+
+def test_each_channel_has_its_own_mean_and_deviation() -> None:
+    black, white = (normalize(torch.full((1, 3, 1, 1), value, dtype=torch.uint8), SPEC).flatten() for value in (0, 255))
+    assert black.tolist() == pytest.approx([-2.5, -1.6, -0.6])
+    assert white.tolist() == pytest.approx([2.5, 2.4, 1.4])
+
+
+def test_images_of_any_size_become_one_batch_that_each_would_be_alone() -> None:
+    images = random_images((16, 16), (40, 20), (7, 9))
+    batch = images_to_batch(images, SPEC, CPU)
+    assert batch.shape == (3, 3, 16, 16)
+    for index, image in enumerate(images):
+        torch.testing.assert_close(images_to_batch([image], SPEC, CPU)[0], batch[index], rtol=0, atol=0)
+
+
+def test_an_image_of_the_right_size_is_not_touched() -> None:
+    image = random_images((16, 16))[0]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    torch.testing.assert_close(images_to_batch([image], SPEC, CPU), normalize(pixels, SPEC), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("arguments", [{"size": 0}, {"size": -32}, {"size": 16, "std": (0.2, 0.0, 0.2)}])
+def test_a_specification_that_cannot_be_is_refused(arguments: dict) -> None:
+    with pytest.raises(ValueError, match="size and std must be above 0, got size="):
+        InputSpec(**arguments)

@@ -1,0 +1,114 @@
+"""When a U-Net's mask is believed: each reason has a map that provokes it and nothing else."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from segpipe.lesion.quality import REASONS, judge_mask_probs, label_pieces
+
+Probs = NDArray[np.float32]
+SIZES = [64, 192, 224]
+
+
+def _disc(size: int, radius: float, centre: tuple[float, float] = (0.5, 0.5)) -> Probs:
+    """A round mask; radius and centre as fractions of the side."""
+    rows, columns = (np.indices((size, size)) + 0.5) / size
+    return (np.hypot(rows - centre[0], columns - centre[1]) < radius).astype(np.float32)
+
+
+def _nearly_everything(size: int) -> Probs:
+    probs = np.ones((size, size), dtype=np.float32)
+    # One side stays free, so that the mask is large without running around the border.
+    probs[0] = 0
+    return probs
+
+
+def _vignette(size: int) -> Probs:
+    return 1 - _disc(size, 0.45)
+
+
+PROVOCATIONS = {
+    "too_small": lambda size: _disc(size, 0.03),
+    "too_large": _nearly_everything,
+    "in_pieces": lambda size: np.maximum(_disc(size, 0.15, (0.25, 0.25)), _disc(size, 0.12, (0.75, 0.75))),
+    "touches_border": _vignette,
+    "unsure": lambda size: 0.6 * _disc(size, 0.3),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("reason", PROVOCATIONS)
+def test_each_reason_is_provoked_alone(reason: str, size: int) -> None:
+    assert judge_mask_probs(PROVOCATIONS[reason](size).astype(np.float32)) == (reason,)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("radius", [0.06, 0.2, 0.45])
+def test_a_clean_disc_is_believed(radius: float, size: int) -> None:
+    assert judge_mask_probs(_disc(size, radius)) == ()
+
+
+def test_a_soft_border_is_believed() -> None:
+    assert judge_mask_probs(cv2.GaussianBlur(_disc(192, 0.2), (0, 0), 4)) == ()
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.5), (0.5, 1.0), (0.0, 0.0)])
+def test_a_lesion_that_runs_out_of_the_image_is_believed(centre: tuple[float, float]) -> None:
+    assert judge_mask_probs(_disc(192, 0.4, centre)) == ()
+
+
+def test_a_crumb_beside_the_lesion_does_no_harm() -> None:
+    assert judge_mask_probs(np.maximum(_disc(192, 0.2), _disc(192, 0.03, (0.9, 0.9)))) == ()
+
+
+def test_an_empty_map_is_too_small_and_nothing_more() -> None:
+    assert judge_mask_probs(np.zeros((32, 48), dtype=np.float32)) == ("too_small",)
+
+
+def test_several_reasons_are_all_named() -> None:
+    assert judge_mask_probs(np.full((32, 48), 0.6, dtype=np.float32)) == ("too_large", "touches_border", "unsure")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_code_has_its_explanation(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probs = cv2.GaussianBlur(rng.random((60, 80)).astype(np.float32), (0, 0), seed + 1)
+    codes = judge_mask_probs(probs)
+    assert codes, "noise must not be believed"
+    assert set(codes) <= set(REASONS)
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (32,), (0, 32)])
+def test_a_batch_or_an_empty_array_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"mask_probs must have shape \(h, w\)"):
+        judge_mask_probs(np.zeros(shape, dtype=np.float32))
+
+
+@pytest.mark.parametrize("value", [-3.0, 5.0, np.nan, np.inf])
+def test_logits_and_nan_are_refused(value: float) -> None:
+    probs = _disc(32, 0.3)
+    probs[3, 4] = value
+    with pytest.raises(ValueError, match=r"mask_probs must lie in \[0, 1\]"):
+        judge_mask_probs(probs)
+
+
+def test_pieces_that_touch_at_a_corner_are_two() -> None:
+    labels, areas = label_pieces(np.array([[True, True, False], [False, False, True]]))
+    assert sorted(areas.tolist()) == [0, 1, 2]
+    assert labels[0, 0] == labels[0, 1] != labels[1, 2]
+
+
+@pytest.mark.realdata
+def test_true_masks_are_believed() -> None:
+    root = os.environ.get("SEGPIPE_HAM10000")
+    if not root:
+        pytest.skip("SEGPIPE_HAM10000 does not name a folder with HAM10000")
+    files = sorted(Path(root).glob("*segmentations*/*_segmentation.png"))[::34]
+    masks = [cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) > 127 for file in files]
+    refused = [judge_mask_probs(cv2.resize(mask.astype(np.float32), (192, 192), interpolation=cv2.INTER_AREA)) for mask in masks]
+    assert len(files) > 200
+    assert sum(map(bool, refused)) / len(refused) < 0.015

@@ -1,0 +1,113 @@
+"""The tables of a run: the columns of the contract, in order, and every value found again."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segpipe.diagnosis import CODES
+from segpipe.inference.finding import Finding, Heatmap
+from segpipe.inference.results import append_row, result_row, write_csv, write_failures, write_results
+from segpipe.lesion.crop import Box
+from segpipe.lesion.localizer import Localization, MaskSource
+
+COLUMNS = [
+    *("path", "sha256", "status", "diagnosis", "confidence"),
+    *(f"p_{code}" for code in CODES),
+    *("p_malignant", "flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
+    *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
+]
+PROBS = dict(zip(CODES, (0.123456789, 0.5, 0.3, 0.05, 0.0265431, 0.0000001, 0.000000011), strict=True))
+
+
+def finding(*, full: bool) -> Finding:
+    """With everything that a finding can hold, or with nothing that it can go without."""
+    mask = np.zeros((10, 20), dtype=np.bool_)
+    mask[2:6, 4:14] = True
+    source, reasons = (MaskSource.WHOLE_IMAGE, ("unet:too_small", "contour:implausible")) if full else (MaskSource.UNET, ())
+    return Finding(
+        localization=Localization(mask, Box(2, 4, 6, 14), source, reasons),
+        crop_box=Box(0, 2, 10, 16),
+        crop=np.zeros((4, 4, 3), dtype=np.uint8),
+        probs=PROBS,
+        p_malignant=0.473456789 if full else None,
+        flagged=True if full else None,
+        tta_spread=0.0625 if full else None,
+        heatmap=Heatmap(np.ones((2, 2), dtype=np.float32), "mel") if full else None,
+    )
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written(tmp_path: Path, **names: bool) -> list[dict[str, str]]:
+    rows = [result_row(name, "0" * 64, finding(full=full), latency_ms=12.34567) for name, full in names.items()]
+    write_results(tmp_path / "results.csv", rows)
+    return read(tmp_path / "results.csv")
+
+
+def test_columns_are_those_of_the_contract_in_order(tmp_path: Path) -> None:
+    (row,) = written(tmp_path, image=True)
+    assert list(row) == COLUMNS
+    assert row["status"] == "ok"
+    assert row["diagnosis"] == "nv"
+    assert row["mask_source"] == "whole_image"
+    assert row["mask_reasons"] == "unet:too_small;contour:implausible"
+    assert [row[f"box_{side}"] for side in ("top", "left", "bottom", "right")] == ["2", "4", "6", "14"]
+    assert row["flagged"] == "true"
+    assert float(row["mask_area_fraction"]) == pytest.approx(0.2)
+    assert float(row["heatmap_in_lesion"]) == pytest.approx(40 / 140)
+    assert float(row["latency_ms"]) == pytest.approx(12.346)
+
+
+def test_fields_are_empty_where_there_is_nothing(tmp_path: Path) -> None:
+    (row,) = written(tmp_path, image=False)
+    empty = {"p_malignant", "flagged", "mask_reasons", "tta_spread", "heatmap_in_lesion"}
+    assert {name for name, value in row.items() if value == ""} == empty
+
+
+def test_probabilities_have_at_least_six_digits_and_are_found_again(tmp_path: Path) -> None:
+    (row,) = written(tmp_path, image=True)
+    for name, value in {**{f"p_{code}": prob for code, prob in PROBS.items()}, "confidence": 0.5}.items():
+        assert len(row[name].partition(".")[2]) >= 6
+        assert float(row[name]) == pytest.approx(value, abs=5e-7)
+    assert sum(float(row[f"p_{code}"]) for code in CODES) == pytest.approx(sum(PROBS.values()), abs=1e-6)
+
+
+def test_rows_are_sorted_by_path_and_the_journal_keeps_the_order_of_work(tmp_path: Path) -> None:
+    names = ["b.jpg", "sub/a.jpg", "a, \"b\" = '#'.jpg", "Ünïcode 写真.jpg", "a.jpg"]
+    rows = [result_row(name, "0" * 64, finding(full=True), latency_ms=1.0) for name in names]
+    for row in rows:
+        append_row(tmp_path / "results.jsonl", row)
+    write_results(tmp_path / "results.csv", rows)
+    assert [row["path"] for row in read(tmp_path / "results.csv")] == sorted(names)
+    lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    assert list(json.loads(lines[0])) == COLUMNS
+
+
+def test_pandas_reads_the_tables_back(tmp_path: Path) -> None:
+    written(tmp_path, one=True, two=False)
+    table = pd.read_csv(tmp_path / "results.csv")
+    assert table["flagged"].tolist()[0] is True
+    assert table["p_malignant"].isna().tolist() == [False, True]
+    write_failures(tmp_path / "failures.csv", [("b.jpg", "broken"), ("a,b.jpg", 'says "no", twice')])
+    failures = pd.read_csv(tmp_path / "failures.csv")
+    assert failures.to_numpy().tolist() == [["a,b.jpg", 'says "no", twice'], ["b.jpg", "broken"]]
+
+
+def test_no_failure_leaves_a_table_with_its_header(tmp_path: Path) -> None:
+    write_failures(tmp_path / "failures.csv", [])
+    assert (tmp_path / "failures.csv").read_text() == "path,reason\n"
+
+
+def test_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_csv(tmp_path / "table.csv", ["a"], [["old"]])
+    with pytest.raises(csv.Error, match="iterable expected"):
+        write_csv(tmp_path / "table.csv", ["a"], [["new"], 3])  # type: ignore[list-item]
+    assert (tmp_path / "table.csv").read_text() == "a\nold\n"

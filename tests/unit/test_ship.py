@@ -1,0 +1,93 @@
+"""The shipped copies: half precision, on one split, with figures of these very copies on their cards."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.splits import read_split, split_hash, write_split
+from segpipe.data.synthetic import write_dataset
+from segpipe.errors import BundleError
+from segpipe.evaluation.ship import main, ship
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    write_dataset(root, lesions=9, images_per_lesion=1, height=60, width=80)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trainings(
+    data: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What two finished trainings leave behind: `seg/` and `cls/`."""
+    folder = tmp_path_factory.mktemp("trainings")
+    table = load_ham10000(str(data)).table
+    split = table[["image_id", "lesion_id"]].assign(part=["train"] * 4 + ["val"] * 2 + ["test"] * 3)
+    for name, bundle in (("seg", segmenter), ("cls", classifier)):
+        (folder / name).mkdir()
+        write_split(folder / name / "split.csv", split)
+        training = replace(bundle.card.training, split_hash=split_hash(read_split(folder / name / "split.csv")))
+        save_bundle(folder / name / "bundle", bundle.model, replace(bundle.card, training=training))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shipped(few_resamples: None, data: Path, trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("shipped") / "weights"
+    headline = ship(data=data, segmenter=trainings / "seg", classifier=trainings / "cls", output=output)
+    assert "accuracy" in headline
+    assert "dice" in headline
+    return output
+
+
+@pytest.mark.parametrize(("kind", "source"), [("segmenter", "seg"), ("classifier", "cls")])
+def test_copies_are_the_weights_rounded_to_half_precision(shipped: Path, trainings: Path, kind: str, source: str) -> None:
+    copy = load_file(shipped / kind / "model.safetensors")
+    original = load_file(trainings / source / "bundle" / "model.safetensors")
+    assert copy.keys() == original.keys()
+    for name, tensor in original.items():
+        expected = tensor.half() if tensor.is_floating_point() else tensor
+        assert torch.equal(copy[name], expected)
+
+
+def test_cards_hold_the_figures_of_the_copies_on_the_test_split(shipped: Path) -> None:
+    metrics = json.loads((shipped / "metrics.json").read_text())
+    assert metrics["images"] == 3
+    assert load_segmenter(shipped / "segmenter").card.metrics == metrics["segmentation"]
+    assert load_classifier(shipped / "classifier").card.metrics == metrics["classification"]
+
+
+def test_split_lies_beside_the_copies_and_nothing_else(shipped: Path, trainings: Path) -> None:
+    assert {path.name for path in shipped.iterdir()} == {"segmenter", "classifier", "split.csv", "metrics.json"}
+    pd.testing.assert_frame_equal(read_split(shipped / "split.csv"), read_split(trainings / "cls" / "split.csv"))
+
+
+def test_trainings_on_two_splits_are_refused(
+    data: Path, trainings: Path, segmenter: SegmenterBundle, tmp_path: Path
+) -> None:
+    (tmp_path / "seg").mkdir()
+    save_bundle(tmp_path / "seg" / "bundle", segmenter.model, segmenter.card)
+    with pytest.raises(BundleError, match="must be trained on one split"):
+        ship(data=data, segmenter=tmp_path / "seg", classifier=trainings / "cls", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_ends_with_one_line_and_status_2(
+    data: Path, trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--data", str(data), "--classifier", str(trainings / "cls"), "--output", str(tmp_path / "out")]
+    assert main([*call, "--segmenter", str(tmp_path / "absent")]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert "absent" in output.err

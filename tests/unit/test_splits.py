@@ -1,0 +1,137 @@
+"""Splits by lesion: no leak, the asked shares, the same for a seed, and a file that is proven when it is read."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segpipe.data.splits import FRACTIONS, PARTS, assign_parts, limit_lesions, make_split, read_split, split_hash, write_split
+from segpipe.diagnosis import CODES
+from segpipe.errors import DatasetError
+
+
+def make_table(seed: int = 0, lesions: int = 200) -> pd.DataFrame:
+    """Lesions of one to four images, their diagnoses as uneven as in life."""
+    rng = np.random.default_rng(seed)
+    codes = np.concatenate([CODES, rng.choice(CODES, lesions - 7, p=[0.11, 0.67, 0.05, 0.03, 0.11, 0.01, 0.02])])
+    lesion = np.repeat(np.arange(lesions), rng.integers(1, 5, lesions))
+    table = pd.DataFrame({"lesion_id": [f"HAM_{number:04d}" for number in lesion], "dx": codes[lesion]})
+    table["image_id"] = [f"ISIC_{number:05d}" for number in rng.permutation(len(table))]
+    return table
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_image_stands_in_one_part_and_each_lesion_too(seed: int) -> None:
+    table = make_table(seed)
+    split = make_split(table, seed=seed)
+    assert sorted(split["image_id"]) == sorted(table["image_id"])
+    assert set(split["part"]) == set(PARTS)
+    assert split.groupby("lesion_id")["part"].nunique().eq(1).all()
+    joined = split.merge(table, on="image_id")
+    assert (joined["lesion_id_x"] == joined["lesion_id_y"]).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_diagnosis_is_shared_out_as_asked(seed: int) -> None:
+    table = make_table(seed)
+    lesions = make_split(table, seed=seed).merge(table).drop_duplicates("lesion_id")
+    for _, of_one_class in lesions.groupby("dx"):
+        for part, fraction in zip(PARTS, FRACTIONS, strict=True):
+            assert abs((of_one_class["part"] == part).sum() - fraction * len(of_one_class)) <= 1
+
+
+def test_a_seed_gives_one_split_whatever_the_order_of_the_rows() -> None:
+    table = make_table()
+    split = make_split(table, seed=1)
+    shuffled = make_split(table.sample(frac=1, random_state=0), seed=1)
+    pd.testing.assert_frame_equal(split, shuffled)
+    assert split_hash(split) == split_hash(shuffled)
+    assert split_hash(make_split(table, seed=2)) != split_hash(split)
+
+
+def test_a_lesion_with_two_diagnoses_does_not_make_the_split_depend_on_the_order() -> None:
+    table = make_table()
+    table.loc[::3, "dx"] = "mel"
+    split = make_split(table, seed=0)
+    pd.testing.assert_frame_equal(split, make_split(table.iloc[::-1], seed=0))
+    assert split.groupby("lesion_id")["part"].nunique().eq(1).all()
+
+
+def test_the_hash_changes_with_any_part_and_not_with_the_order() -> None:
+    split = make_split(make_table(), seed=0)
+    moved = split.copy()
+    moved.loc[5, "part"] = next(part for part in PARTS if part != split.loc[5, "part"])
+    assert split_hash(split.sample(frac=1, random_state=0)) == split_hash(split) != split_hash(moved)
+
+
+def test_a_split_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
+    # Ids that look like numbers must not lose their zeros.
+    table = make_table().assign(image_id=lambda rows: rows["image_id"].str.removeprefix("ISIC_"))
+    split = make_split(table.assign(lesion_id=table["lesion_id"].str.removeprefix("HAM_")), seed=0)
+    write_split(tmp_path / "split.csv", split)
+    pd.testing.assert_frame_equal(read_split(tmp_path / "split.csv"), split, check_dtype=False)
+    assert split_hash(read_split(tmp_path / "split.csv")) == split_hash(split)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("image_id,part\na,train\n", "columns image_id,lesion_id,part; lesion_id is missing"),
+        ("image_id,lesion_id,part\na,1,train\nb,2,tset\nc,3,dev\n", "part must be one of train, val, test, got dev, tset"),
+        ("image_id,lesion_id,part\na,1,train\na,1,train\n", "image a stands in it twice"),
+        ("image_id,lesion_id,part\na,1,train\nb,7,val\nc,7,test\n", "1 lesions stand in two parts, 7 for one; split by lesion"),
+        ("image_id,lesion_id,part\na,1,train\nb,,val\nc,2,\n", "must be filled in every row, got 2 rows with a gap"),
+    ],
+)
+def test_a_split_that_does_not_hold_is_refused(tmp_path: Path, rows: str, message: str) -> None:
+    (tmp_path / "split.csv").write_text(rows)
+    with pytest.raises(DatasetError, match=rf"split\.csv: .*{message}"):
+        read_split(tmp_path / "split.csv")
+
+
+def test_parts_are_assigned_to_the_images_that_both_sides_know() -> None:
+    table = make_table()
+    split = make_split(table, seed=0)
+    assigned = assign_parts(table.iloc[10:], split.iloc[10:])
+    assert set(assigned["image_id"]) == set(table["image_id"][10:]) & set(split["image_id"][10:])
+    assert assigned.set_index("image_id")["part"].to_dict().items() <= split.set_index("image_id")["part"].to_dict().items()
+
+
+def test_a_part_without_images_is_refused() -> None:
+    split = make_split(make_table(), seed=0)
+    with pytest.raises(DatasetError, match="the split has no val image among the"):
+        assign_parts(make_table(), split[split["part"] != "val"])
+
+
+def test_a_split_made_by_image_does_not_pass_for_a_data_set_with_lesion_ids() -> None:
+    table = make_table()
+    by_image = make_split(table.assign(lesion_id=table["image_id"]), seed=0)
+    with pytest.raises(DatasetError, match=r"does not fit the data set: \d+ lesions stand in two parts"):
+        assign_parts(table, by_image)
+
+
+@pytest.mark.parametrize("limit", [1, 30, 100, 300])
+def test_a_limit_keeps_whole_lesions_of_every_class_in_their_shares(limit: int) -> None:
+    table = make_table()
+    kept = limit_lesions(table, limit, seed=0)
+    assert set(kept["dx"]) == set(CODES)
+    whole = table[table["lesion_id"].isin(kept["lesion_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, whole)
+    for code in CODES:
+        wanted = limit * (table["dx"] == code).mean()
+        assert wanted - 1 <= (kept["dx"] == code).sum() <= max(1, wanted) + 4
+
+
+def test_a_limit_depends_on_the_seed_and_may_be_left_out() -> None:
+    table = make_table()
+    first, again, other = (limit_lesions(table, 50, seed=seed) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first, again)
+    assert set(first["image_id"]) != set(other["image_id"])
+    assert limit_lesions(table, None, seed=0) is limit_lesions(table, 10**6, seed=0) is table
+
+
+@pytest.mark.parametrize("limit", [0, -5])
+def test_a_limit_below_one_is_refused(limit: int) -> None:
+    with pytest.raises(DatasetError, match=rf"data\.limit must be 1 or more images, got {limit}"):
+        limit_lesions(make_table(), limit, seed=0)

@@ -1,0 +1,121 @@
+"""The finding as plain text."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segpipe.diagnosis import CODES, DIAGNOSES
+from segpipe.inference.finding import Finding
+from segpipe.lesion.crop import Box, mask_box
+from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.quality import REASONS
+from segpipe.report import DISCLAIMER, percent
+from segpipe.report.terminal import finding_table
+
+
+def _localization(source: MaskSource = MaskSource.UNET, reasons: tuple[str, ...] = ()) -> Localization:
+    mask = np.zeros((8, 8), dtype=np.bool_)
+    mask[2:6, 2:6] = True
+    return Localization(mask, mask_box(mask), source, reasons)
+
+
+def _finding(**changes: object) -> Finding:
+    weights = np.array([8, 40, 4, 2, 30, 1, 15])
+    finding = Finding(
+        localization=_localization(),
+        crop_box=Box(0, 0, 8, 8),
+        crop=np.zeros((8, 8, 3), dtype=np.uint8),
+        probs=dict(zip(CODES, (weights / weights.sum()).tolist(), strict=True)),
+        p_malignant=0.14,
+        flagged=True,
+        tta_spread=0.021,
+        heatmap=None,
+    )
+    return dataclasses.replace(finding, **changes)  # type: ignore[arg-type]
+
+
+def _probability_rows(table: str) -> list[str]:
+    return [line for line in table.splitlines() if " %" in line and any(f" {item.name} " in line for item in DIAGNOSES)]
+
+
+def test_the_table_says_all_that_the_finding_says() -> None:
+    table = finding_table("a.jpg", _finding(), Path("out/figures/a.png"))
+    for words in (
+        "a.jpg",
+        "melanocytic nevus (nv)",
+        "40.0 %",
+        "14.0 %",
+        "flagged",
+        "2.1 %",
+        "U-Net",
+        "25.0 %",
+        "out/figures/a.png",
+    ):
+        assert words in table
+
+
+def test_the_last_line_is_the_disclaimer() -> None:
+    assert finding_table("a.jpg", _finding(), None).splitlines()[-1] == DISCLAIMER
+    assert DISCLAIMER.startswith("Not a medical device")
+
+
+def test_all_classes_are_listed_from_the_most_to_the_least_probable() -> None:
+    rows = _probability_rows(finding_table("a.jpg", _finding(), None))
+    shown = [float(row.split(" %")[0].split()[-1]) for row in rows]
+    assert len(rows) == len(CODES) and shown == sorted(shown, reverse=True)
+
+
+def test_bars_grow_with_the_probability() -> None:
+    bars = [row.count("#") for row in _probability_rows(finding_table("a.jpg", _finding(), None))]
+    assert bars == sorted(bars, reverse=True) and bars[0] > bars[-1]
+
+
+def test_malignant_classes_and_no_others_carry_the_sign() -> None:
+    rows = _probability_rows(finding_table("a.jpg", _finding(), None))
+    for diagnosis in DIAGNOSES:
+        row = next(row for row in rows if f" {diagnosis.name} " in row)
+        assert row.lstrip().startswith("!") is diagnosis.malignant
+
+
+def test_reasons_are_given_in_plain_words() -> None:
+    localization = _localization(MaskSource.CONTOUR, tuple(f"unet:{code}" for code in REASONS))
+    table = " ".join(finding_table("a.jpg", _finding(localization=localization), None).split())
+    assert all(f"U-Net refused: {sentence}" in table for sentence in REASONS.values())
+
+
+def test_a_reason_without_a_sentence_is_shown_as_it_is() -> None:
+    localization = _localization(MaskSource.WHOLE_IMAGE, ("new_code",))
+    assert "new_code" in finding_table("a.jpg", _finding(localization=localization), None)
+
+
+def test_what_the_finding_does_not_have_is_left_out() -> None:
+    table = finding_table("a.jpg", _finding(p_malignant=None, flagged=None, tta_spread=None), None)
+    assert not any(words in table for words in ("malignancy", "flagged", "spread", "figure"))
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\x1b[31m.jpg", "a\udcff.jpg", "a\r.jpg"])
+def test_a_name_takes_one_line_and_can_be_printed_anywhere(name: str) -> None:
+    table = finding_table(name, _finding(), Path(name))
+    assert table.isascii() and not set("\r\x1b") & set(table)
+    assert len(table.splitlines()) == len(finding_table("a.jpg", _finding(), Path("a.jpg")).splitlines())
+
+
+def test_lines_fit_the_terminal_except_for_paths() -> None:
+    reasons = tuple(f"unet:{code}" for code in REASONS)
+    path = Path("folder" * 30) / "a.png"
+    lines = finding_table("a.jpg", _finding(localization=_localization(MaskSource.WHOLE_IMAGE, reasons)), path).splitlines()
+    assert [line for line in lines if len(line) > 79] == [line for line in lines if path.as_posix() in line]
+
+
+def test_classes_from_outside_ham10000_are_their_own_names() -> None:
+    table = finding_table("a.jpg", _finding(probs={"wart": 0.7, "scar": 0.3}), None)
+    assert "diagnosis       wart\n" in table and "! malignant" not in table
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0, "0.0 %"), (1e-6, "<0.1 %"), (0.0005, "0.1 %"), (0.5, "50.0 %"), (0.99999, ">99.9 %"), (1, "100.0 %")]
+)
+def test_a_share_is_never_rounded_to_nothing_or_to_certainty(share: float, words: str) -> None:
+    assert percent(share) == words

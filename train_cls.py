@@ -8,9 +8,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-import segpipe.config  # noqa: F401 - registers the schemas
 from segpipe.cli import run_script
-from segpipe.config_values import check_values
+from segpipe.config import optional_path
+from segpipe.config_values import check_values, refuse_values
 from segpipe.output import output_folder, prepare_output
 
 
@@ -18,7 +18,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops."""
     check_values(config)
     output = output_folder(config)
-    prepare_output(output, overwrite=config.overwrite)
+    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
 
     from segpipe.bundle import load_classifier, save_bundle
     from segpipe.evaluation.score import headline
@@ -27,7 +27,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     from segpipe.training.classifier import build_untrained, train_classifier
     from segpipe.training.setup import prepare_data
 
-    model, plan = build_untrained(config)
+    with refuse_values():
+        model, plan = build_untrained(config)
     print(plan)
     data = prepare_data(config, output, need_masks=False)
     print(data.dataset.report())

@@ -8,9 +8,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-import segpipe.config  # noqa: F401 - registers the schemas
 from segpipe.cli import run_script
-from segpipe.config_values import check_values
+from segpipe.config import optional_path
+from segpipe.config_values import check_values, refuse_values
 from segpipe.output import output_folder, prepare_output
 
 
@@ -18,17 +18,19 @@ def train(config: DictConfig) -> dict[str, Any]:
     """Train a segmenter, write its bundle, and return its metrics on the test split."""
     check_values(config)
     output = output_folder(config)
-    prepare_output(output, overwrite=config.overwrite)
+    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
 
     from segpipe.bundle import load_segmenter, save_bundle
     from segpipe.evaluation.score import headline
     from segpipe.evaluation.test_split import score_segmenter
-    from segpipe.training.segmenter import train_segmenter
+    from segpipe.training.segmenter import build_untrained, train_segmenter
     from segpipe.training.setup import prepare_data
 
+    with refuse_values():
+        model = build_untrained(config)
     data = prepare_data(config, output, need_masks=True)
     print(data.dataset.report())
-    model, card = train_segmenter(config, data, output)
+    card = train_segmenter(config, data, model, output)
     save_bundle(output / "bundle", model, card)
     metrics = score_segmenter(load_segmenter(output / "bundle"), data.parts["test"], output / "test")
     save_bundle(output / "bundle", model, replace(card, metrics=metrics))

@@ -143,7 +143,7 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """`_target_` names the logger."""
+    """`_target_` names the logger; `csv` writes `metrics.csv`."""
 
     _target_: str = MISSING
 
@@ -187,6 +187,7 @@ class TrainConfig:
     loss: LossConfig = MISSING
     optimizer: OptimizerConfig = MISSING
     scheduler: SchedulerConfig = MISSING
+    logger: LoggerConfig = MISSING
     trainer: TrainerConfig = MISSING
     split: str | None = None
     seed: int = 0
@@ -264,6 +265,7 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     ("scheduler", "constant", SchedulerConfig),
     ("unfreeze", "unfreeze", UnfreezeConfig),
     ("trainer", "trainer", TrainerConfig),
+    ("logger", "logger", LoggerConfig),
     ("tta", "tta", TtaConfig),
     ("explain", "explain", ExplainConfig),
 )

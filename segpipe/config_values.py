@@ -1,14 +1,19 @@
 """Values that no type can judge: paths that must exist, words from a short list, counts; checked in the first second."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from segpipe.config import SyntheticConfig
 from segpipe.errors import ConfigError
 
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path")
-COUNTS = ("batch_size", "max_pixels", "trainer.max_epochs", "data.limit")
+STARTS = ("segmenter.init", "classifier.init")
+COUNTS = ("batch_size", "max_pixels", "trainer.max_epochs", "data.limit", "classifier.input_size", "segmenter.input_size")
+NOT_NEGATIVE = ("workers", "crop.margin_fraction", "augment.box_jitter")
 CHOICES: dict[str, tuple[str, ...]] = {
     "localize": ("unet", "contour", "whole_image"),
     "figures": ("auto", "true", "false"),
@@ -25,20 +30,44 @@ def check_values(config: DictConfig) -> None:
         config: the whole configuration of a script.
 
     Raises:
-        ConfigError: a path does not exist, a word is none of its list, or a count is below 1.
+        ConfigError: a path does not exist, a word is none of its list, or a number is too small or does not fit the U-Net.
     """
     for key in PATHS:
         path = _value(config, key)
         if path is not None and not os.path.exists(path):
             raise ConfigError(f"{key} must be an existing path, got {path!r}; check its spelling")
+    root = _value(config, "data.root")
+    if root is not None and OmegaConf.get_type(config, "data") is not SyntheticConfig and not os.path.isdir(root):
+        raise ConfigError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
+    for key in STARTS:
+        start = _value(config, key)
+        if start not in (None, "random", "imagenet") and not os.path.isfile(start):
+            raise ConfigError(f"{key} must be random, imagenet or a safetensors file, got {start!r}; check its spelling")
     for key, choices in CHOICES.items():
         word = _value(config, key)
         if word is not None and word.lower() not in choices:
             raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {word!r}; --help says what they mean")
-    for key in COUNTS:
-        count = _value(config, key)
-        if count is not None and count < 1:
-            raise ConfigError(f"{key} must be 1 or more, got {count}")
+    for least, keys in ((1, COUNTS), (0, NOT_NEGATIVE)):
+        for key in keys:
+            number = _value(config, key)
+            if number is not None and number < least:
+                raise ConfigError(f"{key} must be {least} or more, got {number}")
+    size = _value(config, "segmenter.input_size")
+    if size is not None and size % 32:
+        raise ConfigError(f"segmenter.input_size must be a multiple of 32, because the U-Net halves it five times, got {size}")
+
+
+@contextmanager
+def refuse_values() -> Iterator[None]:
+    """For the building of a script's parts: what these refuse as a value is a wrong call, not a bug.
+
+    Raises:
+        ConfigError: in place of a ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _value(config: DictConfig, key: str) -> Any:

@@ -37,19 +37,21 @@ def output_folder(config: DictConfig) -> Path:
     return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
 
 
-def prepare_output(folder: Path, *, overwrite: bool) -> None:
-    """Make the output folder, and see that it holds no results.
+def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = None) -> None:
+    """Make the output folder, and see that it holds no results, or those of the very training that goes on.
 
     Args:
         folder: made with its parents where it does not exist.
         overwrite: remove the results of an earlier run; only files that segpipe writes, never anything else.
+        ckpt_path: the checkpoint that a training goes on from; where it lies in `folder`, all that is there stays.
 
     Raises:
         OutputError: `folder` is a file, cannot be made or written, or holds results while `overwrite` is false.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = [name for name in _WRITTEN_FILES if (folder / name).exists()]
+        goes_on = ckpt_path is not None and ckpt_path.resolve().is_relative_to(folder.resolve())
+        found = [] if goes_on else [name for name in _WRITTEN_FILES if (folder / name).exists()]
         if found and not overwrite:
             raise OutputError(
                 f"output must be a folder without results, got {folder} with {', '.join(found)}; "

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hydra.utils import instantiate
+from lightning import seed_everything
 from omegaconf import DictConfig
 
 from segpipe.card import ClassifierCard
@@ -16,17 +17,18 @@ from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights
 from segpipe.training.fit import fit
 from segpipe.training.metrics import DiagnosisMetrics
-from segpipe.training.setup import TrainingData, build_augmentation, trainer_arguments
+from segpipe.training.setup import TrainingData, build_augmentation, build_logger, trainer_arguments
 from segpipe.training.tasks import Task
 from segpipe.training.unfreezing import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
 
 
 def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]:
-    """Build the classifier of a configuration with its starting weights, and lay out its unfreezing.
+    """Seed all that is random in a training, build its classifier with its starting weights, and lay out the unfreezing.
 
     Args:
         config: see `segpipe.config.TrainClsConfig`.
     """
+    seed_everything(config.seed, workers=True, verbose=False)
     settings = config.classifier
     model = build_classifier(name=settings.name, classes=len(CODES), attention=settings.attention, dropout=settings.dropout)
     load_starting_weights(model.backbone, name=settings.name, init=settings.init)
@@ -79,9 +81,9 @@ def train_classifier(
         examples,
         output=output,
         monitor="val_auroc",
-        seed=config.seed,
         trainer=trainer_arguments(config, cpu_bf16=False),
         patience=config.trainer.patience,
+        logger=build_logger(config, output),
         callbacks=[ProgressiveUnfreezing(plan)],
         ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
     )

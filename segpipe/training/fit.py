@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
 
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.errors import TrainingError
-from segpipe.training.epoch_table import EpochTable
 from segpipe.training.tasks import Task
 
 
@@ -53,9 +53,9 @@ def fit(
     *,
     output: Path,
     monitor: str,
-    seed: int,
     trainer: Mapping[str, Any],
     patience: int,
+    logger: Logger,
     callbacks: Sequence[Callback] = (),
     ckpt_path: Path | None = None,
 ) -> Fitted:
@@ -64,11 +64,11 @@ def fit(
     Args:
         task: the model, its loss, metrics and optimizer.
         data: training and validation examples.
-        output: takes `metrics.csv` and `checkpoints/`.
+        output: takes `checkpoints/`.
         monitor: name of the metric that chooses the best epoch; the larger the better.
-        seed: of everything random.
         trainer: arguments for Lightning's Trainer.
         patience: epochs without a better score after which the training stops.
+        logger: takes the metrics of each epoch.
         callbacks: more of them.
         ckpt_path: a `last.ckpt` to go on from.
 
@@ -77,10 +77,6 @@ def fit(
         KeyboardInterrupt: the user stopped it; the text says how to go on.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips and no tables of modules
-    seed_everything(seed, workers=True, verbose=False)
-    table = EpochTable(output / "metrics.csv")
-    if ckpt_path is not None:
-        table.continue_from(_epochs_done(ckpt_path))
     best = ModelCheckpoint(
         output / "checkpoints", "best", monitor=monitor, mode="max", save_last=True, save_on_train_epoch_end=True,
         enable_version_counter=False,
@@ -88,7 +84,7 @@ def fit(
     stop = EarlyStopping(monitor, mode="max", patience=patience, check_on_train_epoch_end=True)
     lightning = Trainer(
         **trainer,
-        logger=table,
+        logger=logger,
         callbacks=[best, stop, TQDMProgressBar(leave=True), *callbacks],
         default_root_dir=output,
         enable_model_summary=False,
@@ -107,7 +103,3 @@ def fit(
     task.load_state_dict(checkpoint["state_dict"])
     task.eval()
     return Fitted(lightning.current_epoch, checkpoint["epoch"], float(best.best_model_score))
-
-
-def _epochs_done(ckpt_path: Path) -> int:
-    return int(torch.load(ckpt_path, map_location="cpu", weights_only=False)["epoch"]) + 1

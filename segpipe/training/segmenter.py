@@ -1,8 +1,10 @@
 """The training of the segmenter, from its configuration to the best weights."""
 
 from pathlib import Path
+from typing import Any
 
 from hydra.utils import instantiate
+from lightning import seed_everything
 from omegaconf import DictConfig
 from torch import nn
 
@@ -14,26 +16,36 @@ from segpipe.models.starting_weights import load_starting_weights
 from segpipe.models.unet import build_unet
 from segpipe.training.fit import fit
 from segpipe.training.metrics import MaskMetrics
-from segpipe.training.setup import TrainingData, build_augmentation, trainer_arguments
+from segpipe.training.setup import TrainingData, build_augmentation, build_logger, trainer_arguments
 from segpipe.training.tasks import Task
 
 
-def train_segmenter(config: DictConfig, data: TrainingData, output: Path) -> tuple[nn.Module, SegmenterCard]:
-    """Train a U-Net on the train part and keep the weights with the best Dice on the val part.
+def build_untrained(config: DictConfig) -> nn.Module:
+    """Seed all that is random in a training, and build the U-Net of its configuration with its starting weights.
+
+    Args:
+        config: see `segpipe.config.TrainSegConfig`.
+    """
+    seed_everything(config.seed, workers=True, verbose=False)
+    settings = config.segmenter
+    model = build_unet(**_arguments(config))
+    load_starting_weights(model.get_submodule("encoder.model"), name=settings.encoder.removeprefix("tu-"), init=settings.init)
+    return model
+
+
+def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, output: Path) -> SegmenterCard:
+    """Train a U-Net on the train part; it ends with the weights of the best Dice on the val part.
 
     Args:
         config: see `segpipe.config.TrainSegConfig`.
         data: with masks.
+        model: with its starting weights; trained in place, and in eval mode afterwards.
         output: takes `metrics.csv` and `checkpoints/`.
 
     Returns:
-        The model in eval mode, and its card, still without test metrics.
+        The model's card, still without test metrics.
     """
-    settings = config.segmenter
-    arguments = {"encoder": settings.encoder, "decoder_channels": list(settings.decoder_channels)}
-    model = build_unet(**arguments)
-    load_starting_weights(model.get_submodule("encoder.model"), name=settings.encoder.removeprefix("tu-"), init=settings.init)
-    spec = InputSpec(settings.input_size)
+    spec = InputSpec(config.segmenter.input_size)
     task = Task(
         model,
         spec,
@@ -54,9 +66,13 @@ def train_segmenter(config: DictConfig, data: TrainingData, output: Path) -> tup
         examples,
         output=output,
         monitor="val_dice",
-        seed=config.seed,
         trainer=trainer_arguments(config, cpu_bf16=True),
         patience=config.trainer.patience,
+        logger=build_logger(config, output),
         ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
     )
-    return model, SegmenterCard(arguments=arguments, input=spec, training=data.describe(fitted, config))
+    return SegmenterCard(arguments=_arguments(config), input=spec, training=data.describe(fitted, config))
+
+
+def _arguments(config: DictConfig) -> dict[str, Any]:
+    return {"encoder": config.segmenter.encoder, "decoder_channels": list(config.segmenter.decoder_channels)}

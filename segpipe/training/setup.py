@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +14,7 @@ from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import PARTS, assign_parts, limit_lesions, make_split, read_split, split_hash, write_split
+from segpipe.training.epoch_table import EpochTable
 from segpipe.training.fit import Fitted, auto_precision
 
 
@@ -84,6 +86,15 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
 def build_augmentation(config: DictConfig) -> Augmentation:
     """The augmentation of a training."""
     return Augmentation([instantiate(transform, _convert_="all") for transform in config.augment.transforms])
+
+
+def build_logger(config: DictConfig, output: Path) -> EpochTable:
+    """The logger of a training; it keeps the epochs before the checkpoint that the training goes on from."""
+    logger: EpochTable = instantiate(config.logger, path=output / "metrics.csv")
+    if config.ckpt_path is not None:
+        last_epoch = torch.load(config.ckpt_path, map_location="cpu", weights_only=False)["epoch"]
+        logger.continue_from(last_epoch + 1)
+    return logger
 
 
 def trainer_arguments(config: DictConfig, *, cpu_bf16: bool) -> dict[str, Any]:

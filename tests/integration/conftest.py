@@ -94,9 +94,7 @@ def trained(few_resamples: None, tmp_path_factory: pytest.TempPathFactory) -> Tr
     """A segmenter that finds drawn lesions, and a classifier with two epochs behind it."""
     folder = tmp_path_factory.mktemp("trained")
     data = small(folder / "data")
-    segmenter = call(
-        *("train_seg", *data, *SEGMENTER, "trainer.max_epochs=6", "optimizer.lr=0.02"), output=folder / "seg"
-    )
+    segmenter = call(*("train_seg", *data, *SEGMENTER, "trainer.max_epochs=6", "optimizer.lr=0.02"), output=folder / "seg")
     assert segmenter.status == 0, segmenter.err
     unet = f"bundle.segmenter={folder / 'seg' / 'bundle'}"
     classifier = call(*("train_cls", *data, *CLASSIFIER, unet, "trainer.max_epochs=2"), output=folder / "cls")

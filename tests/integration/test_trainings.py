@@ -107,16 +107,34 @@ def test_cards_tell_the_story_of_the_training(trained: Trained) -> None:
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])
 def test_training_goes_on_from_its_checkpoint_and_keeps_its_rows(trained: Trained, tmp_path: Path, kind: str) -> None:
-    first = train(trained, kind, tmp_path / "out", epochs=1)
+    output = tmp_path / "out"
+    first = train(trained, kind, output, epochs=1)
     assert first.status == 0, first.err
-    rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
-    kept = tmp_path / "last.ckpt"
-    (tmp_path / "out" / "checkpoints" / "last.ckpt").rename(kept)
-    resumed = train(trained, kind, tmp_path / "out", epochs=2, ckpt_path=kept, overwrite=True)
+    row = (output / "metrics.csv").read_text().splitlines()[1]
+    resumed = train(trained, kind, output, epochs=3, ckpt_path=output / "checkpoints" / "last.ckpt")
     assert resumed.status == 0, resumed.err
-    table = pd.read_csv(tmp_path / "out" / "metrics.csv")
-    assert table["epoch"].tolist() == [0, 1]
-    assert len(rows) == 2
+    lines = (output / "metrics.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["epoch", "0", "1", "2"]
+    assert lines[1] == row
+    read_card = load_segmenter if kind == "seg" else load_classifier
+    assert read_card(output / "bundle").card.training.epochs == 3
+
+
+def test_checkpoint_of_another_folder_does_not_open_this_one(trained: Trained, tmp_path: Path) -> None:
+    elsewhere = trained.folder / "seg" / "checkpoints" / "last.ckpt"
+    refused = train(trained, "seg", trained.folder / "cls", ckpt_path=elsewhere)
+    assert refused.status == 2
+    assert "output must be a folder without results" in refused.error
+
+
+@pytest.mark.parametrize("kind", ["seg", "cls"])
+def test_seed_gives_the_whole_training(trained: Trained, tmp_path: Path, kind: str) -> None:
+    tables = []
+    for number, seed in enumerate((3, 3, 4)):
+        ended = train(trained, kind, tmp_path / str(number), seed=seed, split=trained.folder / "seg" / "split.csv")
+        assert ended.status == 0, ended.err
+        tables.append((tmp_path / str(number) / "metrics.csv").read_text())
+    assert tables[0] == tables[1] != tables[2]
 
 
 def test_limited_training_uses_whole_lesions_of_every_class(trained: Trained, tmp_path: Path) -> None:
@@ -180,10 +198,9 @@ def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: 
         ("seg", "data.limit=0", "data.limit must be 1 or more, got 0"),
         ("seg", "split=absent.csv", "split must be an existing path, got 'absent.csv'"),
         ("seg", "ckpt_path=absent.ckpt", "ckpt_path must be an existing path, got 'absent.ckpt'"),
-        ("seg", "data=ham10000", "data.root must be a folder, got"),
-        ("seg", "segmenter.encoder=nonsense", "encoder must be one that segmentation-models-pytorch knows"),
+        ("seg", "segmenter.encoder=nonsense", "encoder must be tu- and a network that timm knows"),
         ("seg", "segmenter.decoder_channels=[8]", "decoder_channels must have 5 entries"),
-        ("seg", "segmenter.input_size=65", "input_size must be"),
+        ("seg", "segmenter.input_size=65", "segmenter.input_size must be a multiple of 32"),
         ("seg", "segmenter.init=absent.safetensors", "init must be random, imagenet or a safetensors file"),
         ("cls", "classifier.name=nonsense", "classifier.name must be a network that timm knows, got 'nonsense'"),
         ("cls", "classifier.attention=full", "attention must be one of none, channel, spatial, cbam, got 'full'"),
@@ -192,6 +209,7 @@ def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: 
         ("cls", "crop.margin_fraction=-1", "margin_fraction must be 0 or more, got -1"),
         ("cls", "loss.gamma=-1", "gamma must be 0 or more, got -1"),
         ("cls", "tta.views=all", "tta.views must be one of none, flips, d4, got 'all'"),
+        ("cls", "workers=-1", "workers must be 0 or more, got -1"),
         ("cls", "bundle.segmenter=absent", "bundle.segmenter must be an existing path, got 'absent'"),
     ],
 )
@@ -203,3 +221,12 @@ def test_wrong_value_is_one_line_and_status_2(
     assert ended.status == 2, ended.err
     assert reason in ended.error
     assert not (tmp_path / "out" / "bundle").exists()
+
+
+@pytest.mark.parametrize("script", ["train_seg", "train_cls"])
+def test_data_set_that_is_not_there_is_one_line(trained: Trained, tmp_path: Path, script: str) -> None:
+    ended = call(
+        script, trained.bundles[0] if script == "train_cls" else "seed=1", **{"data.root": "no=where", "output": tmp_path}
+    )
+    assert ended.status == 2, ended.err
+    assert ended.error == "data.root must be a folder, got 'no=where'; see data/README.md, or use data=synthetic"

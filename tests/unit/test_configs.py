@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +11,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import nn
 
 from segpipe.bundle import ClassifierBundle
 from segpipe.config import RunPipelineConfig, TrainClsConfig, TrainSegConfig
-from segpipe.config_values import CHOICES, COUNTS, PATHS, check_values
+from segpipe.config_values import CHOICES, COUNTS, NOT_NEGATIVE, PATHS, check_values, refuse_values
 from segpipe.data.augmentation import BoxJitter
 from segpipe.errors import ConfigError
 from segpipe.inference.pipeline import Namer
@@ -26,16 +25,16 @@ from segpipe.lesion.crop import CropRule
 from segpipe.lesion.localizer import MaskSource
 from segpipe.models.unet import build_unet
 from segpipe.training.classifier import build_untrained
-from segpipe.training.setup import build_augmentation, trainer_arguments
+from segpipe.training.setup import build_augmentation, build_logger, trainer_arguments
 from segpipe.training.unfreezing import parameter_groups
 
 CONF = Path(__file__).parents[2] / "conf"
 SCHEMAS = {"run_pipeline": RunPipelineConfig, "train_seg": TrainSegConfig, "train_cls": TrainClsConfig}
 GROUPS = {
     "run_pipeline": ("tta", "explain"),
-    "train_seg": ("data", "augment", "segmenter", "loss", "optimizer", "scheduler", "trainer"),
+    "train_seg": ("data", "augment", "segmenter", "loss", "optimizer", "scheduler", "trainer", "logger"),
     "train_cls": (
-        *("data", "augment", "crop", "classifier", "loss", "optimizer", "scheduler", "unfreeze", "trainer", "tta"),
+        *("data", "augment", "crop", "classifier", "loss", "optimizer", "scheduler", "unfreeze", "trainer", "logger", "tta"),
     ),
 }
 # A loss belongs to its stage.
@@ -79,8 +78,9 @@ def test_no_folder_of_conf_bears_the_name_of_a_plain_key(script: str) -> None:
 
 
 @pytest.mark.parametrize(("script", "group", "option"), OPTIONS)
-def test_each_option_composes_under_its_schema(script: str, group: str, option: str) -> None:
-    config = compose(script, [f"{group}={option}"])
+def test_each_option_composes_under_its_schema(tmp_path: Path, script: str, group: str, option: str) -> None:
+    data = [] if script == "run_pipeline" else [f"data.root={tmp_path}"]
+    config = compose(script, [f"{group}={option}", *data])
     assert OmegaConf.get_type(config) is SCHEMAS[script]
     assert OmegaConf.get_type(config[group]) is not dict  # it has a schema of its own
     missing = OmegaConf.missing_keys(config)
@@ -172,6 +172,13 @@ def test_each_unfreezing_begins_with_the_head_and_ends_with_all(option: str) -> 
     assert len(grouped) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("option", options_of("logger"))
+def test_each_logger_builds_and_writes_a_row(tmp_path: Path, option: str) -> None:
+    logger = build_logger(compose("train_seg", [f"logger={option}"]), tmp_path)
+    logger.log_metrics({"epoch": 0, "val_dice": 0.5})
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,val_dice\n0,0.5\n"
+
+
 @pytest.mark.parametrize("option", options_of("trainer"))
 def test_each_trainer_builds(option: str) -> None:
     from lightning import Trainer  # takes seconds, and only this test needs it
@@ -192,10 +199,6 @@ def test_each_way_to_answer_builds(classifier: ClassifierBundle, tta: str, expla
     Namer(classifier, device=torch.device("cpu"), views=views, explained=explained, batch_size=config.batch_size)
 
 
-def select(config: DictConfig, key: str) -> Any:
-    return OmegaConf.select(config, key)
-
-
 @pytest.mark.parametrize("key", CHOICES)
 def test_word_that_is_none_of_its_list_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} must be one of {', '.join(CHOICES[key])}, got 'maybe'"):
@@ -209,17 +212,50 @@ def test_lists_of_words_are_those_that_the_code_knows() -> None:
     assert set(CHOICES["tta.views"]) == set(VIEWS)
 
 
-@pytest.mark.parametrize("key", COUNTS)
-@pytest.mark.parametrize("count", [0, -1])
-def test_count_below_one_is_refused(key: str, count: int) -> None:
-    script = next(name for name in SCHEMAS if select(compose(name), key.partition(".")[0]) is not None)
-    with pytest.raises(ConfigError, match=f"{key} must be 1 or more, got {count}"):
-        check_values(compose(script, [f"{key}={count}"]))
+@pytest.mark.parametrize(("key", "least"), [*((key, 1) for key in COUNTS), *((key, 0) for key in NOT_NEGATIVE)])
+def test_number_that_is_too_small_is_refused(key: str, least: int) -> None:
+    script = next(name for name in SCHEMAS if key.partition(".")[0] in compose(name))
+    data = [] if script == "run_pipeline" else ["data=synthetic"]
+    with pytest.raises(ConfigError, match=f"{key} must be {least} or more, got -1"):
+        check_values(compose(script, [*data, f"{key}=-1"]))
+    if least == 1:
+        with pytest.raises(ConfigError, match=f"{key} must be 1 or more, got 0"):
+            check_values(compose(script, [*data, f"{key}=0"]))
+
+
+def test_u_net_takes_multiples_of_32() -> None:
+    check_values(compose("train_seg", ["data=synthetic", "segmenter.input_size=96"]))
+    with pytest.raises(ConfigError, match=r"segmenter.input_size must be a multiple of 32, .* got 100"):
+        check_values(compose("train_seg", ["data=synthetic", "segmenter.input_size=100"]))
+
+
+def test_value_that_a_part_refuses_is_a_wrong_call() -> None:
+    with pytest.raises(ConfigError, match=r"^gamma must be 0 or more$"), refuse_values():
+        raise ValueError("gamma must be 0 or more")
+    with pytest.raises(RuntimeError, match="a bug"), refuse_values():
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.parametrize("key", PATHS)
 def test_path_that_does_not_exist_is_refused(tmp_path: Path, key: str) -> None:
-    script = "train_seg" if key == "ckpt_path" else "run_pipeline"
+    script, data = ("train_seg", ["data=synthetic"]) if key == "ckpt_path" else ("run_pipeline", [])
     with pytest.raises(ConfigError, match=f"{key} must be an existing path, got '{tmp_path}/absent'; check its spelling"):
-        check_values(compose(script, [f"{key}={tmp_path}/absent"]))
-    check_values(compose(script, [f"{key}={tmp_path}"]))
+        check_values(compose(script, [*data, f"{key}={tmp_path}/absent"]))
+    check_values(compose(script, [*data, f"{key}={tmp_path}"]))
+
+
+def test_root_of_the_data_must_be_a_folder_unless_it_is_to_be_made(tmp_path: Path) -> None:
+    check_values(compose("train_seg", [f"data.root={tmp_path}"]))
+    check_values(compose("train_seg", ["data=synthetic", f"data.root={tmp_path}/absent"]))
+    with pytest.raises(ConfigError, match=f"data.root must be a folder, got '{tmp_path}/absent'; see data/README.md"):
+        check_values(compose("train_seg", [f"data.root={tmp_path}/absent"]))
+
+
+@pytest.mark.parametrize(("script", "key"), [("train_seg", "segmenter.init"), ("train_cls", "classifier.init")])
+def test_start_is_a_word_or_a_file(tmp_path: Path, script: str, key: str) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    for start in ("random", "imagenet", tmp_path / "weights.safetensors"):
+        check_values(compose(script, ["data=synthetic", f"{key}={start}"]))
+    for start in ("pretrained", tmp_path):
+        with pytest.raises(ConfigError, match=f"{key} must be random, imagenet or a safetensors file, got '{start}'"):
+            check_values(compose(script, ["data=synthetic", f"{key}={start}"]))

@@ -113,9 +113,7 @@ def test_each_row_mask_and_hash_belongs_to_its_file(folder: Path, tmp_path: Path
 
 def test_pictures_are_written_where_they_are_wanted(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "plain")
-    assert {path.name for path in (tmp_path / "plain").iterdir()} == {
-        *("results.jsonl", "results.csv", "failures.csv", "masks")
-    }
+    assert {path.name for path in (tmp_path / "plain").iterdir()} == {*("results.jsonl", "results.csv", "failures.csv", "masks")}
     drawn: list[tuple[Path, str]] = []
 
     def draw(path: Path, image: RgbImage, finding: Finding, *, title: str) -> None:

@@ -198,9 +198,7 @@ def test_image_is_flagged_from_the_operating_point_on(classifier: ClassifierBund
         assert finding.flagged is flagged
 
 
-def test_spread_is_empty_with_a_single_view_and_else_as_defined(
-    classifier: ClassifierBundle, images: list[RgbImage]
-) -> None:
+def test_spread_is_empty_with_a_single_view_and_else_as_defined(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:2])
     assert [answer.tta_spread for answer in namer(classifier, views="none")(cut)] == [None, None]
     asked = namer(classifier, views="flips")
@@ -281,9 +279,7 @@ def test_gpu_gives_the_numbers_of_the_cpu(bundles: Path, images: list[RgbImage])
     found = {}
     for name in ("cpu", "cuda"):
         device = choose_device(name)
-        answer = load_namer(
-            str(bundles / "classifier"), device=device, views=VIEWS["d4"], explained="predicted", batch_size=8
-        )
+        answer = load_namer(str(bundles / "classifier"), device=device, views=VIEWS["d4"], explained="predicted", batch_size=8)
         found[name] = Pipeline(load_locator(str(bundles / "segmenter"), device=device), answer)(images[:4])
     for one, other in zip(found["cuda"], found["cpu"], strict=True):
         assert one.probs == pytest.approx(other.probs, abs=1e-3)

@@ -130,9 +130,7 @@ def test_intervals_are_over_lesions_where_they_are_known(scored: dict[str, dict[
     by_lesion = score_run(output, Truth(TRUTH, lesions=dict(zip(TRUTH, ("L1", "L1", "L1", "L2", "L3", "L3"), strict=True))))
     assert by_lesion["classification"]["intervals_over"] == "lesion"
     assert values(by_lesion) == values(scored["isic"])
-    assert (
-        by_lesion["classification"]["metrics"]["accuracy"] != scored["isic"]["classification"]["metrics"]["accuracy"]
-    )
+    assert by_lesion["classification"]["metrics"]["accuracy"] != scored["isic"]["classification"]["metrics"]["accuracy"]
     strangers = score_run(output, Truth(TRUTH, lesions={"stranger": "L9"}))
     assert strangers["classification"]["intervals_over"] == "image"
 
@@ -300,7 +298,7 @@ def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(
     config = OmegaConf.structured(TrainClsConfig)
     config.bundle.segmenter, config.allow_leak = str(tmp_path / "unet"), allowed
     if refused:
-        with pytest.raises(BundleError, match="trained on another split of this data set, .* or set allow_leak=true"):
+        with pytest.raises(BundleError, match=r"trained on another split of this data set, .* or set allow_leak=true"):
             load_unseen_segmenter(config, data)
     else:
         assert load_unseen_segmenter(config, data).bundle is not None

@@ -71,9 +71,7 @@ def test_split_lies_beside_the_copies_and_nothing_else(shipped: Path, trainings:
     pd.testing.assert_frame_equal(read_split(shipped / "split.csv"), read_split(trainings / "cls" / "split.csv"))
 
 
-def test_trainings_on_two_splits_are_refused(
-    data: Path, trainings: Path, segmenter: SegmenterBundle, tmp_path: Path
-) -> None:
+def test_trainings_on_two_splits_are_refused(data: Path, trainings: Path, segmenter: SegmenterBundle, tmp_path: Path) -> None:
     (tmp_path / "seg").mkdir()
     save_bundle(tmp_path / "seg" / "bundle", segmenter.model, segmenter.card)
     with pytest.raises(BundleError, match="must be trained on one split"):

@@ -133,7 +133,7 @@ def test_part_needs_a_split(tmp_path: Path) -> None:
 
 def test_split_that_lists_none_of_the_images_is_refused(tmp_path: Path, split: Path) -> None:
     folder = touch(tmp_path / "images", "stranger.jpg")
-    with pytest.raises(ConfigError, match="no image to work on in .*; check folder, split and part"):
+    with pytest.raises(ConfigError, match=r"no image to work on in .*; check folder, split and part"):
         images_of_folder(folder, split=split)
 
 

@@ -1,0 +1,84 @@
+"""The same on real photographs: the check, a short training, and what the shipped weights are worth."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CLASSIFIER, ROOT, SEGMENTER, call, read_json, results
+
+from segpipe.data.splits import read_split
+from segpipe.inference.pipeline import SHIPPED
+
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.usefixtures("few_resamples"),
+    pytest.mark.skipif("SEGPIPE_HAM10000" not in os.environ, reason="SEGPIPE_HAM10000 does not name a folder with HAM10000"),
+]
+TEST_IMAGES = 60
+
+
+@pytest.fixture(scope="module")
+def excerpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Links to the first 200 images in the layout of the data set, with their masks and the whole metadata."""
+    source, root = Path(os.environ["SEGPIPE_HAM10000"]), tmp_path_factory.mktemp("excerpt") / "ham10000"
+    for folder in ("HAM10000_images_part_1", "HAM10000_segmentations_lesion_tschandl"):
+        (root / folder).mkdir(parents=True)
+    metadata = (source / "HAM10000_metadata.csv").read_text().splitlines()
+    images = sorted((source / "HAM10000_images_part_1").iterdir())[::25][:200]
+    stems = {path.stem for path in images}
+    rows = [line for line in metadata[1:] if line.split(",")[1] in stems]
+    (root / "HAM10000_metadata.csv").write_text("\n".join([metadata[0], *rows]) + "\n")
+    for path in images:
+        mask = f"HAM10000_segmentations_lesion_tschandl/{path.stem}_segmentation.png"
+        (root / "HAM10000_images_part_1" / path.name).symlink_to(path)
+        (root / mask).symlink_to(source / mask)
+    return root
+
+
+def test_check_of_a_data_set_is_a_command(excerpt: Path) -> None:
+    command = [sys.executable, "-m", "segpipe.data.check", f"data.root={excerpt}"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "ham10000: 200 usable images of " in ended.stdout
+    assert "200 with a mask" in ended.stdout
+
+
+def test_short_trainings_end_with_bundles_that_the_pipeline_takes(excerpt: Path, tmp_path: Path) -> None:
+    common = (f"data.root={excerpt}", "data.limit=150", "trainer.max_epochs=1", "trainer.accelerator=cpu", "batch_size=16")
+    segmenter = call("train_seg", *common, *SEGMENTER, output=tmp_path / "seg")
+    assert segmenter.status == 0, segmenter.err
+    unet = f"bundle.segmenter={tmp_path / 'seg' / 'bundle'}"
+    classifier = call("train_cls", *common, *CLASSIFIER, unet, "tta=none", output=tmp_path / "cls")
+    assert classifier.status == 0, classifier.err
+    namer = f"bundle.classifier={tmp_path / 'cls' / 'bundle'}"
+    image = next((excerpt / "HAM10000_images_part_1").iterdir())
+    ended = call("run_pipeline", unet, namer, image=image, output=tmp_path / "out")
+    assert ended.status == 0, ended.err
+    assert results(tmp_path / "out")["path"].tolist() == [image.name]
+
+
+def test_shipped_weights_find_and_name_lesions_that_they_have_never_seen(tmp_path: Path) -> None:
+    source = Path(os.environ["SEGPIPE_HAM10000"])
+    split = read_split(SHIPPED / "split.csv")
+    test = split[split["part"] == "test"].drop_duplicates("lesion_id")["image_id"]
+    (tmp_path / "images").mkdir()
+    for path in sorted(source.glob("HAM10000_images_part_*/*.jpg")):
+        if path.stem in set(test[:: len(test) // TEST_IMAGES]):
+            (tmp_path / "images" / path.name).symlink_to(path)
+    ended = call(
+        "run_pipeline",
+        folder=tmp_path / "images",
+        labels=source / "HAM10000_metadata.csv",
+        masks=source / "HAM10000_segmentations_lesion_tschandl",
+        split=SHIPPED / "split.csv",
+        part="test",
+        output=tmp_path / "out",
+    )
+    assert ended.status == 0, ended.err
+    metrics = read_json(tmp_path / "out" / "metrics.json")
+    assert metrics["images"] >= TEST_IMAGES
+    assert metrics["segmentation"]["metrics"]["dice"]["value"] > 0.85
+    assert metrics["classification"]["metrics"]["accuracy"]["value"] > 0.5
+    assert metrics["classification"]["intervals_over"] == "lesion"

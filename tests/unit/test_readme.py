@@ -1,0 +1,48 @@
+"""The README's figures are those of the files that runs wrote."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from segpipe.bundle import load_classifier, load_segmenter
+from segpipe.data.splits import read_split, split_hash
+from segpipe.evaluation.table import ROWS, results_table
+from segpipe.inference.pipeline import SHIPPED
+
+ROOT = Path(__file__).parents[2]
+COLUMNS = {"U-Net": "unet.json", "contour alone": "contour.json"}
+
+
+def test_table_is_that_of_the_files() -> None:
+    columns = {title: json.loads((ROOT / "docs/results" / name).read_text()) for title, name in COLUMNS.items()}
+    assert results_table(columns) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_table_shows_value_and_interval_of_each_column() -> None:
+    def metrics(value: float | None, low: float | None) -> dict[str, object]:
+        figure = {"value": value, "low": low, "high": None if low is None else low + 0.1}
+        return {part: {"metrics": {name: figure for _, name, _ in ROWS}} for part, _, _ in ROWS}
+
+    lines = results_table({"a": metrics(0.51234, 0.45), "b": metrics(0.3, None), "c": metrics(None, None)}).splitlines()
+    assert lines[0] == "| | a | b | c |"
+    assert len(lines) == len(ROWS) + 2
+    assert lines[2].endswith("| 0.512 (0.450 to 0.550) | 0.300 | none |")
+
+
+@pytest.mark.parametrize(("part", "load"), [("segmentation", load_segmenter), ("classification", load_classifier)])
+def test_cards_of_the_shipped_bundles_hold_the_same_figures(part, load) -> None:
+    name = "segmenter" if part == "segmentation" else "classifier"
+    card = load(SHIPPED / name).card
+    measured = json.loads((ROOT / "docs/results/unet.json").read_text())[part]["metrics"]
+    for figure, found in card.metrics["metrics"].items():
+        for key, value in found.items():
+            # The two came from different runs on one machine: numbers of a table against numbers in memory.
+            assert value == pytest.approx(measured[figure][key], abs=2e-3), figure
+
+
+def test_shipped_bundles_belong_to_the_shipped_split_and_are_small() -> None:
+    split = split_hash(read_split(SHIPPED / "split.csv"))
+    assert load_segmenter(SHIPPED / "segmenter").card.training.split_hash == split
+    assert load_classifier(SHIPPED / "classifier").card.training.split_hash == split
+    assert sum(file.stat().st_size for file in SHIPPED.rglob("*.safetensors")) < 25e6

@@ -76,7 +76,8 @@ def tell(config: DictConfig, done: "Done", output: Path) -> None:
 
     for path, finding, figure in done.shown:
         print(finding_table(str(path), finding, figure), end="\n\n")
-    print(f"{len(done.rows)} images done, {len(done.failures)} failed; results in {output}\n{DISCLAIMER}")
+    counts = f"images done: {len(done.rows)}, failed: {len(done.failures)}; results in {output}"
+    print(counts if done.shown else f"{counts}\n{DISCLAIMER}")
     if done.failures:
         first = ": ".join(done.failures[0])
         if config.folder is None:

@@ -2,14 +2,15 @@
 
     python benchmarks/gradcam.py
 
-The classifier has random weights (seeded) and sees random images of 224 x 224 pixels, so nothing needs to be at hand. Everything is timed
-in turn within each repetition, so a busy machine slows all of it alike; a ratio is the median over the repetitions.
+The classifier has random weights (seeded) and sees random images of 224 x 224 pixels, so nothing needs to be at hand. Everything
+is timed in turn within each repetition, so a busy machine slows all of it alike; a ratio is the median over the repetitions.
 
 pytorch-grad-cam is timed twice: as its guide shows it, where it goes back through the whole network, and with every layer before
-the last feature map frozen, which is the best that its user can do. "ours, d4" is the pipeline's way: eight views, one map for each image.
+the last feature map frozen, which is the best that its user can do. "ours, d4" is the pipeline's way: eight views, one map for
+each image.
 
-With glibc, memory that goes back to the kernel after every layer hides what the mathematics costs. To see the latter, start it with
-GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592
+With glibc, memory that goes back to the kernel after every layer hides what the mathematics costs. To see the latter, set
+GLIBC_TUNABLES before the start as the Makefile does.
 
 Exit status: 1 where a map differs by more than 1e-4 of its peak, or costs more than 1.15 of a plain forward; else 0.
 """

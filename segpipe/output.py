@@ -30,10 +30,12 @@ _WRITTEN_FILES = {
 def output_folder(config: DictConfig) -> Path:
     """The folder that a run writes into: `output`, or one named after the date and time; call it once per run.
 
-    In a multirun each job has a subfolder of its own, named by its number.
+    In a multirun each job has a subfolder of its own, named by its number. A training that goes on stays in its folder.
     """
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         return Path(config.output or HydraConfig.get().sweep.dir) / str(HydraConfig.get().job.num)
+    if config.output is None and config.get("ckpt_path") is not None:
+        return Path(config.ckpt_path).resolve().parents[1]  # OUTPUT/checkpoints/last.ckpt
     return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
 
 

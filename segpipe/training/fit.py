@@ -1,6 +1,8 @@
 """One training from start to best weights, by Lightning's Trainer."""
 
 import logging
+import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from lightning.pytorch.loggers import Logger
 
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.errors import TrainingError
+from segpipe.errors import ConfigError, TrainingError
 from segpipe.training.tasks import Task
 
 
@@ -92,14 +94,31 @@ def fit(
         log_every_n_steps=1,
     )
     try:
-        lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")  # advice on workers and folders
+            lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit as exit_:  # Lightning's answer to Ctrl-C
         last = output / "checkpoints" / "last.ckpt"
         way_on = f"go on with ckpt_path={last}" if last.exists() else "no epoch was done"
         raise KeyboardInterrupt(way_on) from exit_
     if not best.best_model_path or best.best_model_score is None:
         raise TrainingError(f"no epoch was finished in {output}; give trainer.max_epochs of 1 or more")
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+    checkpoint = read_checkpoint(Path(best.best_model_path))
     task.load_state_dict(checkpoint["state_dict"])
     task.eval()
     return Fitted(lightning.current_epoch, checkpoint["epoch"], float(best.best_model_score))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of Lightning; only tensors and plain values are taken from it, no code.
+
+    Raises:
+        ConfigError: it is damaged, or no checkpoint.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"epoch", "state_dict"} <= set(checkpoint):
+            raise KeyError("epoch")
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"ckpt_path must be a checkpoint of a training, got {path}, which cannot be read as one") from error
+    return checkpoint

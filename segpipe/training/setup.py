@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +14,7 @@ from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import PARTS, assign_parts, limit_lesions, make_split, read_split, split_hash, write_split
 from segpipe.training.epoch_table import EpochTable
-from segpipe.training.fit import Fitted, auto_precision
+from segpipe.training.fit import Fitted, auto_precision, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,7 @@ def build_logger(config: DictConfig, output: Path) -> EpochTable:
     """The logger of a training; it keeps the epochs before the checkpoint that the training goes on from."""
     logger: EpochTable = instantiate(config.logger, path=output / "metrics.csv")
     if config.ckpt_path is not None:
-        last_epoch = torch.load(config.ckpt_path, map_location="cpu", weights_only=False)["epoch"]
-        logger.continue_from(last_epoch + 1)
+        logger.continue_from(read_checkpoint(Path(config.ckpt_path))["epoch"] + 1)
     return logger
 
 

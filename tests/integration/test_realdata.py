@@ -14,7 +14,9 @@ from segpipe.inference.pipeline import SHIPPED
 pytestmark = [
     pytest.mark.realdata,
     pytest.mark.usefixtures("few_resamples"),
-    pytest.mark.skipif("SEGPIPE_HAM10000" not in os.environ, reason="SEGPIPE_HAM10000 does not name a folder with HAM10000"),
+    pytest.mark.skipif(
+        not Path(os.environ.get("SEGPIPE_HAM10000", "not set")).is_dir(), reason="SEGPIPE_HAM10000 names no folder"
+    ),
 ]
 TEST_IMAGES = 60
 

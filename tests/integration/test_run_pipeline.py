@@ -67,7 +67,7 @@ def test_several_images_may_be_named(pipeline: Script, photos: Path) -> None:
     ended = pipeline(f"image=[{first},{second}]")
     assert ended.status == 0, ended.err
     assert results(Path("out"))["path"].tolist() == ["a.jpg", "d.bmp"]
-    assert "2 images done, 0 failed" in ended.out
+    assert "images done: 2, failed: 0" in ended.out
 
 
 def test_folder_gives_each_image_what_it_gets_alone(pipeline: Script, photos: Path) -> None:
@@ -96,7 +96,7 @@ def test_bad_file_of_a_folder_does_not_stop_the_others(pipeline: Script, photos:
     assert ended.error.startswith("1 images failed, see out/failures.csv; the first is cut.jpg: ")
     assert results(Path("out"))["path"].tolist() == ["good.jpg"]
     assert Path("out/failures.csv").read_text().splitlines()[1].startswith("cut.jpg,")
-    assert "1 images done, 1 failed" in ended.out
+    assert "images done: 1, failed: 1" in ended.out
     summary = read_json(Path("out/summary.json"))
     assert (summary["images"], summary["failures"]) == (1, 1)
 

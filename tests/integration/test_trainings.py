@@ -137,6 +137,14 @@ def test_seed_gives_the_whole_training(trained: Trained, tmp_path: Path, kind: s
     assert tables[0] == tables[1] != tables[2]
 
 
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half an archive"])
+def test_damaged_checkpoint_is_one_clear_line(trained: Trained, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "last.ckpt").write_bytes(content)
+    refused = train(trained, "seg", tmp_path / "out", ckpt_path=tmp_path / "last.ckpt")
+    assert refused.status == 2
+    assert "ckpt_path must be a checkpoint of a training" in refused.error
+
+
 def test_limited_training_uses_whole_lesions_of_every_class(trained: Trained, tmp_path: Path) -> None:
     ended = train(trained, "seg", tmp_path / "out", **{"data.limit": 20})
     assert ended.status == 0, ended.err

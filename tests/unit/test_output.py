@@ -35,6 +35,12 @@ def test_each_job_of_a_sweep_has_its_own_folder(output: str | None, folder: str)
     assert output_folder(OmegaConf.create({"output": output})) == Path(folder)
 
 
+def test_a_training_that_goes_on_stays_in_its_folder(tmp_path: Path) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert output_folder(OmegaConf.create({"output": None, "ckpt_path": str(last)})) == tmp_path.resolve() / "run"
+    assert output_folder(OmegaConf.create({"output": "other", "ckpt_path": str(last)})) == Path("other")
+
+
 def write_files(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

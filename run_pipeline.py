@@ -26,8 +26,6 @@ def run(config: DictConfig) -> dict[str, Any]:
     """Work through the images of a call; returns the metrics, empty where neither labels nor masks are given."""
     check_values(config)
     source = choose_images(config)
-    output = output_folder(config)
-    prepare_output(output, overwrite=config.overwrite)
 
     from segpipe.evaluation.score import headline, read_truth, score_run
     from segpipe.inference.folder import Outputs, run_images, summarize
@@ -35,6 +33,8 @@ def run(config: DictConfig) -> dict[str, Any]:
 
     truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
     pipeline = build_pipeline(config)
+    output = output_folder(config)
+    prepare_output(output, overwrite=config.overwrite)  # not before all else is known to be right: it may remove old results
     figures = len(source.files) <= FIGURES_UP_TO if config.figures == "auto" else config.figures.lower() == "true"
     outputs = Outputs(output, write_figure if figures else None, config.crops, config.heatmaps)
     done = run_images(pipeline, source, outputs, batch_size=config.batch_size, max_pixels=config.max_pixels)

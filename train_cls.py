@@ -17,8 +17,6 @@ from segpipe.output import output_folder, prepare_output
 def train(config: DictConfig) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops."""
     check_values(config)
-    output = output_folder(config)
-    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
 
     from segpipe.bundle import load_classifier, save_bundle
     from segpipe.evaluation.score import headline
@@ -29,6 +27,8 @@ def train(config: DictConfig) -> dict[str, Any]:
 
     with refuse_values():
         model, plan = build_untrained(config)
+    output = output_folder(config)
+    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     print(plan)
     data = prepare_data(config, output, need_masks=False)
     print(data.dataset.report())

@@ -17,8 +17,6 @@ from segpipe.output import output_folder, prepare_output
 def train(config: DictConfig) -> dict[str, Any]:
     """Train a segmenter, write its bundle, and return its metrics on the test split."""
     check_values(config)
-    output = output_folder(config)
-    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
 
     from segpipe.bundle import load_segmenter, save_bundle
     from segpipe.evaluation.score import headline
@@ -28,6 +26,8 @@ def train(config: DictConfig) -> dict[str, Any]:
 
     with refuse_values():
         model = build_untrained(config)
+    output = output_folder(config)
+    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=True)
     print(data.dataset.report())
     card = train_segmenter(config, data, model, output)

@@ -45,15 +45,14 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, output: Path) -> str:
         raise BundleError(
             f"{segmenter} and {classifier} must be trained on one split, {classifier / 'split.csv'}; train one anew"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    save_bundle(output / "segmenter", unet.model, unet.card, half=True)
-    save_bundle(output / "classifier", namer.model, namer.card, half=True)
-    unet, namer = load_segmenter(output / "segmenter"), load_classifier(output / "classifier")
     table = assign_parts(load_ham10000(str(data)).table, split)
-    locator = Locator(unet, device=choose_device("auto"))
     with tempfile.TemporaryDirectory() as scratch:
-        test = table[table["part"] == "test"]
-        metrics = score_classifier(locator, namer, test, Path(scratch), views=VIEWS["d4"], batch_size=BATCH_SIZE)
+        save_bundle(Path(scratch, "segmenter"), unet.model, unet.card, half=True)
+        save_bundle(Path(scratch, "classifier"), namer.model, namer.card, half=True)
+        unet, namer = load_segmenter(Path(scratch, "segmenter")), load_classifier(Path(scratch, "classifier"))
+        locator, test = Locator(unet, device=choose_device("auto")), table[table["part"] == "test"]
+        metrics = score_classifier(locator, namer, test, Path(scratch, "run"), views=VIEWS["d4"], batch_size=BATCH_SIZE)
+    output.mkdir(parents=True, exist_ok=True)
     save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=metrics["segmentation"]), half=True)
     save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=metrics["classification"]), half=True)
     shutil.copyfile(classifier / "split.csv", output / "split.csv")

@@ -3,7 +3,7 @@
     python -m segpipe.evaluation.ship --data data/ham10000 --segmenter outputs/seg --classifier outputs/cls
 
 takes the bundles and the split of two finished trainings, scores the copies end to end on the test split, and writes
-`segmenter/`, `classifier/`, `split.csv` and `metrics.json` into segpipe/weights.
+`segmenter/`, `classifier/` and `split.csv` into segpipe/weights.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from segpipe.bundle import load_classifier, load_segmenter, save_bundle
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, SegpipeError
-from segpipe.evaluation.score import headline, write_metrics
+from segpipe.evaluation.score import headline
 from segpipe.evaluation.test_split import score_classifier
 from segpipe.inference.pipeline import SHIPPED, Locator, choose_device
 from segpipe.inference.tta import VIEWS
@@ -56,7 +56,6 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, output: Path) -> str:
     save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=metrics["segmentation"]), half=True)
     save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=metrics["classification"]), half=True)
     shutil.copyfile(classifier / "split.csv", output / "split.csv")
-    write_metrics(output / "metrics.json", metrics)
     return headline(metrics)
 
 

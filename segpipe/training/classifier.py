@@ -15,9 +15,8 @@ from segpipe.lesion.crop import CropRule
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights
-from segpipe.training.fit import fit
 from segpipe.training.metrics import DiagnosisMetrics
-from segpipe.training.setup import TrainingData, build_augmentation, build_logger, trainer_arguments
+from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
 from segpipe.training.tasks import Task
 from segpipe.training.unfreezing import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
 
@@ -76,16 +75,8 @@ def train_classifier(
         workers=config.workers,
         seed=config.seed,
     )
-    fitted = fit(
-        task,
-        examples,
-        output=output,
-        monitor="val_auroc",
-        trainer=trainer_arguments(config, cpu_bf16=False),
-        patience=config.trainer.patience,
-        logger=build_logger(config, output),
-        callbacks=[ProgressiveUnfreezing(plan)],
-        ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
+    fitted = fit_as_configured(
+        config, task, examples, output, monitor="val_auroc", cpu_bf16=False, callbacks=[ProgressiveUnfreezing(plan)]
     )
     return ClassifierCard(
         arguments={"name": settings.name, "attention": settings.attention, "dropout": settings.dropout},

@@ -14,9 +14,8 @@ from segpipe.data.datasets import MaskDataset
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights
 from segpipe.models.unet import build_unet
-from segpipe.training.fit import fit
 from segpipe.training.metrics import MaskMetrics
-from segpipe.training.setup import TrainingData, build_augmentation, build_logger, trainer_arguments
+from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
 from segpipe.training.tasks import Task
 
 
@@ -61,16 +60,7 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
         workers=config.workers,
         seed=config.seed,
     )
-    fitted = fit(
-        task,
-        examples,
-        output=output,
-        monitor="val_dice",
-        trainer=trainer_arguments(config, cpu_bf16=True),
-        patience=config.trainer.patience,
-        logger=build_logger(config, output),
-        ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
-    )
+    fitted = fit_as_configured(config, task, examples, output, monitor="val_dice", cpu_bf16=True)
     return SegmenterCard(arguments=_arguments(config), input=spec, training=data.describe(fitted, config))
 
 

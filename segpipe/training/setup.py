@@ -1,20 +1,24 @@
-"""What both trainings do before the first step: check the data, split it, choose the precision."""
+"""What both trainings share around the fit: the data checked and split, the trainer, what the card says of it."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from hydra.utils import instantiate
+from lightning import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset
+from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.splits import PARTS, assign_parts, limit_lesions, make_split, read_split, split_hash, write_split
 from segpipe.training.epoch_table import EpochTable
-from segpipe.training.fit import Fitted, auto_precision, read_checkpoint
+from segpipe.training.fit import Fitted, auto_precision, fit, read_checkpoint
+from segpipe.training.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,40 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
 def build_augmentation(config: DictConfig) -> Augmentation:
     """The augmentation of a training."""
     return Augmentation([instantiate(transform, _convert_="all") for transform in config.augment.transforms])
+
+
+def fit_as_configured(
+    config: DictConfig,
+    task: Task,
+    data: SeededDataModule,
+    output: Path,
+    *,
+    monitor: str,
+    cpu_bf16: bool,
+    callbacks: Sequence[Callback] = (),
+) -> Fitted:
+    """Train a task with the trainer, the logger and the checkpoint of a configuration.
+
+    Args:
+        config: of the training.
+        task: the model, its loss, metrics and optimizer.
+        data: training and validation examples.
+        output: takes `metrics.csv` and `checkpoints/`.
+        monitor: name of the metric that chooses the best epoch; the larger the better.
+        cpu_bf16: this network gains from bf16 on a CPU, see `auto_precision`.
+        callbacks: of Lightning.
+    """
+    return fit(
+        task,
+        data,
+        output=output,
+        monitor=monitor,
+        trainer=trainer_arguments(config, cpu_bf16=cpu_bf16),
+        patience=config.trainer.patience,
+        logger=build_logger(config, output),
+        callbacks=callbacks,
+        ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
+    )
 
 
 def build_logger(config: DictConfig, output: Path) -> EpochTable:

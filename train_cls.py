@@ -19,8 +19,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     check_values(config)
 
     from segpipe.bundle import load_classifier, save_bundle
+    from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_classifier
     from segpipe.evaluation.score import headline
-    from segpipe.evaluation.test_split import calibrate, load_unseen_segmenter, score_classifier
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, train_classifier
     from segpipe.training.setup import prepare_data

@@ -19,8 +19,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     check_values(config)
 
     from segpipe.bundle import load_segmenter, save_bundle
+    from segpipe.evaluation.held_out import score_segmenter
     from segpipe.evaluation.score import headline
-    from segpipe.evaluation.test_split import score_segmenter
     from segpipe.training.segmenter import build_untrained, train_segmenter
     from segpipe.training.setup import prepare_data
 

@@ -18,8 +18,8 @@ from segpipe.bundle import load_classifier, load_segmenter, save_bundle
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, SegpipeError
+from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import headline
-from segpipe.evaluation.test_split import score_classifier
 from segpipe.inference.pipeline import SHIPPED, Locator, choose_device
 from segpipe.inference.tta import VIEWS
 

@@ -83,28 +83,40 @@ def run_images(pipeline: Pipeline, source: Source, outputs: Outputs, *, batch_si
     progress = tqdm(total=len(source.files), unit="image", disable=len(source.files) < 2)
     for batch in batched(source.files, batch_size):
         begun = time.perf_counter()
-        images = dict(_read(batch, failures, max_pixels=max_pixels))
-        findings = pipeline(list(images.values())) if images else []
+        photographs = list(_read(batch, failures, max_pixels=max_pixels))
+        findings = pipeline([photograph.image for photograph in photographs]) if photographs else []
         latency_ms = 1000 * (time.perf_counter() - begun) / len(batch)
-        for (path, relative), finding in zip(images, findings, strict=True):
-            figure = _write_pictures(outputs, names[relative], images[path, relative], finding)
-            rows.append(result_row(display_path(relative), _sha256(path), finding, latency_ms=latency_ms))
+        for photograph, finding in zip(photographs, findings, strict=True):
+            relative = photograph.relative
+            figure = _write_pictures(outputs, names[relative], photograph.image, finding)
+            rows.append(result_row(display_path(relative), photograph.sha256, finding, latency_ms=latency_ms))
             append_row(outputs.folder / "results.jsonl", rows[-1])
             if len(shown) < SHOWN:
                 shown.append((relative, finding, figure))
         progress.update(len(batch))
     progress.close()
-    write_results(outputs.folder / "results.csv", rows)
+    write_results(outputs.folder / "results.csv", rows, pipeline.namer.bundle.card.classes)
     write_failures(outputs.folder / "failures.csv", failures)
     return Done(tuple(rows), tuple(failures), tuple(shown), time.perf_counter() - started)
 
 
-def _read(batch: Sequence[File], failures: list[tuple[str, str]], *, max_pixels: int) -> Iterator[tuple[File, RgbImage]]:
+@dataclass(frozen=True)
+class _Photograph:
+    """A file that was read: its path relative to the folder, its content, and the SHA-256 of it."""
+
+    relative: Path
+    image: RgbImage
+    sha256: str
+
+
+def _read(batch: Sequence[File], failures: list[tuple[str, str]], *, max_pixels: int) -> Iterator[_Photograph]:
     for path, relative in batch:
         try:
-            yield (path, relative), read_image(path, max_pixels=max_pixels)
+            yield _Photograph(relative, read_image(path, max_pixels=max_pixels), _sha256(path))
         except ImageError as error:
             failures.append((display_path(relative), str(error).removeprefix(f"{display_path(path)}: ")))
+        except OSError as error:  # it vanished between the two looks at it
+            failures.append((display_path(relative), f"cannot be read ({error.strerror})"))
 
 
 def summarize(done: Done, source: Source, pipeline: Pipeline, settings: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,18 @@ Row = Mapping[str, Any]
 PROBABILITY_DIGITS = 8
 
 
+def result_columns(classes: Sequence[str]) -> list[str]:
+    """The columns of `results.csv`, for the classes of a card in their order."""
+    return [
+        *("path", "sha256", "status", "diagnosis", "confidence"),
+        *(f"p_{code}" for code in classes),
+        *("p_malignant", "flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
+        *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
+    ]
+
+
 def result_row(path: str, sha256: str, finding: Finding, *, latency_ms: float) -> dict[str, Any]:
-    """One image's line, in the order of the columns.
+    """One image's line, by `result_columns`.
 
     Args:
         path: as it is shown, relative to the folder.
@@ -54,10 +64,11 @@ def append_row(path: Path, row: Row) -> None:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def write_results(path: Path, rows: Sequence[Row]) -> None:
-    """Write `results.csv`, sorted by path; with no row there are no columns to name, and the file is empty."""
+def write_results(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
+    """Write `results.csv`, sorted by path; `classes` are the card's, and name columns even where there is no row."""
+    columns = result_columns(classes)
     ordered = sorted(rows, key=lambda row: str(row["path"]))
-    write_csv(path, list(ordered[0]) if ordered else [], [[_field(value) for value in row.values()] for row in ordered])
+    write_csv(path, columns, [[_field(row[name]) for name in columns] for row in ordered])
 
 
 def write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:

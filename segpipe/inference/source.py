@@ -42,6 +42,8 @@ def choose_images(config: DictConfig) -> Source:
     if (config.image is None) == (config.folder is None):
         raise ConfigError("give exactly one of image=FILE and folder=DIR; --help shows examples")
     if config.folder is None:
+        if config.split is not None or config.part is not None:
+            raise ConfigError("split and part choose among the images of a folder; give folder=DIR in place of image")
         named = config.image if isinstance(config.image, ListConfig) else [config.image]
         return images_of_files([Path(str(name)) for name in named])
     folder = Path(config.folder)

@@ -15,6 +15,7 @@ from segpipe.image_io import RgbImage, read_image, read_mask
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.folder import Outputs, run_images, summarize
 from segpipe.inference.heatmap import heatmap_on_image
+from segpipe.inference.results import result_columns
 from segpipe.inference.source import images_of_folder
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import Localization, MaskSource
@@ -41,7 +42,7 @@ class FakePipeline:
     """Counts its batches."""
 
     locator = SimpleNamespace(bundle=None)
-    namer = SimpleNamespace(bundle=SimpleNamespace(sha256="c" * 64))
+    namer = SimpleNamespace(bundle=SimpleNamespace(sha256="c" * 64, card=SimpleNamespace(classes=("mel", "nv"))))
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -166,4 +167,17 @@ def test_source_that_holds_only_failures_ends_in_tables_without_rows(tmp_path: P
     done, pipeline = run(tmp_path / "images", tmp_path / "out")
     assert (done.rows, pipeline.batches) == ((), [])
     assert [path for path, _ in done.failures] == ["c.jpg"]
-    assert (tmp_path / "out" / "results.csv").read_text().strip() == ""
+    assert (tmp_path / "out" / "results.csv").read_text() == ",".join(result_columns(("mel", "nv"))) + "\n"
+
+
+def test_file_that_vanishes_while_it_is_read_is_noted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_and_lose(path: Path, *, max_pixels: int) -> RgbImage:
+        image = read_image(path, max_pixels=max_pixels)
+        if path.name == "b.png":
+            path.unlink()
+        return image
+
+    monkeypatch.setattr("segpipe.inference.folder.read_image", read_and_lose)
+    done, _ = run(folder, tmp_path / "out")
+    assert len(done.rows) == 4
+    assert dict(done.failures)["b.png"] == "cannot be read (No such file or directory)"

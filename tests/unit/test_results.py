@@ -47,7 +47,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def written(tmp_path: Path, **names: bool) -> list[dict[str, str]]:
     rows = [result_row(name, "0" * 64, finding(full=full), latency_ms=12.34567) for name, full in names.items()]
-    write_results(tmp_path / "results.csv", rows)
+    write_results(tmp_path / "results.csv", rows, tuple(PROBS))
     return read(tmp_path / "results.csv")
 
 
@@ -79,12 +79,17 @@ def test_probabilities_have_at_least_six_digits_and_are_found_again(tmp_path: Pa
     assert sum(float(row[f"p_{code}"]) for code in CODES) == pytest.approx(sum(PROBS.values()), abs=1e-6)
 
 
+def test_columns_are_named_where_no_image_has_a_result(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", [], tuple(PROBS))
+    assert (tmp_path / "results.csv").read_text() == ",".join(COLUMNS) + "\n"
+
+
 def test_rows_are_sorted_by_path_and_the_journal_keeps_the_order_of_work(tmp_path: Path) -> None:
     names = ["b.jpg", "sub/a.jpg", "a, \"b\" = '#'.jpg", "Ünïcode 写真.jpg", "a.jpg"]
     rows = [result_row(name, "0" * 64, finding(full=True), latency_ms=1.0) for name in names]
     for row in rows:
         append_row(tmp_path / "results.jsonl", row)
-    write_results(tmp_path / "results.csv", rows)
+    write_results(tmp_path / "results.csv", rows, tuple(PROBS))
     assert [row["path"] for row in read(tmp_path / "results.csv")] == sorted(names)
     lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == rows

@@ -21,8 +21,8 @@ from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, DatasetError
 from segpipe.evaluation.calibration import fit_temperature
+from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_classifier, score_segmenter, truth_of
 from segpipe.evaluation.score import Truth, headline, read_truth, score_mask_pairs, score_run
-from segpipe.evaluation.test_split import calibrate, load_unseen_segmenter, score_classifier, score_segmenter, truth_of
 from segpipe.image_io import BoolMask, read_image, read_mask, write_png
 from segpipe.inference.pipeline import Locator, Namer
 from segpipe.inference.source import result_names

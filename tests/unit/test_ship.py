@@ -13,8 +13,8 @@ from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash, write_split
 from segpipe.data.synthetic import write_dataset
 from segpipe.errors import BundleError
+from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.ship import main, ship
-from segpipe.evaluation.test_split import score_classifier
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
 

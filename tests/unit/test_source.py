@@ -169,3 +169,9 @@ def test_results_are_named_without_the_ending_unless_two_would_share_a_name(
 def test_batches_hold_everything_in_order() -> None:
     assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(batched([], 3)) == []
+
+
+@pytest.mark.parametrize("given", [{"split": "split.csv"}, {"part": "test"}])
+def test_split_and_part_do_not_go_with_image(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="split and part choose among the images of a folder"):
+        choose_images(call(image="a.jpg", **given))

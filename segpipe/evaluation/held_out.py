@@ -1,4 +1,4 @@
-"""The test split of a training, scored by the same pipeline that users run."""
+"""The held-out images of a training: the classifier calibrated on val, both scored on test, by the pipeline that users run."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle
+from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_segmenter
 from segpipe.errors import BundleError
 from segpipe.evaluation.calibration import fit_temperature
 from segpipe.evaluation.score import Metrics, Truth, score_mask_pairs, score_run, write_metrics
 from segpipe.image_io import DEFAULT_MAX_PIXELS, BoolMask, RgbImage, read_image, read_mask
 from segpipe.inference.folder import Outputs, run_images
-from segpipe.inference.pipeline import Locator, Namer, Pipeline, choose_device, load_locator
+from segpipe.inference.pipeline import SHIPPED, Locator, Namer, Pipeline, choose_device
 from segpipe.inference.source import Source, batched
 from segpipe.inference.tta import View
 from segpipe.lesion.localizer import Localization
@@ -121,13 +121,12 @@ def load_unseen_segmenter(config: DictConfig, data: TrainingData) -> Locator:
     Raises:
         BundleError: the segmenter was trained on this data set with another split.
     """
-    locator = load_locator(config.bundle.segmenter, device=choose_device("auto"))
-    assert locator.bundle is not None  # it starts at the U-Net
-    seen = locator.bundle.card.training
+    bundle = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))
+    seen = bundle.card.training
     same_data, same_split = seen.dataset_hash == data.dataset_hash, seen.split_hash == data.split_hash
     if same_data and not same_split and not config.allow_leak:
         raise BundleError(
             "bundle.segmenter was trained on another split of this data set, so it has seen test lesions; "
             "train one on this split and give it as bundle.segmenter=, or set allow_leak=true"
         )
-    return locator
+    return Locator(bundle, device=choose_device("auto"))

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,10 +80,9 @@ def fit(
         KeyboardInterrupt: the user stopped it; the text says how to go on.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips and no tables of modules
-    best = ModelCheckpoint(
-        output / "checkpoints", "best", monitor=monitor, mode="max", save_last=True, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
+    checkpoints = output / "checkpoints"
+    saving: dict[str, Any] = {"save_last": True, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(checkpoints, "best", monitor=monitor, mode="max", **saving)
     stop = EarlyStopping(monitor, mode="max", patience=patience, check_on_train_epoch_end=True)
     lightning = Trainer(
         **trainer,
@@ -93,20 +93,23 @@ def fit(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")  # advice on workers and folders
-            lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
-    except SystemExit as exit_:  # Lightning's answer to Ctrl-C
-        last = output / "checkpoints" / "last.ckpt"
-        way_on = f"go on with ckpt_path={last}" if last.exists() else "no epoch was done"
-        raise KeyboardInterrupt(way_on) from exit_
+    _run(lightning, task, data, ckpt_path=ckpt_path, last=checkpoints / "last.ckpt")
     if not best.best_model_path or best.best_model_score is None:
         raise TrainingError(f"no epoch was finished in {output}; give trainer.max_epochs of 1 or more")
     checkpoint = read_checkpoint(Path(best.best_model_path))
     task.load_state_dict(checkpoint["state_dict"])
     task.eval()
     return Fitted(lightning.current_epoch, checkpoint["epoch"], float(best.best_model_score))
+
+
+def _run(lightning: Trainer, task: Task, data: SeededDataModule, *, ckpt_path: Path | None, last: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")  # advice on workers and folders
+            lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
+    except SystemExit as exit_:  # Lightning's answer to Ctrl-C, after which it lets no second one through
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt(f"go on with ckpt_path={last}" if last.exists() else "no epoch was done") from exit_
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import CLASSIFIER, SEGMENTER, Trained, call, read_json, results
+from lightning import Trainer
 from omegaconf import OmegaConf
 
 from segpipe.bundle import load_classifier, load_segmenter
@@ -143,6 +144,22 @@ def test_damaged_checkpoint_is_one_clear_line(trained: Trained, tmp_path: Path, 
     refused = train(trained, "seg", tmp_path / "out", ckpt_path=tmp_path / "last.ckpt")
     assert refused.status == 2
     assert "ckpt_path must be a checkpoint of a training" in refused.error
+
+
+def test_interrupted_training_says_how_to_go_on(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Trainer, *_: object, **__: object) -> None:
+        """What Lightning does after Ctrl-C."""
+        raise SystemExit(1)
+
+    output = tmp_path / "out"
+    assert train(trained, "seg", output, epochs=1).status == 0
+    monkeypatch.setattr(Trainer, "fit", stop)
+    last = output / "checkpoints" / "last.ckpt"
+    ended = train(trained, "seg", output, epochs=2, ckpt_path=last)
+    assert ended.status == 130
+    assert ended.err.splitlines()[-1] == f"interrupted: go on with ckpt_path={last}"
+    ended = train(trained, "seg", tmp_path / "new", epochs=2)
+    assert (ended.status, ended.err.splitlines()[-1]) == (130, "interrupted: no epoch was done")
 
 
 def test_limited_training_uses_whole_lesions_of_every_class(trained: Trained, tmp_path: Path) -> None:

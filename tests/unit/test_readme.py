@@ -37,8 +37,8 @@ def test_cards_of_the_shipped_bundles_hold_the_same_figures(part, load) -> None:
     measured = json.loads((ROOT / "docs/results/unet.json").read_text())[part]["metrics"]
     for figure, found in card.metrics["metrics"].items():
         for key, value in found.items():
-            # The two came from different runs on one machine: numbers of a table against numbers in memory.
-            assert value == pytest.approx(measured[figure][key], abs=2e-3), figure
+            # Two runs with different numbers of threads, so sums differ in their last digits.
+            assert value == pytest.approx(measured[figure][key], abs=1e-6), figure
 
 
 def test_shipped_bundles_belong_to_the_shipped_split_and_are_small() -> None:

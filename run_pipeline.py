@@ -1,6 +1,5 @@
 """Find, cut out and name the lesion in one photograph, or in a folder of them. Not a medical device."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +26,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     check_values(config)
     source = choose_images(config)
 
-    from segpipe.evaluation.score import headline, read_truth, score_run
-    from segpipe.inference.folder import Outputs, run_images, summarize
+    from segpipe.evaluation.score import headline, score_run
+    from segpipe.evaluation.truth import read_truth
+    from segpipe.inference.folder import Outputs, run_images, write_summary
     from segpipe.report.figure import write_figure
 
     truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
@@ -38,12 +38,10 @@ def run(config: DictConfig) -> dict[str, Any]:
     figures = len(source.files) <= FIGURES_UP_TO if config.figures == "auto" else config.figures.lower() == "true"
     outputs = Outputs(output, write_figure if figures else None, config.crops, config.heatmaps)
     done = run_images(pipeline, source, outputs, batch_size=config.batch_size, max_pixels=config.max_pixels)
-    settings = OmegaConf.to_container(config, resolve=True)
-    summary = summarize(done, source, pipeline, settings)
-    (output / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_summary(output, done, source, pipeline, settings=OmegaConf.to_container(config, resolve=True))
     metrics: dict[str, Any] = {}
     if done.rows and (config.labels or config.masks):
-        metrics = score_run(output, truth)
+        metrics = score_run(output, truth, source.files)
         print(headline(metrics))
     tell(config, done, output)
     return metrics

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
 from segpipe.card import ClassifierCard, SegmenterCard, Training
 from segpipe.data.synthetic import make_image, write_dataset
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
-from segpipe.evaluation.bootstrap import bootstrap_intervals
 from segpipe.lesion.crop import CropRule
 from segpipe.models.classifier import build_classifier
 from segpipe.models.preprocessing import InputSpec, images_to_batch
@@ -78,10 +76,11 @@ def classifier() -> ClassifierBundle:
 @pytest.fixture(scope="session")
 def few_resamples() -> Iterator[None]:
     """Intervals from 40 resamples instead of 1,000, which take seconds for each score."""
-    from segpipe.evaluation import score  # brings in pandas, scikit-learn and matplotlib
+    from segpipe.evaluation import groups, score  # bring in pandas, scikit-learn and matplotlib
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "bootstrap_intervals", partial(bootstrap_intervals, resamples=40))
+        for module in (score, groups):
+            patch.setattr(module, "RESAMPLES", 40)
         yield
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def bootstrap_intervals(
 
     Args:
         metric: from weights (integers of 0 or more, shape (N,)) to figures, for example
-            `lambda weights: score_probs(probs, labels, codes, weights)`.
+            `lambda weights: score_answers(answers, weights)`.
         groups: the lesion of each image, N of them; give each image its own where lesions are not known.
         resamples: how many to draw.
         seed: of the random numbers; the same seed gives the same intervals.
@@ -85,6 +86,23 @@ def bootstrap_intervals(
     defined = {name: found for name, found in values.items() if len(found) >= MIN_DEFINED_SHARE * resamples}
     figures = metric(image_counts(None, len(groups))) if defined else {}
     return {name: _percentiles(found, confidence, figures[name]) for name, found in defined.items()}
+
+
+def with_intervals(metric: WeightedMetric, groups: Sequence[str], *, resamples: int = 1000) -> dict[str, Any]:
+    """Each figure with its 95 % bootstrap interval: `{"value", "low", "high"}`, None where one does not exist.
+
+    Args:
+        metric: from weights to figures, see `bootstrap_intervals`.
+        groups: the lesion of each image.
+        resamples: how many to draw; 0 for no intervals.
+    """
+    intervals = bootstrap_intervals(metric, groups, resamples=resamples) if resamples else {}
+    figures: dict[str, Any] = {}
+    for name, value in metric(image_counts(None, len(groups))).items():
+        interval = intervals.get(name)
+        low, high = (None, None) if interval is None else (interval.low, interval.high)
+        figures[name] = {"value": value, "low": low, "high": high}
+    return figures
 
 
 def _resample(groups: Sequence[str], resamples: int, seed: int) -> Iterator[Weights]:

@@ -1,4 +1,7 @@
-"""The four pictures of a classifier's test: confusion matrix, ROC, precision-recall and reliability, each written as a PNG."""
+"""The four pictures of a classifier's test: confusion matrix, ROC, precision-recall and reliability.
+
+Each takes a classifier's answers and the PNG to write.
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -9,15 +12,11 @@ from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from segpipe.diagnosis import full_name
-from segpipe.evaluation.calibration import expected_calibration_error, reliability_curve
-from segpipe.evaluation.classification import check_probs, score_probs
-
-FloatArray = NDArray[np.float64]
-Labels = NDArray[np.integer]
+from segpipe.evaluation.classification import Answers, score_answers
+from segpipe.evaluation.reliability import expected_calibration_error, reliability_curve
 
 # Told apart with any colour vision (arXiv 2107.02270); the dashes come on top, for prints in grey.
 COLOURS = color_sequences["petroff8"]
@@ -26,20 +25,10 @@ GREY = "0.45"
 DOTS_PER_INCH = 160
 
 
-def draw_confusion_matrix(probs: FloatArray, labels: Labels, codes: Sequence[str], path: Path) -> None:
-    """Show which diagnosis was taken for which: counts, and shares of each true diagnosis.
-
-    Args:
-        probs: probability of each class, shape (N, C), in [0, 1].
-        labels: class index of each image, shape (N,).
-        codes: the C classes in the order of the columns.
-        path: the PNG to write.
-
-    Raises:
-        ValueError: the arrays and the classes do not belong together.
-    """
-    check_probs(probs, labels, codes)
-    counts = confusion_matrix(labels, probs.argmax(axis=1), labels=range(len(codes)))
+def draw_confusion_matrix(answers: Answers, path: Path) -> None:
+    """Show which diagnosis was taken for which: counts, and shares of each true diagnosis."""
+    codes = answers.codes
+    counts = confusion_matrix(answers.labels, answers.chosen, labels=range(len(codes)))
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
     figure = _new_figure(width=3.4 + 1.35 * len(codes), height=2.4 + 0.85 * len(codes))
@@ -58,86 +47,55 @@ def draw_confusion_matrix(probs: FloatArray, labels: Labels, codes: Sequence[str
     _save(figure, path)
 
 
-def draw_roc_curves(probs: FloatArray, labels: Labels, codes: Sequence[str], path: Path) -> None:
-    """Show sensitivity against false alarms for each diagnosis against the rest, with the AUROC in the legend.
-
-    Args:
-        probs: probability of each class, shape (N, C), in [0, 1].
-        labels: class index of each image, shape (N,).
-        codes: the C classes in the order of the columns.
-        path: the PNG to write.
-
-    Raises:
-        ValueError: the arrays and the classes do not belong together.
-    """
-    scores = score_probs(probs, labels, codes)
+def draw_roc_curves(answers: Answers, path: Path) -> None:
+    """Show sensitivity against false alarms for each diagnosis against the rest, with the AUROC in the legend."""
+    scores = score_answers(answers)
     figure = _new_figure(width=11.5, height=6.5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance: AUROC 0.50")
-    for index, (code, line) in enumerate(zip(codes, _draw_empty_lines(axes, len(codes)), strict=True)):
+    for index, (code, line) in enumerate(_draw_empty_lines(axes, answers.codes).items()):
         area = scores[f"auroc_{code}"]
         line.set_label(_curve_label(code, scores, "not scored" if area is None else f"AUROC {area:.2f}"))
         if area is not None:
-            false_alarms, sensitivity, _ = roc_curve(labels == index, probs[:, index])
+            false_alarms, sensitivity, _ = roc_curve(answers.labels == index, answers.probs[:, index])
             line.set_data(false_alarms, sensitivity)
-    title = _curves_title("ROC curves", "AUROC", scores["macro_auroc"], len(labels))
+    title = _curves_title("ROC curves", "AUROC", scores["macro_auroc"], len(answers.labels))
     _set_texts(axes, title, "False alarms (1 - specificity)", "Sensitivity")
     _finish_curves(axes)
     _save(figure, path)
 
 
-def draw_precision_recall_curves(probs: FloatArray, labels: Labels, codes: Sequence[str], path: Path) -> None:
-    """Show precision against sensitivity for each diagnosis against the rest, with the AUPRC and its chance level in the legend.
-
-    Args:
-        probs: probability of each class, shape (N, C), in [0, 1].
-        labels: class index of each image, shape (N,).
-        codes: the C classes in the order of the columns.
-        path: the PNG to write.
-
-    Raises:
-        ValueError: the arrays and the classes do not belong together.
-    """
-    scores = score_probs(probs, labels, codes)
+def draw_precision_recall_curves(answers: Answers, path: Path) -> None:
+    """Show precision against sensitivity for each diagnosis against the rest, with the AUPRC and chance in the legend."""
+    scores = score_answers(answers)
     figure = _new_figure(width=11.5, height=6.5)
     axes = figure.add_subplot()
-    for index, (code, line) in enumerate(zip(codes, _draw_empty_lines(axes, len(codes)), strict=True)):
-        area, positive = scores[f"auprc_{code}"], labels == index
+    for index, (code, line) in enumerate(_draw_empty_lines(axes, answers.codes).items()):
+        area, positive = scores[f"auprc_{code}"], answers.labels == index
         text = "not scored" if area is None else f"AUPRC {area:.2f} (chance {positive.mean():.2f})"
         line.set_label(_curve_label(code, scores, text))
         if area is not None:
-            precision, sensitivity, _ = precision_recall_curve(positive, probs[:, index])
+            precision, sensitivity, _ = precision_recall_curve(positive, answers.probs[:, index])
             line.set_data(sensitivity, precision)
             line.set_drawstyle("steps-post")
-    title = _curves_title("Precision-recall curves", "AUPRC", scores["macro_auprc"], len(labels))
+    title = _curves_title("Precision-recall curves", "AUPRC", scores["macro_auprc"], len(answers.labels))
     _set_texts(axes, title, "Recall (sensitivity)", "Precision (positive predictive value)")
     _finish_curves(axes)
     _save(figure, path)
 
 
-def draw_reliability(probs: FloatArray, labels: Labels, codes: Sequence[str], path: Path) -> None:
-    """Show how often an answer of a given confidence is right, above how many images have that confidence.
-
-    Args:
-        probs: probability of each class, shape (N, C), in [0, 1].
-        labels: class index of each image, shape (N,).
-        codes: the C classes in the order of the columns.
-        path: the PNG to write.
-
-    Raises:
-        ValueError: the arrays and the classes do not belong together.
-    """
-    check_probs(probs, labels, codes)
-    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == labels
-    curve = reliability_curve(confidence, correct)
+def draw_reliability(answers: Answers, path: Path) -> None:
+    """Show how often an answer of a given confidence is right, above how many images have that confidence."""
+    correct = answers.chosen == answers.labels
+    curve = reliability_curve(answers.confidence, correct)
     filled = curve.counts > 0
     figure = _new_figure(width=7.5, height=8)
     axes, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as sure as it is right")
     axes.vlines(curve.confidence[filled], curve.confidence[filled], curve.accuracy[filled], color=COLOURS[1], label="gap")
     axes.plot(curve.confidence[filled], curve.accuracy[filled], "o-", color=COLOURS[0], label="this model")
-    error = expected_calibration_error(confidence, correct)
-    title = f"Reliability\nexpected calibration error {error:.3f}, n = {len(labels):,} images"
+    error = expected_calibration_error(answers.confidence, correct)
+    title = f"Reliability\nexpected calibration error {error:.3f}, n = {len(answers.labels):,} images"
     _set_texts(axes, title, "", "Share of right answers")
     axes.legend(loc="upper left", frameon=False, fontsize=11)
     _set_unit_range(axes)
@@ -153,12 +111,12 @@ def _new_figure(*, width: float, height: float) -> Figure:
     return figure
 
 
-def _draw_empty_lines(axes: Axes, count: int) -> list[Line2D]:
+def _draw_empty_lines(axes: Axes, codes: Sequence[str]) -> dict[str, Line2D]:
     """One line per class, empty until it gets data, so that a class without a curve still stands in the legend."""
-    return [
-        axes.plot([], [], color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)], linewidth=2.2)[0]
-        for i in range(count)
-    ]
+    return {
+        code: axes.plot([], [], color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)], linewidth=2.2)[0]
+        for i, code in enumerate(codes)
+    }
 
 
 def _set_texts(axes: Axes, title: str, x_label: str, y_label: str) -> None:

@@ -1,6 +1,7 @@
 """Many images, one batch after another, and what is written of each."""
 
 import hashlib
+import json
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,10 +120,18 @@ def _read(batch: Sequence[File], failures: list[tuple[str, str]], *, max_pixels:
             failures.append((display_path(relative), f"cannot be read ({error.strerror})"))
 
 
-def summarize(done: Done, source: Source, pipeline: Pipeline, settings: dict[str, Any]) -> dict[str, Any]:
-    """What `summary.json` holds: counts, images per second, settings, model hashes, versions."""
-    segmenter = pipeline.locator.bundle
-    return {
+def write_summary(output: Path, done: Done, source: Source, pipeline: Pipeline, *, settings: Any) -> dict[str, Any]:
+    """Write `summary.json`, and return what it holds: counts, images per second, settings, model hashes, versions.
+
+    Args:
+        output: of the run.
+        done: how it ended.
+        source: the images.
+        pipeline: that it ran with.
+        settings: the configuration of the call, as plain values; None where a program called.
+    """
+    segmenter, point = pipeline.locator.bundle, pipeline.namer.bundle.card.operating_point
+    summary = {
         "images": len(done.rows),
         "failures": len(done.failures),
         "ignored_files": source.ignored,
@@ -133,10 +142,13 @@ def summarize(done: Done, source: Source, pipeline: Pipeline, settings: dict[str
             "segmenter": None if segmenter is None else segmenter.sha256,
             "classifier": pipeline.namer.bundle.sha256,
         },
+        "operating_point": None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold},
         "versions": library_versions(),
         "platform": platform.platform(),
         "notice": "Not a medical device.",
     }
+    (output / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return summary
 
 
 def _write_pictures(outputs: Outputs, name: Path, image: RgbImage, finding: Finding) -> Path | None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from segpipe.evaluation.bootstrap import Interval, bootstrap_intervals
-from segpipe.evaluation.calibration import expected_calibration_error
-from segpipe.evaluation.classification import score_probs
+from segpipe.evaluation.bootstrap import Interval, bootstrap_intervals, with_intervals
+from segpipe.evaluation.classification import Answers, score_answers
+from segpipe.evaluation.reliability import expected_calibration_error
 
 
 def mean_of(values: np.ndarray):
@@ -42,6 +42,23 @@ def test_copies_of_a_lesion_do_not_make_the_interval_narrower() -> None:
     assert width(of_lesions) == pytest.approx(2 * width(of_images), rel=0.15)
 
 
+def test_two_lesions_of_many_images_promise_nothing() -> None:
+    values, groups = np.repeat([0.0, 1.0], 500), ["wrong"] * 500 + ["right"] * 500
+    # One resample in four holds the wrong lesion twice, one in four the right one.
+    assert bootstrap_intervals(mean_of(values), groups)["mean"] == Interval(0.0, 1.0)
+    assert width(bootstrap_intervals(mean_of(values), own_groups(1000))["mean"]) < 0.1
+
+
+def test_figures_stand_beside_their_intervals() -> None:
+    values = np.arange(30.0)
+    interval = bootstrap_intervals(mean_of(values), own_groups(30), resamples=50)["mean"]
+    expected = {"mean": {"value": values.mean(), "low": interval.low, "high": interval.high}}
+    assert with_intervals(mean_of(values), own_groups(30), resamples=50) == expected
+    none = {"mean": {"value": values.mean(), "low": None, "high": None}}
+    assert with_intervals(mean_of(values), own_groups(30), resamples=0) == none
+    assert with_intervals(mean_of(values), ["one lesion"] * 30) == none
+
+
 def test_interval_of_a_mean_is_the_normal_one() -> None:
     values = np.random.default_rng(3).normal(size=400)
     interval = bootstrap_intervals(mean_of(values), own_groups(400), resamples=4000)["mean"]
@@ -69,9 +86,9 @@ def test_intervals_hold_every_figure_of_a_classifier() -> None:
     random = np.random.default_rng(5)
     labels = random.integers(3, size=150)
     probs = random.dirichlet(np.ones(3), size=150)
-    codes = ["mel", "nv", "bcc"]
-    scores = score_probs(probs, labels, codes)
-    intervals = bootstrap_intervals(lambda weights: score_probs(probs, labels, codes, weights), own_groups(150), resamples=100)
+    answers = Answers(probs, labels, ["mel", "nv", "bcc"])
+    scores = score_answers(answers)
+    intervals = bootstrap_intervals(lambda weights: score_answers(answers, weights), own_groups(150), resamples=100)
     assert intervals.keys() == scores.keys()
     assert [name for name, interval in intervals.items() if not interval.low <= scores[name] <= interval.high] == []
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from segpipe.diagnosis import CODES
-from segpipe.evaluation.classification import classes_left_out, score_probs
+from segpipe.evaluation.classification import Answers, classes_left_out, score_answers
 
 CLASSES = len(CODES)
 
@@ -51,7 +51,7 @@ def test_scores_equal_scikit_learns(digits, highest_weight) -> None:
     probs, labels = fake_answers(300, digits=digits)
     weights = np.random.default_rng(1).integers(0, highest_weight, 300, endpoint=True)
     expected = scikit_scores(probs, labels, weights)
-    scores = score_probs(probs, labels, CODES, weights)
+    scores = score_answers(Answers(probs, labels, CODES), weights)
     assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
@@ -60,17 +60,19 @@ def test_weights_are_the_same_as_repeated_images() -> None:
     weights = np.random.default_rng(2).integers(0, 4, 200)
     weights[:CLASSES] = 1
     repeated = np.repeat(np.arange(200), weights)
-    assert score_probs(probs, labels, CODES, weights) == pytest.approx(score_probs(probs[repeated], labels[repeated], CODES))
+    assert score_answers(Answers(probs, labels, CODES), weights) == pytest.approx(
+        score_answers(Answers(probs[repeated], labels[repeated], CODES))
+    )
 
 
 def test_no_weights_count_each_image_once() -> None:
-    probs, labels = fake_answers(50)
-    assert score_probs(probs, labels, CODES) == score_probs(probs, labels, CODES, np.ones(50, int))
+    answers = Answers(*fake_answers(50), CODES)
+    assert score_answers(answers) == score_answers(answers, np.ones(50, int))
 
 
 def test_hand_made_case() -> None:
     probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])
-    scores = score_probs(probs, np.array([0, 0, 1, 1, 1]), ["mel", "nv"])
+    scores = score_answers(Answers(probs, np.array([0, 0, 1, 1, 1]), ["mel", "nv"]))
     assert scores["accuracy"] == pytest.approx(3 / 5)
     assert scores["majority_baseline"] == pytest.approx(3 / 5)
     assert [scores["sensitivity_mel"], scores["specificity_nv"]] == pytest.approx([1 / 2, 1 / 2])
@@ -85,7 +87,7 @@ def test_hand_made_case() -> None:
 
 def test_perfect_answers_score_one() -> None:
     labels = np.arange(3 * CLASSES) % CLASSES
-    scores = score_probs(np.eye(CLASSES)[labels], labels, CODES)
+    scores = score_answers(Answers(np.eye(CLASSES)[labels], labels, CODES))
     assert scores.pop("ece") == 0
     assert scores.pop("majority_baseline") == pytest.approx(1 / CLASSES)
     assert {value for name, value in scores.items() if not name.startswith("support")} == {1}
@@ -94,7 +96,7 @@ def test_perfect_answers_score_one() -> None:
 def test_always_the_same_answer_knows_nothing() -> None:
     labels = np.repeat(np.arange(CLASSES), [3, 20, 2, 2, 2, 1, 1])
     probs = np.tile(np.where(np.arange(CLASSES) == CODES.index("nv"), 0.4, 0.1), (len(labels), 1))
-    scores = score_probs(probs, labels, CODES)
+    scores = score_answers(Answers(probs, labels, CODES))
     assert scores["accuracy"] == scores["majority_baseline"] == pytest.approx(20 / 31)
     assert scores["balanced_accuracy"] == pytest.approx(1 / CLASSES)
     assert scores["sensitivity_mel"] == 0
@@ -105,16 +107,18 @@ def test_always_the_same_answer_knows_nothing() -> None:
 def test_a_class_without_images_is_left_out_of_the_means() -> None:
     probs, labels = fake_answers(120)
     kept = labels != CODES.index("df")
-    scores = score_probs(probs[kept], labels[kept], CODES)
-    assert classes_left_out(labels[kept], CODES) == ["df"]
+    answers = Answers(probs, labels, CODES).of(np.flatnonzero(kept))
+    scores = score_answers(answers)
+    assert classes_left_out(answers) == ["df"]
     assert [name for name, value in scores.items() if value is None] == ["sensitivity_df", "f1_df", "auroc_df", "auprc_df"]
     for mean, name in (("balanced_accuracy", "sensitivity"), ("macro_auroc", "auroc"), ("macro_auprc", "auprc")):
         assert scores[mean] == pytest.approx(np.mean([scores[f"{name}_{code}"] for code in CODES if code != "df"]))
 
 
 def test_one_class_only_has_no_ranking_at_all() -> None:
-    scores = score_probs(np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([0, 0]), ["mel", "nv"])
-    assert classes_left_out(np.array([0, 0]), ["mel", "nv"]) == ["mel", "nv"]
+    answers = Answers(np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([0, 0]), ["mel", "nv"])
+    scores = score_answers(answers)
+    assert classes_left_out(answers) == ["mel", "nv"]
     assert scores["macro_auroc"] is None
     assert scores["macro_auprc"] is None
     assert scores["specificity_mel"] is None
@@ -123,7 +127,7 @@ def test_one_class_only_has_no_ranking_at_all() -> None:
 
 def test_weights_that_lose_a_class_leave_no_mean_over_fewer_classes() -> None:
     probs, labels = fake_answers(120)
-    scores = score_probs(probs, labels, CODES, (labels != CODES.index("df")).astype(int))
+    scores = score_answers(Answers(probs, labels, CODES), (labels != CODES.index("df")).astype(int))
     assert scores["balanced_accuracy"] is None
     assert scores["macro_auroc"] is None
     assert scores["auroc_df"] is None
@@ -143,10 +147,10 @@ def test_weights_that_lose_a_class_leave_no_mean_over_fewer_classes() -> None:
 )
 def test_arrays_that_do_not_fit_are_refused(probs, labels, message) -> None:
     with pytest.raises(ValueError, match=message):
-        score_probs(probs, labels, ["mel", "nv"])
+        Answers(probs, labels, ["mel", "nv"])
 
 
 @pytest.mark.parametrize("weights", [np.ones(3, int), np.zeros(2, int), np.array([2, -1])])
 def test_weights_that_are_no_counts_are_refused(weights) -> None:
     with pytest.raises(ValueError, match="weights must be 2 counts of 0 or more, not all 0"):
-        score_probs(np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([0, 1]), ["mel", "nv"], weights)
+        score_answers(Answers(np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([0, 1]), ["mel", "nv"]), weights)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segpipe.card import OperatingPoint
 from segpipe.image_io import RgbImage, read_image, read_mask
 from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.folder import Outputs, run_images, summarize
+from segpipe.inference.folder import Outputs, run_images, write_summary
 from segpipe.inference.heatmap import heatmap_on_image
 from segpipe.inference.results import result_columns
 from segpipe.inference.source import images_of_folder
@@ -42,7 +43,11 @@ class FakePipeline:
     """Counts its batches."""
 
     locator = SimpleNamespace(bundle=None)
-    namer = SimpleNamespace(bundle=SimpleNamespace(sha256="c" * 64, card=SimpleNamespace(classes=("mel", "nv"))))
+    namer = SimpleNamespace(
+        bundle=SimpleNamespace(
+            sha256="c" * 64, card=SimpleNamespace(classes=("mel", "nv"), operating_point=OperatingPoint("mel", 0.125))
+        )
+    )
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -151,14 +156,15 @@ def test_only_the_first_findings_go_to_the_terminal(folder: Path, tmp_path: Path
 def test_summary_counts_and_names_the_models(folder: Path, tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("none")
     done, pipeline = run(folder, tmp_path / "out")
-    summary = summarize(done, images_of_folder(folder), pipeline, {"tta": "d4"})
+    summary = write_summary(tmp_path, done, images_of_folder(folder), pipeline, settings={"tta": "d4"})
     assert (summary["images"], summary["failures"], summary["ignored_files"]) == (5, 2, 1)
     assert summary["models"] == {"segmenter": None, "classifier": "c" * 64}
     assert summary["settings"] == {"tta": "d4"}
     assert {"python", "torch"} <= set(summary["versions"])
     assert summary["images_per_second"] > 0
     assert "medical device" in summary["notice"]
-    json.dumps(summary)
+    assert summary["operating_point"] == {"diagnosis": "mel", "threshold": 0.125}
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
 
 
 def test_source_that_holds_only_failures_ends_in_tables_without_rows(tmp_path: Path) -> None:

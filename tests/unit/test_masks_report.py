@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segpipe.image_io import read_image
-from segpipe.report.masks import COLUMNS, FOUND_COLOUR, TRUE_COLOUR, draw_masks, outline
+from segpipe.report.masks import COLUMNS, FOUND_COLOUR, TRUE_COLOUR, draw_masks, draw_panels, outline, panel_of_pair
 
 IMAGE = np.full((30, 40, 3), 90, dtype=np.uint8)
 MASK = np.zeros((30, 40), dtype=np.bool_)
@@ -38,6 +38,17 @@ def test_picture_grows_by_rows(tmp_path: Path, images: int) -> None:
     height, width = read_image(tmp_path / "masks.png").shape[:2]
     rows = -(-images // COLUMNS)
     assert (height, width) == (pytest.approx(100 * (2.7 * rows + 0.7), abs=2), 1280)
+
+
+def test_large_photographs_are_drawn_small_and_keep_their_outline(tmp_path: Path) -> None:
+    mask = np.zeros((2000, 3000), dtype=np.bool_)
+    mask[500:1500, 500:2500] = True
+    panel = panel_of_pair(np.full((2000, 3000, 3), 90, dtype=np.uint8), mask, mask, "one", "two", "x" * 500)
+    draw_panels(tmp_path / "large.png", [panel], heading="one photograph")
+    draw_panels(tmp_path / "small.png", [panel_of_pair(IMAGE, MASK, MASK, "one")], heading="another one")
+    large, small = (read_image(tmp_path / f"{name}.png").astype(int) for name in ("large", "small"))
+    assert (np.abs(large - FOUND_COLOUR).sum(axis=2) < 60).sum() > 100
+    assert len(large) == len(small) + 40  # two lines more
 
 
 def test_both_outlines_are_seen(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""What a run over images wrote, read again."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask
+
+# The run has accepted these images by its own max_pixels.
+ANY_SIZE = sys.maxsize
+
+
+@dataclass(frozen=True)
+class Run:
+    """The results in a folder.
+
+    Attributes:
+        folder: with `results.csv` and `masks/`.
+        results: the table, with the `image_id` (file stem) of each row.
+        operating_point: `diagnosis` and `threshold` behind the column `flagged`, from `summary.json`; None where there is none.
+        photographs: the file of each image by its `path`; empty where the files are not at hand.
+    """
+
+    folder: Path
+    results: pd.DataFrame
+    operating_point: Mapping[str, Any] | None
+    photographs: Mapping[str, Path]
+
+    @property
+    def codes(self) -> list[str]:
+        """The classes, in the order of the columns."""
+        columns = self.results.columns
+        return [name.removeprefix("p_") for name in columns if name.startswith("p_") and name != "p_malignant"]
+
+    def mask(self, path: str) -> BoolMask:
+        """The mask that was found for the image of this `path`, see `segpipe.inference.source.result_names`."""
+        relative, masks = Path(path), self.folder / "masks"
+        with_ending, without = (masks / relative.with_name(f"{name}.png") for name in (relative.name, relative.stem))
+        return read_mask(with_ending if with_ending.is_file() else without, max_pixels=ANY_SIZE)
+
+    def photograph(self, path: str) -> RgbImage:
+        """The image of this `path`."""
+        return read_image(self.photographs[path], max_pixels=ANY_SIZE)
+
+
+def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
+    """Read the results in a folder.
+
+    Args:
+        folder: of the run, with `results.csv`, `masks/` and, for the operating point, `summary.json`.
+        files: the images, each with its path relative to the folder that it was found in.
+    """
+    results = pd.read_csv(folder / "results.csv", keep_default_na=False)
+    results["image_id"] = [Path(path).stem for path in results["path"]]
+    summary = folder / "summary.json"
+    point = json.loads(summary.read_text(encoding="utf-8")).get("operating_point") if summary.is_file() else None
+    return Run(folder, results, point, {display_path(relative): path for path, relative in files})

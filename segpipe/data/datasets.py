@@ -1,6 +1,6 @@
 """What a training reads: images with masks for the segmenter, cut-out lesions with labels for the classifier."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from segpipe.data.augmentation import Augmentation, BoxJitter, shift_box
+from segpipe.data.augmentation import Augmentation
+from segpipe.data.cache import Arrays, open_examples
 from segpipe.image_io import BoolMask, RgbImage, read_image, read_mask
 from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_square
 
@@ -27,54 +28,115 @@ class SeededSampler(Sampler[Draw]):
     """A new order and new random changes in each epoch, all given by the seed and the epoch's number.
 
     Nothing is remembered from epoch to epoch, so a training that is resumed sees what an unbroken one would have seen.
+
+    Args:
+        length: number of examples.
+        seed: of order and changes.
+        rank: of this process among those that share the order out, one example to each in turn.
+        world: number of these processes; each takes as many, so up to `world - 1` examples of an epoch are left out.
     """
 
-    def __init__(self, length: int, *, seed: int) -> None:
+    def __init__(self, length: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
         self.length = length
         self.seed = seed
         self.epoch = 0
+        self._share = slice(rank, length - length % world, world)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return len(range(self.length)[self._share])
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order, seeds = rng.permutation(self.length), rng.integers(2**31, size=self.length)
+        order, seeds = rng.permutation(self.length)[self._share], rng.integers(2**31, size=self.length)[self._share]
         return (Draw(int(index), int(seed)) for index, seed in zip(order, seeds, strict=True))
 
 
-class MaskDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Images and lesion masks, scaled to the network's square.
+@dataclass(frozen=True)
+class MaskDecoding:
+    """An image and its lesion mask, scaled to the network's square: uint8 (size, size, 3), and (size, size), 0 or 1."""
 
-    Each item is `(pixels, mask)`: uint8 (3, size, size) and float32 (1, size, size), 0 or 1.
+    size: int
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of the arrays of an example."""
+        return {"image": (self.size, self.size, 3), "mask": (self.size, self.size)}
+
+    def __call__(self, image_path: str, mask_path: str | None) -> Arrays:
+        """Decode one example; it must have a mask."""
+        image = resize_square(read_image(Path(image_path)), self.size)
+        return image, resize_mask(read_mask(Path(str(mask_path))), self.size).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class CropDecoding:
+    """A lesion cut out by the box of its true mask, as inference cuts it: uint8 (size, size, 3).
+
+    An image without a mask is cropped as inference crops when it finds no lesion: not at all.
     """
 
-    def __init__(self, table: pd.DataFrame, *, size: int, augmentation: Augmentation | None = None) -> None:
-        self._images = list(table["image_path"])
-        self._masks = list(table["mask_path"])
-        self._size = size
+    size: int
+    rule: CropRule
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of the array of an example."""
+        return {"crop": (self.size, self.size, 3)}
+
+    def __call__(self, image_path: str, mask_path: str | None) -> Arrays:
+        """Decode one example."""
+        image = read_image(Path(image_path))
+        mask = np.ones(image.shape[:2], bool) if mask_path is None else read_mask(Path(mask_path))
+        box = full_box(image) if mask_path is None else mask_box(mask)
+        crop = cut_out(image, mask, crop_box(image, box, self.rule), keep_background=self.rule.keep_background)
+        return (resize_square(crop, self.size),)
+
+
+class MaskDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Images and lesion masks, see `MaskDecoding`, with their random changes.
+
+    Each item is `(pixels, mask)`: uint8 (3, size, size) and float32 (1, size, size), 0 or 1.
+
+    Args:
+        table: rows with `image_id`, `image_path` and `mask_path`.
+        size: side of the network's square, pixels.
+        cache: folder of decoded examples; None decodes each time.
+        augmentation: the random changes; None for none.
+    """
+
+    def __init__(
+        self, table: pd.DataFrame, *, size: int, cache: str | None = None, augmentation: Augmentation | None = None
+    ) -> None:
+        self._examples = open_examples(table, MaskDecoding(size), cache=cache)
         self._augmentation = augmentation
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._examples)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        image = resize_square(read_image(Path(self._images[draw.index])), self._size)
-        mask = resize_mask(read_mask(Path(self._masks[draw.index])), self._size)
+        image, stored_mask = self._examples[draw.index]
+        mask = stored_mask.astype(bool)
         if self._augmentation is not None:
             image, mask = self._augmentation.image_and_mask(image, mask, seed=draw.seed)
         return pixels_of(image), torch.from_numpy(mask[None].astype(np.float32))
 
 
 class CropDataset(Dataset[tuple[Tensor, int]]):
-    """Lesions cut out by the boxes of their true masks, with labels.
+    """Lesions cut out by the boxes of their true masks, see `CropDecoding`, with labels and random changes.
 
-    Each item is `(pixels, label)`: uint8 (3, size, size) and the index of the diagnosis. An image without a mask is cropped as
-    inference crops when it finds no lesion: not at all.
+    Each item is `(pixels, label)`: uint8 (3, size, size) and the index of the diagnosis.
+
+    Args:
+        table: rows with `image_id`, `image_path`, `mask_path`, which may be None, and `dx`.
+        classes: codes of the diagnoses, in the order of the labels.
+        rule: how a lesion is cut out.
+        size: side of the network's square, pixels.
+        cache: folder of decoded examples; None decodes each time.
+        augmentation: the random changes; None for none.
     """
 
     def __init__(
@@ -84,30 +146,18 @@ class CropDataset(Dataset[tuple[Tensor, int]]):
         classes: Sequence[str],
         rule: CropRule,
         size: int,
-        jitter: BoxJitter | None = None,
+        cache: str | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self._images = list(table["image_path"])
-        self._masks = list(table["mask_path"])
+        self._examples = open_examples(table, CropDecoding(size, rule), cache=cache)
         self.labels = [classes.index(code) for code in table["dx"]]
-        self._rule = rule
-        self._size = size
-        self._jitter = jitter
         self._augmentation = augmentation
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._examples)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
-        image = read_image(Path(self._images[draw.index]))
-        mask_path = self._masks[draw.index]
-        mask = np.ones(image.shape[:2], bool) if mask_path is None else read_mask(Path(mask_path))
-        box = full_box(image) if mask_path is None else mask_box(mask)
-        if self._jitter is not None:
-            shifts = self._jitter.draw(np.random.default_rng(draw.seed))
-            box = shift_box(box, shifts, height=image.shape[0], width=image.shape[1])
-        crop = cut_out(image, mask, crop_box(image, box, self._rule), keep_background=self._rule.keep_background)
-        crop = resize_square(crop, self._size)
+        (crop,) = self._examples[draw.index]
         if self._augmentation is not None:
             crop = self._augmentation.image(crop, seed=draw.seed)
         return pixels_of(crop), self.labels[draw.index]

@@ -1,7 +1,7 @@
 """What a training reads: the same for a seed, cut as inference cuts, and in an order that seed and epoch give."""
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import albumentations as A
 import numpy as np
@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from segpipe.data.augmentation import Augmentation, BoxJitter
+from segpipe.bundle import ClassifierBundle
+from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, resize_mask
 from segpipe.data.ham10000 import load_ham10000
@@ -66,9 +67,10 @@ def test_a_classifiers_example_is_a_crop_and_the_index_of_its_diagnosis(table: p
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_without_random_changes_training_sees_what_inference_cuts(table: pd.DataFrame, rule: CropRule) -> None:
-    card = SimpleNamespace(crop=rule, input=InputSpec(SIZE), classes=CODES)
-    bundle = SimpleNamespace(card=card, model=torch.nn.Identity())
+def test_without_random_changes_training_sees_what_inference_cuts(
+    table: pd.DataFrame, classifier: ClassifierBundle, rule: CropRule
+) -> None:
+    bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
     namer = Namer(bundle, device=torch.device("cpu"), views=(), explained=None, batch_size=1)
     for index in range(4):
         image, mask = read_image(Path(table["image_path"][index])), read_mask(Path(table["mask_path"][index]))
@@ -88,18 +90,10 @@ def test_without_a_mask_training_sees_what_inference_sees_where_it_finds_no_lesi
 
 @pytest.mark.parametrize("build", [masks_of, crops_of])
 def test_a_draw_gives_the_same_example_and_another_seed_another(table: pd.DataFrame, build) -> None:
-    jitter = {"jitter": BoxJitter(0.1)} if build is crops_of else {}
-    first, second = (build(table, augmentation=augmentation(), **jitter) for _ in range(2))
+    first, second = (build(table, augmentation=augmentation()) for _ in range(2))
     second[Draw(0, 5)]
     assert same(first[Draw(1, 7)], second[Draw(1, 7)])
     assert not same(first[Draw(1, 7)], first[Draw(1, 8)])
-
-
-def test_jitter_alone_moves_the_crop(table: pd.DataFrame) -> None:
-    tight = RULES[1]
-    plain = crops_of(table, tight)[Draw(0, 1)]
-    assert not same(crops_of(table, tight, jitter=BoxJitter(0.1))[Draw(0, 1)], plain)
-    assert same(crops_of(table, tight, jitter=BoxJitter(0.0))[Draw(0, 1)], plain)
 
 
 def test_a_masked_pixel_is_one_of_which_half_is_lesion() -> None:

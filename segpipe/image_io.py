@@ -97,13 +97,33 @@ def read_mask(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> BoolMask:
     return np.asarray(_load(path, max_pixels, backdrop="black").convert("L")) >= 128
 
 
-def _load(path: Path, max_pixels: int, *, backdrop: str) -> Image.Image:
+def read_thumbnail(path: Path, *, side: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read a photograph small, grey and squeezed into a square.
+
+    Of a JPEG only as much is decoded as the size needs, which takes a fraction of the time of `read_image`.
+
+    Args:
+        path: an image file, as for `read_image`.
+        side: of the square, pixels.
+        max_pixels: as for `read_image`.
+
+    Returns:
+        Grey uint8, shape (side, side).
+
+    Raises:
+        ImageError: as for `read_image`.
+    """
+    image = _load(path, max_pixels, backdrop="white", least_side=side).convert("L")
+    return np.asarray(image.resize((side, side), Image.Resampling.BOX))
+
+
+def _load(path: Path, max_pixels: int, *, backdrop: str, least_side: int | None = None) -> Image.Image:
     try:
         reason = why_no_file(path)
         if reason:
             raise ImageError(reason)
         with path.open("rb") as file:
-            return _to_rgb(_decode(file, max_pixels), backdrop)
+            return _to_rgb(_decode(file, max_pixels, least_side), backdrop)
     except OSError as error:
         raise ImageError(f"{display_path(path)}: cannot be read ({error.strerror})") from error
     except MemoryError as error:
@@ -127,7 +147,7 @@ def why_no_file(path: Path) -> str | None:
     return None if status.st_size else "an empty file (0 bytes)"
 
 
-def _decode(file: IO[bytes], max_pixels: int) -> ImageFile.ImageFile:
+def _decode(file: IO[bytes], max_pixels: int, least_side: int | None) -> ImageFile.ImageFile:
     plugin = _plugin_for(file.read(16))
     file.seek(0)
     with _decoding_errors(plugin):
@@ -135,6 +155,8 @@ def _decode(file: IO[bytes], max_pixels: int) -> ImageFile.ImageFile:
     _check_size(image, max_pixels)
     with _decoding_errors(plugin):
         _check_complete(image, file)
+        if least_side is not None:
+            image.draft("L", (least_side, least_side))
         image.load()
     # EXIF data that cannot be parsed says nothing about the pixels.
     with suppress(SyntaxError, LookupError, OSError, ValueError, TypeError, struct.error, Warning):

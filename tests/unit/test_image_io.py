@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from segpipe.errors import ImageError, OutputError
-from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask, write_png
+from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask, read_thumbnail, write_png
 
 # Pillow warns of damaged TIFF directories on top of raising.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
@@ -206,6 +206,26 @@ def test_orientation_of_the_camera_is_applied(tmp_path: Path, kind: str, orienta
     expected = TURNS[orientation](ramp())
     assert image.shape == expected.shape and image.flags.c_contiguous
     assert np.abs(image.astype(int) - expected).mean() < (2 if kind == "jpeg" else 1e-9)
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg_progressive", "png"])
+def test_thumbnail_is_the_whole_picture_small_and_grey(tmp_path: Path, kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    smooth = Image.fromarray(ramp(8, 8)).resize((320, 240), Image.Resampling.BICUBIC)
+    (tmp_path / "image").write_bytes(encode(smooth, exif=exif, **FORMATS[kind]))
+    thumbnail = read_thumbnail(tmp_path / "image", side=16)
+    assert thumbnail.shape == (16, 16) and thumbnail.dtype == np.uint8
+    whole = Image.fromarray(read_image(tmp_path / "image")).convert("L").resize((16, 16), Image.Resampling.BOX)
+    assert np.abs(thumbnail.astype(int) - np.asarray(whole)).max() <= 3
+
+
+def test_thumbnail_of_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    data = encode(Image.fromarray(ramp(240, 320)), format="JPEG")
+    (tmp_path / "image").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match="truncated"):
+        read_thumbnail(tmp_path / "image", side=16)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12", b"Exif\0\0"])

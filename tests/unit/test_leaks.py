@@ -1,0 +1,231 @@
+"""Leaks between the parts of a split: what shows the same skin is found however it was changed, and nothing else is."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+import segpipe.config  # noqa: F401 - registers the schemas
+from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.leaks import Leaks, find_leaks, join_parts, refuse_leaks
+from segpipe.data.near_duplicates import MAX_DISTANCE, MIN_SIMILARITY, ORIENTATIONS, SIDE, compare_detail, hash_images, turn
+from segpipe.data.splits import PARTS, write_split
+from segpipe.data.synthetic import make_image, write_dataset
+from segpipe.diagnosis import CODES
+from segpipe.errors import DatasetError
+from segpipe.image_io import read_image, read_thumbnail
+from segpipe.training.setup import prepare_data
+
+CONF = Path(__file__).parents[2] / "conf"
+ROTATIONS = tuple(range(len(ORIENTATIONS)))
+
+
+def crop(image: Image.Image, share: float) -> Image.Image:
+    dx, dy = (round(side * (1 - share) / 2) for side in image.size)
+    return image.crop((dx, dy, image.width - dx, image.height - dy))
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "none": lambda image: image,
+    "smaller": lambda image: image.resize((240, 180)),
+    "larger": lambda image: image.resize((900, 700)),
+    "cropped": lambda image: crop(image, 0.95),
+    "yellowish": lambda image: Image.fromarray((np.asarray(image) * [0.95, 0.9, 0.7]).astype(np.uint8)),
+    "brighter": lambda image: image.point(lambda value: round(255 * (value / 255) ** 0.75)),
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """One image of each diagnosis: six of them in train, one in test."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rows = []
+    for index, code in enumerate(CODES):
+        image, _ = make_image(code, np.random.default_rng([7, index]), (300, 400))
+        Image.fromarray(image).save(folder / f"{code}.jpg", quality=92)
+        rows.append((code, f"lesion_{code}", "train" if index else "test", str(folder / f"{code}.jpg")))
+    return pd.DataFrame(rows, columns=["image_id", "lesion_id", "part", "image_path"])
+
+
+def with_copy(photographs: pd.DataFrame, image: Image.Image, folder: Path, *, part: str = "val") -> pd.DataFrame:
+    """The photographs and one more, under a lesion id of its own."""
+    image.save(folder / "copy.jpg", quality=40)
+    copy = ("copy", "lesion_copy", part, str(folder / "copy.jpg"))
+    return pd.concat([photographs, pd.DataFrame([copy], columns=photographs.columns)], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "orientation"),
+    [*((change, 0) for change in CHANGES), *(("cropped", orientation) for orientation in ROTATIONS[1:])],
+)
+def test_a_changed_and_turned_copy_is_found_with_its_orientation(
+    photographs: pd.DataFrame, tmp_path: Path, change: str, orientation: int
+) -> None:
+    original = photographs.iloc[3]
+    changed = CHANGES[change](Image.open(original["image_path"]))
+    copy = Image.fromarray(np.ascontiguousarray(turn(np.asarray(changed), orientation)))
+    leaks = find_leaks(with_copy(photographs, copy, tmp_path))
+    (found,) = leaks.near_duplicates
+    assert (found.image_ids, found.parts) == ((original["image_id"], "copy"), ("train", "val"))
+    # What turns the copy back.
+    back = np.asarray(turn(turn(np.arange(9, dtype=np.uint8).reshape(3, 3), orientation), ORIENTATIONS.index(found.orientation)))
+    assert (back == np.arange(9).reshape(3, 3)).all()
+    assert found.distance <= MAX_DISTANCE
+    assert MIN_SIMILARITY <= found.similarity <= 1
+
+
+@pytest.mark.parametrize("orientation", ROTATIONS, ids=ORIENTATIONS)
+def test_the_hash_of_a_turned_image_is_the_turned_hash(orientation: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    words = hash_images(np.stack([image, turn(image, orientation)]))
+    assert (words[:, orientation, 0] == words[:, 0, 1]).all()
+    assert len({words[:, other, 0].tobytes() for other in ROTATIONS}) == len(ORIENTATIONS)
+
+
+def test_a_blank_image_is_like_no_photograph(photographs: pd.DataFrame, tmp_path: Path) -> None:
+    assert find_leaks(with_copy(photographs, Image.new("RGB", (400, 300), "pink"), tmp_path)).all == ()
+    photograph = read_thumbnail(Path(photographs.loc[0, "image_path"]), side=SIDE)
+    assert compare_detail(photograph, np.full_like(photograph, 120)) < MIN_SIMILARITY
+
+
+@pytest.mark.parametrize("size", [(64, 80), (150, 200)])
+def test_drawn_images_of_different_lesions_are_no_near_duplicates(tmp_path: Path, size: tuple[int, int]) -> None:
+    write_dataset(tmp_path / "data", lesions=21, images_per_lesion=3, height=size[0], width=size[1], seed=1)
+    table = load_ham10000(str(tmp_path / "data")).table
+    for parts in combinations_of_parts(table):
+        assert find_leaks(table.assign(part=parts)).all == ()
+
+
+def combinations_of_parts(table: pd.DataFrame) -> Iterator[pd.Series]:
+    """Splits by lesion, each pair of lesions apart in one of them at least."""
+    lesion = table["lesion_id"].factorize()[0]
+    for bit in range(5):
+        yield pd.Series(np.where(lesion >> bit & 1, "train", "test"), index=table.index)
+
+
+def test_a_copy_in_the_same_part_or_of_the_same_lesion_is_no_near_duplicate(photographs: pd.DataFrame, tmp_path: Path) -> None:
+    original = photographs.iloc[3]
+    table = with_copy(photographs, Image.open(original["image_path"]), tmp_path)
+    assert find_leaks(table.assign(part=table["part"].replace("val", "train"))).all == ()
+    of_one_lesion = find_leaks(table.assign(lesion_id=table["lesion_id"].replace("lesion_copy", original["lesion_id"])))
+    assert of_one_lesion.near_duplicates == ()
+    assert [(leak.lesion_id, leak.parts) for leak in of_one_lesion.shared_lesions] == [(original["lesion_id"], ("train", "val"))]
+
+
+def test_the_report_names_each_leak_in_a_line(photographs: pd.DataFrame, tmp_path: Path) -> None:
+    table = with_copy(photographs, Image.open(photographs.iloc[3]["image_path"]), tmp_path)
+    table.loc[1, "lesion_id"] = table.loc[0, "lesion_id"]
+    lines = find_leaks(table).report().splitlines()
+    assert lines[:3] == [
+        "images in each part: train 6, val 1, test 1",
+        "1 lesions in two parts, 1 near-duplicate pairs across parts",
+        f"lesion {table.loc[0, 'lesion_id']} stands in train and test",
+    ]
+    assert lines[3].startswith(f"{photographs.iloc[3]['image_id']} (train) shows the same as copy (val) as it is: similarity ")
+    assert len(lines) == 4
+
+
+def test_a_leak_is_refused_with_its_number_an_example_and_the_way_out(photographs: pd.DataFrame, tmp_path: Path) -> None:
+    table = with_copy(photographs, Image.open(photographs.iloc[3]["image_path"]), tmp_path)
+    parts = {part: table[table["part"] == part] for part in PARTS}
+    with pytest.raises(DatasetError, match=r"got 0 lesions .*, 1 near-.* \(train\) shows .* copy \(val\).* allow_leak=true"):
+        refuse_leaks(parts, allowed=False)
+    refuse_leaks(parts, allowed=True)
+    refuse_leaks(parts | {"val": parts["val"][:0]}, allowed=False)
+
+
+@pytest.fixture
+def leaking(synthetic_root: Path, tmp_path: Path) -> Path:
+    """A data set in which a training image stands in test too, mirrored, under another lesion id; beside it `split.csv`."""
+    root = Path(shutil.copytree(synthetic_root, tmp_path / "root"))
+    table = load_ham10000(str(root)).table
+    split = table[["image_id", "lesion_id"]].assign(part=np.take(PARTS, table["lesion_id"].factorize()[0] % 3))
+    paths = join_parts(table, split).groupby("part")["image_path"].first()
+    mirrored = read_image(Path(paths["train"]))[:, ::-1]
+    Image.fromarray(np.ascontiguousarray(mirrored)).save(paths["test"], quality=95)
+    write_split(tmp_path / "split.csv", split)
+    return root
+
+
+@pytest.mark.parametrize("script", ["train_seg", "train_cls"])
+def test_both_trainings_refuse_a_leaking_split_unless_told_otherwise_by_name(leaking: Path, script: str) -> None:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(script, [f"data.root='{leaking}'", f"split='{leaking.parent / 'split.csv'}'"])
+    with pytest.raises(DatasetError, match="1 near-duplicate pairs across parts"):
+        prepare_data(config, leaking.parent, need_masks=True)
+    config.allow_leak = True
+    assert set(prepare_data(config, leaking.parent, need_masks=True).parts) == set(PARTS)
+
+
+def run_leaks(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "segpipe.data.leaks", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_command_ends_with_0_where_the_split_of_the_seed_is_sound(synthetic_root: Path, tmp_path: Path) -> None:
+    done = run_leaks(f"data.root={synthetic_root}", "seed=3", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1] == str(Leaks({}, (), ()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_ends_with_1_and_names_shared_lesions_and_photographs(leaking: Path) -> None:
+    path = leaking.parent / "split.csv"
+    split = pd.read_csv(path)
+    lesion = split["lesion_id"][split["lesion_id"].duplicated() & (split["part"] == "train")].iloc[-1]
+    split.loc[split["lesion_id"].eq(lesion).idxmax(), "part"] = "val"
+    split.to_csv(path, index=False)
+    done = run_leaks(f"data.root={leaking}", f"split={path}", folder=leaking)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[1] == "1 lesions in two parts, 1 near-duplicate pairs across parts"
+    assert lines[2] == f"lesion {lesion} stands in train and val"
+    assert " mirrored: similarity " in lines[3]
+
+
+def test_a_wrong_call_is_one_line_and_status_2(synthetic_root: Path, tmp_path: Path) -> None:
+    done = run_leaks(f"data.root={synthetic_root}", "split=split.csv", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: split.csv: must be a table with commas or tabs, but could not be read")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("split", "reason"),
+    [
+        ({"a": ["1"], "b": ["train"]}, "split must have the columns image_id and part, got a,b"),
+        ({"image_id": ["x"], "part": ["train"]}, "split must name images of data.root, got none of its 7;"),
+    ],
+)
+def test_a_split_of_something_else_is_refused(photographs: pd.DataFrame, split: dict[str, list[str]], reason: str) -> None:
+    with pytest.raises(DatasetError, match=reason):
+        join_parts(photographs.drop(columns="part"), pd.DataFrame(split))
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_in_ham10000_four_pairs_show_one_lesion_under_two_ids(ham10000: Path) -> None:
+    table = load_ham10000(str(ham10000)).table
+    pairs = {
+        ("ISIC_0025226", "ISIC_0030074"),
+        ("ISIC_0027027", "ISIC_0029036"),
+        ("ISIC_0027636", "ISIC_0027994"),
+        ("ISIC_0034228", "ISIC_0034248"),
+    }
+    # Each of the pairs, and a part of the rest, stands in train and test.
+    second = {image_id for _, image_id in pairs}
+    rest = np.random.default_rng(0).random(len(table)) < 0.2
+    known = table["image_id"].isin([image_id for pair in pairs for image_id in pair])
+    lesions_of_test = set(table.loc[rest & ~known, "lesion_id"])
+    in_test = table["image_id"].isin(second) | (table["lesion_id"].isin(lesions_of_test) & ~known)
+    leaks = find_leaks(table.assign(part=np.where(in_test, "test", "train")))
+    assert {tuple(sorted(leak.image_ids)) for leak in leaks.near_duplicates} == pairs

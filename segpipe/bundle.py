@@ -25,6 +25,7 @@ from segpipe.models.unet import build_unet
 FORMAT = "segpipe-bundle-1"
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+SHIPPED = Path(__file__).parent / "weights"
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
@@ -92,7 +93,7 @@ def load_segmenter(folder: Path) -> SegmenterBundle:
     Raises:
         BundleError: the bundle is missing, damaged, foreign, or a classifier.
     """
-    card = _read_card(folder, "segmenter", SegmenterCard)
+    card = read_card(folder, "segmenter", SegmenterCard)
     model, sha256 = _load_weights(folder, lambda: build_unet(**card.arguments))
     return SegmenterBundle(model, card, sha256)
 
@@ -103,12 +104,22 @@ def load_classifier(folder: Path) -> ClassifierBundle:
     Raises:
         BundleError: the bundle is missing, damaged, foreign, or a segmenter.
     """
-    card = _read_card(folder, "classifier", ClassifierCard)
+    card = read_card(folder, "classifier", ClassifierCard)
     model, sha256 = _load_weights(folder, lambda: build_classifier(classes=len(card.classes), **card.arguments))
     return ClassifierBundle(model, card, sha256)
 
 
-def _read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
+def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
+    """Read what a bundle says of itself, without its weights.
+
+    Args:
+        folder: of the bundle.
+        kind: `segmenter` or `classifier`.
+        schema: the card of this kind.
+
+    Raises:
+        BundleError: the card is missing, damaged, foreign, or of the other kind.
+    """
     try:
         content: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except OSError as error:

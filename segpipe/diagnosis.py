@@ -33,6 +33,11 @@ MALIGNANT_CODES: tuple[str, ...] = tuple(diagnosis.code for diagnosis in DIAGNOS
 _NAMES = {diagnosis.code: diagnosis.name for diagnosis in DIAGNOSES}
 
 
+def class_code(label: str) -> str:
+    """The code of a label: the seven diagnoses are known in any case, another class is spelt as it is."""
+    return label.lower() if label.lower() in CODES else label
+
+
 def full_name(code: str) -> str:
     """The clinical name of a class; a class from outside HAM10000 is its own name."""
     return _NAMES.get(code, code)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.diagnosis import CODES
+from segpipe.diagnosis import CODES, class_code
 from segpipe.errors import DatasetError
 from segpipe.folders import find_files
 from segpipe.image_io import IMAGE_SUFFIXES
@@ -27,7 +27,7 @@ def read_labels(path: Path) -> pd.DataFrame:
         path: the table.
 
     Returns:
-        `image_id` (file stem) and `dx` (lower-case code), both str, then whatever else the table holds, `lesion_id` for one.
+        `image_id` (file stem) and `dx` (code, see `class_code`), both str, then what else the table holds, `lesion_id` for one.
 
     Raises:
         DatasetError: the file cannot be read as a table, or has none of the three forms.
@@ -46,7 +46,8 @@ def read_labels(path: Path) -> pd.DataFrame:
             f"got {','.join(map(str, table.columns[:12]))}"
         )
     labels = labels.dropna(subset="image_id")
-    return labels.assign(image_id=labels["image_id"].map(_stem), dx=labels["dx"].str.strip().str.lower()).reset_index(drop=True)
+    codes = labels["dx"].str.strip().map(class_code, na_action="ignore")
+    return labels.assign(image_id=labels["image_id"].map(_stem), dx=codes).reset_index(drop=True)
 
 
 def _stem(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.diagnosis import CODES
+from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError, ImageError
 from segpipe.image_io import read_image, read_mask
 
@@ -47,15 +47,19 @@ class CheckedDataset:
         table: one row for each usable image: `image_id`, `lesion_id`, `dx`, `age`, `sex`, `localization`, `image_path`, and
             `mask_path`, which is None where there is no usable mask.
         problems: all that was found wrong, and what was done about it.
+        classes: codes that `dx` may have, in the order of a classifier's outputs.
+        malignant: the malignant ones among them; empty where it is not known.
     """
 
     name: str
     table: pd.DataFrame
     problems: tuple[Problem, ...]
+    classes: tuple[str, ...] = CODES
+    malignant: tuple[str, ...] = MALIGNANT_CODES
 
     def report(self) -> str:
         """The check in a few lines."""
-        classes = self.table["dx"].value_counts().reindex(CODES, fill_value=0)
+        classes = self.table["dx"].value_counts().reindex(self.classes, fill_value=0)
         lines = [
             f"{self.name}: {len(self.table)} usable images of {self.table['lesion_id'].nunique()} lesions, "
             f"{self.table['mask_path'].notna().sum()} with a mask",
@@ -64,13 +68,22 @@ class CheckedDataset:
         return "\n".join(lines + [str(problem) for problem in self.problems] + ([] if self.problems else ["nothing is wrong"]))
 
 
-def check_table(table: pd.DataFrame, *, name: str, unlisted: Sequence[str] = ()) -> CheckedDataset:
+def check_table(
+    table: pd.DataFrame,
+    *,
+    name: str,
+    unlisted: Sequence[str] = (),
+    classes: tuple[str, ...] = CODES,
+    malignant: tuple[str, ...] = MALIGNANT_CODES,
+) -> CheckedDataset:
     """Check every row of a data set, its image and its mask included, and leave out what cannot be used.
 
     Args:
         table: the columns of `CheckedDataset.table`, unchecked; paths are None where no file was found.
         name: of the data set, for the report.
         unlisted: stems of images without a row.
+        classes: codes that a diagnosis may have.
+        malignant: the malignant ones among them.
 
     Raises:
         DatasetError: nothing usable is left.
@@ -80,7 +93,7 @@ def check_table(table: pd.DataFrame, *, name: str, unlisted: Sequence[str] = ())
     verdict = pd.Series(verdicts, index=table.index, dtype=object)
     unusable = {
         "second row of one image": table["image_id"].duplicated(),
-        "unknown diagnosis": ~table["dx"].isin(CODES),
+        "unknown diagnosis": ~table["dx"].isin(classes),
         "missing lesion id": table["lesion_id"].isna(),
         **{defect: verdict == defect for defect in IMAGE_DEFECTS},
     }
@@ -95,7 +108,7 @@ def check_table(table: pd.DataFrame, *, name: str, unlisted: Sequence[str] = ())
     if usable.empty:
         raise DatasetError(f"{name}: no usable image is left: " + "; ".join(map(str, problems)))
     masks = usable["mask_path"].mask(pd.DataFrame(without_mask).any(axis=1), None)
-    return CheckedDataset(name, usable.assign(mask_path=masks).reset_index(drop=True), problems)
+    return CheckedDataset(name, usable.assign(mask_path=masks).reset_index(drop=True), problems, classes, malignant)
 
 
 def _problems(table: pd.DataFrame, defects: Mapping[str, "pd.Series[bool]"], consequence: str) -> list[Problem]:
@@ -125,16 +138,15 @@ if __name__ == "__main__":
     import sys
 
     import hydra
-    from hydra.utils import instantiate
     from omegaconf import DictConfig
 
     import segpipe.config  # noqa: F401 - registers the schemas
     from segpipe.cli import run_script
+    from segpipe.data.loading import load_dataset
 
     @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[2] / "conf"), config_name="train_cls")
     def main(config: DictConfig) -> None:
         """Entry point for the shell; the keys are those of train_cls.py."""
-        dataset: CheckedDataset = instantiate({key: value for key, value in config.data.items() if key != "limit"})
-        print(dataset.report())
+        print(load_dataset(config.data).report())
 
     sys.exit(run_script(main))

@@ -46,23 +46,29 @@ def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedData
             "(Task 1 has no diagnoses), see data/README.md"
         )
     if "lesion_id" not in labels.columns:
-        labels = labels.assign(lesion_id=_image_ids_for_lesion_ids(labels, root, asked_for=without_lesion_ids))
+        labels = labels.assign(lesion_id=image_ids_for_lesion_ids(labels, root, asked_for=without_lesion_ids))
     table = labels.reindex(columns=list(LABEL_COLUMNS)).assign(
-        image_path=_paths(labels["image_id"], images), mask_path=_paths(labels["image_id"], masks)
+        image_path=paths_of(labels["image_id"], images), mask_path=paths_of(labels["image_id"], masks)
     )
     return check_table(table, name=folder.resolve().name, unlisted=sorted(set(images) - set(labels["image_id"])))
 
 
-def _image_ids_for_lesion_ids(labels: pd.DataFrame, root: str, *, asked_for: bool) -> pd.Series:
+def image_ids_for_lesion_ids(labels: pd.DataFrame, root: str, *, asked_for: bool) -> pd.Series:
+    """Each image as a lesion of its own, where that was asked for.
+
+    Raises:
+        DatasetError: it was not.
+    """
     if not asked_for:
         raise DatasetError(
-            f"data.root={root!r} has no lesion ids, and a split without them leaks; add a table with image and lesion_id, "
-            "or ask for a split by image with data.without_lesion_ids=true"
+            f"data.root={root!r} has no lesion ids, and a split without them leaks; give them in a table, see "
+            "data/README.md, or ask for a split by image with data.without_lesion_ids=true"
         )
     return labels["image_id"]
 
 
-def _paths(image_ids: Iterable[str], paths: Mapping[str, Path]) -> pd.Series:
+def paths_of(image_ids: Iterable[str], paths: Mapping[str, Path]) -> pd.Series:
+    """The file of each image; None where there is none."""
     return pd.Series([str(paths[image_id]) if image_id in paths else None for image_id in image_ids], dtype=object)
 
 

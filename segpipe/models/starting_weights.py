@@ -1,4 +1,4 @@
-"""Where a training starts: random weights, timm's ImageNet weights (they need a network), or a file."""
+"""Where a training starts if not from a bundle: random weights, timm's ImageNet weights (they need a network), or a file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,11 +46,6 @@ def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
 
 
 def _file_weights(path: Path) -> Mapping[str, Tensor]:
-    if path.is_dir():
-        raise ConfigError(
-            f"init must be random, imagenet or a safetensors file, got the folder {str(path)!r}; "
-            "a segpipe bundle is no start, for it has seen lesions of its own training split"
-        )
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

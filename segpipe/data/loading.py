@@ -1,0 +1,28 @@
+"""The data set that a configuration names."""
+
+from functools import lru_cache
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from segpipe.data.check import CheckedDataset
+
+_NOT_OF_THE_LOADER = ("limit", "cache")
+
+
+def load_dataset(data: DictConfig) -> CheckedDataset:
+    """Find and check a data set; the jobs of a sweep check it once.
+
+    Args:
+        data: see `segpipe.config_groups.DataConfig`.
+
+    Raises:
+        DatasetError: it cannot be used.
+    """
+    return _load(OmegaConf.to_yaml(OmegaConf.masked_copy(data, [str(key) for key in data if key not in _NOT_OF_THE_LOADER])))
+
+
+@lru_cache(maxsize=1)
+def _load(settings: str) -> CheckedDataset:
+    dataset: CheckedDataset = instantiate(OmegaConf.create(settings))
+    return dataset

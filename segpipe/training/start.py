@@ -1,0 +1,62 @@
+"""A training that goes on from a trained bundle, the shipped one or one's own: its network, with all of its weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from segpipe.bundle import SHIPPED, read_card
+from segpipe.card import Card, ClassifierCard, SegmenterCard
+from segpipe.errors import ConfigError
+
+_CARDS: dict[str, type[Card]] = {"segmenter": SegmenterCard, "classifier": ClassifierCard}
+
+
+def start_bundle(config: DictConfig) -> Path | None:
+    """The folder of the bundle that a training starts from; None where `init` names something else."""
+    kind = _kind(config)
+    init = config[kind].init
+    if init == "shipped":
+        return SHIPPED / kind
+    return Path(init) if Path(init).is_dir() else None
+
+
+def start_card(config: DictConfig) -> Card | None:
+    """What the bundle that a training starts from says of itself; None where it starts from none.
+
+    Raises:
+        BundleError: the folder holds no bundle of this kind.
+    """
+    folder, kind = start_bundle(config), _kind(config)
+    return None if folder is None else read_card(folder, kind, _CARDS[kind])
+
+
+def refuse_other_network(config: DictConfig, card: Card, arguments: Mapping[str, Any]) -> None:
+    """Stop where a bundle cannot give its weights to the network of this training.
+
+    Args:
+        config: of the training.
+        card: of the bundle.
+        arguments: of the builder, those that the shape of the weights depends on.
+
+    Raises:
+        ConfigError: one of them differs; the text names the keys to set.
+    """
+    kind = _kind(config)
+    needed = {f"{kind}.{name}": card.arguments.get(name) for name in arguments}
+    wrong = [key for key, value in zip(needed, arguments.values(), strict=True) if needed[key] != value]
+    if wrong:
+        settings = " ".join(f"{key}={_as_argument(needed[key])}" for key in wrong)
+        raise ConfigError(
+            f"{kind}.init={config[kind].init} must be a bundle of the network that is trained, "
+            f"but differs in {', '.join(wrong)}; set {settings}"
+        )
+
+
+def _kind(config: DictConfig) -> str:
+    return "classifier" if "classifier" in config else "segmenter"
+
+
+def _as_argument(value: Any) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,181 @@
+"""From a trained bundle to images of other classes, and over the pipeline to figures for them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import CLASSIFIER, SEGMENTER, Ended, Trained, call, read_json, results
+from PIL import Image
+
+from segpipe.bundle import load_classifier, load_segmenter
+from segpipe.data.splits import read_split
+from segpipe.data.synthetic import make_image
+from segpipe.image_io import read_mask
+
+# Made-up classes and the diagnoses they are drawn as; blanks, capitals and signs as people write them.
+DRAWN_AS = {"Dark spot (old)": "mel", "mole": "nv", "red-spot": "vasc"}
+
+
+@pytest.fixture(scope="module")
+def own_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each class with twelve photographs, without masks and lesion ids; and one photograph in no class."""
+    root = tmp_path_factory.mktemp("own images")
+    rng = np.random.default_rng(0)
+    for name, code in DRAWN_AS.items():
+        (root / name).mkdir()
+        for number in range(12):
+            Image.fromarray(make_image(code, rng, (60, 80))[0]).save(root / name / f"{code}{number:02}.png")
+    shutil.copyfile(root / "mole" / "nv00.png", root / "unsorted.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def table(own_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The classes of the photographs; each two of a class show one lesion."""
+    path = tmp_path_factory.mktemp("tables") / "labels, mine.csv"
+    files = sorted(own_images.glob("*/*.png"))
+    rows = [(file.name, file.parent.name, f"{file.parent.name} {int(file.stem[-2:]) // 2}") for file in files]
+    pd.DataFrame(rows, columns=["image", "label", "lesion_id"]).to_csv(path, index=False)
+    return path
+
+
+def fine_tune(trained: Trained, root: Path, output: Path, *arguments: str, data: str = "folders") -> Ended:
+    start = f"classifier.init={trained.folder / 'cls' / 'bundle'}"
+    every = (*CLASSIFIER, start, trained.bundles[0], "trainer.max_epochs=2", "trainer.accelerator=cpu", "batch_size=8")
+    return call("train_cls", f"data={data}", f"data.root={root}", "data.cache=null", *every, *arguments, output=output)
+
+
+@pytest.fixture(scope="module")
+def tuned(trained: Trained, own_images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    output = tmp_path_factory.mktemp("tuned") / "out"
+    ended = fine_tune(trained, own_images, output, "data.without_lesion_ids=true", "data.malignant=['Dark spot (old)']")
+    assert ended.status == 0, ended.err
+    return output, ended
+
+
+def test_bundle_knows_the_classes_of_the_folders(tuned: tuple[Path, Ended]) -> None:
+    card = load_classifier(tuned[0] / "bundle").card
+    assert card.classes == tuple(DRAWN_AS)
+    assert card.malignant == ("Dark spot (old)",)
+    assert not card.training.leaks_allowed
+    scores = read_json(tuned[0] / "test" / "metrics.json")["classification"]
+    assert scores["images"] == 6
+    assert {f"sensitivity_{name}" for name in DRAWN_AS} <= set(scores["metrics"])
+
+
+def test_what_happens_to_the_weights_and_the_masks_is_said(tuned: tuple[Path, Ended], trained: Trained) -> None:
+    lines = tuned[1].out.splitlines()
+    start = trained.folder / "cls" / "bundle"
+    assert f"starting weights: {start}, with a fresh linear layer for the classes {', '.join(DRAWN_AS)}" in lines
+    assert "1 x image without metadata (unsorted): left out" in lines
+    split = read_split(tuned[0] / "split.csv")
+    found = {path.stem for path in (tuned[0] / "found_masks").iterdir()}
+    assert found <= set(split.loc[split["part"] != "test", "image_id"])
+    said = f"training and validation images without a mask: 30; the lesion was found in {len(found)} of them"
+    assert said in lines
+    assert len(found) > 20
+
+
+def test_pipeline_scores_the_classes_of_ones_own(
+    tuned: tuple[Path, Ended], trained: Trained, own_images: Path, table: Path, tmp_path: Path
+) -> None:
+    bundle = f"bundle.classifier={tuned[0] / 'bundle'}"
+    done = call(
+        *("run_pipeline", trained.bundles[0], bundle, f"folder={own_images}", f"labels={table}", "figures=true", "device=cpu"),
+        output=tmp_path / "out",
+    )
+    assert done.status == 0, done.err
+    found = results(tmp_path / "out")
+    probs = found[[f"p_{name}" for name in DRAWN_AS]]
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
+    assert set(found["diagnosis"]) <= set(DRAWN_AS)
+    np.testing.assert_allclose(found["p_malignant"].astype(float), probs["p_Dark spot (old)"], atol=1e-6)
+    scores = read_json(tmp_path / "out" / "metrics.json")["classification"]
+    assert (scores["images"], scores["images_without_label"], scores["intervals_over"]) == (36, 1, "lesion")
+    assert scores["metrics"]["support_Dark spot (old)"]["value"] == 12
+    # The training has cut its crops by the masks that the pipeline finds.
+    for trained_on in (tuned[0] / "found_masks").iterdir():
+        now = next((tmp_path / "out" / "masks").rglob(trained_on.name))
+        np.testing.assert_array_equal(read_mask(trained_on), read_mask(now))
+    assert (tmp_path / "out" / "figures" / "mole" / "nv00.png").is_file()
+    assert (tmp_path / "out" / "plots" / "confusion_matrix.png").is_file()
+
+
+def test_table_gives_classes_and_lesions(trained: Trained, own_images: Path, table: Path, tmp_path: Path) -> None:
+    ended = fine_tune(trained, own_images, tmp_path / "out", f"data.table={table}", "trainer.max_epochs=1", data="csv")
+    assert ended.status == 0, ended.err
+    card = load_classifier(tmp_path / "out" / "bundle").card
+    assert (card.classes, card.malignant) == (tuple(DRAWN_AS), ())
+    assert read_split(tmp_path / "out" / "split.csv").groupby("lesion_id")["part"].nunique().max() == 1
+    assert str(table) not in (tmp_path / "out" / "bundle" / "card.json").read_text()
+
+
+def test_same_classes_keep_the_linear_layer(trained: Trained, tmp_path: Path) -> None:
+    start = trained.folder / "cls" / "bundle"
+    rest = (*trained.data, *CLASSIFIER, trained.bundles[0], "trainer.max_epochs=1", "optimizer.lr=1e-9")
+    ended = call("train_cls", *rest, f"classifier.init={start}", output=tmp_path / "out")
+    assert ended.status == 0, ended.err
+    assert f"starting weights: {start}\n" in ended.out
+    before, after = load_classifier(start).model, load_classifier(tmp_path / "out" / "bundle").model
+    torch.testing.assert_close(after.linear.weight, before.linear.weight, atol=1e-6, rtol=0)
+
+
+def test_what_the_start_has_seen_is_seen_by_what_came_of_it(tuned: tuple[Path, Ended], trained: Trained) -> None:
+    before = load_classifier(trained.folder / "cls" / "bundle").card.training.seen
+    after = load_classifier(tuned[0] / "bundle").card.training.seen
+    eights = {
+        name: {part: {text[i : i + 8] for i in range(0, len(text), 8)} for part, text in seen.items()}
+        for name, seen in {"before": before, "after": after}.items()
+    }
+    assert eights["before"]["train"] < eights["after"]["train"]
+    assert eights["before"]["val"] < eights["after"]["val"]
+
+
+@pytest.mark.parametrize("kind", ["seg", "cls"])
+def test_start_that_has_seen_what_judges_it_is_refused_unless_allowed(trained: Trained, tmp_path: Path, kind: str) -> None:
+    """A few images are taken away, so that the data set is not the same; the lesions are."""
+    data = Path(shutil.copytree(trained.folder / "data", tmp_path / "data"))
+    names = pd.read_csv(data / "HAM10000_metadata.csv")["image_id"]
+    for image_id in names[::7]:
+        next(data.rglob(f"{image_id}.jpg")).unlink()
+    name, networks = ("segmenter", SEGMENTER) if kind == "seg" else ("classifier", CLASSIFIER)
+    start = f"{name}.init={trained.folder / kind / 'bundle'}"
+    every = ("data=ham10000", f"data.root={data}", "data.cache=null", *networks, start, "trainer.max_epochs=1", "seed=9")
+    every += ("trainer.accelerator=cpu", "batch_size=8", *([] if kind == "seg" else [trained.bundles[0]]))
+    refused = call(f"train_{kind}", *every, output=tmp_path / "refused")
+    assert refused.status == 2
+    assert refused.error.startswith(f"{name}.init was trained on lesions of this run's val or test part (")
+    allowed = call(f"train_{kind}", *every, "allow_leak=true", output=tmp_path / "allowed")
+    assert allowed.status == 0, allowed.err
+    load = load_segmenter if kind == "seg" else load_classifier
+    assert load(tmp_path / "allowed" / "bundle").card.training.leaks_allowed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["classifier.attention=none"], "but differs in classifier.attention; set classifier.attention=cbam"),
+        (["classifier.name=resnet10t"], "but differs in classifier.name; set classifier.name=test_efficientnet"),
+        (["data.without_lesion_ids=false"], "has no lesion ids, and a split without them leaks"),
+        (["data.malignant=[mel]"], "data.malignant must name classes among Dark spot (old), mole, red-spot, got mel"),
+        (["classifier.init=absent"], "shipped, a safetensors file or the folder of a bundle, got 'absent'"),
+        (["data=csv"], "data.table"),
+        (["data=csv", "data.table=absent.csv"], "data.table must be an existing path, got 'absent.csv'"),
+    ],
+)
+def test_wrong_call_is_one_line_and_status_2(
+    trained: Trained, own_images: Path, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    ended = fine_tune(trained, own_images, tmp_path / "out", "data.without_lesion_ids=true", *arguments)
+    assert ended.status == 2, ended.err
+    assert reason in ended.error
+
+
+def test_bundle_of_the_other_kind_is_no_start(trained: Trained, own_images: Path, tmp_path: Path) -> None:
+    start = f"classifier.init={trained.folder / 'seg' / 'bundle'}"
+    ended = fine_tune(trained, own_images, tmp_path / "out", "data.without_lesion_ids=true", start)
+    assert ended.status == 2
+    assert "must be the bundle of a classifier, got that of a segmenter" in ended.error

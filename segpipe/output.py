@@ -15,7 +15,8 @@ _PIPELINE_FILES = (
     *(f"{folder}/**/*.png" for folder in ("masks", "figures", "crops", "heatmaps", "plots")),
 )
 _TRAINING_FILES = (
-    *("config.yaml", "split.csv", "metrics.csv", "checkpoints/*.ckpt", "bundle/model.safetensors", "bundle/card.json"),
+    *("config.yaml", "split.csv", "metrics.csv", "checkpoints/*.ckpt", "checkpoints/*.part", "found_masks/*.png"),
+    *("bundle/model.safetensors", "bundle/card.json"),
     *(f"test/{pattern}" for pattern in ("predictions.png", *_PIPELINE_FILES)),
 )
 # What shows that a folder holds results, and which files it then holds; `masks` beside a training, say, are not ours.

@@ -12,12 +12,17 @@ from segpipe.data.datasets import Draw, SeededSampler
 class SeededDataModule(LightningDataModule):
     """Two data sets that are indexed by `Draw`: the training one in a seeded order, the validation one as it lies.
 
+    Where several processes train together, they share out each batch and the validation images.
+
     Args:
         train: the training examples, with their random changes.
         val: the validation examples, without.
-        batch_size: images in a batch.
-        workers: processes that read; 0 reads in the training process, as quick on two cores.
+        batch_size: images in a batch, in all processes together.
+        workers: processes that read, for each that trains; 0 reads in the training process, as quick on two cores.
         seed: of order and changes.
+
+    Attributes:
+        first_epoch: that of a training that goes on; its workers begin to read before Lightning tells the sampler the epoch.
     """
 
     def __init__(self, train: Dataset[Any], val: Dataset[Any], *, batch_size: int, workers: int, seed: int) -> None:
@@ -26,24 +31,33 @@ class SeededDataModule(LightningDataModule):
         self._val = val
         self._batch_size = batch_size
         self._workers = workers
-        self._sampler = SeededSampler(len(train), seed=seed)  # type: ignore[arg-type]
+        self.seed = seed
+        self.first_epoch = 0
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Whole batches only, unless there is not even one: BatchNorm needs more than a leftover image."""
-        drop_last = len(self._sampler) >= self._batch_size
-        return self._loader(self._train, self._sampler, drop_last=drop_last)
+        rank, world = self._place()
+        sampler = SeededSampler(len(self._train), seed=self.seed, rank=rank, world=world)  # type: ignore[arg-type]
+        sampler.set_epoch(self.first_epoch)
+        return self._loader(self._train, sampler, drop_last=len(sampler) >= self._batch_size // world)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation image once."""
-        return self._loader(self._val, [Draw(index, 0) for index in range(len(self._val))])  # type: ignore[arg-type]
+        """Every validation image once, in one of the processes."""
+        rank, world = self._place()
+        return self._loader(self._val, [Draw(index, 0) for index in range(rank, len(self._val), world)])  # type: ignore[arg-type]
+
+    def _place(self) -> tuple[int, int]:
+        """The number of this process, and how many there are."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _loader(self, dataset: Dataset[Any], sampler: Any, *, drop_last: bool = False) -> DataLoader[Any]:
         return DataLoader(
             dataset,
-            batch_size=self._batch_size,
+            batch_size=max(1, self._batch_size // self._place()[1]),
             sampler=sampler,
             num_workers=self._workers,
             persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
             drop_last=drop_last,
+            generator=torch.Generator(),  # or each start of a loader would move the random numbers of the training
         )

@@ -1,6 +1,5 @@
 """One training from start to best weights, by Lightning's Trainer."""
 
-import logging
 import pickle
 import signal
 import warnings
@@ -11,11 +10,14 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
+from torch.multiprocessing.spawn import ProcessException
 
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.errors import ConfigError, TrainingError
+from segpipe.training.processes import choose_strategy, quieten
+from segpipe.training.resuming import Patience, SeededEpochs, WholeCheckpoints, epoch_checkpoints
 from segpipe.training.tasks import Task
 
 
@@ -26,12 +28,10 @@ class Fitted:
     Attributes:
         epochs: trained in all.
         best_epoch: whose weights are kept, counted from 0.
-        best_score: of the monitored metric.
     """
 
     epochs: int
     best_epoch: int
-    best_score: float
 
 
 def auto_precision(accelerator: str, *, cpu_bf16: bool) -> str:
@@ -69,47 +69,66 @@ def fit(
         data: training and validation examples.
         output: takes `checkpoints/`.
         monitor: name of the metric that chooses the best epoch; the larger the better.
-        trainer: arguments for Lightning's Trainer.
+        trainer: arguments for Lightning's Trainer; its strategy follows from the devices.
         patience: epochs without a better score after which the training stops.
         logger: takes the metrics of each epoch.
         callbacks: more of them.
         ckpt_path: a `last.ckpt` to go on from.
 
     Raises:
-        TrainingError: no epoch was done.
+        ConfigError: `trainer` names devices that are not there.
+        TrainingError: no epoch was done, or a file could not be written, or a process of the training failed.
         KeyboardInterrupt: the user stopped it; the text says how to go on.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips and no tables of modules
+    if ckpt_path is not None:
+        data.first_epoch = read_checkpoint(ckpt_path)["epoch"] + 1
     checkpoints = output / "checkpoints"
-    saving: dict[str, Any] = {"save_last": True, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(checkpoints, "best", monitor=monitor, mode="max", **saving)
-    stop = EarlyStopping(monitor, mode="max", patience=patience, check_on_train_epoch_end=True)
-    lightning = Trainer(
-        **trainer,
-        logger=logger,
-        callbacks=[best, stop, TQDMProgressBar(leave=True), *callbacks],
-        default_root_dir=output,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-    )
-    _run(lightning, task, data, ckpt_path=ckpt_path, last=checkpoints / "last.ckpt")
-    if not best.best_model_path or best.best_model_score is None:
-        raise TrainingError(f"no epoch was finished in {output}; give trainer.max_epochs of 1 or more")
-    checkpoint = read_checkpoint(Path(best.best_model_path))
-    task.load_state_dict(checkpoint["state_dict"])
-    task.eval()
-    return Fitted(lightning.current_epoch, checkpoint["epoch"], float(best.best_model_score))
+    stop = Patience(monitor, mode="max", patience=patience, check_on_train_epoch_end=True)
+    best, last = epoch_checkpoints(checkpoints, monitor=monitor)
+    with warnings.catch_warnings():
+        quieten()
+        lightning = Trainer(
+            **{**trainer, "strategy": choose_strategy(trainer["accelerator"], trainer["devices"])},
+            logger=logger,
+            callbacks=[best, last, stop, SeededEpochs(data.seed), TQDMProgressBar(leave=True), *callbacks],
+            plugins=[WholeCheckpoints()],
+            use_distributed_sampler=False,
+            default_root_dir=output,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+        _run(lightning, task, data, ckpt_path=ckpt_path, last=checkpoints / "last.ckpt")
+    return _finish(task, best=best.best_model_path, last=checkpoints / "last.ckpt", ckpt_path=ckpt_path)
 
 
 def _run(lightning: Trainer, task: Task, data: SeededDataModule, *, ckpt_path: Path | None, last: Path) -> None:
+    def way_on() -> str:
+        return f"go on with ckpt_path={last}" if last.exists() else "no epoch was done"
+
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")  # advice on workers and folders
-            lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
+        lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit as exit_:  # Lightning's answer to Ctrl-C, after which it lets no second one through
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt(f"go on with ckpt_path={last}" if last.exists() else "no epoch was done") from exit_
+        if lightning.strategy.launcher is not None:
+            lightning.strategy.launcher.kill(signal.SIGKILL)
+        raise KeyboardInterrupt(way_on()) from exit_
+    except OSError as error:
+        raise TrainingError(f"a file could not be read or written: {error}; {way_on()}") from error
+    except ProcessException as error:
+        reason = str(error).strip().splitlines()[-1]  # the end of a traceback, which is all that comes over
+        raise TrainingError(f"a process of the training failed: {reason}; {way_on()}") from error
+
+
+def _finish(task: Task, *, best: str, last: Path, ckpt_path: Path | None) -> Fitted:
+    """Load the best weights. What happened is read from the checkpoints, for the fit may have run in other processes."""
+    if not best:
+        raise TrainingError(f"no epoch was finished in {last.parents[1]}; give trainer.max_epochs of 1 or more")
+    newest = last if last.exists() or ckpt_path is None else ckpt_path  # a finished training may go on in another folder
+    checkpoint = read_checkpoint(Path(best))
+    task.load_state_dict(checkpoint["state_dict"])
+    task.eval()
+    return Fitted(epochs=read_checkpoint(newest)["epoch"] + 1, best_epoch=checkpoint["epoch"])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -69,18 +69,30 @@ class Task(LightningModule):
         self.val_loss.update(self.loss(logits, targets), weight=len(pixels))
         self.metrics.update(logits.float(), targets)
 
-    def on_train_epoch_end(self) -> None:
-        """Note the epoch's training loss and learning rate."""
-        rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
-        self.log_dict({"train_loss": self.train_loss.compute(), "learning_rate": max(rates)})
-        self.train_loss.reset()
+    def on_validation_start(self) -> None:
+        """Share the BatchNorm statistics."""
+        self._share_statistics()
+
+    def on_validation_epoch_start(self) -> None:
+        """Share them again: a moving average of the weights, which has its own, may have taken the model's place since."""
+        self._share_statistics()
+
+    def _share_statistics(self) -> None:
+        """Of several processes each has statistics of its own images; all go on with their mean."""
+        for statistics in self.model.buffers():
+            if statistics.is_floating_point():
+                statistics.copy_(self.trainer.strategy.reduce(statistics, reduce_op="mean"))
 
     def on_validation_epoch_end(self) -> None:
-        """Note the epoch's validation loss and metrics."""
-        values = {"val_loss": self.val_loss.compute(), **self.metrics.compute()}
-        self.log_dict(values, prog_bar=True)
-        self.val_loss.reset()
-        self.metrics.reset()
+        """Note the figures of the epoch, which ends with the validation; all of them at once, and before a checkpoint is saved.
+
+        Each figure is that of all processes together: the metrics add up what these saw.
+        """
+        self.log_dict({"val_loss": self.val_loss.compute(), **self.metrics.compute()}, prog_bar=True)
+        rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
+        self.log_dict({"train_loss": self.train_loss.compute(), "learning_rate": max(rates)})
+        for metric in (self.train_loss, self.val_loss, self.metrics):
+            metric.reset()
 
     def configure_optimizers(self) -> Any:
         """The optimizer, its learning rate moved at every step."""

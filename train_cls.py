@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from segpipe.cli import run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
+from segpipe.errors import ConfigError
 from segpipe.output import output_folder, prepare_output
 
 
@@ -19,25 +20,32 @@ def train(config: DictConfig) -> dict[str, Any]:
     check_values(config)
 
     from segpipe.bundle import load_classifier, save_bundle
-    from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_classifier
+    from segpipe.evaluation.held_out import calibrate, find_missing_masks, load_unseen_segmenter, score_classifier
     from segpipe.evaluation.score import headline
     from segpipe.inference.tta import VIEWS
-    from segpipe.training.classifier import build_untrained, train_classifier
+    from segpipe.training.classifier import build_untrained, fit_head, train_classifier
     from segpipe.training.setup import prepare_data
 
     with refuse_values():
-        model, plan = build_untrained(config)
+        model, _ = build_untrained(config)
     output = output_folder(config)
     prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
-    print(plan)
     data = prepare_data(config, output, need_masks=False)
     print(data.dataset.report())
+    if config.threshold.diagnosis not in (None, *data.parts["val"]["dx"]):
+        raise ConfigError(f"threshold.diagnosis must occur among the validation images, got {config.threshold.diagnosis!r}")
+    plan, start = fit_head(config, data, model)
+    print(f"{start}\n{plan}")
     segmenter = load_unseen_segmenter(config, data)
+    data, masks = find_missing_masks(segmenter, data, output / "found_masks")
+    print(masks)
     card = train_classifier(config, data, model, plan, output)
     save_bundle(output / "bundle", model, card)
     answer = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
-    temperature = calibrate(segmenter, load_classifier(output / "bundle"), data.parts["val"], **answer)
-    save_bundle(output / "bundle", model, card := replace(card, temperature=temperature))
+    card = calibrate(
+        segmenter, load_classifier(output / "bundle"), data.parts, method=config.calibration, **config.threshold, **answer
+    )
+    save_bundle(output / "bundle", model, card)
     metrics = score_classifier(segmenter, load_classifier(output / "bundle"), data.parts["test"], output / "test", **answer)
     save_bundle(output / "bundle", model, replace(card, metrics=metrics))
     print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")

@@ -10,7 +10,7 @@ from segpipe.lesion.crop import CropRule
 from segpipe.models.preprocessing import InputSpec
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "lightning", "numpy", "opencv-python-headless")
-LICENCE = "CC BY-NC 4.0 where trained on HAM10000 (non-commercial), see LICENSE"
+LICENCE = "CC BY-NC 4.0 where trained on HAM10000, or from weights that were (non-commercial), see LICENSE"
 INTENDED_USE = "Research and teaching on dermoscopic photographs. Not a medical device: not for diagnosis or treatment."
 
 
@@ -28,10 +28,13 @@ class Training:
         dataset_hash: SHA-256 of its image ids.
         split_hash: SHA-256 of the split, see `segpipe.data.splits.split_hash`.
         images: number of training images.
+        counts: images of each class in each part; empty in the cards of older versions.
         epochs: trained in all.
         best_epoch: whose weights these are, counted from 0.
         settings: the resolved configuration of the training.
         leaks_allowed: the training was told that starting weights or test crops may come from a model that saw the test lesions.
+        seen: the images and lesions that went into the weights, those of the starting weights too, see
+            `segpipe.data.fingerprints`; empty in the cards of older versions.
     """
 
     dataset: str
@@ -42,6 +45,8 @@ class Training:
     best_epoch: int
     settings: Mapping[str, Any]
     leaks_allowed: bool = False
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class OperatingPoint:
     Attributes:
         diagnosis: code of the class.
         threshold: calibrated probability in [0, 1].
+        target_sensitivity: share of the diagnosis that the threshold was to find among the validation images; None where it was
+            chosen in another way.
 
     Raises:
         ValueError: `threshold` is outside [0, 1].
@@ -58,6 +65,7 @@ class OperatingPoint:
 
     diagnosis: str
     threshold: float
+    target_sensitivity: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
@@ -101,16 +109,22 @@ class ClassifierCard(Card):
         malignant: codes of the malignant classes; empty where it is not known.
         crop: how the lesion is cut out for it.
         temperature: logits are divided by it before the softmax, arXiv 1706.04599; 1 where none was fitted.
+        logit_bias: of each class, added after that division; empty for none.
+        calibration: on the validation images, for each method of `segpipe.evaluation.calibration.METHODS`, its errors; and which
+            one was `chosen`.
         operating_point: None where none was chosen.
 
     Raises:
-        ValueError: classes are doubled, another field names none of them, or the temperature is not above 0.
+        ValueError: classes are doubled, another field names none of them, the temperature is not above 0, or
+            there is not one bias for each class.
     """
 
     classes: tuple[str, ...]
     malignant: tuple[str, ...]
     crop: CropRule
     temperature: float = 1.0
+    logit_bias: tuple[float, ...] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     operating_point: OperatingPoint | None = None
 
     def __post_init__(self) -> None:
@@ -121,3 +135,5 @@ class ClassifierCard(Card):
             raise ValueError(f"malignant and operating_point must be among the classes, got {', '.join(sorted(named))}")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if self.logit_bias and len(self.logit_bias) != len(self.classes):
+            raise ValueError(f"logit_bias must hold {len(self.classes)} values or none, got {len(self.logit_bias)}")

@@ -24,7 +24,8 @@ from segpipe.call_errors import explain, explain_unknown_key, unwrap
 from segpipe.errors import ConfigError, SegpipeError
 
 _PATH_ARGUMENT = re.compile(
-    r"(\+{0,2}(?:image|folder|output|labels|masks|split|bundle\.\w+|data\.root|ckpt_path|classifier\.init|segmenter\.init)=)(.+)",
+    r"(\+{0,2}(?:image|folder|output|labels|masks|split|ckpt_path|bundle\.\w+|data\.(?:root|cache|table)"
+    r"|(?:segmenter|classifier)\.init)=)(.+)",
     re.DOTALL,
 )
 # What only a wrong call can cause: from Hydra, before a job starts, and from within a job that reads its configuration.

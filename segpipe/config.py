@@ -1,6 +1,6 @@
 """Typed schemas under the yaml of conf/: a misspelt key or a wrong type stops before anything heavy is imported.
 
-Each group of conf/ has its dataclass here; the yaml files hold the values. A key, its field and its documentation share one name.
+Here are those of the three scripts; the groups that they are put together from are in `segpipe.config_groups`.
 """
 
 from dataclasses import dataclass, field
@@ -10,172 +10,31 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-
-@dataclass
-class DataConfig:
-    """Where the images come from: `_target_` names the function that finds and checks them."""
-
-    _target_: str = MISSING
-    root: str = MISSING
-    without_lesion_ids: bool = False
-    limit: int | None = None
-
-
-@dataclass
-class SyntheticConfig(DataConfig):
-    """A data set that is drawn before the training."""
-
-    lesions: int = 84
-    images_per_lesion: int = 3
-    height: int = 150
-    width: int = 200
-    seed: int = 0
-
-
-@dataclass
-class AugmentConfig:
-    """Random changes to training images: albumentations transforms in order, and the jitter of lesion boxes."""
-
-    transforms: list[Any] = field(default_factory=list)
-    box_jitter: float = 0.0
-
-
-@dataclass
-class CropConfig:
-    """How a lesion is cut out, see `segpipe.lesion.crop.CropRule`."""
-
-    whole_image: bool = False
-    margin_fraction: float = 0.25
-    keep_background: bool = True
-
-
-@dataclass
-class SegmenterConfig:
-    """The U-Net: encoder by its name in smp, widths of its decoder, input size, starting weights of the encoder."""
-
-    encoder: str = MISSING
-    decoder_channels: list[int] = MISSING
-    input_size: int = MISSING
-    init: str = "random"
-
-
-@dataclass
-class ClassifierConfig:
-    """The classifier: timm's name of its backbone, attention, dropout, input size, starting weights of the backbone."""
-
-    name: str = MISSING
-    attention: str = "cbam"
-    dropout: float = 0.2
-    input_size: int = MISSING
-    init: str = "random"
-
-
-@dataclass
-class LossConfig:
-    """`_target_` names the loss."""
-
-    _target_: str = MISSING
-
-
-@dataclass
-class BceDiceConfig(LossConfig):
-    """See `segpipe.losses.dice.BceDiceLoss`."""
-
-    bce_weight: float = 1.0
-    dice_weight: float = 1.0
-
-
-@dataclass
-class FocalConfig(LossConfig):
-    """See `segpipe.losses.focal.FocalLoss` and `class_weights`."""
-
-    gamma: float = 2.0
-    weighting: str = "effective"
-    beta: float = 0.999
-
-
-@dataclass
-class OptimizerConfig:
-    """An optimizer of torch, built with `lr` and `weight_decay`."""
-
-    _target_: str = MISSING
-    _partial_: bool = True
-    lr: float = MISSING
-    weight_decay: float = 0.01
-
-
-@dataclass
-class SchedulerConfig:
-    """`_target_` names the schedule."""
-
-    _target_: str = MISSING
-
-
-@dataclass
-class CosineConfig(SchedulerConfig):
-    """See `segpipe.training.schedule.WarmupCosine`."""
-
-    warmup_fraction: float = 0.05
-    final_fraction: float = 0.01
-
-
-@dataclass
-class UnfreezeConfig:
-    """See `segpipe.training.unfreezing.plan_unfreezing`."""
-
-    from_epochs: list[int] = MISSING
-    lr_decay: float = 1.0
-
-
-@dataclass
-class TrainerConfig:
-    """Arguments of Lightning's Trainer, and `patience`: epochs without a better score before it stops early."""
-
-    max_epochs: int = MISSING
-    patience: int = 5
-    accelerator: str = "auto"
-    devices: Any = "auto"
-    strategy: str = "auto"
-    precision: str = "auto"
-    gradient_clip_val: float | None = 1.0
-    accumulate_grad_batches: int = 1
-
-
-@dataclass
-class LoggerConfig:
-    """`_target_` names the logger; `csv` writes `metrics.csv`."""
-
-    _target_: str = MISSING
-
-
-@dataclass
-class BundleConfig:
-    """Trained models on disk; null takes the shipped one."""
-
-    segmenter: str | None = None
-    classifier: str | None = None
-
-
-@dataclass
-class SegmenterBundleConfig:
-    """A trained segmenter on disk; null takes the shipped one."""
-
-    segmenter: str | None = None
-
-
-@dataclass
-class TtaConfig:
-    """Test-time augmentation: the set of views, see `segpipe.inference.tta.VIEWS`."""
-
-    views: str = MISSING
-
-
-@dataclass
-class ExplainConfig:
-    """The explanation: `gradcam` or `none`, and the diagnosis it is for; null is the predicted one."""
-
-    method: str = MISSING
-    diagnosis: str | None = None
+from segpipe.config_groups import (
+    AugmentConfig,
+    BceDiceConfig,
+    BundleConfig,
+    ClassifierConfig,
+    CosineConfig,
+    CropConfig,
+    CsvConfig,
+    DataConfig,
+    ExplainConfig,
+    FocalConfig,
+    FoldersConfig,
+    LoggerConfig,
+    LogitAdjustedConfig,
+    LossConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    SegmenterBundleConfig,
+    SegmenterConfig,
+    SyntheticConfig,
+    ThresholdConfig,
+    TrainerConfig,
+    TtaConfig,
+    UnfreezeConfig,
+)
 
 
 @dataclass
@@ -194,6 +53,7 @@ class TrainConfig:
     batch_size: int = MISSING
     workers: int = 0
     ckpt_path: str | None = None
+    allow_leak: bool = False
     output: str | None = None
     overwrite: bool = False
 
@@ -213,8 +73,9 @@ class TrainClsConfig(TrainConfig):
     classifier: ClassifierConfig = MISSING
     unfreeze: UnfreezeConfig = MISSING
     tta: TtaConfig = MISSING
+    calibration: str = "temperature"
+    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     bundle: SegmenterBundleConfig = field(default_factory=SegmenterBundleConfig)
-    allow_leak: bool = False
 
 
 @dataclass
@@ -254,12 +115,15 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     (None, "run_pipeline", RunPipelineConfig),
     ("data", "ham10000", DataConfig),
     ("data", "synthetic", SyntheticConfig),
+    ("data", "folders", FoldersConfig),
+    ("data", "csv", CsvConfig),
     ("augment", "augment", AugmentConfig),
     ("crop", "crop", CropConfig),
     ("segmenter", "segmenter", SegmenterConfig),
     ("classifier", "classifier", ClassifierConfig),
     ("loss", "bce_dice", BceDiceConfig),
     ("loss", "focal", FocalConfig),
+    ("loss", "logit_adjusted", LogitAdjustedConfig),
     ("optimizer", "optimizer", OptimizerConfig),
     ("scheduler", "cosine", CosineConfig),
     ("scheduler", "constant", SchedulerConfig),

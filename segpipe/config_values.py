@@ -7,17 +7,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.config import SyntheticConfig
+from segpipe.config_groups import SyntheticConfig
 from segpipe.errors import ConfigError
 
-PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path")
+PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
 STARTS = ("segmenter.init", "classifier.init")
 COUNTS = ("batch_size", "max_pixels", "trainer.max_epochs", "data.limit", "classifier.input_size", "segmenter.input_size")
-NOT_NEGATIVE = ("workers", "crop.margin_fraction", "augment.box_jitter")
+NOT_NEGATIVE = ("workers", "crop.margin_fraction")
 CHOICES: dict[str, tuple[str, ...]] = {
     "localize": ("unet", "contour", "whole_image"),
     "figures": ("auto", "true", "false"),
     "part": ("train", "val", "test"),
+    "trainer.strategy": ("auto", "ddp"),
+    "calibration": ("none", "temperature", "logit_adjustment"),
     "tta.views": ("none", "flips", "d4"),
     "explain.method": ("gradcam", "none"),
 }
@@ -39,19 +41,32 @@ def check_values(config: DictConfig) -> None:
     root = _value(config, "data.root")
     if root is not None and OmegaConf.get_type(config, "data") is not SyntheticConfig and not os.path.isdir(root):
         raise ConfigError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
+    cache = _value(config, "data.cache")
+    if cache == "" or (cache is not None and os.path.exists(cache) and not os.path.isdir(cache)):
+        raise ConfigError(f"data.cache must be a folder, which may not exist yet, or null, got {cache!r}")
     for key in STARTS:
         start = _value(config, key)
-        if start not in (None, "random", "imagenet") and not os.path.isfile(start):
-            raise ConfigError(f"{key} must be random, imagenet or a safetensors file, got {start!r}; check its spelling")
+        if start not in (None, "random", "imagenet", "shipped") and not os.path.exists(start):
+            raise ConfigError(
+                f"{key} must be random, imagenet, shipped, a safetensors file or the folder of a bundle, got {start!r}; "
+                "check its spelling"
+            )
     for key, choices in CHOICES.items():
         word = _value(config, key)
         if word is not None and word.lower() not in choices:
             raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {word!r}; --help says what they mean")
+    _check_numbers(config)
+
+
+def _check_numbers(config: DictConfig) -> None:
     for least, keys in ((1, COUNTS), (0, NOT_NEGATIVE)):
         for key in keys:
             number = _value(config, key)
             if number is not None and number < least:
                 raise ConfigError(f"{key} must be {least} or more, got {number}")
+    share = _value(config, "threshold.target_sensitivity")
+    if share is not None and not 0 < share <= 1:
+        raise ConfigError(f"threshold.target_sensitivity must be above 0 and at most 1, got {share}")
     size = _value(config, "segmenter.input_size")
     if size is not None and size % 32:
         raise ConfigError(f"segmenter.input_size must be a multiple of 32, because the U-Net halves it five times, got {size}")

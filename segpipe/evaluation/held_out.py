@@ -2,26 +2,31 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from omegaconf import DictConfig
+from tqdm import tqdm
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_segmenter
-from segpipe.errors import BundleError
-from segpipe.evaluation.calibration import fit_temperature
-from segpipe.evaluation.score import Metrics, Truth, score_mask_pairs, score_run, write_metrics
-from segpipe.image_io import DEFAULT_MAX_PIXELS, BoolMask, RgbImage, read_image, read_mask
-from segpipe.inference.folder import Outputs, run_images
-from segpipe.inference.pipeline import SHIPPED, Locator, Namer, Pipeline, choose_device
+from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_segmenter
+from segpipe.card import ClassifierCard, OperatingPoint
+from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_calibration, threshold_for_sensitivity
+from segpipe.evaluation.score import Metrics, score_mask_pairs, score_run, write_metrics
+from segpipe.evaluation.truth import Truth, read_attributes
+from segpipe.image_io import DEFAULT_MAX_PIXELS, BoolMask, RgbImage, read_image, read_mask, write_png
+from segpipe.inference.folder import Outputs, run_images, write_summary
+from segpipe.inference.pipeline import Locator, Namer, Pipeline, choose_device
 from segpipe.inference.source import Source, batched
 from segpipe.inference.tta import View
-from segpipe.lesion.localizer import Localization
+from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.report.masks import draw_masks
 from segpipe.training.setup import TrainingData
 
 BATCH_SIZE = 8
+_SILENT_SECONDS = 3.0
 PICTURED = 12  # images in predictions.png
 
 
@@ -33,7 +38,7 @@ def truth_of(table: pd.DataFrame) -> Truth:
         return dict(zip(known["image_id"], known[name], strict=True))
 
     masks = {image_id: Path(path) for image_id, path in column("mask_path").items()}
-    return Truth(column("dx"), masks or None, column("lesion_id"))
+    return Truth(column("dx"), masks or None, column("lesion_id"), read_attributes(table))
 
 
 def score_segmenter(bundle: SegmenterBundle, table: pd.DataFrame, output: Path) -> Metrics:
@@ -86,21 +91,65 @@ def score_classifier(
     output.mkdir(parents=True, exist_ok=True)
     namer = Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     files = tuple((Path(path), Path(Path(path).name)) for path in table["image_path"])
-    run_images(Pipeline(locator, namer), Source(files), Outputs(output), batch_size=BATCH_SIZE, max_pixels=DEFAULT_MAX_PIXELS)
-    return score_run(output, truth_of(table))
+    source, pipeline = Source(files), Pipeline(locator, namer)
+    done = run_images(pipeline, source, Outputs(output), batch_size=BATCH_SIZE, max_pixels=DEFAULT_MAX_PIXELS)
+    write_summary(output, done, source, pipeline, settings=None)
+    return score_run(output, truth_of(table), source.files)
 
 
 def calibrate(
-    locator: Locator, bundle: ClassifierBundle, table: pd.DataFrame, *, views: Sequence[View], batch_size: int
-) -> float:
-    """The temperature of a classifier, fitted on images that it was not trained on, end to end like the score.
+    locator: Locator,
+    bundle: ClassifierBundle,
+    parts: Mapping[str, pd.DataFrame],
+    *,
+    method: str,
+    diagnosis: str | None,
+    target_sensitivity: float,
+    views: Sequence[View],
+    batch_size: int,
+) -> ClassifierCard:
+    """Fit a classifier's probabilities and its operating point to images that it was not trained on, end to end like the score.
 
     Args:
         locator: finds the lesions.
         bundle: of the classifier.
-        table: of the validation images.
+        parts: tables of the images; `val` is fitted to, `train` gives the class frequencies.
+        method: that is chosen, one of `segpipe.evaluation.calibration.METHODS`; all are measured.
+        diagnosis: code of the one that is flagged, it occurs in `val`; None for no operating point.
+        target_sensitivity: share of it that is to be flagged, in (0, 1].
         views: for test-time augmentation.
         batch_size: cap on images x views.
+
+    Returns:
+        The bundle's card with the calibration, its errors before and after, and the operating point.
+    """
+    classes = bundle.card.classes
+    counts = parts["train"]["dx"].value_counts().reindex(classes, fill_value=0).to_list()
+    logits, labels = view_logits(locator, bundle, parts["val"], views=views, batch_size=batch_size)
+    fits = {name: fit_calibration(name, logits, labels, counts=counts) for name in METHODS}
+    chosen = fits[method]
+    point = None
+    if diagnosis is not None:
+        index = classes.index(diagnosis)
+        threshold = threshold_for_sensitivity(chosen.probs(logits)[:, index], labels == index, target_sensitivity)
+        point = OperatingPoint(diagnosis, threshold, target_sensitivity)
+    errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
+    return replace(
+        bundle.card,
+        temperature=chosen.temperature,
+        logit_bias=chosen.logit_bias,
+        calibration={"images": len(labels), "chosen": method, "errors": errors},
+        operating_point=point,
+    )
+
+
+def view_logits(
+    locator: Locator, bundle: ClassifierBundle, table: pd.DataFrame, *, views: Sequence[View], batch_size: int
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """What a classifier says of each view of each image, before its calibration; the arguments are those of `score_classifier`.
+
+    Returns:
+        Logits, shape (V, N, C), and the class index of each image, shape (N,).
     """
     namer = Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     logits = []
@@ -108,7 +157,7 @@ def calibrate(
         images = [read_image(Path(path)) for path in paths]
         logits.append(namer.view_logits([namer.cut(*pair) for pair in zip(images, locator(images), strict=True)]))
     labels = np.array([bundle.card.classes.index(code) for code in table["dx"]])
-    return fit_temperature(np.concatenate(logits, axis=1), labels)
+    return np.concatenate(logits, axis=1), labels
 
 
 def load_unseen_segmenter(config: DictConfig, data: TrainingData) -> Locator:
@@ -119,14 +168,40 @@ def load_unseen_segmenter(config: DictConfig, data: TrainingData) -> Locator:
         data: of this training.
 
     Raises:
-        BundleError: the segmenter was trained on this data set with another split.
+        BundleError: the segmenter has seen validation or test lesions of this training.
     """
     bundle = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))
-    seen = bundle.card.training
-    same_data, same_split = seen.dataset_hash == data.dataset_hash, seen.split_hash == data.split_hash
-    if same_data and not same_split and not config.allow_leak:
-        raise BundleError(
-            "bundle.segmenter was trained on another split of this data set, so it has seen test lesions; "
-            "train one on this split and give it as bundle.segmenter=, or set allow_leak=true"
-        )
+    data.refuse_seen(bundle.card.training, key="bundle.segmenter", allowed=config.allow_leak)
     return Locator(bundle, device=choose_device("auto"))
+
+
+def find_missing_masks(locator: Locator, data: TrainingData, folder: Path) -> tuple[TrainingData, str]:
+    """Find the lesion where a training or validation image has no mask, so that it is cut out as it will be after the training.
+
+    Args:
+        locator: finds the lesions.
+        data: of the training.
+        folder: takes the masks that are found, `<image id>.png`.
+
+    Returns:
+        The data with these masks, and a line that says how many there are. An image in which no lesion was found stays without,
+        and is not cropped.
+    """
+    found: dict[str, str] = {}
+    seen = {part: data.parts[part] for part in ("train", "val")}
+    missing = [row for rows in seen.values() for row in rows[rows["mask_path"].isna()].to_dict("records")]
+    for rows in batched(tqdm(missing, "finding lesions", unit="image", delay=_SILENT_SECONDS, leave=False), BATCH_SIZE):
+        places = locator([read_image(Path(row["image_path"])) for row in rows])
+        for row, place in zip(rows, places, strict=True):
+            if place.source is not MaskSource.WHOLE_IMAGE:
+                path = folder / f"{row['image_id']}.png"
+                write_png(path, place.mask)
+                found[row["image_id"]] = str(path)
+    filled = {part: rows.assign(mask_path=_filled(rows, found)) for part, rows in seen.items()}
+    line = f"training and validation images without a mask: {len(missing)}; the lesion was found in {len(found)} of them"
+    return replace(data, parts=data.parts | filled), line
+
+
+def _filled(rows: pd.DataFrame, found: Mapping[str, str]) -> pd.Series:
+    paths = [path or found.get(image_id) for image_id, path in zip(rows["image_id"], rows["mask_path"], strict=True)]
+    return pd.Series(paths, index=rows.index, dtype=object)

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segpipe.bundle import load_classifier, load_segmenter, save_bundle
+from segpipe.bundle import SHIPPED, load_classifier, load_segmenter, save_bundle
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, SegpipeError
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import headline
-from segpipe.inference.pipeline import SHIPPED, Locator, choose_device
+from segpipe.inference.pipeline import Locator, choose_device
 from segpipe.inference.tta import VIEWS
 
 BATCH_SIZE = 8
@@ -54,7 +54,8 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, output: Path) -> str:
         metrics = score_classifier(locator, namer, test, Path(scratch, "run"), views=VIEWS["d4"], batch_size=BATCH_SIZE)
     output.mkdir(parents=True, exist_ok=True)
     save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=metrics["segmentation"]), half=True)
-    save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=metrics["classification"]), half=True)
+    named = metrics["classification"] | {"groups": metrics["groups"], "mask_sources": metrics["mask_sources"]}
+    save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=named), half=True)
     shutil.copyfile(classifier / "split.csv", output / "split.csv")
     return headline(metrics)
 

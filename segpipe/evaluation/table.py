@@ -1,18 +1,14 @@
-"""The table of the README, from the files that runs wrote.
+"""Figures with their intervals as Markdown tables."""
 
-python -m segpipe.evaluation.table "U-Net=docs/results/unet.json" "contour alone=docs/results/contour.json"
-"""
-
-import json
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 from segpipe.evaluation.score import Metrics
 
 ROWS = (
     ("segmentation", "dice", "mean Dice"),
+    ("segmentation", "jaccard", "mean Jaccard"),
     ("segmentation", "thresholded_jaccard", "thresholded Jaccard (below 0.65 counts 0)"),
+    ("segmentation", "share_below_065", "share of images with a Jaccard below 0.65"),
     ("classification", "macro_auroc", "macro AUROC"),
     ("classification", "balanced_accuracy", "balanced accuracy"),
     ("classification", "sensitivity_mel", "melanoma sensitivity"),
@@ -24,30 +20,24 @@ ROWS = (
 
 
 def results_table(columns: Mapping[str, Metrics]) -> str:
-    """Figures with their intervals as a Markdown table.
+    """The main figures of runs.
 
     Args:
         columns: what `metrics.json` of each run holds, by the title of its column.
     """
-    lines = [f"| | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
-    for part, name, title in ROWS:
-        figures = (_figure(metrics[part]["metrics"][name]) for metrics in columns.values())
-        lines.append(f"| {title} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+    rows = [[title, *(figure_text(metrics[part]["metrics"][name]) for metrics in columns.values())] for part, name, title in ROWS]
+    return markdown_table(["", *columns], rows)
 
 
-def _figure(figure: Mapping[str, float | None]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Args: header, one title for each column; rows, of as many cells. Returns: the lines of a Markdown table."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+    return "\n".join(lines).replace("|  |", "| |")
+
+
+def figure_text(figure: Mapping[str, float | None]) -> str:
+    """A figure with its interval, as `with_intervals` gives them; `none` where it does not exist."""
     value, low, high = figure["value"], figure["low"], figure["high"]
-    interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
-    return "none" if value is None else f"{value:.3f}{interval}"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Print the table of the files named as TITLE=FILE; returns the exit status."""
-    named = [argument.partition("=") for argument in arguments]
-    sys.stdout.write(results_table({title: json.loads(Path(file).read_text()) for title, _, file in named}) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if value is None:
+        return "none"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter
+from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter
 from segpipe.errors import ConfigError
 from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding, Heatmap
@@ -105,6 +105,7 @@ class Namer:
         self.bundle = bundle
         self._device = device
         self._model = bundle.model.to(device)
+        self._logit_bias = torch.tensor(bundle.card.logit_bias or (0.0,), dtype=torch.float64)
         self._views = views
         self._explained = explained
         self._batch_size = batch_size
@@ -129,7 +130,7 @@ class Namer:
 
     @torch.inference_mode()
     def view_logits(self, crops: Sequence[Crop]) -> NDArray[np.float64]:
-        """What the network says of each view before the temperature: logits, shape (V, N, classes)."""
+        """What the network says of each view before its calibration: logits, shape (V, N, classes)."""
         logits = unstack(self._model.head(self._features(crops)), self._views)
         return logits.cpu().double().numpy()
 
@@ -139,7 +140,8 @@ class Namer:
         return torch.cat([self._model.features(part) for part in parts])
 
     def _probs(self, logits: Tensor) -> Tensor:
-        return (logits.cpu().double() / self.bundle.card.temperature).softmax(1)  # Apple's MPS has no float64
+        scaled = logits.cpu().double() / self.bundle.card.temperature  # Apple's MPS has no float64
+        return (scaled + self._logit_bias).softmax(1)
 
     def _explained_class(self, logits: Tensor) -> Tensor:
         chosen = mean_probs(unstack(self._probs(logits), self._views)).argmax(1)
@@ -211,9 +213,6 @@ def choose_device(name: str) -> torch.device:
     if not present.get(device.type, False):
         raise ConfigError(f"device={name} is not there on this machine; device=auto takes what is")
     return device
-
-
-SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 def load_locator(segmenter: str | None, *, device: torch.device, start: MaskSource = MaskSource.UNET) -> Locator:

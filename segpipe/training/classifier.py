@@ -5,18 +5,20 @@ from pathlib import Path
 from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig
+from torch import nn
 
+from segpipe.bundle import load_classifier
 from segpipe.card import ClassifierCard
-from segpipe.data.augmentation import BoxJitter
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset
-from segpipe.diagnosis import CODES, MALIGNANT_CODES
+from segpipe.diagnosis import CODES
 from segpipe.lesion.crop import CropRule
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights
 from segpipe.training.metrics import DiagnosisMetrics
 from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
+from segpipe.training.start import refuse_other_network, start_bundle, start_card
 from segpipe.training.tasks import Task
 from segpipe.training.unfreezing import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
 
@@ -28,10 +30,40 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
         config: see `segpipe.config.TrainClsConfig`.
     """
     seed_everything(config.seed, workers=True, verbose=False)
-    settings = config.classifier
-    model = build_classifier(name=settings.name, classes=len(CODES), attention=settings.attention, dropout=settings.dropout)
-    load_starting_weights(model.backbone, name=settings.name, init=settings.init)
+    settings, folder = config.classifier, start_bundle(config)
+    start = None if folder is None else load_classifier(folder)
+    known = CODES if start is None else start.card.classes
+    model = build_classifier(name=settings.name, classes=len(known), attention=settings.attention, dropout=settings.dropout)
+    if start is None:
+        load_starting_weights(model.backbone, name=settings.name, init=settings.init)
+    else:
+        refuse_other_network(config, start.card, {"name": settings.name, "attention": settings.attention})
+        model.load_state_dict(start.model.state_dict())
     return model, plan_unfreezing(model, **config.unfreeze, learning_rate=config.optimizer.lr)
+
+
+def fit_head(config: DictConfig, data: TrainingData, model: LesionClassifier) -> tuple[UnfreezePlan, str]:
+    """Give the model the classes of the data set: its linear layer stays where it names the same ones, else it gets a fresh one.
+
+    Args:
+        config: see `segpipe.config.TrainClsConfig`.
+        data: checked and split.
+        model: as `build_untrained` made it; changed in place.
+
+    Returns:
+        The unfreezing of the model as it is now, and a line that says where its weights come from.
+
+    Raises:
+        BundleError: the starting weights have seen lesions by which the model will be judged.
+    """
+    start, classes = start_card(config), data.dataset.classes
+    line = f"starting weights: {config.classifier.init}"
+    if start is not None:
+        data.refuse_seen(start.training, key="classifier.init", allowed=config.allow_leak)
+    if classes != (start.classes if isinstance(start, ClassifierCard) else CODES):
+        model.linear = nn.Linear(model.linear.in_features, len(classes))
+        line += f", with a fresh linear layer for the classes {', '.join(classes)}"
+    return plan_unfreezing(model, **config.unfreeze, learning_rate=config.optimizer.lr), line
 
 
 def train_classifier(
@@ -49,9 +81,9 @@ def train_classifier(
     Returns:
         The model's card, still without test metrics.
     """
-    settings = config.classifier
+    settings, classes = config.classifier, data.dataset.classes
     spec, rule = InputSpec(settings.input_size), CropRule(**config.crop)
-    counts = data.parts["train"]["dx"].value_counts().reindex(CODES, fill_value=0)
+    counts = data.parts["train"]["dx"].value_counts().reindex(classes, fill_value=0)
     task = Task(
         model,
         spec,
@@ -64,13 +96,13 @@ def train_classifier(
     examples = SeededDataModule(
         CropDataset(
             data.parts["train"],
-            classes=CODES,
+            classes=classes,
             rule=rule,
             size=spec.size,
-            jitter=BoxJitter(config.augment.box_jitter),
+            cache=config.data.cache,
             augmentation=build_augmentation(config),
         ),
-        CropDataset(data.parts["val"], classes=CODES, rule=rule, size=spec.size),
+        CropDataset(data.parts["val"], classes=classes, rule=rule, size=spec.size, cache=config.data.cache),
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
@@ -82,7 +114,7 @@ def train_classifier(
         arguments={"name": settings.name, "attention": settings.attention, "dropout": settings.dropout},
         input=spec,
         training=data.describe(fitted, config),
-        classes=CODES,
-        malignant=MALIGNANT_CODES,
+        classes=classes,
+        malignant=data.dataset.malignant,
         crop=rule,
     )

@@ -8,6 +8,7 @@ from lightning import seed_everything
 from omegaconf import DictConfig
 from torch import nn
 
+from segpipe.bundle import load_segmenter
 from segpipe.card import SegmenterCard
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import MaskDataset
@@ -16,6 +17,7 @@ from segpipe.models.starting_weights import load_starting_weights
 from segpipe.models.unet import build_unet
 from segpipe.training.metrics import MaskMetrics
 from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
+from segpipe.training.start import refuse_other_network, start_bundle, start_card
 from segpipe.training.tasks import Task
 
 
@@ -27,8 +29,14 @@ def build_untrained(config: DictConfig) -> nn.Module:
     """
     seed_everything(config.seed, workers=True, verbose=False)
     settings = config.segmenter
-    model = build_unet(**_arguments(config))
-    load_starting_weights(model.get_submodule("encoder.model"), name=settings.encoder.removeprefix("tu-"), init=settings.init)
+    model, folder = build_unet(**_arguments(config)), start_bundle(config)
+    if folder is None:
+        name = settings.encoder.removeprefix("tu-")
+        load_starting_weights(model.get_submodule("encoder.model"), name=name, init=settings.init)
+    else:
+        start = load_segmenter(folder)
+        refuse_other_network(config, start.card, _arguments(config))
+        model.load_state_dict(start.model.state_dict())
     return model
 
 
@@ -43,7 +51,13 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
 
     Returns:
         The model's card, still without test metrics.
+
+    Raises:
+        BundleError: the starting weights have seen lesions by which the model will be judged.
     """
+    start = start_card(config)
+    if start is not None:
+        data.refuse_seen(start.training, key="segmenter.init", allowed=config.allow_leak)
     spec = InputSpec(config.segmenter.input_size)
     task = Task(
         model,
@@ -54,8 +68,8 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
         schedule=instantiate(config.scheduler),
     )
     examples = SeededDataModule(
-        MaskDataset(data.parts["train"], size=spec.size, augmentation=build_augmentation(config)),
-        MaskDataset(data.parts["val"], size=spec.size),
+        MaskDataset(data.parts["train"], size=spec.size, cache=config.data.cache, augmentation=build_augmentation(config)),
+        MaskDataset(data.parts["val"], size=spec.size, cache=config.data.cache),
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,

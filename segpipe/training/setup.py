@@ -1,6 +1,7 @@
 """What both trainings share around the fit: the data checked and split, the trainer, what the card says of it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,15 @@ from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset
 from segpipe.data.datamodules import SeededDataModule
+from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
+from segpipe.data.leaks import refuse_leaks
+from segpipe.data.loading import load_dataset
 from segpipe.data.splits import PARTS, assign_parts, limit_lesions, make_split, read_split, split_hash, write_split
+from segpipe.errors import BundleError
 from segpipe.training.epoch_table import EpochTable
 from segpipe.training.fit import Fitted, auto_precision, fit, read_checkpoint
+from segpipe.training.processes import MovingAverage
+from segpipe.training.start import start_card
 from segpipe.training.tasks import Task
 
 
@@ -47,6 +54,7 @@ class TrainingData:
 
     def describe(self, fitted: Fitted, config: DictConfig) -> Training:
         """What the card says of this training."""
+        start, seen = start_card(config), fingerprint_parts(self.parts)
         return Training(
             dataset=self.dataset.name,
             dataset_hash=self.dataset_hash,
@@ -55,8 +63,34 @@ class TrainingData:
             epochs=fitted.epochs,
             best_epoch=fitted.best_epoch,
             settings=portable_settings(config),
-            leaks_allowed=bool(config.get("allow_leak", False)),
+            leaks_allowed=config.allow_leak,
+            counts={part: dict(Counter(rows["dx"])) for part, rows in self.parts.items()},
+            seen=seen if start is None else join_fingerprints(start.training.seen, seen),
         )
+
+    def refuse_seen(self, model: Training, *, key: str, allowed: bool) -> None:
+        """Stop before a model has a part in this training that has seen the lesions by which it will be judged.
+
+        Args:
+            model: how that model was made.
+            key: what names it in the configuration.
+            allowed: take it all the same; the card says so.
+
+        Raises:
+            BundleError: it has seen validation or test lesions of this training.
+        """
+        seen = find_seen(self.parts, model.seen)
+        if seen:
+            reason = f"lesions of this run's val or test part ({len(seen)} images, {seen[0]} for one)"
+        elif not model.seen and model.dataset_hash == self.dataset_hash and model.split_hash != self.split_hash:
+            reason = "another split of this data set, so it has seen test lesions"
+        else:
+            return
+        if not allowed:
+            raise BundleError(
+                f"{key} was trained on {reason}; use the split that it was trained on (split=FILE), or images that it has not "
+                f"seen, or train another one, or set allow_leak=true, which the model's card will say"
+            )
 
 
 def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> TrainingData:
@@ -68,13 +102,14 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
         need_masks: leave out images without a mask.
 
     Raises:
-        DatasetError: the data set or the split cannot be used.
+        DatasetError: the data set or the split cannot be used, or two parts share what `allow_leak` does not allow.
     """
     OmegaConf.save(config, output / "config.yaml", resolve=True)
-    dataset: CheckedDataset = instantiate({key: value for key, value in config.data.items() if key != "limit"})
-    split = make_split(dataset.table, seed=config.seed) if config.split is None else read_split(Path(config.split))
+    dataset = load_dataset(config.data)
+    given, allowed = config.split, {"allow_leak": config.allow_leak}
+    split = make_split(dataset.table, seed=config.seed) if given is None else read_split(Path(given), **allowed)
     write_split(output / "split.csv", split)
-    table = assign_parts(dataset.table, split)
+    table = assign_parts(dataset.table, split, **allowed)
     if need_masks:
         table = table[table["mask_path"].notna()]
     parts = {part: table[table["part"] == part].reset_index(drop=True) for part in PARTS}
@@ -83,6 +118,7 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
         part: limit_lesions(rows, max(1, round(share * len(rows))) if share < 1 else None, seed=config.seed)
         for part, rows in parts.items()
     }
+    refuse_leaks(limited, allowed=config.allow_leak)
     return TrainingData(dataset, split, limited)
 
 
@@ -103,6 +139,8 @@ def fit_as_configured(
 ) -> Fitted:
     """Train a task with the trainer, the logger and the checkpoint of a configuration.
 
+    With `trainer.ema_decay` it is the moving average of the weights that is validated and kept.
+
     Args:
         config: of the training.
         task: the model, its loss, metrics and optimizer.
@@ -112,6 +150,8 @@ def fit_as_configured(
         cpu_bf16: this network gains from bf16 on a CPU, see `auto_precision`.
         callbacks: of Lightning.
     """
+    decay = config.trainer.ema_decay
+    averaging = [] if decay is None else [MovingAverage(decay)]
     return fit(
         task,
         data,
@@ -120,7 +160,7 @@ def fit_as_configured(
         trainer=trainer_arguments(config, cpu_bf16=cpu_bf16),
         patience=config.trainer.patience,
         logger=build_logger(config, output),
-        callbacks=callbacks,
+        callbacks=[*callbacks, *averaging],
         ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
     )
 
@@ -135,7 +175,7 @@ def build_logger(config: DictConfig, output: Path) -> EpochTable:
 
 def trainer_arguments(config: DictConfig, *, cpu_bf16: bool) -> dict[str, Any]:
     """Arguments for Lightning's Trainer, the precision chosen where it is `auto`."""
-    arguments: dict[str, Any] = {str(key): value for key, value in config.trainer.items() if key != "patience"}
+    arguments: dict[str, Any] = {str(key): value for key, value in config.trainer.items() if key not in ("patience", "ema_decay")}
     if arguments["precision"] == "auto":
         arguments["precision"] = auto_precision(arguments["accelerator"], cpu_bf16=cpu_bf16)
     return arguments
@@ -148,8 +188,10 @@ def portable_settings(config: DictConfig) -> dict[str, Any]:
         settings.pop(key, None)
     for key in ("accelerator", "devices", "strategy"):
         settings["trainer"].pop(key)
-    settings["data"].pop("root")
+    for key in ("root", "cache"):
+        settings["data"].pop(key)
+    settings["data"].pop("table", None)
     for network in ("segmenter", "classifier"):
-        if network in settings and settings[network]["init"] not in ("random", "imagenet"):
+        if network in settings and settings[network]["init"] not in ("random", "imagenet", "shipped"):
             settings[network]["init"] = Path(settings[network]["init"]).name
     return settings

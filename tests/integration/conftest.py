@@ -84,7 +84,8 @@ class Trained:
 def small(data: Path) -> tuple[str, ...]:
     """Arguments for a training of seconds: few small images, on the CPU."""
     return (
-        *("data=synthetic", f"data.root={data}", "data.lesions=42", "data.images_per_lesion=2"),
+        *("data=synthetic", f"data.root={data}", f"data.cache={data.parent / 'cache'}"),
+        *("data.lesions=42", "data.images_per_lesion=2"),
         *("data.height=60", "data.width=80", "batch_size=8", "trainer.accelerator=cpu", "trainer.precision=32-true"),
     )
 

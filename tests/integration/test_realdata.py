@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import CLASSIFIER, ROOT, SEGMENTER, call, read_json, results
 
+from segpipe.bundle import SHIPPED
 from segpipe.data.splits import read_split
-from segpipe.inference.pipeline import SHIPPED
 
 pytestmark = [
     pytest.mark.realdata,
@@ -48,7 +48,8 @@ def test_check_of_a_data_set_is_a_command(excerpt: Path) -> None:
 
 
 def test_short_trainings_end_with_bundles_that_the_pipeline_takes(excerpt: Path, tmp_path: Path) -> None:
-    common = (f"data.root={excerpt}", "data.limit=150", "trainer.max_epochs=1", "trainer.accelerator=cpu", "batch_size=16")
+    data = (f"data.root={excerpt}", f"data.cache={tmp_path / 'cache'}", "data.limit=150")
+    common = (*data, "trainer.max_epochs=1", "trainer.accelerator=cpu", "batch_size=16")
     segmenter = call("train_seg", *common, *SEGMENTER, output=tmp_path / "seg")
     assert segmenter.status == 0, segmenter.err
     unet = f"bundle.segmenter={tmp_path / 'seg' / 'bundle'}"

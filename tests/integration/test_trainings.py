@@ -82,13 +82,15 @@ def test_last_lines_are_the_headline_and_the_path_of_the_bundle(trained: Trained
     assert "Traceback" not in ended.err
 
 
-def test_plan_of_the_unfreezing_is_printed_first(trained: Trained) -> None:
+def test_start_and_plan_of_the_unfreezing_are_printed(trained: Trained) -> None:
     lines = trained.classifier.out.splitlines()
+    lines = lines[lines.index("starting weights: random") + 1 :]
     assert lines[0].split()[:2] == ["stage", "weights"]
     assert "BatchNorm" in lines[0]
     assert lines[1].split()[0] == "head"
     assert lines[1].split()[2] == "0"
     assert [line.split()[0] for line in lines[2:7]] == ["stage5", "stage4", "stage3", "stage2", "stage1"]
+    assert lines[7] == "training and validation images without a mask: 0; the lesion was found in 0 of them"
 
 
 def test_cards_tell_the_story_of_the_training(trained: Trained) -> None:
@@ -200,7 +202,7 @@ def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(trai
     split = other_split(trained, tmp_path)
     refused = train(trained, "cls", tmp_path / "refused", split=split)
     assert refused.status == 2
-    assert refused.error.startswith("bundle.segmenter was trained on another split of this data set")
+    assert refused.error.startswith("bundle.segmenter was trained on lesions of this run's val or test part (")
     assert not (tmp_path / "refused" / "bundle").exists()
     allowed = train(trained, "cls", tmp_path / "allowed", split=split, allow_leak=True)
     assert allowed.status == 0, allowed.err

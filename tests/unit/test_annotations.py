@@ -36,6 +36,13 @@ def test_every_form_gives_the_same_labels(tmp_path: Path, form, separator: str, 
     assert dict(zip(labels["image_id"], labels["dx"], strict=True)) == dict(zip(NAMES.values(), CODES, strict=True))
 
 
+def test_labels_of_other_classes_are_spelt_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("image,label\nx,Sun Spot\ny, BCC \nz,\n")
+    labels = read_labels(tmp_path / "labels.csv")
+    assert labels["dx"].to_list()[:2] == ["Sun Spot", "bcc"]
+    assert labels["dx"].isna().to_list() == [False, False, True]
+
+
 def test_other_columns_are_kept_and_ids_stay_texts(tmp_path: Path) -> None:
     ham_form().assign(age=[80.0, *[None] * 6]).to_csv(tmp_path / "labels.csv", index=False)
     labels = read_labels(tmp_path / "labels.csv")

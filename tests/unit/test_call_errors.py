@@ -62,7 +62,10 @@ def test_a_wrong_call_is_explained_in_one_line(override: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.max_epoch=3", "unknown key trainer.max_epoch=3; did you mean trainer.max_epochs? --help lists the keys"),
+        (
+            "trainer.patiense=3",
+            "unknown key trainer.patiense=3; did you mean trainer.patience? --help lists the keys",
+        ),
         ("loss.gamma=a", 'loss.gamma must be a number, got "a"'),
         ("unfreeze.from_epochs=3", "unfreeze.from_epochs must be a list such as [a,b], got 3"),
         ("crop=tigth", "crop must be one of margin, masked, tight, whole_image, got tigth"),
@@ -79,7 +82,10 @@ def test_a_wrong_element_is_named_by_its_place() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("max_epoch: 3", "unknown key trainer.max_epoch; did you mean trainer.max_epochs? --help lists the keys"),
+        (
+            "patiense: 3",
+            "unknown key trainer.patiense; did you mean trainer.patience? --help lists the keys",
+        ),
         ("max_epochs: many", 'trainer.max_epochs must be an integer, got "many"'),
     ],
 )

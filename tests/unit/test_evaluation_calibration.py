@@ -1,10 +1,17 @@
-"""Calibration: hand-made errors, and temperatures that were put in and must come out again."""
+"""Calibration: temperatures and priors that were put in must come out again, and thresholds find what they promise."""
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
-from segpipe.evaluation.calibration import expected_calibration_error, fit_temperature, reliability_curve
+from segpipe.evaluation.calibration import (
+    METHODS,
+    Calibration,
+    calibration_errors,
+    fit_calibration,
+    negative_log_likelihood,
+    threshold_for_sensitivity,
+)
 
 
 def calibrated_logits(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -15,57 +22,8 @@ def calibrated_logits(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return logits, drawn.argmax(axis=1)
 
 
-def test_hand_made_error() -> None:
-    confidence = np.array([0.5, 0.5, 0.9, 0.9])
-    correct = np.array([True, True, True, False])
-    # Two bins of half the images each: |1 - 0.5| and |0.5 - 0.9|.
-    assert expected_calibration_error(confidence, correct, bins=5) == pytest.approx((0.5 + 0.4) / 2)
-    # In a single bin the two cancel: |3/4 - 0.7|.
-    assert expected_calibration_error(confidence, correct, bins=1) == pytest.approx(0.05)
-
-
-def test_an_edge_belongs_to_the_bin_below_and_zero_to_the_first() -> None:
-    confidence = np.array([0.0, 0.5, 0.50001, 1.0])
-    assert reliability_curve(confidence, np.ones(4, bool), bins=2).counts.tolist() == [2, 2]
-
-
-def test_sure_and_right_has_no_error_and_sure_and_wrong_has_all() -> None:
-    assert expected_calibration_error(np.ones(5), np.ones(5, bool)) == 0
-    assert expected_calibration_error(np.ones(5), np.zeros(5, bool)) == 1
-
-
-def test_error_is_the_weighted_gap_of_the_curve() -> None:
-    random = np.random.default_rng(0)
-    confidence, correct = random.random(400) * 0.7, random.random(400) < 0.4
-    curve = reliability_curve(confidence, correct)
-    gaps = np.abs(curve.accuracy - curve.confidence)
-    assert np.isnan(gaps).tolist() == (curve.counts == 0).tolist()
-    assert curve.counts.sum() == 400
-    assert expected_calibration_error(confidence, correct) == pytest.approx(np.nansum(gaps * curve.counts) / 400)
-
-
-def test_weights_are_the_same_as_repeated_images() -> None:
-    random = np.random.default_rng(0)
-    confidence, correct, weights = random.random(60), random.random(60) < 0.5, random.integers(0, 4, 60)
-    repeated = np.repeat(np.arange(60), weights)
-    weighted = expected_calibration_error(confidence, correct, weights=weights)
-    assert weighted == pytest.approx(expected_calibration_error(confidence[repeated], correct[repeated]))
-
-
-@pytest.mark.parametrize("function", [expected_calibration_error, reliability_curve])
-@pytest.mark.parametrize(
-    ("confidence", "correct", "bins", "message"),
-    [
-        (np.array([0.5, 1.5]), np.array([True, True]), 15, r"lie in \[0, 1\], got 0.5 to 1.5"),
-        (np.array([np.nan]), np.array([True]), 15, "got nan to nan"),
-        (np.array([0.5]), np.array([True, True]), 15, r"got shapes \(1,\) and \(2,\)"),
-        (np.array([]), np.array([], bool), 15, r"got shapes \(0,\) and \(0,\)"),
-        (np.array([0.5]), np.array([True]), 0, "bins must be 1 or more, got 0"),
-    ],
-)
-def test_values_that_do_not_fit_are_refused(function, confidence, correct, bins, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        function(confidence, correct, bins=bins)
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    return fit_calibration("temperature", logits, labels, counts=[1] * logits.shape[2]).temperature
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7, 6.0])
@@ -98,10 +56,9 @@ def test_it_is_the_mean_over_the_views_that_is_fitted() -> None:
 def test_the_temperature_lowers_the_calibration_error() -> None:
     logits, labels = calibrated_logits(5_000)
     too_sure = logits * 2.5
-    correct = too_sure.argmax(axis=1) == labels
 
     def error(temperature: float) -> float:
-        return expected_calibration_error(softmax(too_sure / temperature, axis=1).max(axis=1), correct)
+        return calibration_errors(Calibration(temperature), too_sure[None], labels)["ece"]
 
     assert error(fit_temperature(too_sure[None], labels)) < 0.25 * error(1)
 
@@ -115,8 +72,8 @@ def test_labels_that_set_no_limit_end_at_the_range() -> None:
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
-        (np.ones((2, 3)), np.array([0]), r"got \(1, 2, 3\) and \(1,\)"),
-        (np.ones((0, 3)), np.array([], int), r"got \(1, 0, 3\) and \(0,\)"),
+        (np.ones((2, 3)), np.array([0]), r"got \(1, 2, 3\), \(1,\) and \(3,\)"),
+        (np.ones((0, 3)), np.array([], int), r"got \(1, 0, 3\), \(0,\) and \(3,\)"),
         (np.array([[np.inf, 0.0]]), np.array([0]), "must be finite"),
         (np.array([[1.0, 0.0]]), np.array([2]), "lie in 0 to 1, got 2 to 2"),
     ],
@@ -124,3 +81,83 @@ def test_labels_that_set_no_limit_end_at_the_range() -> None:
 def test_logits_that_do_not_fit_are_refused(logits, labels, message) -> None:
     with pytest.raises(ValueError, match=message):
         fit_temperature(logits[None], labels)
+
+
+def test_probabilities_are_the_mean_over_views_of_the_softmax() -> None:
+    logits = np.random.default_rng(0).normal(size=(4, 6, 3))
+    bias = (0.5, 0.0, -1.0)
+    expected = softmax(logits / 1.7 + np.array(bias), axis=2).mean(axis=0)
+    np.testing.assert_allclose(Calibration(1.7, bias).probs(logits), expected, rtol=1e-12)
+    np.testing.assert_allclose(Calibration().probs(logits), softmax(logits, axis=2).mean(axis=0), rtol=1e-12)
+
+
+def test_the_likelihood_is_that_of_the_labels() -> None:
+    logits, labels = calibrated_logits(50)
+    expected = -log_softmax(logits, axis=1)[np.arange(50), labels].mean()
+    assert negative_log_likelihood(Calibration(), logits[None], labels) == pytest.approx(expected)
+
+
+def test_logit_adjustment_puts_the_class_frequencies_right() -> None:
+    counts = [600, 300, 80, 20]
+    logits, labels = calibrated_logits(20_000)
+    log_prior = np.log(np.array(counts) / 1000)
+    # What a network says whose loss took the prior out of its answer, and that is twice too sure.
+    bent = 2 * (logits - log_prior)[None]
+    found = fit_calibration("logit_adjustment", bent, labels, counts=counts)
+    assert found.temperature == pytest.approx(2, rel=0.05)
+    np.testing.assert_allclose(found.logit_bias, log_prior, rtol=0.05)
+    assert calibration_errors(found, bent, labels)["ece"] < 0.02 < calibration_errors(Calibration(), bent, labels)["ece"]
+
+
+def test_each_method_fits_at_least_as_well_as_the_one_before() -> None:
+    logits, labels = calibrated_logits(400)
+    losses = [
+        negative_log_likelihood(
+            fit_calibration(name, 3 * logits[None] + 1, labels, counts=[9, 3, 2, 1]), 3 * logits[None] + 1, labels
+        )
+        for name in METHODS
+    ]
+    assert losses[0] > losses[1] >= losses[2]
+
+
+def test_a_temperature_changes_no_answer_of_a_single_view() -> None:
+    logits, labels = calibrated_logits(300)
+    before = calibration_errors(Calibration(), logits[None], labels)
+    after = calibration_errors(Calibration(5.0), logits[None], labels)
+    assert before["accuracy"] == after["accuracy"] == (logits.argmax(axis=1) == labels).mean()
+    assert before["balanced_accuracy"] == after["balanced_accuracy"]
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="calibration must be one of none, temperature, logit_adjustment, got 'platt'"):
+        fit_calibration("platt", np.zeros((1, 2, 2)), np.array([0, 1]), counts=[1, 1])
+
+
+def test_hand_made_thresholds() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.95, 0.1])
+    positive = np.array([True, True, True, True, False, False])
+    assert [threshold_for_sensitivity(scores, positive, target) for target in (0.25, 0.5, 0.75, 1.0)] == [0.9, 0.8, 0.7, 0.6]
+    assert threshold_for_sensitivity(scores, positive, 0.51) == 0.7
+    assert threshold_for_sensitivity(scores, positive, 0.01) == 0.9
+
+
+@pytest.mark.parametrize("target", [0.5, 0.8, 0.95, 1.0])
+def test_a_threshold_finds_its_target_and_no_higher_one_does(target: float) -> None:
+    random = np.random.default_rng(3)
+    scores, positive = random.random(140), random.random(140) < 0.3
+    threshold = threshold_for_sensitivity(scores, positive, target)
+    assert (scores[positive] >= threshold).mean() >= target
+    assert (scores[positive] > threshold).mean() < target
+
+
+@pytest.mark.parametrize(
+    ("positive", "target", "message"),
+    [
+        ([True, False], 0.0, "got 0.0 and 1 images"),
+        ([True, False], 1.1, "got 1.1"),
+        ([False, False], 0.9, "got 0.9 and 0 images"),
+    ],
+)
+def test_a_target_that_cannot_be_reached_is_refused(positive: list[bool], target: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        threshold_for_sensitivity(np.array([0.1, 0.2]), np.array(positive), target)

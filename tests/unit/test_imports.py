@@ -29,7 +29,7 @@ FRIENDS = {
     "evaluation": {"report"},
 }
 # Between Hydra and the shell: for the scripts alone, and they import nothing of the house but errors and themselves.
-DOORS = {"config", "config_values", "cli", "call_errors", "output"}
+DOORS = {"config", "config_groups", "config_values", "cli", "call_errors", "output"}
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 

@@ -8,6 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from segpipe.losses.dice import BceDiceLoss
 from segpipe.losses.focal import FocalLoss, build_focal_loss, class_weights
+from segpipe.losses.logit_adjusted import LogitAdjustedLoss, build_logit_adjusted_loss
 
 LOGITS = torch.randn(16, 7, generator=torch.Generator().manual_seed(0)) * 3
 LABELS = torch.arange(16) % 7
@@ -110,3 +111,27 @@ def test_an_empty_mask_gives_a_finite_loss_and_gradient(certainty: float) -> Non
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
     assert (loss.item() == pytest.approx(0, abs=1e-6)) == (certainty < 0)
+
+
+PRIOR = torch.tensor([0.6, 0.2, 0.1, 0.04, 0.03, 0.02, 0.01])
+
+
+def test_logit_adjustment_with_tau_0_is_cross_entropy_and_so_it_is_with_equal_classes() -> None:
+    expected = cross_entropy(LOGITS, LABELS)
+    torch.testing.assert_close(LogitAdjustedLoss(PRIOR, tau=0)(LOGITS, LABELS), expected)
+    torch.testing.assert_close(LogitAdjustedLoss(torch.full((7,), 1 / 7))(LOGITS, LABELS), expected)
+
+
+def test_logit_adjustment_is_least_where_the_network_answers_without_the_prior() -> None:
+    # All that is known is the prior: the best answer is then the same for every class, (0, ..., 0) up to a constant.
+    logits = torch.zeros(1, 7, requires_grad=True)
+    losses = torch.stack([LogitAdjustedLoss(PRIOR)(logits, torch.tensor([code])) for code in range(7)])
+    (losses * PRIOR).sum().backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(1, 7), atol=1e-6, rtol=0)
+
+
+def test_logit_adjustment_takes_the_prior_from_the_training_set() -> None:
+    built = build_logit_adjusted_loss(tau=1.0, counts=[30, 10, 0])
+    torch.testing.assert_close(built.log_prior, torch.tensor([30 / 41, 10 / 41, 1 / 41]).log())
+    with pytest.raises(ValueError, match=r"loss.tau must be 0 or more, got -1"):
+        build_logit_adjusted_loss(tau=-1, counts=[1, 1])

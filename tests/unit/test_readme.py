@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.bundle import load_classifier, load_segmenter
+from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
 from segpipe.evaluation.table import ROWS, results_table
-from segpipe.inference.pipeline import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = {"U-Net": "unet.json", "contour alone": "contour.json"}

@@ -14,17 +14,19 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import Training
+from segpipe.card import OperatingPoint, Training
 from segpipe.config import TrainClsConfig
 from segpipe.data.check import CheckedDataset
+from segpipe.data.splits import PARTS
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, DatasetError
-from segpipe.evaluation.calibration import fit_temperature
+from segpipe.evaluation.calibration import fit_calibration
 from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_classifier, score_segmenter, truth_of
-from segpipe.evaluation.score import Truth, headline, read_truth, score_mask_pairs, score_run
+from segpipe.evaluation.score import headline, score_mask_pairs, score_run
+from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import BoolMask, read_image, read_mask, write_png
-from segpipe.inference.pipeline import Locator, Namer
+from segpipe.inference.pipeline import Locator, Namer, Pipeline
 from segpipe.inference.source import result_names
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localizer import MaskSource
@@ -193,6 +195,72 @@ def test_true_mask_of_another_size_is_refused(tmp_path: Path) -> None:
         score_run(output, Truth(masks={"a": tmp_path / "true.png"}))
 
 
+@pytest.fixture
+def grouped(tmp_path: Path) -> tuple[Path, Truth]:
+    """A run over 48 images of 24 lesions, two thirds of them men's, with photographs, flags and an operating point."""
+    names = [f"{number}.png" for number in range(48)]
+    sources = ["unet"] * 40 + ["contour"] * 8
+    output = write_run(tmp_path / "out", names, ["mel", "nv", "nv", "mel"] * 12, [half(10)] * 47 + [half(20)])
+    table = pd.read_csv(output / "results.csv").assign(mask_source=sources, flagged=["true", "false", "true", "false"] * 12)
+    table.to_csv(output / "results.csv", index=False)
+    (output / "summary.json").write_text('{"operating_point": {"diagnosis": "mel", "threshold": 0.4}}')
+    write_png(tmp_path / "true.png", half(10))
+    for name in names:
+        write_png(tmp_path / name, np.full((10, 20, 3), 120, dtype=np.uint8))
+    ids = [Path(path).stem for path in table["path"]]
+    truth = Truth(
+        dict(zip(ids, ["mel", "nv", "nv", "nv"] * 12, strict=True)),
+        dict.fromkeys(ids, tmp_path / "true.png"),
+        {image_id: f"L{number // 2}" for number, image_id in enumerate(ids)},
+        {"sex": dict.fromkeys(ids[:32], "male")},
+    )
+    return output, truth
+
+
+def test_groups_stand_beside_the_whole(grouped: tuple[Path, Truth]) -> None:
+    output, truth = grouped
+    metrics = score_run(output, truth)
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    groups = metrics["groups"]
+    assert {name: set(values) for name, values in groups.items()} == {
+        "mask_source": {"unet", "contour"},
+        "sex": {"male", "unknown"},
+    }
+    assert groups["mask_source"]["contour"]["segmentation"] == {"images": 8, "lesions": 4, "metrics": {}}
+    unet = groups["mask_source"]["unet"]
+    assert (unet["classification"]["images"], unet["classification"]["lesions"]) == (40, 20)
+    assert unet["segmentation"]["metrics"]["dice"] == {"value": 1, "low": 1, "high": 1}
+    found = {name: figure["value"] for name, figure in unet["classification"]["metrics"].items()}
+    assert found == pytest.approx(
+        {
+            **{"accuracy": 3 / 4, "majority_baseline": 3 / 4, "balanced_accuracy": (1 + 2 / 3) / 2},
+            **{"macro_auroc": 5 / 6, "sensitivity_mel": 1, "support_mel": 10, "ece": 0.05},
+        }
+    )
+    assert groups["sex"]["unknown"]["classification"]["metrics"]["accuracy"]["low"] is None  # 8 lesions
+    assert "groups" not in metrics["classification"]
+
+
+def test_flags_are_scored_at_the_operating_point_of_the_run(grouped: tuple[Path, Truth]) -> None:
+    output, truth = grouped
+    scored = score_run(output, truth)["classification"]
+    assert scored["operating_point"] == {"diagnosis": "mel", "threshold": 0.4}
+    assert scored["metrics"]["sensitivity_flagged"]["value"] == 1
+    flagged = scored["metrics"]["specificity_flagged"]
+    assert flagged["value"] == pytest.approx(2 / 3)
+    assert flagged["low"] < flagged["value"] < flagged["high"]
+    (output / "summary.json").write_text("{}")
+    scored = score_run(output, truth)["classification"]
+    assert scored["operating_point"] is None
+    assert "sensitivity_flagged" not in scored["metrics"]
+
+
+def test_worst_cases_are_drawn_where_the_photographs_are_at_hand(grouped: tuple[Path, Truth], tmp_path: Path) -> None:
+    output, truth = grouped
+    score_run(output, truth, [(tmp_path / f"{number}.png", Path(f"{number}.png")) for number in range(48)])
+    assert {"worst.png", "worst_masks.png"} <= {path.name for path in (output / "plots").iterdir()}
+
+
 def test_masks_of_none_of_the_images_are_refused(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
     with pytest.raises(DatasetError, match="masks must hold a mask for at least one of the 1 images, got none"):
@@ -237,6 +305,9 @@ def test_truth_of_a_table_leaves_out_what_is_not_known(table: pd.DataFrame) -> N
     assert truth.diagnoses == dict(zip(table["image_id"], table["dx"], strict=True))
     assert truth.masks == {"0": Path(table["mask_path"][0])}
     assert truth.lesions["3"] == "L1"
+    assert truth.attributes == {}
+    aged = truth_of(table.assign(age=[50.0, np.nan] * 5, sex="female"))
+    assert aged.attributes == {"sex": dict.fromkeys(table["image_id"], "female"), "age_band": dict.fromkeys("02468", "45-59")}
     assert truth_of(table.assign(mask_path=None)).masks is None
 
 
@@ -261,18 +332,56 @@ def test_score_of_a_classifier_is_that_of_a_run_over_the_images(
     assert values(metrics)["accuracy"] == pytest.approx(np.mean(right))
     assert metrics["segmentation"]["images"] == 10
     assert metrics["classification"]["intervals_over"] == "lesion"
+    assert metrics["classification"]["operating_point"] is None
+    assert {"worst.png", "worst_masks.png"} <= {path.name for path in (tmp_path / "deep" / "test" / "plots").iterdir()}
 
 
-def test_temperature_is_fitted_on_the_logits_of_all_views(classifier: ClassifierBundle, table: pd.DataFrame) -> None:
+def test_operating_point_of_a_classifier_is_checked_on_the_test_images(
+    classifier: ClassifierBundle, table: pd.DataFrame, tmp_path: Path
+) -> None:
     locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
-    found = calibrate(locator, classifier, table, views=VIEWS["flips"], batch_size=4)
-    namer = Namer(classifier, device=CPU, views=VIEWS["flips"], explained=None, batch_size=4)
+    card = replace(classifier.card, operating_point=OperatingPoint("nv", 0.1))
+    scored = score_classifier(locator, replace(classifier, card=card), table, tmp_path, views=VIEWS["none"], batch_size=4)
+    results = pd.read_csv(tmp_path / "results.csv")
+    is_nv = np.array([dx == "nv" for dx in table["dx"]])
+    figures = values(scored)
+    assert figures["sensitivity_flagged"] == pytest.approx(results["flagged"][is_nv].mean())
+    assert figures["specificity_flagged"] == pytest.approx(1 - results["flagged"][~is_nv].mean())
+
+
+def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: ClassifierBundle, table: pd.DataFrame) -> None:
+    locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
+    parts = {"train": table, "val": table}
+    answer = {"views": VIEWS["flips"], "batch_size": 4}
+    asked = {"method": "logit_adjustment", "diagnosis": "mel", "target_sensitivity": 0.5, **answer}
+    card = calibrate(locator, classifier, parts, **asked)
+    namer = Namer(classifier, device=CPU, explained=None, **answer)
     images = [read_image(Path(path)) for path in table["image_path"]]
     logits = namer.view_logits([namer.cut(*pair) for pair in zip(images, locator(images), strict=True)])
-    assert found == pytest.approx(fit_temperature(logits, np.array([CODES.index(code) for code in table["dx"]])), rel=1e-4)
+    labels = np.array([CODES.index(code) for code in table["dx"]])
+    counts = [int((table["dx"] == code).sum()) for code in CODES]
+    expected = fit_calibration("logit_adjustment", logits, labels, counts=counts)
+    assert card.temperature == pytest.approx(expected.temperature, rel=1e-4)
+    assert card.logit_bias == pytest.approx(expected.logit_bias, rel=1e-3, abs=1e-4)
+    assert card.calibration["chosen"] == "logit_adjustment"
+    assert set(card.calibration["errors"]) == {"none", "temperature", "logit_adjustment"}
     # What the card says already does not count.
     warmer = replace(classifier, card=replace(classifier.card, temperature=9.0))
-    assert calibrate(locator, warmer, table, views=VIEWS["flips"], batch_size=4) == found
+    assert calibrate(locator, warmer, parts, **asked) == card
+
+
+def test_pipeline_flags_the_share_that_the_operating_point_promises(classifier: ClassifierBundle, table: pd.DataFrame) -> None:
+    locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
+    answer = {"views": VIEWS["flips"], "batch_size": 4}
+    asked = {"method": "logit_adjustment", "diagnosis": "nv", "target_sensitivity": 0.5}
+    card = calibrate(locator, classifier, {"train": table, "val": table}, **asked, **answer)
+    assert card.operating_point is not None
+    assert card.operating_point.target_sensitivity == 0.5
+    namer = Namer(replace(classifier, card=card), device=CPU, explained=None, **answer)
+    images = [read_image(Path(path)) for path in table["image_path"]]
+    flagged = np.array([finding.flagged for finding in Pipeline(locator, namer)(images)])
+    positives = int((table["dx"] == "nv").sum())
+    assert flagged[table["dx"] == "nv"].sum() == -(-positives // 2)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +397,8 @@ def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(
     segmenter: SegmenterBundle, table: pd.DataFrame, tmp_path: Path, dataset: str, split: str, allowed: bool, refused: bool
 ) -> None:
     parts = table.assign(part=["train"] * 6 + ["val"] * 2 + ["test"] * 2)
-    data = TrainingData(CheckedDataset("tiny", table, ()), parts[["image_id", "lesion_id", "part"]], {})
+    rows = {part: parts[parts["part"] == part] for part in PARTS}
+    data = TrainingData(CheckedDataset("tiny", table, ()), parts[["image_id", "lesion_id", "part"]], rows)
     seen: Training = replace(
         segmenter.card.training,
         dataset_hash=data.dataset_hash if dataset == "own" else "other",

@@ -1,0 +1,210 @@
+"""Typed schemas of the groups of conf/, one dataclass for each kind; the yaml files hold the values.
+
+A key, its field and its documentation share one name.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class DataConfig:
+    """Where the images come from: `_target_` names the function that finds and checks them."""
+
+    _target_: str = MISSING
+    root: str = MISSING
+    without_lesion_ids: bool = False
+    limit: int | None = None
+    cache: str | None = "outputs/cache"
+
+
+@dataclass
+class SyntheticConfig(DataConfig):
+    """A data set that is drawn before the training."""
+
+    lesions: int = 84
+    images_per_lesion: int = 3
+    height: int = 150
+    width: int = 200
+    seed: int = 0
+
+
+@dataclass
+class FoldersConfig(DataConfig):
+    """Images of any classes; `malignant` names those that are, null where it follows from the classes or is not known."""
+
+    malignant: list[str] | None = None
+
+
+@dataclass
+class CsvConfig(FoldersConfig):
+    """Images whose classes stand in a table."""
+
+    table: str = MISSING
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes to training images: albumentations transforms in order."""
+
+    transforms: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class CropConfig:
+    """How a lesion is cut out, see `segpipe.lesion.crop.CropRule`."""
+
+    whole_image: bool = False
+    margin_fraction: float = 0.25
+    keep_background: bool = True
+
+
+@dataclass
+class SegmenterConfig:
+    """The U-Net: encoder by its name in smp, widths of its decoder, input size, starting weights of the encoder."""
+
+    encoder: str = MISSING
+    decoder_channels: list[int] = MISSING
+    input_size: int = MISSING
+    init: str = "random"
+
+
+@dataclass
+class ClassifierConfig:
+    """The classifier: timm's name of its backbone, attention, dropout, input size, starting weights of the backbone."""
+
+    name: str = MISSING
+    attention: str = "cbam"
+    dropout: float = 0.2
+    input_size: int = MISSING
+    init: str = "random"
+
+
+@dataclass
+class LossConfig:
+    """`_target_` names the loss."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class BceDiceConfig(LossConfig):
+    """See `segpipe.losses.dice.BceDiceLoss`."""
+
+    bce_weight: float = 1.0
+    dice_weight: float = 1.0
+
+
+@dataclass
+class FocalConfig(LossConfig):
+    """See `segpipe.losses.focal.FocalLoss` and `class_weights`."""
+
+    gamma: float = 2.0
+    weighting: str = "effective"
+    beta: float = 0.999
+
+
+@dataclass
+class LogitAdjustedConfig(LossConfig):
+    """See `segpipe.losses.logit_adjusted.LogitAdjustedLoss`."""
+
+    tau: float = 1.0
+
+
+@dataclass
+class OptimizerConfig:
+    """An optimizer of torch, built with `lr` and `weight_decay`."""
+
+    _target_: str = MISSING
+    _partial_: bool = True
+    lr: float = MISSING
+    weight_decay: float = 0.01
+
+
+@dataclass
+class SchedulerConfig:
+    """`_target_` names the schedule."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class CosineConfig(SchedulerConfig):
+    """See `segpipe.training.schedule.WarmupCosine`."""
+
+    warmup_fraction: float = 0.05
+    final_fraction: float = 0.01
+
+
+@dataclass
+class UnfreezeConfig:
+    """See `segpipe.training.unfreezing.plan_unfreezing`."""
+
+    from_epochs: list[int] = MISSING
+    lr_decay: float = 1.0
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of Lightning's Trainer, and two of ours.
+
+    `patience`: epochs without a better score before it stops early. `ema_decay`: of the moving average of the weights, which is
+    what is validated and kept; null keeps the weights themselves.
+    """
+
+    max_epochs: int = MISSING
+    patience: int = 5
+    ema_decay: float | None = None
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    strategy: str = "auto"
+    precision: str = "auto"
+    gradient_clip_val: float | None = 1.0
+    accumulate_grad_batches: int = 1
+
+
+@dataclass
+class LoggerConfig:
+    """`_target_` names the logger; `csv` writes `metrics.csv`."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class BundleConfig:
+    """Trained models on disk; null takes the shipped one."""
+
+    segmenter: str | None = None
+    classifier: str | None = None
+
+
+@dataclass
+class SegmenterBundleConfig:
+    """A trained segmenter on disk; null takes the shipped one."""
+
+    segmenter: str | None = None
+
+
+@dataclass
+class ThresholdConfig:
+    """The operating point: a diagnosis to flag, and the share of it to find; null flags nothing."""
+
+    diagnosis: str | None = None
+    target_sensitivity: float = 0.95
+
+
+@dataclass
+class TtaConfig:
+    """Test-time augmentation: the set of views, see `segpipe.inference.tta.VIEWS`."""
+
+    views: str = MISSING
+
+
+@dataclass
+class ExplainConfig:
+    """The explanation: `gradcam` or `none`, and the diagnosis it is for; null is the predicted one."""
+
+    method: str = MISSING
+    diagnosis: str | None = None

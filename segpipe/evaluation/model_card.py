@@ -1,0 +1,180 @@
+"""The model card: what two bundles say of themselves, for people.
+
+    python -m segpipe.evaluation.model_card > docs/model_card.md
+
+writes it for the shipped ones, from their `card.json` alone. The table of the README is its first.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter
+from segpipe.diagnosis import full_name
+from segpipe.errors import SegpipeError
+from segpipe.evaluation.table import figure_text, markdown_table, results_table
+
+PER_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
+SCREENING = {
+    "auroc_{}": "AUROC",
+    "sensitivity_{}_at_specificity_090": "sensitivity at specificity 0.90",
+    "sensitivity_{}_at_specificity_095": "sensitivity at specificity 0.95",
+    "specificity_{}_at_sensitivity_090": "specificity at sensitivity 0.90",
+    "specificity_{}_at_sensitivity_095": "specificity at sensitivity 0.95",
+}
+GROUPED = {
+    "classification": {
+        "balanced_accuracy": "balanced accuracy",
+        "macro_auroc": "macro AUROC",
+        "sensitivity_mel": "mel sensitivity",
+    },
+    "segmentation": {"dice": "mean Dice", "share_below_065": "Jaccard below 0.65"},
+}
+ERRORS = {"nll": "negative log-likelihood", "ece": "ECE", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+LIMITS = """\
+- HAM10000 comes from one clinic in Vienna and one practice in Queensland, mostly from light skin. Expect less on other cameras,
+  skin and lesions, and measure it with `labels=` and `masks=`.
+- It knows the classes below and nothing else: an image of anything else gets one of these names, often with confidence.
+- It sees one photograph: no history, no touch, no earlier picture, none of the patient's other lesions.
+- Where there are few images the intervals are wide; a group of fewer than 20 lesions has none.
+- The probabilities are calibrated for lesions that are as frequent as in HAM10000, which was collected for training and is no
+  sample of any practice."""
+
+
+def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+    """Write the card of a segmenter and the classifier that was scored on its crops, as Markdown."""
+    sections = {
+        "What it is": _models(segmenter, classifier),
+        "Intended use": f"{classifier.card.intended_use}\n\nLimits:\n\n{LIMITS}",
+        "Data": _data(classifier),
+        "Figures": _figures(segmenter, classifier),
+        "Each class against the rest": _classes(classifier),
+        "Melanoma and malignancy": _screening(classifier),
+        "Groups": _groups(classifier),
+        "Calibration": _calibration(classifier),
+        "Licence": f"{classifier.card.licence}.",
+    }
+    texts = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"# Model card\n\n**Not a medical device.** Written by `python -m segpipe.evaluation.model_card`.\n\n{texts}\n"
+
+
+def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+    rows = []
+    bundles: dict[str, SegmenterBundle | ClassifierBundle] = {"segmenter": segmenter, "classifier": classifier}
+    for name, bundle in bundles.items():
+        card, weights = bundle.card, sum(tensor.numel() for tensor in bundle.model.parameters())
+        built = ", ".join(f"{key} {value}" for key, value in card.arguments.items())
+        made = f"{card.training.images:,} images, {card.training.epochs} epochs, the best kept"
+        rows.append([name, built, f"{weights:,}", f"{card.input.size} px", made, f"`{bundle.sha256[:12]}`"])
+    versions = ", ".join(f"{name} {version}" for name, version in classifier.card.versions.items())
+    table = markdown_table(["", "built with", "weights", "input", "trained on", "SHA-256"], rows)
+    crop = classifier.card.crop
+    rule = (
+        "the whole image"
+        if crop.whole_image
+        else f"the lesion's box with a margin of {crop.margin_fraction:g} of its longer side"
+    )
+    return f"{table}\n\nThe classifier sees {rule}. All settings stand in `card.json`. Libraries: {versions}."
+
+
+def _data(classifier: ClassifierBundle) -> str:
+    training = classifier.card.training
+    codes = classifier.card.classes
+    rows = [[part, *(f"{counts.get(code, 0):,}" for code in codes)] for part, counts in training.counts.items()]
+    leaks = "No leak was allowed." if not training.leaks_allowed else "**A leak was allowed by name: the figures may flatter.**"
+    return (
+        f"{training.dataset}, split by lesion: no lesion stands in two parts. {leaks} Split hash `{training.split_hash[:12]}`, "
+        f"data set hash `{training.dataset_hash[:12]}`.\n\n{markdown_table(['images', *codes], rows)}\n\n"
+        + ", ".join(f"{code}: {full_name(code)}" for code in codes)
+        + "."
+    )
+
+
+def _figures(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+    metrics = classifier.card.metrics
+    both = {"segmentation": segmenter.card.metrics, "classification": metrics}
+    return (
+        f"On the {metrics['images']:,} images of the test part, end to end: the segmenter's own crops, test-time augmentation, "
+        f"these very weights. Intervals are 95 % bootstrap intervals over {metrics['intervals_over']}s.\n\n"
+        + results_table({"test": both})
+    )
+
+
+def _classes(classifier: ClassifierBundle) -> str:
+    figures = classifier.card.metrics["metrics"]
+    rows = [
+        [code, f"{figures[f'support_{code}']['value']:,}", *(figure_text(figures[f"{name}_{code}"]) for name in PER_CLASS)]
+        for code in classifier.card.classes
+    ]
+    return markdown_table(["", "images", *PER_CLASS.values()], rows)
+
+
+def _screening(classifier: ClassifierBundle) -> str:
+    figures = classifier.card.metrics["metrics"]
+    names = [name for name in ("mel", "malignant") if f"sensitivity_{name}_at_specificity_090" in figures]
+    rows = [[title, *(figure_text(figures[key.format(name)]) for name in names)] for key, title in SCREENING.items()]
+    table = markdown_table(["", *names], rows)
+    malignant = f"Malignant is {' + '.join(classifier.card.malignant)}: their probabilities are added up."
+    return f"{table}\n\n{malignant} {_operating_point(classifier)}"
+
+
+def _operating_point(classifier: ClassifierBundle) -> str:
+    point, figures = classifier.card.operating_point, classifier.card.metrics["metrics"]
+    if point is None:
+        return "No operating point was chosen, so nothing is flagged."
+    found, quiet = figure_text(figures["sensitivity_flagged"]), figure_text(figures["specificity_flagged"])
+    return (
+        f"An image is flagged where p_{point.diagnosis} is at least {point.threshold:.4f}, which finds at least "
+        f"{point.target_sensitivity} of the validation images with it. On the test part its sensitivity is {found}, its "
+        f"specificity {quiet}."
+    )
+
+
+def _groups(classifier: ClassifierBundle) -> str:
+    titles = [title for shown in GROUPED.values() for title in shown.values()]
+    rows = []
+    for attribute, values in classifier.card.metrics["groups"].items():
+        for value, parts in values.items():
+            images = max(part["images"] for part in parts.values())
+            rows.append([f"{attribute.replace('_', ' ')}: {value}", f"{images:,}", *_group_figures(parts)])
+    return markdown_table(["", "images", *titles], rows)
+
+
+def _group_figures(parts: Mapping[str, Any]) -> Iterable[str]:
+    for part, shown in GROUPED.items():
+        figures = parts.get(part, {}).get("metrics", {})
+        for name in shown:
+            yield figure_text(figures[name]) if name in figures else ""
+
+
+def _calibration(classifier: ClassifierBundle) -> str:
+    found = classifier.card.calibration
+    if not found:
+        return "None was fitted."
+    titles = {"none": "as trained", "temperature": "temperature", "logit_adjustment": "temperature and class frequencies"}
+    rows = [
+        [f"{titles[method]}{' (shipped)' if method == found['chosen'] else ''}", *(f"{errors[name]:.3f}" for name in ERRORS)]
+        for method, errors in found["errors"].items()
+    ]
+    table = markdown_table(["", *ERRORS.values()], rows)
+    return f"Fitted and measured on the {found['images']:,} validation images; the ECE on the test part stands above.\n\n{table}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m segpipe.evaluation.model_card", description=__doc__.partition("\n")[0])
+    parser.add_argument("--segmenter", type=Path, default=SHIPPED / "segmenter", help="bundle (default: the shipped one)")
+    parser.add_argument("--classifier", type=Path, default=SHIPPED / "classifier", help="bundle (default: the shipped one)")
+    given = parser.parse_args(arguments)
+    try:
+        sys.stdout.write(model_card(load_segmenter(given.segmenter), load_classifier(given.classifier)))
+    except SegpipeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

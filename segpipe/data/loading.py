@@ -19,7 +19,8 @@ def load_dataset(data: DictConfig) -> CheckedDataset:
     Raises:
         DatasetError: it cannot be used.
     """
-    return _load(OmegaConf.to_yaml(OmegaConf.masked_copy(data, [str(key) for key in data if key not in _NOT_OF_THE_LOADER])))
+    arguments = {str(key): value for key, value in data.items() if key not in _NOT_OF_THE_LOADER}
+    return _load(OmegaConf.to_yaml(OmegaConf.create(arguments)))
 
 
 @lru_cache(maxsize=1)

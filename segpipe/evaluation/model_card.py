@@ -39,8 +39,8 @@ LIMITS = """\
 - It knows the classes below and nothing else: an image of anything else gets one of these names, often with confidence.
 - It sees one photograph: no history, no touch, no earlier picture, none of the patient's other lesions.
 - Where there are few images the intervals are wide; a group of fewer than 20 lesions has none.
-- The probabilities are calibrated for lesions that are as frequent as in HAM10000, which was collected for training and is no
-  sample of any practice."""
+- The probabilities are fitted to validation images of HAM10000, which was collected for training and is no sample of any
+  practice: elsewhere the diagnoses are of other frequency, and so would calibrated probabilities be."""
 
 
 def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
@@ -66,7 +66,8 @@ def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     for name, bundle in bundles.items():
         card, weights = bundle.card, sum(tensor.numel() for tensor in bundle.model.parameters())
         built = ", ".join(f"{key} {value}" for key, value in card.arguments.items())
-        made = f"{card.training.images:,} images, {card.training.epochs} epochs, the best kept"
+        start = card.training.settings.get(name, {}).get("init", "random")
+        made = f"{card.training.images:,} images, {card.training.epochs} epochs from {start} weights, the best kept"
         rows.append([name, built, f"{weights:,}", f"{card.input.size} px", made, f"`{bundle.sha256[:12]}`"])
     versions = ", ".join(f"{name} {version}" for name, version in classifier.card.versions.items())
     table = markdown_table(["", "built with", "weights", "input", "trained on", "SHA-256"], rows)

@@ -31,8 +31,10 @@ def results_table(columns: Mapping[str, Metrics]) -> str:
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Args: header, one title for each column; rows, of as many cells. Returns: the lines of a Markdown table."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
-    return "\n".join(lines).replace("|  |", "| |")
+    lines = (
+        "|".join(["", *(f" {cell} " if cell else " " for cell in cells), ""]) for cells in (header, ["---"] * len(header), *rows)
+    )
+    return "\n".join(lines)
 
 
 def figure_text(figure: Mapping[str, float | None]) -> str:

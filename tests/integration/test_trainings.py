@@ -219,7 +219,7 @@ def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: 
     ("kind", "argument", "reason"),
     [
         ("seg", "trainer.max_epochs=0", "trainer.max_epochs must be 1 or more, got 0"),
-        ("seg", "trainer.max_epoch=3", "unknown key trainer.max_epoch=3; did you mean trainer.max_epochs?"),
+        ("seg", "trainer.max_epoch=3", "unknown key trainer.max_epoch=3; did you mean trainer.max_epochs"),
         ("seg", "batch_size=many", 'batch_size must be an integer, got "many"'),
         ("seg", "loss=dice", "loss must be one of "),
         ("seg", "data.limit=0", "data.limit must be 1 or more, got 0"),
@@ -228,7 +228,11 @@ def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: 
         ("seg", "segmenter.encoder=nonsense", "encoder must be tu- and a network that timm knows"),
         ("seg", "segmenter.decoder_channels=[8]", "decoder_channels must have 5 entries"),
         ("seg", "segmenter.input_size=65", "segmenter.input_size must be a multiple of 32"),
-        ("seg", "segmenter.init=absent.safetensors", "init must be random, imagenet or a safetensors file"),
+        (
+            "seg",
+            "segmenter.init=absent.safetensors",
+            "init must be random, imagenet, shipped, a safetensors file or the folder of a bundle",
+        ),
         ("cls", "classifier.name=nonsense", "classifier.name must be a network that timm knows, got 'nonsense'"),
         ("cls", "classifier.attention=full", "attention must be one of none, channel, spatial, cbam, got 'full'"),
         ("cls", "unfreeze.from_epochs=[1]", "unfreeze.from_epochs must begin with 0"),

@@ -71,6 +71,7 @@ class TrainClsConfig(TrainConfig):
 
     crop: CropConfig = MISSING
     classifier: ClassifierConfig = MISSING
+    sampler: str = "none"
     unfreeze: UnfreezeConfig = MISSING
     tta: TtaConfig = MISSING
     calibration: str = "temperature"

@@ -47,9 +47,10 @@ class CsvConfig(FoldersConfig):
 
 @dataclass
 class AugmentConfig:
-    """Random changes to training images: albumentations transforms in order."""
+    """Random changes to training images: albumentations transforms in order, and mixup, see `segpipe.training.tasks.Task`."""
 
     transforms: list[Any] = field(default_factory=list)
+    mixup_alpha: float = 0.0
 
 
 @dataclass
@@ -73,11 +74,12 @@ class SegmenterConfig:
 
 @dataclass
 class ClassifierConfig:
-    """The classifier: timm's name of its backbone, attention, dropout, input size, starting weights of the backbone."""
+    """The classifier: timm's name of its backbone, attention, dropout, drop path, input size, starting weights."""
 
     name: str = MISSING
     attention: str = "cbam"
     dropout: float = 0.2
+    drop_path: float = 0.0
     input_size: int = MISSING
     init: str = "random"
 

@@ -13,11 +13,13 @@ from segpipe.errors import ConfigError
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
 STARTS = ("segmenter.init", "classifier.init")
 COUNTS = ("batch_size", "max_pixels", "trainer.max_epochs", "data.limit", "classifier.input_size", "segmenter.input_size")
-NOT_NEGATIVE = ("workers", "crop.margin_fraction")
+NOT_NEGATIVE = ("workers", "crop.margin_fraction", "augment.mixup_alpha")
+PROBABILITIES = ("classifier.dropout", "classifier.drop_path")
 CHOICES: dict[str, tuple[str, ...]] = {
     "localize": ("unet", "contour", "whole_image"),
     "figures": ("auto", "true", "false"),
     "part": ("train", "val", "test"),
+    "sampler": ("none", "square_root", "balanced"),
     "trainer.strategy": ("auto", "ddp"),
     "calibration": ("none", "temperature", "logit_adjustment"),
     "tta.views": ("none", "flips", "d4"),
@@ -53,7 +55,7 @@ def check_values(config: DictConfig) -> None:
             )
     for key, choices in CHOICES.items():
         word = _value(config, key)
-        if word is not None and word.lower() not in choices:
+        if word is not None and (word.lower() if key == "figures" else word) not in choices:  # true comes as True
             raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {word!r}; --help says what they mean")
     _check_numbers(config)
 
@@ -64,6 +66,10 @@ def _check_numbers(config: DictConfig) -> None:
             number = _value(config, key)
             if number is not None and number < least:
                 raise ConfigError(f"{key} must be {least} or more, got {number}")
+    for key in PROBABILITIES:
+        probability = _value(config, key)
+        if probability is not None and not 0 <= probability < 1:
+            raise ConfigError(f"{key} must be at least 0 and below 1, got {probability}")
     share = _value(config, "threshold.target_sensitivity")
     if share is not None and not 0 < share <= 1:
         raise ConfigError(f"threshold.target_sensitivity must be above 0 and at most 1, got {share}")

@@ -6,7 +6,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from segpipe.data.datasets import Draw, SeededSampler
+from segpipe.data.datasets import Draw, FloatArray, SeededSampler
 
 
 class SeededDataModule(LightningDataModule):
@@ -20,13 +20,24 @@ class SeededDataModule(LightningDataModule):
         batch_size: images in a batch, in all processes together.
         workers: processes that read, for each that trains; 0 reads in the training process, as quick on two cores.
         seed: of order and changes.
+        shares: of each training example in the draws of an epoch, see `SeededSampler`.
 
     Attributes:
         first_epoch: that of a training that goes on; its workers begin to read before Lightning tells the sampler the epoch.
     """
 
-    def __init__(self, train: Dataset[Any], val: Dataset[Any], *, batch_size: int, workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        train: Dataset[Any],
+        val: Dataset[Any],
+        *,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        shares: FloatArray | None = None,
+    ) -> None:
         super().__init__()
+        self._shares = shares
         self._train = train
         self._val = val
         self._batch_size = batch_size
@@ -37,7 +48,8 @@ class SeededDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Whole batches only, unless there is not even one: BatchNorm needs more than a leftover image."""
         rank, world = self._place()
-        sampler = SeededSampler(len(self._train), seed=self.seed, rank=rank, world=world)  # type: ignore[arg-type]
+        length = len(self._train)  # type: ignore[arg-type]
+        sampler = SeededSampler(length, seed=self.seed, rank=rank, world=world, shares=self._shares)
         sampler.set_epoch(self.first_epoch)
         return self._loader(self._train, sampler, drop_last=len(sampler) >= self._batch_size // world)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -14,6 +15,9 @@ from segpipe.data.augmentation import Augmentation
 from segpipe.data.cache import Arrays, open_examples
 from segpipe.image_io import BoolMask, RgbImage, read_image, read_mask
 from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_square
+
+FloatArray = NDArray[np.float64]
+_SAMPLING_POWERS = {"none": 1.0, "square_root": 0.5, "balanced": 0.0}
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,13 @@ class SeededSampler(Sampler[Draw]):
         seed: of order and changes.
         rank: of this process among those that share the order out, one example to each in turn.
         world: number of these processes; each takes as many, so up to `world - 1` examples of an epoch are left out.
+        shares: of each example in the draws, float (length,), with sum 1: an epoch draws `length` times with replacement.
+            None takes each example once.
     """
 
-    def __init__(self, length: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, length: int, *, seed: int, rank: int = 0, world: int = 1, shares: FloatArray | None = None) -> None:
         self.length = length
+        self.shares = shares
         self.seed = seed
         self.epoch = 0
         self._share = slice(rank, length - length % world, world)
@@ -51,8 +58,25 @@ class SeededSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order, seeds = rng.permutation(self.length)[self._share], rng.integers(2**31, size=self.length)[self._share]
-        return (Draw(int(index), int(seed)) for index, seed in zip(order, seeds, strict=True))
+        order = rng.permutation(self.length) if self.shares is None else rng.choice(self.length, self.length, p=self.shares)
+        seeds = rng.integers(2**31, size=self.length)
+        return (Draw(int(index), int(seed)) for index, seed in zip(order[self._share], seeds[self._share], strict=True))
+
+
+def class_shares(counts: Sequence[int], sampler: str) -> FloatArray:
+    """How often each class is drawn in a training.
+
+    Args:
+        counts: training images of each class.
+        sampler: `none`, as they occur; `balanced`, equally often; or `square_root`, by the root of their number, which is between
+            the two (arXiv 1805.00932).
+
+    Returns:
+        float (C,), with sum 1; 0 for a class without images.
+    """
+    images = np.asarray(counts, float)
+    shares = np.where(images > 0, images ** _SAMPLING_POWERS[sampler], 0.0)
+    return np.asarray(shares / shares.sum())
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,11 @@ class FocalLoss(nn.Module):
         return (weights * losses).sum() / weights.sum()
 
 
-def class_weights(counts: Sequence[int], weighting: str, *, beta: float = 0.999) -> Tensor | None:
+def class_weights(counts: Sequence[float], weighting: str, *, beta: float = 0.999) -> Tensor | None:
     """Weigh rare classes up; the weights of the classes that occur have mean 1, a class without examples gets 0.
 
     Args:
-        counts: training images of each class.
+        counts: training images of each class, or their expected number where a sampler draws them.
         weighting: `none`; `inverse`, 1 / n; or `effective`, (1 - beta) / (1 - beta^n), arXiv 1901.05555.
         beta: of the effective number; nearer to 1 is nearer to `inverse`.
 
@@ -67,6 +67,6 @@ def class_weights(counts: Sequence[int], weighting: str, *, beta: float = 0.999)
     return (weights / weights[number > 0].mean()).float()
 
 
-def build_focal_loss(*, gamma: float, weighting: str, beta: float, counts: Sequence[int]) -> FocalLoss:
+def build_focal_loss(*, gamma: float, weighting: str, beta: float, counts: Sequence[float]) -> FocalLoss:
     """The focal loss for a training set with `counts` images of each class; the arguments are those of the parts."""
     return FocalLoss(gamma=gamma, class_weights=class_weights(counts, weighting, beta=beta))

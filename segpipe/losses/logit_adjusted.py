@@ -32,7 +32,7 @@ class LogitAdjustedLoss(nn.Module):
         return cross_entropy(logits.float() + self.tau * self.log_prior, labels)
 
 
-def build_logit_adjusted_loss(*, tau: float, counts: Sequence[int]) -> LogitAdjustedLoss:
+def build_logit_adjusted_loss(*, tau: float, counts: Sequence[float]) -> LogitAdjustedLoss:
     """The loss for a training set with `counts` images of each class; a class without any counts as one image."""
     images = torch.tensor(counts, dtype=torch.float64).clamp(min=1)
     return LogitAdjustedLoss(images / images.sum(), tau=tau)

@@ -18,9 +18,10 @@ class LesionClassifier(nn.Module):
     Parts can be frozen: a frozen part takes no gradient and keeps its BatchNorm statistics, whatever `train()` is called with.
     """
 
-    def __init__(self, *, name: str, classes: int, attention: str, dropout: float) -> None:
+    def __init__(self, *, name: str, classes: int, attention: str, dropout: float, drop_path: float) -> None:
         super().__init__()
-        backbone: Any = timm.create_model(name, num_classes=0, global_pool="")
+        depth: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}  # which some networks do not know
+        backbone: Any = timm.create_model(name, num_classes=0, global_pool="", **depth)
         self.backbone = backbone
         channels: int = backbone.num_features
         self.attention = build_attention(attention, channels)
@@ -106,7 +107,9 @@ def _children_down_to(module: nn.Module, ends: Sequence[str], prefix: str = "") 
     return found
 
 
-def build_classifier(*, name: str, classes: int, attention: str = "cbam", dropout: float = 0.2) -> LesionClassifier:
+def build_classifier(
+    *, name: str, classes: int, attention: str = "cbam", dropout: float = 0.2, drop_path: float = 0.0
+) -> LesionClassifier:
     """Build a classifier with random weights.
 
     Args:
@@ -114,13 +117,18 @@ def build_classifier(*, name: str, classes: int, attention: str = "cbam", dropou
         classes: number of classes.
         attention: on the last feature map: `none`, `channel`, `spatial` or `cbam`.
         dropout: probability, before the linear layer.
+        drop_path: probability that a residual block is passed by, at the last block; earlier ones less (arXiv 1603.09382).
 
     Raises:
-        ValueError: timm does not know `name`, it is no convolutional network, or `attention` is none of the four.
+        ValueError: timm does not know `name`, it is no convolutional network or has no drop path, or `attention` is none of
+            the four.
     """
     if not timm.is_model(name):
         raise ValueError(f"classifier.name must be a network that timm knows, got {name!r}")
-    model = LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout)
+    try:
+        model = LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout, drop_path=drop_path)
+    except TypeError as error:
+        raise ValueError(f"classifier.drop_path must be 0 for {name}, which has none, got {drop_path}") from error
     if not _has_feature_map(model.backbone):
         raise ValueError(f"classifier.name must be a convolutional network, whose features are a map, got {name!r}")
     return model.to(memory_format=torch.channels_last)

@@ -1,5 +1,6 @@
 """The training of the classifier, from its configuration to the best weights."""
 
+from functools import partial
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -10,7 +11,7 @@ from torch import nn
 from segpipe.bundle import load_classifier
 from segpipe.card import ClassifierCard
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.data.datasets import CropDataset
+from segpipe.data.datasets import CropDataset, class_shares
 from segpipe.diagnosis import CODES
 from segpipe.lesion.crop import CropRule
 from segpipe.models.classifier import LesionClassifier, build_classifier
@@ -33,7 +34,13 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
     settings, folder = config.classifier, start_bundle(config)
     start = None if folder is None else load_classifier(folder)
     known = CODES if start is None else start.card.classes
-    model = build_classifier(name=settings.name, classes=len(known), attention=settings.attention, dropout=settings.dropout)
+    model = build_classifier(
+        name=settings.name,
+        classes=len(known),
+        attention=settings.attention,
+        dropout=settings.dropout,
+        drop_path=settings.drop_path,
+    )
     if start is None:
         load_starting_weights(model.backbone, name=settings.name, init=settings.init)
     else:
@@ -84,34 +91,32 @@ def train_classifier(
     settings, classes = config.classifier, data.dataset.classes
     spec, rule = InputSpec(settings.input_size), CropRule(**config.crop)
     counts = data.parts["train"]["dx"].value_counts().reindex(classes, fill_value=0)
+    drawn = class_shares(counts.to_list(), config.sampler)
     task = Task(
         model,
         spec,
-        instantiate(config.loss, counts=counts.to_list()),
+        instantiate(config.loss, counts=drawn * counts.sum()),
         DiagnosisMetrics(),
         optimizer=instantiate(config.optimizer),
         schedule=instantiate(config.scheduler),
         groups=parameter_groups(model, plan),
+        mixup_alpha=config.augment.mixup_alpha,
     )
+    crops = partial(CropDataset, classes=classes, rule=rule, size=spec.size, cache=config.data.cache)
+    train = crops(data.parts["train"], augmentation=build_augmentation(config))
     examples = SeededDataModule(
-        CropDataset(
-            data.parts["train"],
-            classes=classes,
-            rule=rule,
-            size=spec.size,
-            cache=config.data.cache,
-            augmentation=build_augmentation(config),
-        ),
-        CropDataset(data.parts["val"], classes=classes, rule=rule, size=spec.size, cache=config.data.cache),
+        train,
+        crops(data.parts["val"]),
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
+        shares=None if config.sampler == "none" else (drawn / counts.clip(lower=1).to_numpy())[train.labels],
     )
     fitted = fit_as_configured(
         config, task, examples, output, monitor="val_auroc", cpu_bf16=False, callbacks=[ProgressiveUnfreezing(plan)]
     )
     return ClassifierCard(
-        arguments={"name": settings.name, "attention": settings.attention, "dropout": settings.dropout},
+        arguments={key: settings[key] for key in ("name", "attention", "dropout", "drop_path")},
         input=spec,
         training=data.describe(fitted, config),
         classes=classes,

@@ -66,6 +66,7 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
         MaskMetrics(),
         optimizer=instantiate(config.optimizer),
         schedule=instantiate(config.scheduler),
+        mixup_alpha=config.augment.mixup_alpha,
     )
     examples = SeededDataModule(
         MaskDataset(data.parts["train"], size=spec.size, cache=config.data.cache, augmentation=build_augmentation(config)),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -26,6 +27,7 @@ class Task(LightningModule):
         optimizer: builds the optimizer from parameters or parameter groups.
         schedule: the factor on the learning rate, by step and number of steps.
         groups: parameters or parameter groups to train; all of the model's where None.
+        mixup_alpha: how much training images are mixed in pairs (arXiv 1710.09412); 0 leaves them as they are.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Task(LightningModule):
         optimizer: OptimizerFactory,
         schedule: Schedule,
         groups: list[dict[str, Any]] | None = None,
+        mixup_alpha: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -47,6 +50,7 @@ class Task(LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._groups = groups
+        self._mixup_alpha = mixup_alpha
         self.train_loss = MeanMetric()
         self.val_loss = MeanMetric()
 
@@ -58,8 +62,17 @@ class Task(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Loss of one batch."""
         pixels, targets = batch
-        loss: Tensor = self.loss(self(pixels), targets)
+        loss = self._mixed_loss(pixels, targets) if self._mixup_alpha else self.loss(self(pixels), targets)
         self.train_loss.update(loss.detach(), weight=len(pixels))
+        return loss
+
+    def _mixed_loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Mixup: each image is laid over another of its batch and answers for both, by a share drawn from Beta(alpha, alpha)."""
+        share = float(torch.distributions.Beta(self._mixup_alpha, self._mixup_alpha).sample())
+        partner = torch.randperm(len(pixels), device=pixels.device)
+        batch = normalize(pixels, self.spec)
+        logits = self.model(share * batch + (1 - share) * batch[partner])
+        loss: Tensor = share * self.loss(logits, targets) + (1 - share) * self.loss(logits, targets[partner])
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:

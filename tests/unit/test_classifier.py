@@ -38,6 +38,21 @@ def test_one_image_and_a_batch_give_the_same_numbers(model: LesionClassifier) ->
         torch.testing.assert_close(torch.cat([model(image[None]) for image in BATCH]), model(BATCH), rtol=1e-4, atol=1e-5)
 
 
+def test_drop_path_passes_over_blocks_in_training_only_and_adds_no_weights() -> None:
+    plain, dropped = (build_classifier(name="convnextv2_atto", classes=7, dropout=0.0, drop_path=rate) for rate in (0.0, 0.5))
+    dropped.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(dropped.eval()(BATCH), plain.eval()(BATCH))
+        torch.manual_seed(0)
+        assert not torch.equal(dropped.train()(BATCH), dropped(BATCH))
+
+
+def test_a_network_without_drop_path_is_refused_in_one_line() -> None:
+    assert build_classifier(name="dla46_c", classes=7) is not None
+    with pytest.raises(ValueError, match=r"classifier\.drop_path must be 0 for dla46_c, which has none, got 0\.1"):
+        build_classifier(name="dla46_c", classes=7, drop_path=0.1)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_stages_hold_every_parameter_and_buffer_exactly_once(name: str) -> None:
     model = build_classifier(name=name, classes=7)

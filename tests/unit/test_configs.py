@@ -16,7 +16,7 @@ from torch import nn
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier
 from segpipe.config import RunPipelineConfig, TrainClsConfig, TrainSegConfig
-from segpipe.config_values import CHOICES, COUNTS, NOT_NEGATIVE, PATHS, check_values, refuse_values
+from segpipe.config_values import CHOICES, COUNTS, NOT_NEGATIVE, PATHS, PROBABILITIES, check_values, refuse_values
 from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS
 from segpipe.inference.pipeline import Namer
@@ -209,7 +209,7 @@ def test_each_way_to_answer_builds(classifier: ClassifierBundle, tta: str, expla
 @pytest.mark.parametrize("key", CHOICES)
 def test_word_that_is_none_of_its_list_is_refused(key: str) -> None:
     # A path of train_cls.py exists only where its data does.
-    script = "train_cls" if key in ("calibration", "trainer.strategy") else "run_pipeline"
+    script = "train_cls" if key in ("calibration", "sampler", "trainer.strategy") else "run_pipeline"
     given = ["data=synthetic"] if script == "train_cls" else []
     with pytest.raises(ConfigError, match=f"{key} must be one of {', '.join(CHOICES[key])}, got 'maybe'"):
         check_values(compose(script, [*given, f"{key}=maybe"]))
@@ -238,6 +238,18 @@ def test_number_that_is_too_small_is_refused(key: str, least: int) -> None:
     if least == 1:
         with pytest.raises(ConfigError, match=f"{key} must be 1 or more, got 0"):
             check_values(compose(script, [*data, f"{key}=0"]))
+
+
+@pytest.mark.parametrize("key", PROBABILITIES)
+@pytest.mark.parametrize("number", [-0.1, 1.0])
+def test_number_that_is_no_probability_is_refused(key: str, number: float) -> None:
+    with pytest.raises(ConfigError, match=f"{key} must be at least 0 and below 1, got {number}"):
+        check_values(compose("train_cls", ["data=synthetic", f"{key}={number}"]))
+
+
+def test_words_are_taken_as_they_are_written() -> None:
+    with pytest.raises(ConfigError, match="tta.views must be one of none, flips, d4, got 'D4'"):
+        check_values(compose("run_pipeline", ["tta.views=D4"]))
 
 
 def test_u_net_takes_multiples_of_32() -> None:

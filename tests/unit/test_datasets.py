@@ -12,7 +12,7 @@ import torch
 from segpipe.bundle import ClassifierBundle
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, resize_mask
+from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, class_shares, resize_mask
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.image_io import read_image, read_mask
@@ -114,6 +114,28 @@ def test_the_order_is_given_by_seed_and_epoch_alone() -> None:
     assert len({tuple(order(seed, epoch)) for seed in range(2) for epoch in range(3)}) == 6
     sampler = SeededSampler(20, seed=0)
     assert list(sampler) == list(sampler) == order(0, 0)
+
+
+def test_classes_are_drawn_as_they_occur_by_the_root_of_their_number_or_equally_often() -> None:
+    counts = [900, 100, 0]
+    assert class_shares(counts, "none").tolist() == [0.9, 0.1, 0.0]
+    assert class_shares(counts, "square_root").tolist() == [0.75, 0.25, 0.0]
+    assert class_shares(counts, "balanced").tolist() == [0.5, 0.5, 0.0]
+
+
+def test_examples_are_drawn_by_their_shares_anew_in_each_epoch_and_shared_out_among_processes() -> None:
+    shares = np.array([0.5, 0.0] + [0.5 / 998] * 998)
+
+    def drawn(epoch: int, rank: int = 0, world: int = 1) -> list[int]:
+        sampler = SeededSampler(1000, seed=1, rank=rank, world=world, shares=shares)
+        sampler.set_epoch(epoch)
+        return [draw.index for draw in sampler]
+
+    whole = drawn(0)
+    assert (len(whole), 1 in whole) == (1000, False)
+    assert whole.count(0) / 1000 == pytest.approx(0.5, abs=0.05)
+    assert drawn(0) == whole != drawn(1)
+    assert [drawn(0, 0, 2), drawn(0, 1, 2)] == [whole[::2], whole[1::2]]
 
 
 def loaders(table: pd.DataFrame, batch_size: int) -> SeededDataModule:

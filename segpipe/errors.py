@@ -1,5 +1,7 @@
 """What can go wrong at the borders: each error is one clear line, and knows the exit status it leads to."""
 
+import sys
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -43,3 +45,21 @@ class TrainingError(SegpipeError):
     """A training started and failed."""
 
     exit_status = 1
+
+
+def run_command(work: Callable[[], str]) -> int:
+    """Print what a command of the package answers, or what is wrong, in one line on stderr.
+
+    Args:
+        work: gives the answer.
+
+    Returns:
+        The exit status: 0, or that of the error.
+    """
+    try:
+        answer = work()
+    except SegpipeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_status
+    sys.stdout.write(answer.rstrip("\n") + "\n")
+    return 0

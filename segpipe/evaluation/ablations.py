@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.errors import DatasetError, SegpipeError
+from segpipe.errors import DatasetError, run_command
 from segpipe.evaluation.bootstrap import WeightedMetric, Weights, with_intervals
 from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.run import Run, read_run
@@ -146,16 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--labels", type=Path, help="table of diagnoses, with lesion ids")
     parser.add_argument("--masks", type=Path, help="folder of true masks")
     given = parser.parse_args(arguments)
-    try:
-        named = (run.partition("=") for run in given.runs)
-        table = ablation_table(
-            {title: Path(folder) for title, _, folder in named}, read_truth(labels=given.labels, masks=given.masks)
-        )
-    except SegpipeError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_status
-    sys.stdout.write(table + "\n")
-    return 0
+    folders = {title: Path(folder) for title, _, folder in (run.partition("=") for run in given.runs)}
+    return run_command(lambda: ablation_table(folders, read_truth(labels=given.labels, masks=given.masks)))
 
 
 if __name__ == "__main__":

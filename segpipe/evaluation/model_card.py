@@ -13,7 +13,7 @@ from typing import Any
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter
 from segpipe.diagnosis import full_name
-from segpipe.errors import SegpipeError
+from segpipe.errors import run_command
 from segpipe.evaluation.table import figure_text, markdown_table, results_table
 
 PER_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
@@ -34,20 +34,25 @@ GROUPED = {
 }
 ERRORS = {"nll": "negative log-likelihood", "ece": "ECE", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 LIMITS = """\
-- HAM10000 comes from one clinic in Vienna and one practice in Queensland, mostly from light skin. Expect less on other cameras,
-  skin and lesions, and measure it with `labels=` and `masks=`.
+- Expect less on other cameras, skin and lesions, and measure it with `labels=` and `masks=`.
 - It knows the classes below and nothing else: an image of anything else gets one of these names, often with confidence.
 - It sees one photograph: no history, no touch, no earlier picture, none of the patient's other lesions.
 - Where there are few images the intervals are wide; a group of fewer than 20 lesions has none.
-- The probabilities are fitted to validation images of HAM10000, which was collected for training and is no sample of any
-  practice: elsewhere the diagnoses are of other frequency, and so would calibrated probabilities be."""
+- The probabilities are fitted to validation images: where the diagnoses are of other frequency, calibrated ones would be too."""
+LIMITS_OF_DATA = {
+    "ham10000": """\
+- HAM10000 comes from one clinic in Vienna and one practice in Queensland, mostly from light skin, and was collected for training:
+  the frequencies of its diagnoses are those of no practice."""
+}
 
 
 def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     """Write the card of a segmenter and the classifier that was scored on its crops, as Markdown."""
+    of_data = LIMITS_OF_DATA.get(classifier.card.training.dataset)
+    limits = [LIMITS] if of_data is None else [of_data, LIMITS]
     sections = {
         "What it is": _models(segmenter, classifier),
-        "Intended use": f"{classifier.card.intended_use}\n\nLimits:\n\n{LIMITS}",
+        "Intended use": "\n\n".join([classifier.card.intended_use, "Limits:", "\n".join(limits)]),
         "Data": _data(classifier),
         "Figures": _figures(segmenter, classifier),
         "Each class against the rest": _classes(classifier),
@@ -169,12 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--segmenter", type=Path, default=SHIPPED / "segmenter", help="bundle (default: the shipped one)")
     parser.add_argument("--classifier", type=Path, default=SHIPPED / "classifier", help="bundle (default: the shipped one)")
     given = parser.parse_args(arguments)
-    try:
-        sys.stdout.write(model_card(load_segmenter(given.segmenter), load_classifier(given.classifier)))
-    except SegpipeError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_status
-    return 0
+    return run_command(lambda: model_card(load_segmenter(given.segmenter), load_classifier(given.classifier)))
 
 
 if __name__ == "__main__":

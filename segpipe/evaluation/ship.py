@@ -17,7 +17,7 @@ from pathlib import Path
 from segpipe.bundle import SHIPPED, load_classifier, load_segmenter, save_bundle
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash
-from segpipe.errors import BundleError, SegpipeError
+from segpipe.errors import BundleError, run_command
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import headline
 from segpipe.inference.pipeline import Locator, choose_device
@@ -67,12 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--segmenter", type=Path, required=True, help="output folder of train_seg.py")
     parser.add_argument("--classifier", type=Path, required=True, help="output folder of train_cls.py")
     parser.add_argument("--output", type=Path, default=SHIPPED, help="where the copies go (default: %(default)s)")
-    try:
-        print(ship(**vars(parser.parse_args(arguments))))
-    except SegpipeError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_status
-    return 0
+    given = parser.parse_args(arguments)
+    return run_command(lambda: ship(**vars(given)))
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def test_number_that_is_no_probability_is_refused(key: str, number: float) -> No
 
 
 def test_words_are_taken_as_they_are_written() -> None:
-    with pytest.raises(ConfigError, match="tta.views must be one of none, flips, d4, got 'D4'"):
+    with pytest.raises(ConfigError, match=r"tta\.views must be one of none, flips, d4, got 'D4'"):
         check_values(compose("run_pipeline", ["tta.views=D4"]))
 
 
@@ -299,6 +299,15 @@ def test_start_is_a_word_a_file_or_a_folder(tmp_path: Path, script: str, key: st
         text = f"{key} must be random, imagenet, shipped, a safetensors file or the folder of a bundle, got '{start}'"
         with pytest.raises(ConfigError, match=text):
             check_values(compose(script, ["data=synthetic", f"{key}={start}"]))
+
+
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_each_experiment_composes_for_its_training(experiment: str) -> None:
+    script = "train_seg" if experiment.endswith("_segmenter") else "train_cls"
+    check_values(compose(script, [f"+experiment={experiment}", "data=synthetic"]))
 
 
 def test_fine_tuning_has_the_network_the_input_and_the_crop_of_the_shipped_classifier(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from segpipe.card import OperatingPoint
 from segpipe.diagnosis import CODES
 from segpipe.evaluation.bootstrap import with_intervals
 from segpipe.evaluation.classification import Answers, score_answers
-from segpipe.evaluation.model_card import LIMITS, main, model_card
+from segpipe.evaluation.model_card import LIMITS, LIMITS_OF_DATA, main, model_card
 from segpipe.evaluation.segmentation import score_masks
 from segpipe.evaluation.table import figure_text, results_table
 
@@ -80,6 +80,14 @@ def text(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> str:
 def test_it_says_what_it_is_not(text: str) -> None:
     assert text.startswith("# Model card\n\n**Not a medical device.**")
     assert LIMITS in text
+    assert "HAM10000" not in text.partition("## Data")[0]
+
+
+def test_the_limits_of_a_known_data_set_are_named(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+    segmenter, classifier = bundles
+    training = replace(classifier.card.training, dataset="ham10000")
+    text = model_card(segmenter, replace(classifier, card=replace(classifier.card, training=training)))
+    assert f"{LIMITS_OF_DATA['ham10000']}\n{LIMITS}" in text
 
 
 def test_every_figure_of_the_cards_stands_in_it(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:

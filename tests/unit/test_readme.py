@@ -20,6 +20,12 @@ def test_table_and_model_card_are_those_of_the_shipped_bundles() -> None:
     assert (ROOT / "docs/model_card.md").read_text(encoding="utf-8") == model_card(segmenter, classifier)
 
 
+def test_table_of_ablations_is_what_the_command_wrote() -> None:
+    table = (ROOT / "docs/results/ablations.md").read_text(encoding="utf-8")
+    assert len([line for line in table.splitlines() if line.startswith("| ")]) > 5
+    assert table in (ROOT / "docs/ablations.md").read_text(encoding="utf-8")
+
+
 def test_table_shows_value_and_interval_of_each_column() -> None:
     def metrics(value: float | None, low: float | None) -> dict[str, object]:
         figure = {"value": value, "low": low, "high": None if low is None else low + 0.1}

@@ -229,7 +229,9 @@ def main() -> int:
     setting = {
         **{"torch": torch.__version__, "device": where, "threads": torch.get_num_threads()},
         **{"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "not set")},
-        **{key: getattr(options, key) for key in ("size", "batch", "rounds", "keys")},
+        **{key: getattr(options, key) for key in ("size", "batch", "rounds")},
+        "keys": [key for key in options.keys if not key.startswith(("data.root=", "data.cache="))],  # paths of one machine
+        "images from": "data.root" if any(key.startswith("data.root=") for key in options.keys) else "synthetic",
     }
     print(", ".join(f"{key} {value}" for key, value in setting.items() if value))
     results = {}

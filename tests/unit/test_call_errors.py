@@ -66,7 +66,7 @@ def test_a_wrong_call_is_explained_in_one_line(override: str) -> None:
             "trainer.patiense=3",
             "unknown key trainer.patiense=3; did you mean trainer.patience? --help lists the keys",
         ),
-        ("loss.gamma=a", 'loss.gamma must be a number, got "a"'),
+        ("loss.tau=a", 'loss.tau must be a number, got "a"'),
         ("unfreeze.from_epochs=3", "unfreeze.from_epochs must be a list such as [a,b], got 3"),
         ("crop=tigth", "crop must be one of margin, masked, tight, whole_image, got tigth"),
     ],

@@ -65,7 +65,10 @@ def test_all_weights_of_the_bundle_are_taken(bundles: Path, classifier: Classifi
     config = OmegaConf.create(
         {
             "seed": 0,
-            "classifier": {"name": "test_efficientnet", "attention": "cbam", "dropout": 0.5, "init": str(bundles / "classifier")},
+            "classifier": {
+                **{"name": "test_efficientnet", "attention": "cbam", "dropout": 0.5, "drop_path": 0.0},
+                "init": str(bundles / "classifier"),
+            },
             "unfreeze": {"from_epochs": [0], "lr_decay": 1.0},
             "optimizer": {"lr": 0.1},
         }

@@ -128,6 +128,8 @@ def build_classifier(
     try:
         model = LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout, drop_path=drop_path)
     except TypeError as error:
+        if not drop_path:
+            raise
         raise ValueError(f"classifier.drop_path must be 0 for {name}, which has none, got {drop_path}") from error
     if not _has_feature_map(model.backbone):
         raise ValueError(f"classifier.name must be a convolutional network, whose features are a map, got {name!r}")

@@ -581,7 +581,7 @@ def test_other_arrays_are_not_written(tmp_path: Path, array: NDArray[np.uint8]) 
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("step", ["save", "replace"])
+@pytest.mark.parametrize("step", ["write", "replace"])
 def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -589,7 +589,7 @@ def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     path = tmp_path / "picture.png"
     write_png(path, ramp())
     with monkeypatch.context() as patch:
-        patch.setattr(*((os, "replace", fail) if step == "replace" else (Image.Image, "save", fail)))
+        patch.setattr(*((os, "replace", fail) if step == "replace" else (Path, "write_bytes", fail)))
         with pytest.raises(OutputError, match=r"picture\.png: cannot be written \(No space left on device\)"):
             write_png(path, ramp()[::-1])
     assert list(tmp_path.iterdir()) == [path]

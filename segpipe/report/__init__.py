@@ -1,14 +1,18 @@
-"""Findings for people: a figure, a table in the terminal; here are the words that they share."""
+"""Findings for people: a figure, a table in the terminal, pages for a browser; here are the words that they share."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from segpipe.diagnosis import full_name
 from segpipe.image_io import display_path
 from segpipe.inference.finding import Finding
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.localizer import MaskSource
 from segpipe.lesion.quality import REASONS
 
 DISCLAIMER = "Not a medical device: for research and teaching, never for patient care."
+MALIGNANT_SIGN = "\N{BLACK UP-POINTING TRIANGLE}"
+CROP_CAPTION = "as the network saw it"
+HEATMAP_CAPTION = "Grad-CAM: brighter counted more"
 
 _WAYS: dict[str, str] = {
     MaskSource.UNET: "U-Net",
@@ -33,17 +37,28 @@ def name_with_code(code: str) -> str:
     return name if name == printable(code) else f"{name} ({code})"
 
 
-def outline_words(localization: Localization) -> str:
+def photograph_caption(source: MaskSource) -> str:
+    """What is drawn on a photograph."""
+    drawn = source is not MaskSource.WHOLE_IMAGE
+    return "lesion outline, and crop box (dashed)" if drawn else "no lesion outline; crop box (dashed)"
+
+
+def way_words(source: MaskSource) -> str:
+    """The name of a way to a mask."""
+    return _WAYS[source]
+
+
+def outline_words(source: MaskSource, area_fraction: float) -> str:
     """Who drew the lesion's outline, and how much of the image it holds."""
-    words = _OUTLINES[localization.source]
-    if localization.source is MaskSource.WHOLE_IMAGE:
+    words = _OUTLINES[source]
+    if source is MaskSource.WHOLE_IMAGE:
         return words
-    return f"{words}; it holds {percent(localization.area_fraction)} of the image"
+    return f"{words}; it holds {percent(area_fraction)} of the image"
 
 
-def reason_words(localization: Localization) -> tuple[str, ...]:
-    """Why the ways to a mask that were tried before were refused, one sentence each."""
-    return tuple(_reason_sentence(reason) for reason in localization.reasons)
+def reason_words(reasons: Iterable[str]) -> tuple[str, ...]:
+    """Why the ways to a mask that were tried before were refused, one sentence for each `<way>:<code>`."""
+    return tuple(_reason_sentence(reason) for reason in reasons)
 
 
 def _reason_sentence(reason: str) -> str:
@@ -58,10 +73,15 @@ def certainty_words(finding: Finding) -> tuple[str, ...]:
     if finding.p_malignant is not None:
         words.append(f"probability of malignancy {percent(finding.p_malignant)}")
     if finding.flagged is not None:
-        words.append("flagged: the operating point is reached" if finding.flagged else "not flagged")
+        words.append(flag_words(finding.flagged))
     if finding.tta_spread is not None:
         words.append(f"spread over the views {percent(finding.tta_spread)}")
     return tuple(words)
+
+
+def flag_words(flagged: bool) -> str:
+    """Whether the operating point of the card is reached."""
+    return "flagged: the operating point is reached" if flagged else "not flagged"
 
 
 def percent(share: float) -> str:

@@ -16,10 +16,21 @@ from segpipe.diagnosis import MALIGNANT_CODES, full_name
 from segpipe.image_io import BoolMask, RgbImage, write_png
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.heatmap import heatmap_on_image
-from segpipe.lesion.crop import Box
-from segpipe.lesion.localizer import MaskSource
-from segpipe.report import DISCLAIMER, certainty_words, name_with_code, outline_words, percent, printable, reason_words
+from segpipe.report import (
+    CROP_CAPTION,
+    DISCLAIMER,
+    HEATMAP_CAPTION,
+    MALIGNANT_SIGN,
+    certainty_words,
+    name_with_code,
+    outline_words,
+    percent,
+    photograph_caption,
+    printable,
+    reason_words,
+)
 from segpipe.report.lettering import INK, elide, style, wrap
+from segpipe.report.preview import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview, make_preview
 
 MAX_IMAGE_SIDE = 1200
 
@@ -41,19 +52,7 @@ _LINE_HEIGHT, _TITLE_LINE_HEIGHT = 1.5 / 72, 1.2 / 72
 _GREY, _TRACK = "#5c636b", "#eceef1"
 # Vermilion and blue of Okabe and Ito, told apart with any colour vision.
 _MALIGNANT, _BENIGN = "#d55e00", "#0072b2"
-_MALIGNANT_SIGN = "\N{BLACK UP-POINTING TRIANGLE}"
-_OUTLINE_COLOR, _BOX_COLOR = "#7df9ff", "#ffffff"
 _COLORMAP = "inferno"
-_HEATMAP_OPACITY = 0.8
-
-
-@dataclass(frozen=True)
-class _Preview:
-    """Image, mask and crop box, reduced together so that drawing takes the same short time for any photograph."""
-
-    image: RgbImage
-    mask: BoolMask
-    crop_box: Box
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def draw_finding(image: RgbImage, finding: Finding, *, title: str) -> Figure:
     Raises:
         ValueError: `finding` does not fit the size of `image`.
     """
-    preview = _reduce(image, finding)
+    preview = make_preview(image, finding, max_side=MAX_IMAGE_SIDE)
     header = _header_lines(finding)
     layout = _lay_out(preview, finding, header_lines=len(header))
     figure = Figure(figsize=(_WIDTH, layout.figure_height), dpi=_DPI, facecolor="white")
@@ -108,28 +107,7 @@ def draw_finding(image: RgbImage, finding: Finding, *, title: str) -> Figure:
     return figure
 
 
-def _reduce(image: RgbImage, finding: Finding) -> _Preview:
-    mask, box = finding.localization.mask, finding.crop_box
-    height, width = image.shape[:2]
-    if mask.shape != (height, width):
-        raise ValueError(f"finding must belong to the image of {height} x {width} pixels, got a mask of shape {mask.shape}")
-    scale = MAX_IMAGE_SIDE / max(height, width)
-    if scale >= 1:
-        return _Preview(image, mask, box)
-    small_height, small_width = (max(1, round(side * scale)) for side in (height, width))
-    small = np.asarray(cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    small_mask = cv2.resize(mask.view(np.uint8), (small_width, small_height), interpolation=cv2.INTER_NEAREST)
-    top, bottom = _scale_span(box.top, box.bottom, scale, small_height)
-    left, right = _scale_span(box.left, box.right, scale, small_width)
-    return _Preview(small, small_mask.astype(np.bool_), Box(top, left, bottom, right))
-
-
-def _scale_span(start: int, end: int, scale: float, limit: int) -> tuple[int, int]:
-    start = min(round(start * scale), limit - 1)
-    return start, min(max(round(end * scale), start + 1), limit)
-
-
-def _lay_out(preview: _Preview, finding: Finding, *, header_lines: int) -> _Layout:
+def _lay_out(preview: Preview, finding: Finding, *, header_lines: int) -> _Layout:
     height, width = preview.mask.shape
     ratio = min(max(width / height, _PANEL_RATIOS[0]), _PANEL_RATIOS[1])
     photographs = 1 if finding.heatmap is None else 2
@@ -142,8 +120,9 @@ def _lay_out(preview: _Preview, finding: Finding, *, header_lines: int) -> _Layo
 
 
 def _header_lines(finding: Finding) -> list[str]:
-    certainty = "  \N{MIDDLE DOT}  ".join(certainty_words(finding))
-    lines = [certainty, f"lesion outline: {outline_words(finding.localization)}", *reason_words(finding.localization)]
+    certainty, place = "  \N{MIDDLE DOT}  ".join(certainty_words(finding)), finding.localization
+    outline = f"lesion outline: {outline_words(place.source, place.area_fraction)}"
+    lines = [certainty, outline, *reason_words(place.reasons)]
     return [part for line in lines for part in wrap(line[:1].upper() + line[1:], _TEXT_WIDTH, size=_TEXT_SIZE)]
 
 
@@ -158,7 +137,7 @@ def _write_header(figure: Figure, finding: Finding, lines: Sequence[str], *, tit
         _write(figure, 1.23 + number * _TEXT_SIZE * _LINE_HEIGHT, line, bold=number == 0 and finding.flagged is True)
 
 
-def _draw_panels(figure: Figure, layout: _Layout, preview: _Preview, finding: Finding) -> None:
+def _draw_panels(figure: Figure, layout: _Layout, preview: Preview, finding: Finding) -> None:
     left, step = _MARGIN, layout.photograph_width + _GAP
     _draw_photograph(_add_panel(figure, layout, left, layout.photograph_width, "Photograph"), preview, finding)
     left += step
@@ -184,16 +163,15 @@ def _add_panel(figure: Figure, layout: _Layout, left: float, width: float, title
     return axes
 
 
-def _draw_photograph(axes: Axes, preview: _Preview, finding: Finding) -> None:
+def _draw_photograph(axes: Axes, preview: Preview, finding: Finding) -> None:
     axes.imshow(preview.image)
     _draw_outline(axes, preview.mask)
     box = preview.crop_box
     # A pixel's whole number is its centre, half a pixel from its edge.
     frame = Rectangle((box.left - 0.5, box.top - 0.5), box.width, box.height, fill=False, clip_on=False)
-    frame.set(edgecolor=_BOX_COLOR, linewidth=1.2, linestyle=(0, (5, 3)), path_effects=[_halo()])
+    frame.set(edgecolor=BOX_COLOR, linewidth=1.2, linestyle=(0, (5, 3)), path_effects=[_halo()])
     axes.add_patch(frame)
-    drawn = finding.localization.source is not MaskSource.WHOLE_IMAGE
-    _caption(axes, "lesion outline, and crop box (dashed)" if drawn else "no lesion outline; crop box (dashed)")
+    _caption(axes, photograph_caption(finding.localization.source))
 
 
 def _draw_outline(axes: Axes, mask: BoolMask) -> None:
@@ -202,7 +180,7 @@ def _draw_outline(axes: Axes, mask: BoolMask) -> None:
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     for outline in outlines:
         line = Polygon(outline[:, 0], closed=True, fill=False)
-        axes.add_patch(line).set(edgecolor=_OUTLINE_COLOR, linewidth=1.2, path_effects=[_halo()])
+        axes.add_patch(line).set(edgecolor=OUTLINE_COLOR, linewidth=1.2, path_effects=[_halo()])
 
 
 def _halo() -> withStroke:
@@ -212,15 +190,15 @@ def _halo() -> withStroke:
 
 def _draw_crop(axes: Axes, crop: RgbImage) -> None:
     axes.imshow(crop)
-    _caption(axes, "as the network saw it")
+    _caption(axes, CROP_CAPTION)
 
 
-def _draw_heatmap(axes: Axes, preview: _Preview, heatmap: Heatmap) -> None:
+def _draw_heatmap(axes: Axes, preview: Preview, heatmap: Heatmap) -> None:
     values = heatmap_on_image(heatmap, preview.crop_box, *preview.mask.shape)
     axes.imshow(preview.image)
-    axes.imshow(values, cmap=_COLORMAP, vmin=0, vmax=1, alpha=_HEATMAP_OPACITY * values)
+    axes.imshow(values, cmap=_COLORMAP, vmin=0, vmax=1, alpha=HEATMAP_OPACITY * values)
     _draw_outline(axes, preview.mask)
-    _caption(axes, "Grad-CAM: brighter counted more")
+    _caption(axes, HEATMAP_CAPTION)
 
 
 def _heatmap_title(heatmap: Heatmap, room: float) -> list[str]:
@@ -237,11 +215,11 @@ def _draw_probabilities(axes: Axes, finding: Finding, *, width: float) -> None:
         axes.barh(row + 0.7, 1, height=0.2, color=_TRACK)
         axes.barh(row + 0.7, prob, height=0.2, color=_color(code), alpha=1.0 if chosen else 0.5)
     if any(code in MALIGNANT_CODES for code in finding.probs):
-        _caption(axes, f"{_MALIGNANT_SIGN} malignant")
+        _caption(axes, f"{MALIGNANT_SIGN} malignant")
 
 
 def _sign(code: str) -> str:
-    return f"{_MALIGNANT_SIGN} " if code in MALIGNANT_CODES else ""
+    return f"{MALIGNANT_SIGN} " if code in MALIGNANT_CODES else ""
 
 
 def _color(code: str) -> str:

@@ -25,10 +25,11 @@ def finding_table(name: str, finding: Finding, figure: Path | None) -> str:
     Returns:
         Several lines without a line break at the end; the last one says that this is no medical device.
     """
+    place = finding.localization
     fields = [
         *_field("diagnosis", [name_with_code(finding.diagnosis)]),
         *_field("confidence", [percent(finding.confidence), *certainty_words(finding)]),
-        *_field("lesion outline", [outline_words(finding.localization), *reason_words(finding.localization)]),
+        *_field("lesion outline", [outline_words(place.source, place.area_fraction), *reason_words(place.reasons)]),
     ]
     # A path is never wrapped, so that it can be copied.
     where = [] if figure is None else [f"  {'figure':<{_LABEL_LENGTH}}  {display_path(figure)}"]

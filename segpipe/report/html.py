@@ -1,0 +1,115 @@
+"""A run as pages for a browser: one of all images and one for each; they ask for nothing outside the run's folder."""
+
+import base64
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from segpipe.errors import OutputError
+from segpipe.image_io import display_path
+from segpipe.inference.results import Row
+from segpipe.report import DISCLAIMER, MALIGNANT_SIGN
+from segpipe.report.html_image import ReportImage, image_context, url
+from segpipe.report.html_pictures import HEATMAPS
+from segpipe.report.html_table import flatten, operating_point_words, report_context
+
+
+def write_report(
+    output: Path,
+    rows: Sequence[Row],
+    names: Mapping[str, Path],
+    failures: Sequence[tuple[str, str]],
+    summary: Mapping[str, Any],
+) -> Path:
+    """Write `report.html` and, below `report/pages`, a page for each image.
+
+    The pictures are not drawn here: those of `report_pictures` must lie in their folders, under each image's name with .jpg.
+
+    Args:
+        output: folder of the run, with the masks and the pictures.
+        rows: lines of the results, see `result_row`, in the order of the pages.
+        names: by the path of a row, its name among the results, see `result_names`.
+        failures: path and reason of the images without a result.
+        summary: what `summary.json` holds.
+
+    Returns:
+        Path of `report.html`.
+
+    Raises:
+        OutputError: a page cannot be written.
+    """
+    images = [_image(output, row, names[row["path"]]) for row in rows]
+    settings = flatten(summary["settings"] or {})
+    templates = _templates()
+    shared = {
+        "disclaimer": DISCLAIMER,
+        "sign": MALIGNANT_SIGN,
+        "models": summary["models"],
+        "operating_point": operating_point_words(summary),
+    }
+    page = templates.get_template("image.html", globals=shared)
+    for image, neighbours in zip(images, _neighbours(images), strict=True):
+        _write_whole(output / image.page, page.render(image_context(image, settings) | neighbours))
+    script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
+    report = templates.get_template("report.html", globals=shared)
+    context = report_context(images, failures, summary, settings)
+    # Last, so that what it links to is there.
+    _write_whole(output / "report.html", report.render(context, script=Markup(script), script_hash=_hash(script)))
+    return output / "report.html"
+
+
+def _image(output: Path, row: Row, name: Path) -> ReportImage:
+    return ReportImage(row, name, has_heatmap=(output / HEATMAPS / name.with_suffix(".jpg")).exists())
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=PackageLoader("segpipe.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return templates
+
+
+def _hash(script: str) -> str:
+    """What a content security policy knows a script by: no other script may run, whatever gets into the page."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _neighbours(images: Sequence[ReportImage]) -> Iterator[dict[str, Any]]:
+    """For each image, the path and page of the one before and of the one after it; None at the ends."""
+
+    def link(number: int, start: Path) -> dict[str, str] | None:
+        if not 0 <= number < len(images):
+            return None
+        return {"path": images[number].row["path"], "url": url(images[number].page, start=start)}
+
+    for number, image in enumerate(images):
+        start = image.page.parent
+        yield {"before": link(number - 1, start), "after": link(number + 1, start)}
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a page so that nobody ever sees half of it."""
+    temporary = path.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A reason may quote the bytes of a file name, which are no text.
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{display_path(path)}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

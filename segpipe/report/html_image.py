@@ -1,0 +1,142 @@
+"""What the HTML report says of one image, and where its files lie."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from segpipe.diagnosis import MALIGNANT_CODES
+from segpipe.inference.results import Row
+from segpipe.lesion.localizer import MaskSource
+from segpipe.report import (
+    CROP_CAPTION,
+    HEATMAP_CAPTION,
+    flag_words,
+    name_with_code,
+    outline_words,
+    percent,
+    photograph_caption,
+    printable,
+    reason_words,
+)
+from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS
+
+PAGES = "report/pages"
+_LONGEST_NAME = 255  # bytes, what nearly every file system allows
+
+
+@dataclass(frozen=True)
+class ReportImage:
+    """One image of a report.
+
+    Attributes:
+        row: its line of the results.
+        name: its name among the results, see `segpipe.inference.source.result_names`.
+        has_heatmap: there is a picture of its heatmap.
+    """
+
+    row: Row
+    name: Path
+    has_heatmap: bool
+
+    @property
+    def page(self) -> Path:
+        """Its page, below the output folder."""
+        page = PAGES / self.name.with_suffix(".html")
+        # An image's name may be as long as a name can be, and .html is longer than .jpg.
+        return page if len(os.fsencode(page.name)) <= _LONGEST_NAME else page.with_suffix(".htm")
+
+    @property
+    def picture(self) -> Path:
+        """Its pictures, below each of the folders of pictures."""
+        return self.name.with_suffix(".jpg")
+
+
+def url(path: Path, *, start: Path = Path()) -> str:
+    """A link to a file, both below the output folder, from a page in the folder `start`; it holds any name."""
+    return "../" * len(start.parts) + quote(os.fsencode(path.as_posix()))
+
+
+def class_codes(row: Row) -> list[str]:
+    """The classes that a row has probabilities of, in the card's order."""
+    return [key.removeprefix("p_") for key in row if key.startswith("p_") and key != "p_malignant"]
+
+
+def described_class(code: str) -> dict[str, Any]:
+    """A class as pages show it."""
+    return {"code": printable(code), "name": name_with_code(code), "malignant": code in MALIGNANT_CODES}
+
+
+def share_text(share: float | None) -> str | None:
+    """A share in percent, None where there is none."""
+    return None if share is None else percent(share)
+
+
+def image_context(image: ReportImage, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page of an image shows, without its neighbours.
+
+    Args:
+        image: of the report.
+        settings: of the run by their dotted keys, empty where they are not known.
+    """
+    row, start = image.row, image.page.parent
+    pictures = {
+        f"{key}_url": url(folder / image.picture, start=start)
+        for key, folder in (("photograph", Path(PHOTOGRAPHS)), ("crop", Path(CROPS)), ("heatmap", Path(HEATMAPS)))
+        if key != "heatmap" or image.has_heatmap
+    }
+    return {
+        "path": row["path"],
+        "report_url": url(Path("report.html"), start=start),
+        "mask_url": url("masks" / image.name, start=start),
+        "heatmap_url": None,
+        **pictures,
+        "crop_caption": CROP_CAPTION,
+        "heatmap_caption": HEATMAP_CAPTION,
+        "explained": _explained_class(row, settings),
+        "in_lesion": share_text(row["heatmap_in_lesion"]),
+        **_answer(row),
+        **_place(row),
+        "latency_ms": f"{row['latency_ms']:,.1f}",
+        "sha256": row["sha256"],
+    }
+
+
+def _explained_class(row: Row, settings: Mapping[str, Any]) -> str | None:
+    if "explain.diagnosis" not in settings:
+        return None
+    return name_with_code(settings["explain.diagnosis"] or row["diagnosis"])
+
+
+def _answer(row: Row) -> dict[str, Any]:
+    probs = sorted(((code, row[f"p_{code}"]) for code in class_codes(row)), key=lambda item: -item[1])
+    return {
+        "diagnosis": described_class(row["diagnosis"]),
+        "confidence": percent(row["confidence"]),
+        "p_malignant": share_text(row["p_malignant"]),
+        "flagged": row["flagged"],
+        "flag": None if row["flagged"] is None else flag_words(row["flagged"]),
+        "spread": share_text(row["tta_spread"]),
+        "probabilities": [
+            described_class(code) | {"percent": percent(prob), "width": f"{prob:.2%}", "chosen": code == row["diagnosis"]}
+            for code, prob in probs
+        ],
+        "any_malignant": any(code in MALIGNANT_CODES for code, _ in probs),
+    }
+
+
+def _place(row: Row) -> dict[str, Any]:
+    source, reasons = MaskSource(row["mask_source"]), row["mask_reasons"]
+    height, width = row["box_bottom"] - row["box_top"], row["box_right"] - row["box_left"]
+    return {
+        "photograph_caption": photograph_caption(source),
+        "outline": _sentence(outline_words(source, row["mask_area_fraction"])),
+        "reasons": [_sentence(reason) for reason in reason_words(reasons.split(";") if reasons else ())],
+        "box": f"{width} pixels wide, {height} high; {row['box_left']} from the left, {row['box_top']} from the top",
+    }
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]

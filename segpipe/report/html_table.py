@@ -1,0 +1,145 @@
+"""What the page of all images shows: the head of the report, and the data of its table."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segpipe.image_io import display_path
+from segpipe.inference.results import PROBABILITY_DIGITS
+from segpipe.lesion.localizer import MaskSource
+from segpipe.report import MALIGNANT_SIGN, name_with_code, percent, way_words
+from segpipe.report.html_image import ReportImage, class_codes, described_class, url
+from segpipe.report.html_pictures import HEATMAPS, THUMBNAILS
+
+# Settings that a reader of numbers asks for first; all are listed further down.
+_HEAD_SETTINGS = {
+    "split": "Split",
+    "part": "Part of the split",
+    "localize": "Mask starts with",
+    "tta.views": "Views averaged",
+    "explain.method": "Heatmap",
+    "device": "Device",
+}
+# Key, heading, and whether the table can be sorted by it.
+_COLUMNS = (
+    ("thumbnail", "Photograph", False),
+    ("path", "Path", True),
+    ("diagnosis", "Diagnosis", True),
+    ("confidence", "Confidence", True),
+    ("malignant", "P malignant", True),
+    ("flagged", "Flagged", True),
+    ("source", "Mask source", True),
+    ("spread", "Spread", True),
+    ("heatmap", "Heatmap", False),
+)
+
+
+def report_context(
+    images: Sequence[ReportImage],
+    failures: Sequence[tuple[str, str]],
+    summary: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the page of all images shows.
+
+    Args:
+        images: of the report.
+        failures: path and reason of the rest.
+        summary: as `summary.json` holds it.
+        settings: those of `summary` by their dotted keys.
+    """
+    rows = [_row(image) for image in images]
+    classes = _with_counts(images)
+    folder = settings.get("folder")
+    return {
+        "title": f"segpipe report: {len(rows):,} {'image' if len(rows) == 1 else 'images'}",
+        "folder": None if folder is None else display_path(Path(folder)),
+        "facts": _facts(summary, settings, failures=len(failures)),
+        "details": [(key, str(value)) for key, value in {**settings, **_versions(summary)}.items() if value is not None],
+        "failures": sorted(failures),
+        "classes": classes,
+        "any_malignant": any(item["malignant"] for item in classes),
+        "sources": _sources(images),
+        "total": len(rows),
+        "any_flag": any(row["flagged"] is not None for row in rows),
+        "columns": [
+            {"key": key, "label": label, "sortable": sortable} for key, label, sortable in _COLUMNS if _has_values(rows, key)
+        ],
+        "data": {
+            "classes": classes,
+            "sources": _sources(images),
+            "rows": rows,
+            "sign": MALIGNANT_SIGN,
+            "folders": {"thumbnails": THUMBNAILS, "heatmaps": HEATMAPS},
+        },
+    }
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _row(image: ReportImage) -> dict[str, Any]:
+    row = image.row
+    return {
+        "path": row["path"],
+        "page": url(image.page),
+        "picture": url(image.picture),
+        "diagnosis": described_class(row["diagnosis"])["code"],
+        "confidence": _share(row["confidence"]),
+        "malignant": _share(row["p_malignant"]),
+        "flagged": row["flagged"],
+        "source": row["mask_source"],
+        "spread": _share(row["tta_spread"]),
+        "heatmap": image.has_heatmap,
+    }
+
+
+def _share(share: float | None) -> tuple[float, str] | None:
+    """A share to sort by, and as it is shown."""
+    return None if share is None else (round(share, PROBABILITY_DIGITS), percent(share))
+
+
+def _has_values(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
+    if key == "heatmap":
+        return any(row["heatmap"] for row in rows)
+    return key not in {"malignant", "flagged", "spread"} or any(row[key] is not None for row in rows)
+
+
+def _with_counts(images: Sequence[ReportImage]) -> list[dict[str, Any]]:
+    """The classes, the most frequent diagnosis first."""
+    counts = Counter(image.row["diagnosis"] for image in images)
+    codes = class_codes(images[0].row) if images else []
+    most = max(counts.values(), default=1)
+    classes = [described_class(code) | {"count": counts[code], "width": f"{counts[code] / most:.2%}"} for code in codes]
+    return sorted(classes, key=lambda item: -item["count"])
+
+
+def _sources(images: Sequence[ReportImage]) -> list[dict[str, Any]]:
+    counts = Counter(image.row["mask_source"] for image in images)
+    return [{"code": source, "name": way_words(source), "count": counts[source]} for source in MaskSource if counts[source]]
+
+
+def _facts(summary: Mapping[str, Any], settings: Mapping[str, Any], *, failures: int) -> list[tuple[str, str]]:
+    facts = [
+        ("Images", f"{summary['images']:,} with a result, {failures:,} failed"),
+        ("Speed", f"{summary['images_per_second']:,.1f} images per second"),
+    ]
+    facts += [(label, str(settings[key])) for key, label in _HEAD_SETTINGS.items() if settings.get(key) is not None]
+    point = operating_point_words(summary)
+    return facts if point is None else [*facts, ("Flagged from", point)]
+
+
+def operating_point_words(summary: Mapping[str, Any]) -> str | None:
+    """From which probability on an image is flagged; None where the card has no operating point."""
+    point = summary["operating_point"]
+    return None if point is None else f"a probability of {percent(point['threshold'])} of {name_with_code(point['diagnosis'])}"
+
+
+def _versions(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {**summary["versions"], "platform": summary["platform"]}

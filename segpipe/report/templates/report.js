@@ -1,0 +1,167 @@
+"use strict";
+{
+  const ROWS_PER_PAGE = 100;
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const classes = new Map(data.classes.map((item) => [item.code, item]));
+  const sources = new Map(data.sources.map((item) => [item.code, item.name]));
+  const [form, table, count] = ["filters", "table", "count"].map((id) => document.getElementById(id));
+  const [previous, next, pageText] = ["previous", "next", "page"].map((id) => document.getElementById(id));
+  const headers = [...table.tHead.rows[0].cells];
+  const collator = new Intl.Collator("en", { numeric: true });
+  const state = { sort: "path", descending: false, page: 0 };
+  let shown = [];
+
+  const element = (name, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  };
+  const picture = (folder, row, alt) => {
+    const lazy = { loading: "lazy", decoding: "async", width: 96, height: 72 };
+    return element("img", { ...lazy, alt, src: `${folder}/${row.picture}` });
+  };
+  const linked = (row, ...children) => element("a", { href: row.page }, ...children);
+  const breakable = (path) => path.split(/(?<=[/])/).flatMap((part) => [part, element("wbr")]);
+  const percent = (share) => (share === null ? "\u2013" : share[1]);
+  const sign = () => element("span", { className: "sign", title: "malignant" }, `${data.sign} `);
+
+  // What stands in each column, and by what it is sorted; a column without an order is not sortable.
+  const columns = {
+    thumbnail: { cell: (row) => linked(row, picture(data.folders.thumbnails, row, `Photograph ${row.path}`)) },
+    path: { cell: (row) => linked(row, ...breakable(row.path)), order: (row) => row.path },
+    diagnosis: {
+      cell: (row) => {
+        const { name, malignant } = classes.get(row.diagnosis);
+        return element("span", {}, ...(malignant ? [sign(), name] : [name]));
+      },
+      order: (row) => classes.get(row.diagnosis).name,
+    },
+    confidence: { cell: (row) => percent(row.confidence), order: (row) => row.confidence[0] },
+    malignant: { cell: (row) => percent(row.malignant), order: (row) => row.malignant?.[0] ?? null },
+    flagged: {
+      cell: (row) => (row.flagged ? element("span", { className: "badge" }, "flagged") : row.flagged === null ? "\u2013" : "no"),
+      order: (row) => (row.flagged === null ? null : Number(row.flagged)),
+    },
+    source: { cell: (row) => sources.get(row.source), order: (row) => sources.get(row.source) },
+    spread: { cell: (row) => percent(row.spread), order: (row) => row.spread?.[0] ?? null },
+    heatmap: { cell: (row) => (row.heatmap ? linked(row, picture(data.folders.heatmaps, row, `Heatmap of ${row.path}`)) : "\u2013") },
+  };
+  const numbers = new Set(["confidence", "malignant", "spread"]);
+
+  const compare = (one, other) => {
+    const { order } = columns[state.sort];
+    const [a, b] = [order(one), order(other)];
+    // What has no value stands last in both directions.
+    if (a === null || b === null) return (a === null) - (b === null);
+    const difference = typeof a === "string" ? collator.compare(a, b) : a - b;
+    return state.descending ? -difference : difference;
+  };
+
+  const chosen = () => {
+    const { diagnosis, source, least, most, text, flagged } = form.elements;
+    const words = text.value.toLowerCase();
+    const [low, high] = [least, most].map((field) => (field.value === "" ? null : Number(field.value) / 100));
+    return (row) =>
+      (diagnosis.value === "" || row.diagnosis === diagnosis.value) &&
+      (source.value === "" || row.source === source.value) &&
+      (low === null || row.confidence[0] >= low) &&
+      (high === null || row.confidence[0] <= high) &&
+      row.path.toLowerCase().includes(words) &&
+      (!flagged?.checked || row.flagged);
+  };
+
+  const line = (row) => {
+    const made = element("tr", { role: "row" });
+    for (const { dataset, textContent } of headers) {
+      const isNumber = numbers.has(dataset.key) ? " number" : "";
+      const cell = element("td", { role: "cell", className: dataset.key + isNumber }, columns[dataset.key].cell(row));
+      if (dataset.key !== "thumbnail" && dataset.key !== "path") cell.dataset.label = textContent;
+      made.append(cell);
+    }
+    return made;
+  };
+
+  const show = () => {
+    const pages = Math.max(1, Math.ceil(shown.length / ROWS_PER_PAGE));
+    state.page = Math.min(Math.max(state.page, 0), pages - 1);
+    const first = state.page * ROWS_PER_PAGE;
+    const lines = shown.slice(first, first + ROWS_PER_PAGE).map(line);
+    if (!lines.length) {
+      const words = data.rows.length ? "No image fits these filters." : "No image has a result.";
+      lines.push(element("tr", { role: "row" }, element("td", { role: "cell", className: "empty", colSpan: headers.length }, words)));
+    }
+    table.tBodies[0].replaceChildren(...lines);
+    const number = (value) => value.toLocaleString("en");
+    count.textContent = `${number(shown.length)} of ${number(data.rows.length)} images`;
+    pageText.textContent = `page ${number(state.page + 1)} of ${number(pages)}`;
+    previous.disabled = state.page === 0;
+    next.disabled = state.page === pages - 1;
+    for (const header of headers) {
+      if (!header.hasAttribute("aria-sort")) continue;
+      const direction = state.descending ? "descending" : "ascending";
+      header.setAttribute("aria-sort", header.dataset.key === state.sort ? direction : "none");
+    }
+    keep();
+  };
+
+  const update = () => {
+    shown = data.rows.filter(chosen()).sort(compare);
+    show();
+  };
+
+  // The state stands behind the # of the address, so the way back from an image's page leads to the same place.
+  const keep = () => {
+    const words = new URLSearchParams();
+    for (const field of form.elements) {
+      const value = field.type === "checkbox" ? (field.checked ? "on" : "") : field.value;
+      if (field.name && value) words.set(field.name, value);
+    }
+    if (state.sort !== "path" || state.descending) words.set("sort", (state.descending ? "-" : "") + state.sort);
+    if (state.page) words.set("page", state.page + 1);
+    history.replaceState(null, "", words.size ? `#${words}` : location.pathname + location.search);
+  };
+  const recall = () => {
+    const words = new URLSearchParams(location.hash.slice(1));
+    for (const field of form.elements) {
+      if (!words.has(field.name)) continue;
+      if (field.type === "checkbox") field.checked = true;
+      else field.value = words.get(field.name);
+    }
+    const sort = words.get("sort") ?? "path";
+    const key = sort.replace(/^-/, "");
+    if (headers.some((header) => header.dataset.key === key && header.hasAttribute("aria-sort"))) {
+      Object.assign(state, { sort: key, descending: sort.startsWith("-") });
+    }
+    state.page = (Number(words.get("page")) || 1) - 1;
+  };
+
+  const turn = (step) => {
+    state.page += step;
+    show();
+    count.scrollIntoView();
+  };
+
+  for (const header of headers) {
+    header.querySelector("button")?.addEventListener("click", () => {
+      const { key } = header.dataset;
+      // The surest and the most malignant are asked for first, words from A to Z.
+      const first = numbers.has(key) || key === "flagged";
+      Object.assign(state, { descending: state.sort === key ? !state.descending : first, sort: key, page: 0 });
+      update();
+    });
+  }
+  form.addEventListener("input", () => {
+    state.page = 0;
+    update();
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => {
+    state.page = 0;
+    // The fields are empty only after the event.
+    setTimeout(update);
+  });
+  previous.addEventListener("click", () => turn(-1));
+  next.addEventListener("click", () => turn(1));
+  recall();
+  update();
+}

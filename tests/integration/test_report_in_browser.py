@@ -1,0 +1,230 @@
+"""The HTML report in a real browser, opened from disk: the table sorts, the filters filter, the pages of images open."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from segpipe.data.synthetic import make_image
+from segpipe.diagnosis import CODES
+from segpipe.image_io import display_path, write_png
+from segpipe.inference.finding import Finding, Heatmap
+from segpipe.inference.results import Row, result_row
+from segpipe.inference.source import result_names
+from segpipe.lesion.crop import Box, cut_out, mask_box, resize_square
+from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.report.html import write_report
+from segpipe.report.html_pictures import report_pictures
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+IMAGES = 300
+ODD_NAME = "odd # ? % \"'<b> \n\U0001f9ec\udcff.jpg"
+SUMMARY = {
+    "images": IMAGES,
+    "images_per_second": 2.0,
+    "settings": None,
+    "models": {"segmenter": "a" * 64, "classifier": "b" * 64},
+    "operating_point": None,
+    "versions": {},
+    "platform": "Linux",
+}
+
+
+def drawn_finding(number: int, rng: np.random.Generator) -> tuple[np.ndarray, Finding]:
+    """A drawn photograph, and an answer made up for it; every third mask is one of the contour, every fifth image is flagged."""
+    image, mask = make_image(CODES[number % len(CODES)], rng, (60, 80))
+    probs = rng.dirichlet(np.full(len(CODES), 0.4))
+    box = Box(0, 0, 60, 60)
+    source = MaskSource.UNET if number % 3 else MaskSource.CONTOUR
+    return image, Finding(
+        localization=Localization(mask, mask_box(mask), source, () if number % 3 else ("unet:unsure",)),
+        crop_box=box,
+        crop=resize_square(cut_out(image, mask, box, keep_background=True), 64),
+        probs=dict(zip(CODES, probs.tolist(), strict=True)),
+        p_malignant=float(probs[0]),
+        flagged=number % 5 == 0,
+        tta_spread=float(rng.uniform(0, 0.1)) if number % 2 else None,
+        heatmap=Heatmap(rng.random((3, 3), dtype=np.float32), CODES[int(probs.argmax())]) if number % 4 else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
+    """A folder with the report of 300 images, and its rows."""
+    output, rng = tmp_path_factory.mktemp("run"), np.random.default_rng(0)
+    names = result_names([Path(ODD_NAME), *(Path(f"part {number % 2}/image_{number}.jpg") for number in range(1, IMAGES))])
+    rows: list[Row] = []
+    for number, (relative, name) in enumerate(names.items()):
+        image, finding = drawn_finding(number, rng)
+        rows.append(result_row(display_path(relative), "c" * 64, finding, latency_ms=5.0))
+        write_png(output / "masks" / name, finding.localization.mask)
+        for folder, picture in report_pictures(image, finding).items():
+            path = output / folder / name.with_suffix(".jpg")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture)
+    rows.sort(key=lambda row: str(row["path"]))
+    write_report(output, rows, {display_path(path): name for path, name in names.items()}, [("bad.jpg", "empty")], SUMMARY)
+    return output, rows
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Chromium as the system has it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs the browser chromium: apt install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(run: tuple[Path, list[Row]], browser: "Browser") -> "Iterator[Page]":
+    """The report, open; at the end nothing was complained about, and nothing asked for but files."""
+    complaints: list[str] = []
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    page.on("request", lambda request: None if request.url.startswith("file:") else complaints.append(request.url))
+    page.goto((run[0] / "report.html").as_uri())
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def column(page: "Page", key: str) -> list[str]:
+    return [text.strip() for text in page.locator(f"tbody td.{key}").all_inner_texts()]
+
+
+def shares(page: "Page", key: str) -> list[float]:
+    return [float(text.strip(" %<>")) for text in column(page, key) if text != "\N{EN DASH}"]
+
+
+def count(page: "Page") -> int:
+    found = re.fullmatch(rf"([\d,]+) of {IMAGES} images", page.locator("#count").inner_text())
+    assert found
+    return int(found[1].replace(",", ""))
+
+
+def sort(page: "Page", key: str) -> str | None:
+    header = page.locator(f"th[data-key={key}]")
+    header.get_by_role("button").click()
+    return header.get_attribute("aria-sort")
+
+
+def expect_filter(page: "Page", rows: list[Row], condition: Callable[[Row], Any]) -> None:
+    expected = {str(row["path"]) for row in rows if condition(row)}
+    assert 0 < len(expected) < IMAGES and count(page) == len(expected)
+    assert set(column(page, "path")) <= expected and len(column(page, "path")) == min(len(expected), 100)
+
+
+def test_the_table_sorts_by_confidence_both_ways(page: "Page", run: tuple[Path, list[Row]]) -> None:
+    everything = sorted((round(100 * row["confidence"], 1) for row in run[1]), reverse=True)
+    assert sort(page, "confidence") == "descending"
+    assert shares(page, "confidence") == pytest.approx(everything[:100], abs=0.11)
+    assert sort(page, "confidence") == "ascending"
+    assert shares(page, "confidence") == pytest.approx(everything[:-101:-1], abs=0.11)
+    others = page.locator("th[aria-sort]:not([data-key=confidence])").evaluate_all("all => all.map(one => one.ariaSort)")
+    assert set(others) == {"none"}
+
+
+def test_what_has_no_value_stands_last_both_ways(page: "Page") -> None:
+    for _ in range(2):
+        sort(page, "spread")
+        assert "\N{EN DASH}" not in column(page, "spread")
+
+
+def test_headers_are_reached_and_pressed_by_the_keyboard(page: "Page") -> None:
+    page.locator("th[data-key=diagnosis] button").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.locator("th[data-key=confidence]").get_attribute("aria-sort") == "descending"
+
+
+def test_filters_filter_and_the_count_follows(page: "Page", run: tuple[Path, list[Row]]) -> None:
+    rows = run[1]
+    assert count(page) == IMAGES
+    page.select_option("[name=diagnosis]", "mel")
+    expect_filter(page, rows, lambda row: row["diagnosis"] == "mel")
+    page.select_option("[name=source]", "contour")
+    expect_filter(page, rows, lambda row: row["diagnosis"] == "mel" and row["mask_source"] == "contour")
+    page.get_by_role("button", name="Reset").click()
+    page.locator("#count").filter(has_text=f"{IMAGES} of").wait_for()
+    page.fill("[name=least]", "40")
+    page.fill("[name=most]", "60.5")
+    expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605)
+    page.check("[name=flagged]")
+    expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605 and row["flagged"])
+    page.fill("[name=text]", "PART 1/")
+    expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605 and row["flagged"] and "part 1/" in row["path"])
+    page.fill("[name=text]", "no such path")
+    assert count(page) == 0 and "No image fits" in page.locator("tbody").inner_text()
+
+
+def test_the_table_is_turned_page_by_page(page: "Page") -> None:
+    seen = column(page, "path")
+    for _ in range(2):
+        page.get_by_role("button", name="Next").click()
+        seen += column(page, "path")
+    assert len(set(seen)) == IMAGES and page.get_by_role("button", name="Next").is_disabled()
+    assert page.locator("#page").inner_text() == "page 3 of 3"
+
+
+def loaded(page: "Page", pictures: str) -> list[int]:
+    """The widths of pictures as they really are; 0 for one that did not load."""
+    width = "one => one.decode().then(() => one.naturalWidth, () => 0)"
+    widths: list[int] = page.locator(pictures).evaluate_all(f"all => Promise.all(all.map({width}))")
+    return widths
+
+
+def test_an_image_page_opens_from_its_link_and_the_way_back_keeps_the_filters(page: "Page") -> None:
+    page.fill("[name=text]", "image_77.")
+    sort(page, "confidence")
+    assert loaded(page, "tbody img") == [80, 80]
+    page.locator("tbody td.path a").click()
+    page.wait_for_url("**/report/pages/**")
+    assert page.locator("h1").count() == 1 and "part 1/image_77.jpg" in page.locator("header").inner_text()
+    assert loaded(page, "figure img") == [80, 64, 80]
+    assert page.get_by_text("Not a medical device").is_visible()
+    page.go_back()
+    assert count(page) == 1 and page.locator("[name=text]").input_value() == "image_77."
+    assert page.locator("th[data-key=confidence]").get_attribute("aria-sort") == "descending"
+
+
+def test_the_oddest_name_leads_to_its_page(page: "Page") -> None:
+    page.fill("[name=text]", "odd #")
+    assert column(page, "path") == [display_path(Path(ODD_NAME))]
+    assert all(loaded(page, "tbody img"))
+    page.locator("tbody td.path a").click()
+    page.wait_for_url("**/report/pages/**")
+    assert all(loaded(page, "figure img"))
+    page.get_by_role("link", name="All images").click()
+    assert count(page) == IMAGES
+
+
+def test_a_long_table_waits_with_pictures_that_are_out_of_sight(page: "Page") -> None:
+    waiting = page.locator("tbody img").evaluate_all("all => all.filter(one => !one.complete).length")
+    assert waiting > 50
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: "Page", scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 390, "height": 844})
+    for _ in range(2):
+        widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        assert widths == [390, 390]
+        notice = page.get_by_text("Not a medical device").bounding_box()
+        assert notice and notice["y"] + notice["height"] <= 844.5
+        page.goto(page.locator("tbody td.path a, nav a[rel=next]").first.evaluate("link => link.href"))

@@ -1,21 +1,26 @@
 """Find, cut out and name the lesion in one photograph, or in a folder of them. Not a medical device."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.cli import run_script
+from segpipe.allocator import keep_freed_memory
+from segpipe.cli import command_again, run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values
 from segpipe.errors import ImageError, ImagesFailedError
-from segpipe.inference.source import choose_images
-from segpipe.output import output_folder, prepare_output
+from segpipe.inference.source import Source, choose_images
+from segpipe.output import hold_output, output_folder
 
 if TYPE_CHECKING:
-    from segpipe.inference.folder import Done
+    from segpipe.inference.folder import Done, Engine
+    from segpipe.inference.loading import PipelineSettings
+    from segpipe.inference.pictures import Wanted
     from segpipe.inference.pipeline import Pipeline
 
 FIGURES_UP_TO = 20  # images, with figures=auto
@@ -25,46 +30,92 @@ def run(config: DictConfig) -> dict[str, Any]:
     """Work through the images of a call; returns the metrics, empty where neither labels nor masks are given."""
     check_values(config)
     source = choose_images(config)
+    keep_freed_memory()
 
-    from segpipe.evaluation.score import headline, score_run
-    from segpipe.evaluation.truth import read_truth
-    from segpipe.inference.folder import Outputs, run_images, write_summary
-    from segpipe.report.figure import write_figure
+    from segpipe.inference.folder import Ask, run_images
+    from segpipe.inference.loading import load_pipeline
 
-    truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
-    pipeline = build_pipeline(config)
+    score = prepare_score(config, source)
+    settings = pipeline_settings(config)
+    pipeline = load_pipeline(settings)
     output = output_folder(config)
-    prepare_output(output, overwrite=config.overwrite)  # not before all else is known to be right: it may remove old results
-    figures = len(source.files) <= FIGURES_UP_TO if config.figures == "auto" else config.figures.lower() == "true"
-    outputs = Outputs(output, write_figure if figures else None, config.crops, config.heatmaps)
-    done = run_images(pipeline, source, outputs, batch_size=config.batch_size, max_pixels=config.max_pixels)
-    write_summary(output, done, source, pipeline, settings=OmegaConf.to_container(config, resolve=True))
-    metrics: dict[str, Any] = {}
-    if done.rows and (config.labels or config.masks):
-        metrics = score_run(output, truth, source.files)
-        print(headline(metrics))
+    ask = Ask(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
+    # Not before all else is known to be right: it may remove old results.
+    with hold_output(output, overwrite=config.overwrite, resume=config.resume):
+        try:
+            done = run_images(pipeline, source, ask, build_engine(config, settings, pipeline))
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"{stop}; go on with: {command_again(output=str(output), resume='true')}") from stop
+        if config.report == "html":
+            from segpipe.report.html import write_report
+
+            write_report(output, done.rows, done.names, done.failures, done.summary)
+        metrics: dict[str, Any] = score(output) if done.rows else {}
     tell(config, done, output)
     return metrics
 
 
-def build_pipeline(config: DictConfig) -> "Pipeline":
-    """Load the models of a call."""
-    from segpipe.inference.pipeline import Pipeline, choose_device, load_locator, load_namer
-    from segpipe.inference.tta import VIEWS
-    from segpipe.lesion.localizer import MaskSource
+def prepare_score(config: DictConfig, source: Source) -> Callable[[Path], dict[str, Any]]:
+    """Read the labels and masks of a call, before the work; returns what scores an output folder with them, if there are any."""
+    if config.labels is None and config.masks is None:
+        return lambda _: {}
 
-    device = choose_device(config.device)
-    explained = None if config.explain.method == "none" else config.explain.diagnosis or "predicted"
-    return Pipeline(
-        load_locator(config.bundle.segmenter, device=device, start=MaskSource(config.localize)),
-        load_namer(
-            config.bundle.classifier,
-            device=device,
-            views=VIEWS[config.tta.views],
-            explained=explained,
-            batch_size=config.batch_size,
-        ),
+    from segpipe.evaluation.score import headline, score_run
+    from segpipe.evaluation.truth import read_truth
+
+    truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
+    files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
+
+    def score(output: Path) -> dict[str, Any]:
+        metrics = score_run(output, truth, files)
+        print(headline(metrics))
+        return metrics
+
+    return score
+
+
+def pipeline_settings(config: DictConfig) -> "PipelineSettings":
+    """The models of a call, and how they run."""
+    from segpipe.inference.loading import PipelineSettings
+
+    return PipelineSettings(
+        segmenter=config.bundle.segmenter,
+        classifier=config.bundle.classifier,
+        localize=config.localize,
+        views=config.tta.views,
+        explained=None if config.explain.method == "none" else config.explain.diagnosis or "predicted",
+        device=config.device,
+        batch_size=config.batch_size,
+        precision=config.precision,
     )
+
+
+def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":
+    """The pictures that a call asks for; what draws them is imported only where it is wanted."""
+    from segpipe.inference.pictures import Wanted
+
+    wanted = Wanted(crops=config.crops, heatmaps=config.heatmaps)
+    if len(source.files) <= FIGURES_UP_TO if config.figures == "auto" else config.figures.lower() == "true":
+        from segpipe.report.figure import encode_figure
+
+        wanted = replace(wanted, figure=encode_figure)
+    if config.report == "html":
+        from segpipe.report.html_pictures import PICTURES, report_pictures
+
+        wanted = replace(wanted, report=report_pictures, report_folders=PICTURES)
+    return wanted
+
+
+def build_engine(config: DictConfig, settings: "PipelineSettings", pipeline: "Pipeline") -> "Engine":
+    """What does the work of a call."""
+    if config.engine == "ray":
+        from segpipe.inference.ray_engine import RayEngine
+
+        return RayEngine(settings, config.workers)
+
+    from segpipe.inference.local_engine import LocalEngine
+
+    return LocalEngine(pipeline, config.workers)
 
 
 def tell(config: DictConfig, done: "Done", output: Path) -> None:
@@ -72,9 +123,13 @@ def tell(config: DictConfig, done: "Done", output: Path) -> None:
     from segpipe.report import DISCLAIMER
     from segpipe.report.terminal import finding_table
 
-    for path, finding, figure in done.shown:
-        print(finding_table(str(path), finding, figure), end="\n\n")
-    counts = f"images done: {len(done.rows)}, failed: {len(done.failures)}; results in {output}"
+    for path, finding in done.shown:
+        figure = output / "figures" / done.names[path]
+        print(finding_table(path, finding, figure if figure.is_file() else None), end="\n\n")
+    before = done.summary["images_done_before"]
+    earlier = f" ({before} of them before)" if before else ""
+    where = output / "report.html" if config.report == "html" else output
+    counts = f"images done: {len(done.rows)}{earlier}, failed: {len(done.failures)}; results in {where}"
     print(counts if done.shown else f"{counts}\n{DISCLAIMER}")
     if done.failures:
         first = ": ".join(done.failures[0])

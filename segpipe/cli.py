@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ _PATH_ARGUMENT = re.compile(
 )
 # What only a wrong call can cause: from Hydra, before a job starts, and from within a job that reads its configuration.
 _CALL_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
+_given: list[str] = []  # arguments of the call, as they came
 _CALL_ERRORS_IN_JOB = (MissingMandatoryValue, InterpolationResolutionError, ValidationError)
 
 
@@ -51,6 +53,7 @@ def run_script(main: Callable[[], Any], argv: list[str] | None = None) -> int:
         _call_hydra(main, arguments, callbacks=[])
         return 0
     JobErrors.statuses.clear()
+    _given[:] = arguments
     try:
         _call_hydra(main, arguments, callbacks=[f"++hydra.callbacks.job_errors._target_={__name__}.{JobErrors.__name__}"])
     except SystemExit as stop:
@@ -62,6 +65,16 @@ def run_script(main: Callable[[], Any], argv: list[str] | None = None) -> int:
         if not JobErrors.statuses:
             return _report(error, arguments, _CALL_ERRORS)
     return next(iter(JobErrors.statuses), 0)
+
+
+def command_again(**values: str) -> str:
+    """The command line of this call as a shell takes it, with some values changed or added; None of it is interpreted.
+
+    Args:
+        values: of keys; a key that is not among them stays as it was, `overwrite` goes.
+    """
+    kept = [argument for argument in _given if argument.partition("=")[0] not in {*values, "overwrite"}]
+    return shlex.join(["python", sys.argv[0], *kept, *(f"{key}={value}" for key, value in values.items())])
 
 
 class JobErrors(Callback):

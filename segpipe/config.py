@@ -87,12 +87,17 @@ class RunPipelineConfig:
     folder: str | None = None
     output: str | None = None
     overwrite: bool = False
+    resume: bool = False
+    shard: str | None = None
     bundle: BundleConfig = field(default_factory=BundleConfig)
     localize: str = "unet"
     tta: TtaConfig = MISSING
     explain: ExplainConfig = MISSING
     device: str = "auto"
-    batch_size: int = 8
+    precision: str = "float32"
+    engine: str = "local"
+    workers: int | None = None
+    batch_size: int | None = None
     max_pixels: int = 150_000_000
     labels: str | None = None
     masks: str | None = None
@@ -101,6 +106,7 @@ class RunPipelineConfig:
     figures: str = "auto"
     crops: bool = False
     heatmaps: bool = False
+    report: str = "none"
 
 
 def register_schemas() -> None:

@@ -18,6 +18,9 @@ PROBABILITIES = ("classifier.dropout", "classifier.drop_path")
 CHOICES: dict[str, tuple[str, ...]] = {
     "localize": ("unet", "contour", "whole_image"),
     "figures": ("auto", "true", "false"),
+    "report": ("none", "html"),
+    "engine": ("local", "ray"),
+    "precision": ("float32", "bfloat16", "float16"),
     "part": ("train", "val", "test"),
     "sampler": ("none", "square_root", "balanced"),
     "trainer.strategy": ("auto", "ddp"),

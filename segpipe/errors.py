@@ -41,6 +41,12 @@ class ImagesFailedError(SegpipeError):
     exit_status = 1
 
 
+class RunStoppedError(SegpipeError):
+    """A run over images cannot go on; what was done until then is kept."""
+
+    exit_status = 1
+
+
 class TrainingError(SegpipeError):
     """A training started and failed."""
 

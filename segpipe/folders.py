@@ -11,6 +11,9 @@ from segpipe.image_io import IMAGE_SUFFIXES, display_path, why_no_file
 
 _MASK_STEM = re.compile(r"_(segmentation|superpixels)$", re.IGNORECASE)
 _MASK_FOLDER = re.compile(r"^masks?$|segmentations|groundtruth", re.IGNORECASE)
+# Of a run of segpipe, see `segpipe.inference.journal` and `segpipe.inference.pictures`.
+_JOURNAL = "results.jsonl"
+_RESULT_FOLDERS = ("figures", "crops", "heatmaps", "plots", "report")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ def find_images(folder: Path) -> FoundImages:
 
     Links to folders are followed, each real folder is visited once. Masks of a data set are no images: files named
     `*_segmentation` or `*_superpixels`, and all files in folders named `mask`, `masks`, `*segmentations*` or `*GroundTruth*`
-    (upper or lower case). The names of `folder` itself and of what lies above it do not count.
+    (upper or lower case). The names of `folder` itself and of what lies above it do not count. Neither are the pictures beside
+    the `results.jsonl` of a run, whose output may lie in its own folder.
 
     Raises:
         ImageError: `folder` is missing, no folder, or cannot be listed.
@@ -45,7 +49,8 @@ def find_images(folder: Path) -> FoundImages:
     if folder in unlisted:
         raise ImageError(f"{display_path(folder)}: {unlisted[folder]}")
     unreadable = {path: reason for path, reason in unlisted.items() if _may_hold_images(path.relative_to(folder))}
-    candidates = [path for path in entries if _is_image_name(path.relative_to(folder))]
+    results = {path.parent / name for path in entries if path.name == _JOURNAL for name in _RESULT_FOLDERS}
+    candidates = [path for path in entries if is_image_name(path.relative_to(folder)) and results.isdisjoint(path.parents)]
     for path in candidates:
         reason = None if os.path.isfile(path) else why_no_file(path)
         if reason:
@@ -88,6 +93,7 @@ def _may_hold_images(relative_folder: Path) -> bool:
     return not any(part.startswith(".") or _MASK_FOLDER.search(part) for part in relative_folder.parts)
 
 
-def _is_image_name(relative: Path) -> bool:
+def is_image_name(relative: Path) -> bool:
+    """Whether a path, relative to the folder that is searched, is named like an image, and not like a data set's mask."""
     is_hidden_or_mask = relative.name.startswith(".") or _MASK_STEM.search(relative.stem)
     return relative.suffix.lower() in IMAGE_SUFFIXES and not is_hidden_or_mask and _may_hold_images(relative.parent)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -135,7 +136,7 @@ def _load(path: Path, max_pixels: int, *, backdrop: str, draft: tuple[str, int] 
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[IO[bytes]]:
+def open_image(path: Path) -> Iterator[BufferedReader]:
     """Open the file of a picture; what goes wrong with it inside the block becomes an ImageError that names it.
 
     Raises:

@@ -1,18 +1,25 @@
 """The output folder of a run: where it lies, and that the results of two runs never mix."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from segpipe.errors import OutputError
 
+LOCK = ".lock"
+
 _PIPELINE_FILES = (
-    *("results.jsonl", "results.csv", "failures.csv", "summary.json", "metrics.json"),
+    *("results.jsonl", "results.csv", "failures.csv", "submission.csv", "summary.json", "metrics.json", "report.html"),
     *(f"{folder}/**/*.png" for folder in ("masks", "figures", "crops", "heatmaps", "plots")),
+    *(f"report/{folder}/**/*.jpg" for folder in ("thumbnails", "photographs", "crops", "heatmaps")),
+    *(f"report/pages/**/*.{ending}" for ending in ("html", "htm")),
 )
 _TRAINING_FILES = (
     *("config.yaml", "split.csv", "metrics.csv", "checkpoints/*.ckpt", "checkpoints/*.part", "found_masks/*.png"),
@@ -40,6 +47,31 @@ def output_folder(config: DictConfig) -> Path:
     return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
 
 
+@contextmanager
+def hold_output(folder: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
+    """Have the output folder of a run over images to oneself, made ready as by `prepare_output`.
+
+    Args:
+        folder: made with its parents where it does not exist.
+        overwrite: remove the results of an earlier run.
+        resume: keep them, for the run to go on with.
+
+    Raises:
+        OutputError: another run writes into `folder` now, or as for `prepare_output`.
+    """
+    _make(folder)
+    # The system's lock, which ends with the process whatever ends it; so the file may stay.
+    lock = FileLock(folder / LOCK)
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout as error:
+        raise OutputError(f"{folder} is being written by another run; wait for its end, or name another output") from error
+    with held:
+        if not resume:
+            prepare_output(folder, overwrite=overwrite)
+        yield
+
+
 def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = None) -> None:
     """Make the output folder, and see that it holds no results, or those of the very training that goes on.
 
@@ -51,17 +83,25 @@ def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = No
     Raises:
         OutputError: `folder` is a file, cannot be made or written, or holds results while `overwrite` is false.
     """
+    _make(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         goes_on = ckpt_path is not None and ckpt_path.resolve().is_relative_to(folder.resolve())
         found = [] if goes_on else [name for name in _WRITTEN_FILES if (folder / name).exists()]
         if found and not overwrite:
             raise OutputError(
                 f"output must be a folder without results, got {folder} with {', '.join(found)}; "
-                "overwrite=true replaces them, or name another folder"
+                f"{'resume=true goes on with them, ' if 'results.jsonl' in found else ''}overwrite=true replaces them, "
+                "or name another folder"
             )
         for name in found:
             _remove(folder, _WRITTEN_FILES[name])
+    except OSError as error:
+        raise OutputError(f"{folder}: its old results cannot be removed ({error.strerror})") from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"output must be a folder to write into, got {folder}: {error.strerror}; name another one") from error
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -16,9 +16,11 @@ from segpipe.card import ClassifierCard, OperatingPoint
 from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_calibration, threshold_for_sensitivity
 from segpipe.evaluation.score import Metrics, score_mask_pairs, score_run, write_metrics
 from segpipe.evaluation.truth import Truth, read_attributes
-from segpipe.image_io import DEFAULT_MAX_PIXELS, BoolMask, RgbImage, read_image, read_mask, write_png
-from segpipe.inference.folder import Outputs, run_images, write_summary
-from segpipe.inference.pipeline import Locator, Namer, Pipeline, choose_device
+from segpipe.image_io import BoolMask, RgbImage, read_image, read_mask, write_png
+from segpipe.inference.folder import Ask, run_images
+from segpipe.inference.loading import choose_device
+from segpipe.inference.local_engine import LocalEngine
+from segpipe.inference.pipeline import Locator, Namer, Pipeline
 from segpipe.inference.source import Source, batched
 from segpipe.inference.tta import View
 from segpipe.lesion.localizer import Localization, MaskSource
@@ -91,10 +93,9 @@ def score_classifier(
     output.mkdir(parents=True, exist_ok=True)
     namer = Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     files = tuple((Path(path), Path(Path(path).name)) for path in table["image_path"])
-    source, pipeline = Source(files), Pipeline(locator, namer)
-    done = run_images(pipeline, source, Outputs(output), batch_size=BATCH_SIZE, max_pixels=DEFAULT_MAX_PIXELS)
-    write_summary(output, done, source, pipeline, settings=None)
-    return score_run(output, truth_of(table), source.files)
+    pipeline = Pipeline(locator, namer)
+    run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None))
+    return score_run(output, truth_of(table), files)
 
 
 def calibrate(

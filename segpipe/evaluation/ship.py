@@ -20,7 +20,8 @@ from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, run_command
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import headline
-from segpipe.inference.pipeline import Locator, choose_device
+from segpipe.inference.loading import choose_device
+from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
 
 BATCH_SIZE = 8

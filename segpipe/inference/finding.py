@@ -1,13 +1,14 @@
 """What the pipeline says of one image: a small frozen value that is handed to tables, figures and metrics."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.image_io import RgbImage
-from segpipe.lesion.crop import Box
+from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization
 
 
@@ -57,3 +58,26 @@ class Finding:
     def confidence(self) -> float:
         """Probability of the most probable class."""
         return self.probs[self.diagnosis]
+
+
+def enlarge_finding(finding: Finding, height: int, width: int) -> Finding:
+    """What was found on a reduced photograph, in pixels of the original.
+
+    Args:
+        finding: of the photograph as it was read.
+        height: of the original, pixels; not less than that of the mask.
+        width: likewise.
+
+    Returns:
+        The same finding with mask and boxes enlarged; itself where the sizes are equal.
+    """
+    place = finding.localization
+    if place.mask.shape == (height, width):
+        return finding
+    mask = cv2.resize(place.mask.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR) > 127
+    box = _enlarge_box(finding.crop_box, height / place.mask.shape[0], width / place.mask.shape[1])
+    return replace(finding, localization=replace(place, mask=mask, box=mask_box(mask)), crop_box=box)
+
+
+def _enlarge_box(box: Box, down: float, across: float) -> Box:
+    return Box(round(box.top * down), round(box.left * across), round(box.bottom * down), round(box.right * across))

@@ -1,52 +1,50 @@
-"""Many images, one batch after another, and what is written of each."""
+"""Many images: batch after batch through an engine, written down as they are done, and the tables at the end."""
 
-import hashlib
-import json
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from tqdm import tqdm
-
-from segpipe.card import library_versions
-from segpipe.errors import ImageError
-from segpipe.image_io import RgbImage, display_path, read_image, write_png
+from segpipe.errors import OutputError, RunStoppedError
+from segpipe.image_io import DEFAULT_MAX_PIXELS, display_path
 from segpipe.inference.finding import Finding
-from segpipe.inference.heatmap import heatmap_on_image
+from segpipe.inference.journal import Journal, run_key
+from segpipe.inference.pictures import MASKS, Wanted
 from segpipe.inference.pipeline import Pipeline
-from segpipe.inference.results import append_row, result_row, write_failures, write_results
+from segpipe.inference.progress import Progress
+from segpipe.inference.recorder import Recorder
+from segpipe.inference.results import SUBMISSION_CLASSES, Row, write_failures, write_results, write_submission
 from segpipe.inference.source import Source, batched, result_names
+from segpipe.inference.summary import refuse_other_run, run_identity, write_summary
+from segpipe.inference.work import Outcome, Plan, Task
 
-File = tuple[Path, Path]
 SHOWN = 3  # findings that go to the terminal, whatever the size of the folder
 
 
-class FigureWriter(Protocol):
-    """Draws the panel of one image into a file."""
+class Engine(Protocol):
+    """Does batches of files, on this machine or on many."""
 
-    def __call__(self, path: Path, image: RgbImage, finding: Finding, *, title: str) -> None:
-        """See `segpipe.report.figure.write_figure`."""
+    def run(self, plan: Plan, batches: Sequence[Sequence[Task]]) -> Iterator[list[Outcome]]:
+        """Yields the outcomes of batch after batch, in any order."""
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """What is written of each image beside its line and its mask.
+class Ask:
+    """What a run is to do, and where.
 
     Attributes:
-        folder: of the run.
-        write_figure: draws the panel; None for no figures.
-        crops: write the crop as the network saw it.
-        heatmaps: write the heatmap in the size of the image.
+        output: folder, which exists; what its journal holds already is not done again.
+        wanted: pictures of each image, beside its mask.
+        max_pixels: cap on the size of an image.
+        settings: the configuration of the call, as plain values, for `summary.json`; None where a program calls.
     """
 
-    folder: Path
-    write_figure: FigureWriter | None = None
-    crops: bool = False
-    heatmaps: bool = False
+    output: Path
+    wanted: Wanted = field(default_factory=Wanted)
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    settings: Any = None
 
 
 @dataclass(frozen=True)
@@ -54,118 +52,115 @@ class Done:
     """How a run ended.
 
     Attributes:
-        rows: of the images with a result, in the order of work, see `result_row`.
-        failures: path and reason of the rest.
-        shown: path, finding and figure of the first few images, for the terminal; the figure is None where none was drawn.
-        seconds: from the first image to the last.
+        rows: of the images with a result, sorted by path, see `result_row`.
+        failures: path and reason of the rest, sorted by path.
+        names: of the pictures of each image, by its path.
+        shown: path and finding of the first few images, for the terminal.
+        summary: what `summary.json` holds.
     """
 
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[Row, ...]
     failures: tuple[tuple[str, str], ...]
-    shown: tuple[tuple[Path, Finding, Path | None], ...]
-    seconds: float
+    names: Mapping[str, Path]
+    shown: tuple[tuple[str, Finding], ...]
+    summary: Mapping[str, Any]
 
 
-def run_images(pipeline: Pipeline, source: Source, outputs: Outputs, *, batch_size: int, max_pixels: int) -> Done:
-    """Work through images in batches and write their lines, masks and pictures; a bad file is noted and passed over.
+def run_images(pipeline: Pipeline, source: Source, ask: Ask, engine: Engine) -> Done:
+    """Work through images and write their lines, masks and pictures; a bad file is noted and passed over.
+
+    Whatever ends the run, the tables hold all that was done until then, and the next one goes on from there.
 
     Args:
-        pipeline: from images to findings.
+        pipeline: that the engine runs; its bundles say what the results are.
         source: the images.
-        outputs: what to write, into a folder that exists.
-        batch_size: images that are read at once.
-        max_pixels: cap on the size of an image.
+        ask: what is wanted, and where.
+        engine: does the work.
+
+    Raises:
+        OutputError: the output folder holds results of other settings or bundles.
+        RunStoppedError: the disk is full or broken.
+        KeyboardInterrupt: the user stopped it; the text says how far it is.
     """
-    started = time.perf_counter()
+    run = _Run(pipeline, source, ask)
+    try:
+        run.work(engine)
+    except BaseException as error:
+        # The first error is the one to be told, whatever a full disk says to the tables.
+        with suppress(OutputError, OSError):
+            run.finish(finished=False)
+        if isinstance(error, RunStoppedError):
+            raise RunStoppedError(f"{error}; {run.how_far()}, resume=true goes on when that is mended") from error
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(run.how_far()) from error
+        raise
+    return run.finish(finished=True)
+
+
+class _Run:
+    """One run, from the first look at its output folder to the tables."""
+
+    def __init__(self, pipeline: Pipeline, source: Source, ask: Ask) -> None:
+        self._pipeline = pipeline
+        self._source = source
+        self._ask = ask
+        self._identity = run_identity(pipeline, ask.wanted, max_pixels=ask.max_pixels)
+        refuse_other_run(ask.output, self._identity)
+        self._journal = Journal(ask.output, run_key(self._identity))
+        self._recorder = Recorder(ask.output, self._journal, dict(source.failures))
+        self._tasks = make_tasks(source)
+        self._names = {task.path: task.name for task in self._tasks}
+        self._begun = time.perf_counter()
+        self._summarize(finished=False)  # what a later call goes on with, should this one be killed
+
+    def work(self, engine: Engine) -> None:
+        known = {path: row["sha256"] for path, row in self._journal.read().items() if self._has_mask(path)}
+        plan = Plan(self._ask.wanted, self._ask.max_pixels, known)
+        batches = list(batched(self._tasks, self._pipeline.namer.batch_size))
+        with Progress(len(self._tasks)) as progress:
+            for outcomes in engine.run(plan, batches):
+                self._recorder.record(outcomes)
+                progress.update(len(outcomes), failed=len(self._recorder.failures))
+        self._recorder.record_doubles(self._names, self._ask.wanted.endings)
+
+    def finish(self, *, finished: bool) -> Done:
+        """Write the tables of what is done."""
+        output, recorder, classes = self._ask.output, self._recorder, self._pipeline.namer.bundle.card.classes
+        here = self._names.keys() - recorder.failures.keys()
+        rows = tuple(row for path, row in sorted(self._journal.read().items()) if path in here)
+        failures = tuple(sorted(recorder.failures.items()))
+        write_results(output / "results.csv", rows, classes)
+        write_failures(output / "failures.csv", failures)
+        if {code.lower() for code in SUBMISSION_CLASSES} == set(classes):
+            write_submission(output / "submission.csv", rows)
+        return Done(rows, failures, self._names, tuple(sorted(recorder.shown.items())), self._summarize(finished=finished))
+
+    def how_far(self) -> str:
+        return f"{self._recorder.done} of {len(self._tasks)} images are done"
+
+    def _summarize(self, *, finished: bool) -> dict[str, Any]:
+        recorder, seconds = self._recorder, time.perf_counter() - self._begun
+        counts = {
+            "finished": finished,
+            "images": recorder.done,
+            "images_done_before": recorder.earlier,
+            "failures": len(recorder.failures),
+            "ignored_files": self._source.ignored,
+            "seconds": round(seconds, 3),
+            "images_per_second": round((recorder.done - recorder.earlier) / max(seconds, 1e-9), 3),
+        }
+        return write_summary(self._ask.output, self._pipeline, self._identity, counts, settings=self._ask.settings)
+
+    def _has_mask(self, path: str) -> bool:
+        """A result counts as done if its mask is there, under the name that it has in this run."""
+        name = self._names.get(path)
+        return name is not None and (self._ask.output / MASKS / name).is_file()
+
+
+def make_tasks(source: Source) -> list[Task]:
+    """The files of a run, in the order of their paths; the first few are shown."""
     names = result_names([relative for _, relative in source.files])
-    rows: list[dict[str, Any]] = []
-    failures = list(source.failures)
-    shown: list[tuple[Path, Finding, Path | None]] = []
-    progress = tqdm(total=len(source.files), unit="image", disable=len(source.files) < 2)
-    for batch in batched(source.files, batch_size):
-        begun = time.perf_counter()
-        photographs = list(_read(batch, failures, max_pixels=max_pixels))
-        findings = pipeline([photograph.image for photograph in photographs]) if photographs else []
-        latency_ms = 1000 * (time.perf_counter() - begun) / len(batch)
-        for photograph, finding in zip(photographs, findings, strict=True):
-            relative = photograph.relative
-            figure = _write_pictures(outputs, names[relative], photograph.image, finding)
-            rows.append(result_row(display_path(relative), photograph.sha256, finding, latency_ms=latency_ms))
-            append_row(outputs.folder / "results.jsonl", rows[-1])
-            if len(shown) < SHOWN:
-                shown.append((relative, finding, figure))
-        progress.update(len(batch))
-    progress.close()
-    write_results(outputs.folder / "results.csv", rows, pipeline.namer.bundle.card.classes)
-    write_failures(outputs.folder / "failures.csv", failures)
-    return Done(tuple(rows), tuple(failures), tuple(shown), time.perf_counter() - started)
-
-
-@dataclass(frozen=True)
-class _Photograph:
-    """A file that was read: its path relative to the folder, its content, and the SHA-256 of it."""
-
-    relative: Path
-    image: RgbImage
-    sha256: str
-
-
-def _read(batch: Sequence[File], failures: list[tuple[str, str]], *, max_pixels: int) -> Iterator[_Photograph]:
-    for path, relative in batch:
-        try:
-            yield _Photograph(relative, read_image(path, max_pixels=max_pixels), _sha256(path))
-        except ImageError as error:
-            failures.append((display_path(relative), str(error).removeprefix(f"{display_path(path)}: ")))
-        except OSError as error:  # it vanished between the two looks at it
-            failures.append((display_path(relative), f"cannot be read ({error.strerror})"))
-
-
-def write_summary(output: Path, done: Done, source: Source, pipeline: Pipeline, *, settings: Any) -> dict[str, Any]:
-    """Write `summary.json`, and return what it holds: counts, images per second, settings, model hashes, versions.
-
-    Args:
-        output: of the run.
-        done: how it ended.
-        source: the images.
-        pipeline: that it ran with.
-        settings: the configuration of the call, as plain values; None where a program called.
-    """
-    segmenter, point = pipeline.locator.bundle, pipeline.namer.bundle.card.operating_point
-    summary = {
-        "images": len(done.rows),
-        "failures": len(done.failures),
-        "ignored_files": source.ignored,
-        "seconds": round(done.seconds, 3),
-        "images_per_second": round(len(done.rows) / max(done.seconds, 1e-9), 3),
-        "settings": settings,
-        "models": {
-            "segmenter": None if segmenter is None else segmenter.sha256,
-            "classifier": pipeline.namer.bundle.sha256,
-        },
-        "operating_point": None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold},
-        "versions": library_versions(),
-        "platform": platform.platform(),
-        "notice": "Not a medical device.",
-    }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return summary
-
-
-def _write_pictures(outputs: Outputs, name: Path, image: RgbImage, finding: Finding) -> Path | None:
-    """Write what is wanted of one image; returns the figure's path where one was drawn."""
-    write_png(outputs.folder / "masks" / name, finding.localization.mask)
-    if outputs.crops:
-        write_png(outputs.folder / "crops" / name, finding.crop)
-    if outputs.heatmaps and finding.heatmap is not None:
-        values = heatmap_on_image(finding.heatmap, finding.crop_box, *image.shape[:2])
-        write_png(outputs.folder / "heatmaps" / name, np.rint(values * 255).astype(np.uint8))
-    if outputs.write_figure is None:
-        return None
-    figure = outputs.folder / "figures" / name
-    outputs.write_figure(figure, image, finding, title=name.stem)
-    return figure
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [
+        Task(path, display_path(relative), names[relative], shown=number < SHOWN)
+        for number, (path, relative) in enumerate(source.files)
+    ]

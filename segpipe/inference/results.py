@@ -1,7 +1,6 @@
-"""The tables of a run: one line per image in `results.jsonl`, sorted in `results.csv`, and `failures.csv` for the rest."""
+"""The tables of a run: `results.csv`, sorted by path, `failures.csv` for the rest, and `submission.csv` for a challenge."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from segpipe.inference.heatmap import heatmap_in_lesion
 
 Row = Mapping[str, Any]
 PROBABILITY_DIGITS = 8
+SUBMISSION_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
 
 def result_columns(classes: Sequence[str]) -> list[str]:
@@ -58,17 +58,26 @@ def result_row(path: str, sha256: str, finding: Finding, *, latency_ms: float) -
     }
 
 
-def append_row(path: Path, row: Row) -> None:
-    """Append one line to the journal."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
 def write_results(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
     """Write `results.csv`, sorted by path; `classes` are the card's, and name columns even where there is no row."""
     columns = result_columns(classes)
     ordered = sorted(rows, key=lambda row: str(row["path"]))
     write_csv(path, columns, [[_field(row[name]) for name in columns] for row in ordered])
+
+
+def write_submission(path: Path, rows: Sequence[Row]) -> None:
+    """Write the probabilities as ISIC 2018 Task 3 takes them: `image` (file name without ending) and the seven diagnoses.
+
+    Args:
+        path: the file to write.
+        rows: of a classifier that has these seven classes.
+
+    Reference:
+        https://challenge.isic-archive.com/landing/2018/47/
+    """
+    ordered = sorted(rows, key=lambda row: str(row["path"]))
+    table = [[Path(row["path"]).stem, *(_field(row[f"p_{code.lower()}"]) for code in SUBMISSION_CLASSES)] for row in ordered]
+    write_csv(path, ["image", *SUBMISSION_CLASSES], table)
 
 
 def write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:

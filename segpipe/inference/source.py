@@ -1,9 +1,11 @@
 """Which images a run works on, and under which names it writes; known before anything heavy is imported."""
 
+import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -11,8 +13,9 @@ from typing import TypeVar
 from omegaconf import DictConfig, ListConfig
 
 from segpipe.errors import ConfigError, ImageError
-from segpipe.folders import find_images
+from segpipe.folders import find_images, is_image_name
 from segpipe.image_io import display_path
+from segpipe.storage import is_url, list_files
 
 Item = TypeVar("Item")
 
@@ -22,12 +25,12 @@ class Source:
     """The images of a run.
 
     Attributes:
-        files: each with its path relative to the folder, under which its results are written.
+        files: each, or its URL, with its path relative to the folder, under which its results are written.
         failures: what is named like an image and is none, with the reason.
         ignored: number of other files.
     """
 
-    files: tuple[tuple[Path, Path], ...]
+    files: tuple[tuple[Path | str, Path], ...]
     failures: tuple[tuple[str, str], ...] = ()
     ignored: int = 0
 
@@ -42,14 +45,17 @@ def choose_images(config: DictConfig) -> Source:
     if (config.image is None) == (config.folder is None):
         raise ConfigError("give exactly one of image=FILE and folder=DIR; --help shows examples")
     if config.folder is None:
-        if config.split is not None or config.part is not None:
-            raise ConfigError("split and part choose among the images of a folder; give folder=DIR in place of image")
+        if not (config.split is None and config.part is None and config.shard is None):
+            raise ConfigError("split, part and shard choose among the images of a folder; give folder=DIR in place of image")
         named = config.image if isinstance(config.image, ListConfig) else [config.image]
         return images_of_files([Path(str(name)) for name in named])
-    folder = Path(config.folder)
-    if not folder.is_dir():
-        raise ConfigError(f"folder must be an existing folder, got {display_path(folder)}; image= takes a single file")
-    return images_of_folder(folder, split=None if config.split is None else Path(config.split), part=config.part)
+    if not is_url(config.folder) and not os.path.isdir(config.folder):
+        raise ConfigError(
+            f"folder must be an existing folder, got {display_path(Path(config.folder))}; image= takes a single file"
+        )
+    split = None if config.split is None else Path(config.split)
+    source = images_of_folder(config.folder, split=split, part=config.part)
+    return source if config.shard is None else shard_of(source, config.shard)
 
 
 def images_of_files(paths: Sequence[Path]) -> Source:
@@ -78,11 +84,11 @@ def images_of_files(paths: Sequence[Path]) -> Source:
     return Source(tuple((path, Path(path.name)) for path in paths))
 
 
-def images_of_folder(folder: Path, *, split: Path | None = None, part: str | None = None) -> Source:
+def images_of_folder(folder: Path | str, *, split: Path | None = None, part: str | None = None) -> Source:
     """All images below a folder, or those that a split lists.
 
     Args:
-        folder: searched with its subfolders; a data set's masks are not among its images.
+        folder: or its URL in an object store; searched with its subfolders; a data set's masks are not among its images.
         split: a table with the columns image_id, lesion_id, part; keeps the images whose stem it lists.
         part: keeps those of one part of the split.
 
@@ -92,20 +98,58 @@ def images_of_folder(folder: Path, *, split: Path | None = None, part: str | Non
     """
     if part is not None and split is None:
         raise ConfigError(f"part={part} needs split=CSV, which says which images belong to it")
-    found = find_images(folder)
-    files = [(path, path.relative_to(folder)) for path in found.images]
+    everything = _list_url(folder) if isinstance(folder, str) and is_url(folder) else _list_folder(Path(folder))
+    files = everything.files
     if split is not None:
         from segpipe.data.splits import read_split  # brings in pandas
 
         listed = read_split(split)
         stems = set(listed["image_id"] if part is None else listed.loc[listed["part"] == part, "image_id"])
-        files = [(path, relative) for path, relative in files if path.stem in stems]
-    failures = tuple((display_path(path.relative_to(folder)), reason) for path, reason in found.unreadable)
-    if not files and not failures:
+        files = tuple((file, relative) for file, relative in files if relative.stem in stems)
+    if not files and not everything.failures:
+        named = folder if isinstance(folder, str) else display_path(folder)
         raise ConfigError(
-            f"no image to work on in folder={display_path(folder)} ({found.ignored} other files); check folder, split and part"
+            f"no image to work on in folder={named} ({everything.ignored} other files); check folder, split and part"
         )
-    return Source(tuple(files), failures, found.ignored)
+    return replace(everything, files=files)
+
+
+def _list_folder(folder: Path) -> Source:
+    found = find_images(folder)
+    failures = tuple((display_path(path.relative_to(folder)), reason) for path, reason in found.unreadable)
+    return Source(tuple((path, path.relative_to(folder)) for path in found.images), failures, found.ignored)
+
+
+def _list_url(url: str) -> Source:
+    relatives = list_files(url)
+    images = [relative for relative in relatives if is_image_name(Path(relative))]
+    files = tuple((f"{url.rstrip('/')}/{relative}", Path(relative)) for relative in images)
+    return Source(files, ignored=len(relatives) - len(images))
+
+
+def shard_of(source: Source, shard: str) -> Source:
+    """One part of the images, the same in each run: for runs side by side on machines that know nothing of each other.
+
+    Args:
+        source: all images.
+        shard: `k/n`, the k-th of n parts, counted from 0; a path belongs to part `SHA-256(path) mod n`.
+
+    Raises:
+        ConfigError: `shard` is not of this form, or its part is empty.
+    """
+    match = re.fullmatch(r"(\d+)/([1-9]\d*)", shard)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ConfigError(f"shard must be k/n with k from 0 to n-1, for instance 0/8, got {shard!r}")
+    number, parts = int(match[1]), int(match[2])
+
+    def is_here(path: str) -> bool:
+        return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") % parts == number
+
+    files = tuple((file, relative) for file, relative in source.files if is_here(display_path(relative)))
+    failures = tuple((path, reason) for path, reason in source.failures if is_here(path))
+    if not files and not failures:
+        raise ConfigError(f"shard={shard} holds none of the {len(source.files)} images; take fewer parts")
+    return replace(source, files=files, failures=failures)
 
 
 def result_names(relatives: Sequence[Path]) -> dict[Path, Path]:

@@ -120,8 +120,7 @@ def build_classifier(
         drop_path: probability that a residual block is passed by, at the last block; earlier ones less (arXiv 1603.09382).
 
     Raises:
-        ValueError: timm does not know `name`, it is no convolutional network or has no drop path, or `attention` is none of
-            the four.
+        ValueError: timm does not know `name`, it has no drop path, or `attention` is none of the four.
     """
     if not timm.is_model(name):
         raise ValueError(f"classifier.name must be a network that timm knows, got {name!r}")
@@ -131,9 +130,21 @@ def build_classifier(
         if not drop_path:
             raise
         raise ValueError(f"classifier.drop_path must be 0 for {name}, which has none, got {drop_path}") from error
+    return model.to(memory_format=torch.channels_last)
+
+
+def require_feature_map(model: LesionClassifier, name: str) -> None:
+    """See, before a training, that the last features are a map (N, C, h, w), which attention and Grad-CAM need.
+
+    Args:
+        model: a fresh one; it is left in training mode.
+        name: of its backbone.
+
+    Raises:
+        ValueError: it is no convolutional network: transformers give tokens, or put the channels last.
+    """
     if not _has_feature_map(model.backbone):
         raise ValueError(f"classifier.name must be a convolutional network, whose features are a map, got {name!r}")
-    return model.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

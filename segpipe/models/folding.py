@@ -4,7 +4,7 @@ import copy
 from typing import TypeVar
 
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -20,16 +20,17 @@ def fold_batch_norm(model: AnyModel) -> AnyModel:
     """Fold each BatchNorm into the convolution that feeds it.
 
     `gamma * (w * x - mean) / sqrt(var + eps) + beta` is itself a convolution of `x`. Which convolution feeds which BatchNorm is
-    seen on one small example, and afterwards the answers to it are compared; where a network does more with a convolution's output
-    than to normalise it, nothing is folded.
+    seen on one small example, and afterwards the answers to it are compared; where a network does more with a convolution's
+    output than to normalise it, nothing is folded.
 
     Args:
-        model: takes float (N, 3, H, W) and gives a tensor; in eval mode, on the CPU.
+        model: takes float (N, 3, H, W) and gives a tensor; in eval mode.
 
     Returns:
         A copy in channels_last layout; `model` stays as it is.
     """
-    example = torch.linspace(-2, 2, 3 * _EXAMPLE_SIDE**2).reshape(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE)
+    device = next(model.parameters()).device
+    example = torch.linspace(-2, 2, 3 * _EXAMPLE_SIDE**2, device=device).reshape(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE)
     folded = copy.deepcopy(model)
     expected = _fold(folded, example)
     answer = folded(example)

@@ -13,7 +13,7 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 
 from segpipe.diagnosis import MALIGNANT_CODES, full_name
-from segpipe.image_io import BoolMask, RgbImage, write_png
+from segpipe.image_io import BoolMask, RgbImage, encode_png, write_file
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.heatmap import heatmap_on_image
 from segpipe.report import (
@@ -79,9 +79,14 @@ def write_figure(path: Path, image: RgbImage, finding: Finding, *, title: str) -
         ValueError: `finding` does not fit the size of `image`.
         OutputError: the file cannot be written.
     """
+    write_file(path, encode_figure(image, finding, title))
+
+
+def encode_figure(image: RgbImage, finding: Finding, title: str) -> bytes:
+    """The figure of `write_figure` as the bytes of a PNG file."""
     canvas = FigureCanvasAgg(draw_finding(image, finding, title=title))
     canvas.draw()  # type: ignore[no-untyped-call]
-    write_png(path, np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3])  # type: ignore[no-untyped-call]
+    return encode_png(np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3])  # type: ignore[no-untyped-call]
 
 
 def draw_finding(image: RgbImage, finding: Finding, *, title: str) -> Figure:

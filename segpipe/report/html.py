@@ -2,10 +2,7 @@
 
 import base64
 import hashlib
-import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,8 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from segpipe.errors import OutputError
-from segpipe.image_io import display_path
+from segpipe.image_io import write_file
 from segpipe.inference.results import Row
 from segpipe.report import DISCLAIMER, MALIGNANT_SIGN
 from segpipe.report.html_image import ReportImage, image_context, url
@@ -57,12 +53,12 @@ def write_report(
     }
     page = templates.get_template("image.html", globals=shared)
     for image, neighbours in zip(images, _neighbours(images), strict=True):
-        _write_whole(output / image.page, page.render(image_context(image, settings) | neighbours))
+        _write_page(output / image.page, page.render(image_context(image, settings) | neighbours))
     script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
     report = templates.get_template("report.html", globals=shared)
     context = report_context(images, failures, summary, settings)
     # Last, so that what it links to is there.
-    _write_whole(output / "report.html", report.render(context, script=Markup(script), script_hash=_hash(script)))
+    _write_page(output / "report.html", report.render(context, script=Markup(script), script_hash=_hash(script)))
     return output / "report.html"
 
 
@@ -100,16 +96,6 @@ def _neighbours(images: Sequence[ReportImage]) -> Iterator[dict[str, Any]]:
         yield {"before": link(number - 1, start), "after": link(number + 1, start)}
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a page so that nobody ever sees half of it."""
-    temporary = path.parent / f".{uuid.uuid4().hex}.part"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A reason may quote the bytes of a file name, which are no text.
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{display_path(path)}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+def _write_page(path: Path, text: str) -> None:
+    # A reason may quote the bytes of a file name, which are no text.
+    write_file(path, text.encode("utf-8", "backslashreplace"))

@@ -14,7 +14,7 @@ from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, class_shares
 from segpipe.diagnosis import CODES
 from segpipe.lesion.crop import CropRule
-from segpipe.models.classifier import LesionClassifier, build_classifier
+from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights
 from segpipe.training.metrics import DiagnosisMetrics
@@ -41,6 +41,7 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
         dropout=settings.dropout,
         drop_path=settings.drop_path,
     )
+    require_feature_map(model, settings.name)
     if start is None:
         load_starting_weights(model.backbone, name=settings.name, init=settings.init)
     else:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from segpipe.models.classifier import LesionClassifier, build_classifier
+from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 
 BATCH = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 NETWORKS = ("efficientnet_b0", "resnet18", "mobilenetv2_100", "convnextv2_atto")
@@ -155,5 +155,11 @@ def test_a_name_that_is_not_timms_own_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_a_network_without_a_feature_map_is_refused(name: str) -> None:
+    model = build_classifier(name=name, classes=7)
     with pytest.raises(ValueError, match=f"classifier.name must be a convolutional network, .* got '{name}'"):
-        build_classifier(name=name, classes=7)
+        require_feature_map(model, name)
+
+
+def test_a_convolutional_network_has_a_feature_map(model: LesionClassifier) -> None:
+    require_feature_map(model, "resnet10t")
+    assert model.training

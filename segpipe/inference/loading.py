@@ -1,0 +1,85 @@
+"""Pipelines from plain values: the device, the bundles on disk, how they run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
+from segpipe.errors import ConfigError
+from segpipe.inference.pipeline import Locator, Namer, Pipeline
+from segpipe.inference.tta import VIEWS
+from segpipe.lesion.localizer import MaskSource
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Images at once: on a CPU larger batches are no faster and need more memory; an accelerator has more to keep busy.
+_BATCH_SIZES = {"cpu": 4, "cuda": 32, "mps": 16}
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What a pipeline is made from; plain values, so that another machine can make the same one.
+
+    Attributes:
+        segmenter: folder of its bundle; None takes the shipped one.
+        classifier: likewise.
+        localize: first way to a mask, a value of `MaskSource`.
+        views: for test-time augmentation, a key of `VIEWS`.
+        explained: code of the class to explain, `predicted`, or None.
+        device: see `choose_device`.
+        batch_size: images, and images x views, that run through a network at once; None takes what suits the device.
+        precision: a key of `PRECISIONS`.
+    """
+
+    segmenter: str | None = None
+    classifier: str | None = None
+    localize: str = "unet"
+    views: str = "d4"
+    explained: str | None = "predicted"
+    device: str = "auto"
+    batch_size: int | None = None
+    precision: str = "float32"
+
+
+def load_pipeline(settings: PipelineSettings) -> Pipeline:
+    """Load the models that a pipeline needs.
+
+    Raises:
+        BundleError: a bundle cannot be used.
+        ConfigError: the device is not there, or the class to explain is none of the classifier's.
+    """
+    device, precision = choose_device(settings.device), PRECISIONS[settings.precision]
+    start = MaskSource(settings.localize)
+    folder = Path(settings.segmenter or SHIPPED / "segmenter")
+    segmenter = load_segmenter(folder) if start is MaskSource.UNET else None
+    namer = Namer(
+        load_classifier(Path(settings.classifier or SHIPPED / "classifier")),
+        device=device,
+        views=VIEWS[settings.views],
+        explained=settings.explained,
+        batch_size=settings.batch_size or _BATCH_SIZES[device.type],
+        precision=precision,
+    )
+    return Pipeline(Locator(segmenter, device=device, start=start, precision=precision), namer)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N`, or `mps`.
+
+    Raises:
+        ConfigError: the name is unknown, or this machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from error
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, False):
+        raise ConfigError(f"device={name} is not there on this machine; device=auto takes what is")
+    return device

@@ -1,0 +1,102 @@
+"""What a run was: `summary.json`, and the key by which a later call knows that it would go on with the same run."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from segpipe import __version__
+from segpipe.bundle import ClassifierBundle, SegmenterBundle
+from segpipe.card import library_versions
+from segpipe.errors import OutputError
+from segpipe.image_io import display_path, write_file
+from segpipe.inference.journal import Journal, run_key
+from segpipe.inference.pictures import Wanted
+from segpipe.inference.pipeline import Pipeline
+
+SUMMARY = "summary.json"
+
+
+def run_identity(pipeline: Pipeline, wanted: Wanted, *, max_pixels: int) -> dict[str, Any]:
+    """All that the results of a run depend on, beside the images: plain values by names that a user knows."""
+    locator, namer = pipeline.locator, pipeline.namer
+    return {
+        "segpipe": __version__,
+        "bundle.segmenter": _fingerprint(locator.bundle),
+        "bundle.classifier": _fingerprint(namer.bundle),
+        "localize": str(locator.start),
+        "tta": [asdict(view) for view in namer.views],
+        "explain": namer.explained,
+        "precision": str(namer.precision),
+        "max_pixels": max_pixels,
+        "figures": wanted.figure is not None,
+        "crops": wanted.crops,
+        "heatmaps": wanted.heatmaps,
+        "report": wanted.report is not None,
+    }
+
+
+def _fingerprint(bundle: SegmenterBundle | ClassifierBundle | None) -> str | None:
+    """Of the weights and of the card, which holds the calibration and the crop rule."""
+    if bundle is None:
+        return None
+    card = json.dumps(asdict(bundle.card), sort_keys=True, default=str)
+    return hashlib.sha256((bundle.sha256 + card).encode()).hexdigest()
+
+
+def refuse_other_run(folder: Path, identity: Mapping[str, Any]) -> None:
+    """See that the results in a folder come from a run like this one.
+
+    Raises:
+        OutputError: they come from other settings or bundles; the message names those that differ.
+    """
+    if all(row["run"] == run_key(identity) for row in Journal(folder, "").read().values()):
+        return
+    try:
+        before = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["run"]
+        changed = [name for name in identity if before.get(name) != identity[name]]
+    except (OSError, ValueError, LookupError, AttributeError):
+        changed = []
+    raise OutputError(
+        f"resume=true goes on with the settings and bundles that the results in {display_path(folder)} come from, but "
+        f"{', '.join(changed) or 'some of them'} changed; give them as they were, name another output, or begin anew with "
+        "overwrite=true"
+    )
+
+
+def write_summary(
+    folder: Path, pipeline: Pipeline, identity: Mapping[str, Any], counts: Mapping[str, Any], *, settings: Any
+) -> dict[str, Any]:
+    """Write `summary.json`, and return what it holds: counts, settings, model hashes, versions.
+
+    Args:
+        folder: of the run.
+        pipeline: that it runs with.
+        identity: see `run_identity`.
+        counts: how far it is, how long it took.
+        settings: the configuration of the call, as plain values; None where a program called.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    segmenter, point = pipeline.locator.bundle, pipeline.namer.bundle.card.operating_point
+    summary = {
+        **counts,
+        "settings": settings,
+        "run": identity,
+        "models": {
+            "segmenter": None if segmenter is None else segmenter.sha256,
+            "classifier": pipeline.namer.bundle.sha256,
+        },
+        "operating_point": None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold},
+        "versions": library_versions(),
+        "platform": platform.platform(),
+        "notice": "Not a medical device.",
+    }
+    # The settings may hold a path whose bytes are no text.
+    text = json.dumps(summary, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    write_file(folder / SUMMARY, text + b"\n")
+    return summary

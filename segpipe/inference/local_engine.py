@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+import cv2
 import torch
 
 from segpipe.inference.pipeline import Pipeline
@@ -65,13 +66,15 @@ def _pool(
 
 @contextmanager
 def _shared_cores(workers: int) -> Iterator[Callable[[], None]]:
-    """Share the cores out among the workers' networks; each thread has to call what this gives."""
-    threads = torch.get_num_threads()
+    """Share the cores out among the workers; each thread has to call what this gives."""
+    threads, threads_of_opencv = torch.get_num_threads(), cv2.getNumThreads()
     share = max(1, threads // workers)
+    cv2.setNumThreads(share)
     try:
         yield lambda: torch.set_num_threads(share)
     finally:
         torch.set_num_threads(threads)
+        cv2.setNumThreads(threads_of_opencv)
 
 
 def _cores() -> int:

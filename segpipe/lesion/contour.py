@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes
 
 from segpipe.image_io import BoolMask, RgbImage
+from segpipe.lesion.quality import fill_holes
 
 Field = NDArray[np.float32]
 
@@ -163,7 +163,7 @@ def _most_central_piece(mask: BoolMask) -> BoolMask | None:
     height, width = mask.shape
     off_centre = np.hypot(centroids[1:, 0] / width - 0.5, centroids[1:, 1] / height - 0.5)
     scores = statistics[1:, cv2.CC_STAT_AREA] * np.exp(-((off_centre / CENTRALITY_WIDTH) ** 2))
-    return np.asarray(binary_fill_holes(labels == 1 + scores.argmax()), dtype=np.bool_)
+    return np.asarray(fill_holes(labels == 1 + scores.argmax()), dtype=np.bool_)
 
 
 def _plausibility(piece: BoolMask, departure: Field, visible: BoolMask) -> float:

@@ -6,12 +6,11 @@ from enum import StrEnum
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes
 
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
 from segpipe.lesion.crop import Box, mask_box
-from segpipe.lesion.quality import THRESHOLD, judge_mask_probs, label_pieces
+from segpipe.lesion.quality import THRESHOLD, fill_holes, judge_mask_probs, label_pieces
 
 
 class MaskSource(StrEnum):
@@ -42,7 +41,7 @@ class Localization:
     @property
     def area_fraction(self) -> float:
         """Share of the image that the mask covers, in (0, 1]."""
-        return float(self.mask.mean())
+        return np.count_nonzero(self.mask) / self.mask.size
 
 
 def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: MaskSource = MaskSource.UNET) -> Localization:
@@ -102,6 +101,6 @@ def _one_whole_piece(mask_probs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Keep the largest piece and fill its holes, here and not in the resized mask: a photograph may have 100 megapixels."""
     labels, areas = label_pieces(mask_probs > THRESHOLD)
     others = (labels > 0) & (labels != areas.argmax())
-    kept = binary_fill_holes(labels == areas.argmax()) if areas.any() else labels > 0
+    kept = fill_holes(labels == areas.argmax()) if areas.any() else labels > 0
     cleaned = np.where(others, 0.0, mask_probs)
     return np.where(kept & (mask_probs <= THRESHOLD), 1.0, cleaned).astype(np.float32)

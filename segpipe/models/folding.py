@@ -29,7 +29,7 @@ def fold_batch_norm(model: AnyModel) -> AnyModel:
     Returns:
         A copy in channels_last layout; `model` stays as it is.
     """
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     example = torch.linspace(-2, 2, 3 * _EXAMPLE_SIDE**2, device=device).reshape(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE)
     folded = copy.deepcopy(model)
     expected = _fold(folded, example)

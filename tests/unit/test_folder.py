@@ -1,86 +1,94 @@
-"""Many images: a bad one is passed over, the others lose nothing by it."""
+"""Many images: a bad one is passed over, the others lose nothing by it, and what is done is not done again."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+import resource
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from segpipe.bundle import ClassifierBundle, SegmenterBundle
 from segpipe.card import OperatingPoint
+from segpipe.data.synthetic import make_image
+from segpipe.diagnosis import CODES
+from segpipe.errors import OutputError, RunStoppedError
 from segpipe.image_io import RgbImage, read_image, read_mask
-from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.folder import Outputs, run_images, write_summary
+from segpipe.inference.finding import Finding, enlarge_finding
+from segpipe.inference.folder import Ask, Done, run_images
 from segpipe.inference.heatmap import heatmap_on_image
+from segpipe.inference.local_engine import LocalEngine
+from segpipe.inference.pictures import Wanted
+from segpipe.inference.pipeline import Locator, Namer, Pipeline
 from segpipe.inference.results import result_columns
 from segpipe.inference.source import images_of_folder
-from segpipe.lesion.crop import Box
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.inference.tta import VIEWS
+from segpipe.inference.work import Outcome, Plan, Task, Worker
+
+CPU = torch.device("cpu")
+Run = Callable[..., Done]
 
 
-def find(image: RgbImage) -> Finding:
-    """A finding that shows from which image it comes: the mask is where the image is bright."""
-    mask = image[..., 0] > 127
-    height, width = mask.shape
-    red = float(image.mean()) / 255
-    return Finding(
-        localization=Localization(mask, Box(0, 0, height, width), MaskSource.UNET, ()),
-        crop_box=Box(0, 0, height, width),
-        crop=image[:4, :4].copy(),
-        probs={"mel": red, "nv": 1 - red},
-        p_malignant=red,
-        flagged=None,
-        tta_spread=None,
-        heatmap=Heatmap(np.array([[0, 1], [0, 1]], dtype=np.float32), "mel"),
-    )
+@pytest.fixture(scope="module")
+def classifier_with_point(classifier: ClassifierBundle) -> ClassifierBundle:
+    return replace(classifier, card=replace(classifier.card, operating_point=OperatingPoint("mel", 0.125)))
 
 
-class FakePipeline:
-    """Counts its batches."""
+@pytest.fixture(scope="module")
+def make_pipeline(segmenter: SegmenterBundle, classifier_with_point: ClassifierBundle) -> Callable[..., Pipeline]:
+    """A pipeline of tiny networks."""
 
-    locator = SimpleNamespace(bundle=None)
-    namer = SimpleNamespace(
-        bundle=SimpleNamespace(
-            sha256="c" * 64, card=SimpleNamespace(classes=("mel", "nv"), operating_point=OperatingPoint("mel", 0.125))
-        )
-    )
+    def make(*, views: str = "flips", batch_size: int = 2) -> Pipeline:
+        namer = Namer(classifier_with_point, device=CPU, views=VIEWS[views], explained="predicted", batch_size=batch_size)
+        return Pipeline(Locator(segmenter, device=CPU), namer)
 
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def __call__(self, images: Sequence[RgbImage]) -> list[Finding]:
-        self.batches.append(len(images))
-        return [find(image) for image in images]
+    return make
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five images of several sizes, one that is none between them, and a folder that is named like an image."""
+    """Five photographs of several sizes, one file that is none between them, and a folder that is named like an image."""
     rng = np.random.default_rng(0)
     (tmp_path / "images" / "sub").mkdir(parents=True)
     for number, name in enumerate(["a.png", "b.png", "d.png", "sub/a.png", "sub/z.bmp"]):
-        pixels = rng.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "images" / name)
+        Image.fromarray(make_image(CODES[number], rng, (50 + number, 60))[0]).save(tmp_path / "images" / name)
     (tmp_path / "images" / "c.jpg").write_bytes(b"no image")
     (tmp_path / "images" / "e.png").mkdir()
     return tmp_path / "images"
 
 
-def run(folder: Path, output: Path, *, batch_size: int = 2, max_pixels: int = 10_000, **outputs: Any) -> Any:
-    output.mkdir()
-    pipeline: Any = FakePipeline()
-    done = run_images(
-        pipeline, images_of_folder(folder), Outputs(output, **outputs), batch_size=batch_size, max_pixels=max_pixels
-    )
-    return done, pipeline
+@pytest.fixture
+def run(make_pipeline: Callable[..., Pipeline], folder: Path, tmp_path: Path) -> Run:
+    """A run over the folder, into `out` by default, which may hold an earlier one."""
+
+    def call(
+        output: str = "out", *, workers: int | None = 0, max_pixels: int = 10_000, wanted: Any = None, **kwargs: Any
+    ) -> Done:
+        (tmp_path / output).mkdir(exist_ok=True)
+        pipeline = make_pipeline(**kwargs)
+        ask = Ask(tmp_path / output, wanted or Wanted(), max_pixels, settings={"tta": "flips"})
+        return run_images(pipeline, images_of_folder(folder), ask, LocalEngine(pipeline, workers))
+
+    return call
 
 
-def test_bad_file_is_noted_and_the_others_are_done(folder: Path, tmp_path: Path) -> None:
-    done, _ = run(folder, tmp_path / "out")
+def timeless(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name not in ("latency_ms", "run")} for row in rows]
+
+
+def journal(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_bad_file_is_noted_and_the_others_are_done(run: Run, tmp_path: Path) -> None:
+    done = run()
     assert [row["path"] for row in done.rows] == ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.bmp"]
     assert {path: reason.split(":")[0] for path, reason in done.failures} == {
         "c.jpg": "not an image",
@@ -91,99 +99,311 @@ def test_bad_file_is_noted_and_the_others_are_done(folder: Path, tmp_path: Path)
     assert str(tmp_path) not in (tmp_path / "out" / "failures.csv").read_text()
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_size_of_the_batch_changes_nothing_that_is_written(folder: Path, tmp_path: Path, batch_size: int) -> None:
-    expected, _ = run(folder, tmp_path / "expected", batch_size=2)
-    found, pipeline = run(folder, tmp_path / "found", batch_size=batch_size)
-    assert max(pipeline.batches) <= batch_size
-
-    def timeless(rows: Any) -> list[dict[str, Any]]:
-        return [{name: value for name, value in row.items() if name != "latency_ms"} for row in rows]
-
-    assert timeless(found.rows) == timeless(expected.rows)
-    assert found.failures == expected.failures
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (3, 2), (100, 0), (2, 3), (1, 1), (2, None)])
+def test_neither_batches_nor_workers_change_results(run: Run, tmp_path: Path, batch_size: int, workers: int | None) -> None:
+    expected = timeless(run("expected").rows)
+    found = timeless(run("found", batch_size=batch_size, workers=workers).rows)
+    for one, other in zip(found, expected, strict=True):
+        assert one == {name: pytest.approx(value, abs=1e-5) for name, value in other.items()}
+    for name in ("masks/a.png", "masks/sub/z.png", "failures.csv"):
+        assert (tmp_path / "found" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
 
 
-def test_each_row_mask_and_hash_belongs_to_its_file(folder: Path, tmp_path: Path) -> None:
-    done, _ = run(folder, tmp_path / "out", batch_size=4)
+def test_threads_of_a_run_are_given_back(run: Run) -> None:
+    before = torch.get_num_threads()
+    run(workers=2)
+    assert torch.get_num_threads() == before
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("segpipe")]
+
+
+def test_each_row_mask_and_hash_belongs_to_its_file(
+    run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    done = run(workers=2)
+    pipeline = make_pipeline()
     for row in done.rows:
-        path = folder / row["path"]
-        image = read_image(path)
-        assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert row["p_mel"] == float(image.mean()) / 255
-        written = read_mask(tmp_path / "out" / "masks" / Path(row["path"]).with_suffix(".png"))
-        np.testing.assert_array_equal(written, image[..., 0] > 127)
-    lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == list(done.rows)
-
-
-def test_pictures_are_written_where_they_are_wanted(folder: Path, tmp_path: Path) -> None:
-    run(folder, tmp_path / "plain")
-    assert {path.name for path in (tmp_path / "plain").iterdir()} == {*("results.jsonl", "results.csv", "failures.csv", "masks")}
-    drawn: list[tuple[Path, str]] = []
-
-    def draw(path: Path, image: RgbImage, finding: Finding, *, title: str) -> None:
-        np.testing.assert_array_equal(finding.localization.mask, image[..., 0] > 127)
-        drawn.append((path, title))
-
-    done, _ = run(folder, tmp_path / "all", crops=True, heatmaps=True, write_figure=draw)
-    names = ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.png"]
-    assert drawn == [(tmp_path / "all" / "figures" / name, Path(name).stem) for name in names]
-    assert [figure for _, _, figure in done.shown] == [path for path, _ in drawn[:3]]
-    for row, name in zip(done.rows, names, strict=True):
         image = read_image(folder / row["path"])
-        np.testing.assert_array_equal(read_image(tmp_path / "all" / "crops" / name), image[:4, :4])
-        finding = find(image)
+        (finding,) = pipeline([image])
+        assert row["sha256"] == hashlib.sha256((folder / row["path"]).read_bytes()).hexdigest()
+        assert row["p_mel"] == pytest.approx(finding.probs["mel"], abs=1e-5)
+        written = read_mask(tmp_path / "out" / "masks" / Path(row["path"]).with_suffix(".png"))
+        np.testing.assert_array_equal(written, finding.localization.mask)
+    assert sorted(journal(tmp_path / "out"), key=lambda row: str(row["path"])) == list(done.rows)
+
+
+def test_pictures_are_written_where_they_are_wanted(
+    run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    run("plain")
+    tables = {*("results.jsonl", "results.csv", "failures.csv", "submission.csv", "summary.json")}
+    assert {path.name for path in (tmp_path / "plain").iterdir()} == {*tables, "masks"}
+
+    def draw(image: RgbImage, finding: Finding, title: str) -> bytes:
+        assert finding.localization.mask.shape == image.shape[:2]
+        return title.encode()
+
+    def report(image: RgbImage, finding: Finding) -> dict[str, bytes]:
+        return {"report/crops": finding.crop.tobytes()}
+
+    wanted = Wanted(draw, crops=True, heatmaps=True, report=report, report_folders=("report/crops",))
+    done = run("all", wanted=wanted)
+    pipeline = make_pipeline()
+    names = ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.png"]
+    for row, name in zip(done.rows, names, strict=True):
+        assert (tmp_path / "all" / "figures" / name).read_text() == Path(name).stem
+        image = read_image(folder / row["path"])
+        (finding,) = pipeline([image])
+        np.testing.assert_array_equal(read_image(tmp_path / "all" / "crops" / name), finding.crop)
+        assert (tmp_path / "all" / "report" / "crops" / name).with_suffix(".jpg").read_bytes() == finding.crop.tobytes()
         assert finding.heatmap
         values = heatmap_on_image(finding.heatmap, finding.crop_box, *image.shape[:2])
         with Image.open(tmp_path / "all" / "heatmaps" / name) as picture:
             assert picture.mode == "L"
-            np.testing.assert_allclose(np.asarray(picture) / 255, values, atol=0.5 / 255 + 1e-6)
+            np.testing.assert_allclose(np.asarray(picture) / 255, values, atol=1 / 255)
 
 
-def test_cap_on_pixels_is_that_of_the_call(folder: Path, tmp_path: Path) -> None:
-    done, _ = run(folder, tmp_path / "out", max_pixels=21 * 30)
+def test_large_photograph_is_worked_on_small_and_answered_in_its_own_pixels(
+    folder: Path, run: Run, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    pipeline = make_pipeline()
+    side = pipeline.least_side * 4
+    image, _ = make_image("mel", np.random.default_rng(5), (side, side + 90))
+    Image.fromarray(image).save(folder / "large.png")
+    row = {row["path"]: row for row in run(max_pixels=10**8).rows}["large.png"]
+    mask = read_mask(tmp_path / "out" / "masks" / "large.png")
+    assert mask.shape == image.shape[:2]
+    rows, columns = np.nonzero(mask)
+    box = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+    assert [row[f"box_{side}"] for side in ("top", "left", "bottom", "right")] == box
+    (whole,) = pipeline([image])
+    overlap = (mask & whole.localization.mask).sum() / (mask | whole.localization.mask).sum()
+    assert overlap > 0.97
+    assert row["p_mel"] == pytest.approx(whole.probs["mel"], abs=0.1)
+
+
+def test_finding_is_enlarged_as_one(make_pipeline: Callable[..., Pipeline]) -> None:
+    (finding,) = make_pipeline()([make_image("mel", np.random.default_rng(5), (60, 80))[0]])
+    assert enlarge_finding(finding, 60, 80) is finding
+    large = enlarge_finding(finding, 240, 320)
+    for small, enlarged in ((finding.crop_box, large.crop_box), (finding.localization.box, large.localization.box)):
+        assert enlarged.top == pytest.approx(4 * small.top, abs=2)
+        assert enlarged.right == pytest.approx(4 * small.right, abs=2)
+    assert large.localization.area_fraction == pytest.approx(finding.localization.area_fraction, abs=0.01)
+    assert large.probs == finding.probs
+
+
+def test_cap_on_pixels_is_that_of_the_call(run: Run) -> None:
+    done = run(max_pixels=51 * 60)
     assert [row["path"] for row in done.rows] == ["a.png", "b.png"]
-    assert "more than max_pixels=630" in dict(done.failures)["d.png"]
+    assert "more than max_pixels=3060" in dict(done.failures)["d.png"]
 
 
-def test_only_the_first_findings_go_to_the_terminal(folder: Path, tmp_path: Path) -> None:
-    done, _ = run(folder, tmp_path / "out")
-    assert [path.as_posix() for path, _, figure in done.shown] == ["a.png", "b.png", "d.png"]
-    assert {figure for _, _, figure in done.shown} == {None}
+def test_only_the_first_findings_go_to_the_terminal(run: Run) -> None:
+    done = run(workers=2)
+    assert [path for path, _ in done.shown] == ["a.png", "b.png"]  # the third file is no image
+    assert all(isinstance(finding, Finding) for _, finding in done.shown)
 
 
-def test_summary_counts_and_names_the_models(folder: Path, tmp_path: Path) -> None:
+def test_summary_counts_and_names_the_models(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("none")
-    done, pipeline = run(folder, tmp_path / "out")
-    summary = write_summary(tmp_path, done, images_of_folder(folder), pipeline, settings={"tta": "d4"})
-    assert (summary["images"], summary["failures"], summary["ignored_files"]) == (5, 2, 1)
-    assert summary["models"] == {"segmenter": None, "classifier": "c" * 64}
-    assert summary["settings"] == {"tta": "d4"}
+    summary = run().summary
+    assert (summary["images"], summary["failures"], summary["ignored_files"], summary["finished"]) == (5, 2, 1, True)
+    assert summary["models"] == {"segmenter": "u" * 64, "classifier": "c" * 64}
+    assert summary["settings"] == {"tta": "flips"}
     assert {"python", "torch"} <= set(summary["versions"])
     assert summary["images_per_second"] > 0
     assert "medical device" in summary["notice"]
     assert summary["operating_point"] == {"diagnosis": "mel", "threshold": 0.125}
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
 
 
-def test_source_that_holds_only_failures_ends_in_tables_without_rows(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "c.jpg").write_bytes(b"no image")
-    done, pipeline = run(tmp_path / "images", tmp_path / "out")
-    assert (done.rows, pipeline.batches) == ((), [])
-    assert [path for path, _ in done.failures] == ["c.jpg"]
-    assert (tmp_path / "out" / "results.csv").read_text() == ",".join(result_columns(("mel", "nv"))) + "\n"
+def test_source_that_holds_only_failures_ends_in_tables_without_rows(folder: Path, run: Run, tmp_path: Path) -> None:
+    for path in [path for path in folder.rglob("*") if path.suffix in (".png", ".bmp") and path.is_file()]:
+        path.unlink()
+    done = run()
+    assert done.rows == ()
+    assert [path for path, _ in done.failures] == ["c.jpg", "e.png"]
+    assert (tmp_path / "out" / "results.csv").read_text() == ",".join(result_columns(CODES)) + "\n"
 
 
-def test_file_that_vanishes_while_it_is_read_is_noted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_and_lose(path: Path, *, max_pixels: int) -> RgbImage:
-        image = read_image(path, max_pixels=max_pixels)
-        if path.name == "b.png":
-            path.unlink()
-        return image
-
-    monkeypatch.setattr("segpipe.inference.folder.read_image", read_and_lose)
-    done, _ = run(folder, tmp_path / "out")
+def test_file_that_vanishes_is_noted(folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]) -> None:
+    source, pipeline = images_of_folder(folder), make_pipeline()
+    (folder / "b.png").unlink()
+    (tmp_path / "out").mkdir()
+    done = run_images(pipeline, source, Ask(tmp_path / "out"), LocalEngine(pipeline, 0))
     assert len(done.rows) == 4
-    assert dict(done.failures)["b.png"] == "cannot be read (No such file or directory)"
+    assert dict(done.failures)["b.png"] == "no such file"
+
+
+class Interrupted:
+    """An engine that ends after some batches, as Ctrl-C or a bug would end it."""
+
+    def __init__(self, pipeline: Pipeline, batches: int, error: BaseException) -> None:
+        self.engine = LocalEngine(pipeline, 0)
+        self.batches = batches
+        self.error = error
+
+    def run(self, plan: Plan, batches: Sequence[Sequence[Task]]) -> Iterator[list[Outcome]]:
+        yield from self.engine.run(plan, batches[: self.batches])
+        raise self.error
+
+
+def test_interrupt_leaves_tables_of_what_is_done_and_the_next_run_does_the_rest(
+    run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    (tmp_path / "out").mkdir()
+    pipeline = make_pipeline()
+    engine = Interrupted(pipeline, 1, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt, match="2 of 6 images are done"):
+        run_images(pipeline, images_of_folder(folder), Ask(tmp_path / "out", Wanted(), 10_000), engine)
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["finished"] is False
+    done = run()
+    assert (done.summary["images"], done.summary["images_done_before"]) == (5, 2)
+    assert [row["path"] for row in journal(tmp_path / "out")] == ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.bmp"]
+    assert timeless(done.rows) == timeless(run("unbroken").rows)
+
+
+def test_bug_keeps_its_traceback_and_what_was_done(folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]) -> None:
+    (tmp_path / "out").mkdir()
+    pipeline = make_pipeline()
+    with pytest.raises(ZeroDivisionError):
+        run_images(pipeline, images_of_folder(folder), Ask(tmp_path / "out"), Interrupted(pipeline, 1, ZeroDivisionError()))
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2
+
+
+def test_second_run_does_nothing_again(run: Run, tmp_path: Path) -> None:
+    first = run()
+    written = (tmp_path / "out" / "results.jsonl").read_bytes()
+    second = run()
+    assert second.rows == first.rows
+    assert second.failures == first.failures
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == written
+    assert second.summary["images_done_before"] == 5
+
+
+def test_changed_file_and_lost_mask_are_done_again(run: Run, folder: Path, tmp_path: Path) -> None:
+    run()
+    Image.fromarray(make_image("nv", np.random.default_rng(9), (50, 60))[0]).save(folder / "a.png")
+    (tmp_path / "out" / "masks" / "b.png").unlink()
+    done = run()
+    assert done.summary["images_done_before"] == 3
+    assert [row["path"] for row in journal(tmp_path / "out")][5:] == ["a.png", "b.png"]
+    assert done.rows[0]["sha256"] == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
+    assert (tmp_path / "out" / "masks" / "b.png").is_file()
+
+
+def test_other_settings_are_refused_by_name(run: Run) -> None:
+    run()
+    with pytest.raises(OutputError, match=r"resume=true goes on with the settings .* but tta changed; give them"):
+        run(views="none")
+    with pytest.raises(OutputError, match="but crops changed"):
+        run(wanted=Wanted(crops=True))
+    with pytest.raises(OutputError, match="but max_pixels changed"):
+        run(max_pixels=20_000)
+
+
+def test_other_calibration_of_the_same_weights_is_refused(
+    run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    run()
+    pipeline = make_pipeline()
+    bundle = pipeline.namer.bundle
+    pipeline.namer.bundle = replace(bundle, card=replace(bundle.card, temperature=3.0))
+    with pytest.raises(OutputError, match=r"but bundle\.classifier changed"):
+        run_images(pipeline, images_of_folder(folder), Ask(tmp_path / "out", Wanted(), 10_000), LocalEngine(pipeline, 0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_doubled_files_are_done_once_and_reported_for_each_path(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    for name in ("a2.png", "sub/a3.png"):
+        (folder / name).write_bytes((folder / "a.png").read_bytes())
+    (folder / "c2.jpg").write_bytes((folder / "c.jpg").read_bytes())
+    seen = 0
+    call = Pipeline.__call__
+
+    def count(self: Pipeline, images: Sequence[RgbImage]) -> list[Finding]:
+        nonlocal seen
+        seen += len(images)
+        return call(self, images)
+
+    monkeypatch.setattr(Pipeline, "__call__", count)
+    done = run(workers=workers)
+    assert seen == 5
+    rows = {row["path"]: row for row in done.rows}
+    assert len(rows) == 7
+    for name in ("a2.png", "sub/a3.png"):
+        assert rows[name] == rows["a.png"] | {"path": name}
+        mask = (tmp_path / "out" / "masks" / name).read_bytes()
+        assert mask == (tmp_path / "out" / "masks" / "a.png").read_bytes()
+    failures = dict(done.failures)
+    assert set(failures) == {"c.jpg", "c2.jpg", "e.png"}
+    assert {failures["c.jpg"].split(":")[0], failures["c2.jpg"].split(":")[0]} == {"not an image"}
+    assert run(workers=workers).rows == done.rows
+    assert seen == 5
+
+
+def test_name_too_long_for_its_mask_fails_alone(run: Run, folder: Path) -> None:
+    # Two files that differ in the ending only keep it, so the name of the mask is longer than that of the image.
+    for ending in (".jpg", ".png"):
+        Image.fromarray(make_image("nv", np.random.default_rng(9), (50, 60))[0]).save(folder / ("n" * 251 + ending))
+    done = run()
+    assert len(done.rows) == 5
+    reasons = [reason.split(":")[0] for path, reason in done.failures if path.startswith("n")]
+    assert reasons == 2 * ["its pictures cannot be written"]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """What a full disk does to a file that grows, done by the kernel: writes are cut short, then refused."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_full_disk_stops_the_run_and_keeps_what_is_done(run: Run, tmp_path: Path) -> None:
+    with (
+        files_of_at_most(3200),
+        pytest.raises(RunStoppedError, match=r"results\.jsonl: .*; \d of 6 images are done, resume=true"),
+    ):
+        run()
+    kept = journal(tmp_path / "out")
+    assert 0 < len(kept) < 5
+    done = run()
+    assert done.summary["images_done_before"] == len(kept)
+    assert timeless(done.rows) == timeless(run("unbroken").rows)
+
+
+def test_image_that_needs_too_much_memory_fails_alone(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Pipeline.__call__
+
+    def limited(self: Pipeline, images: Sequence[RgbImage]) -> list[Finding]:
+        if any(image.shape[0] == 51 for image in images):
+            raise MemoryError
+        return call(self, images)
+
+    monkeypatch.setattr(Pipeline, "__call__", limited)
+    done = run(batch_size=100)
+    assert len(done.rows) == 4
+    assert dict(done.failures)["b.png"] == "needs more memory than there is; lower batch_size or max_pixels"
+
+
+def test_stopped_worker_gives_up_before_the_next_image(folder: Path, make_pipeline: Callable[..., Pipeline]) -> None:
+    from segpipe.inference.work import StoppedError
+
+    claimed: list[str] = []
+
+    def claim(_: str, path: str) -> str:
+        claimed.append(path)
+        worker.stop()
+        return path
+
+    worker = Worker(make_pipeline(), Plan(Wanted(), 10_000, {}), claim)
+    with pytest.raises(StoppedError):
+        worker([Task(folder / name, name, Path(name)) for name in ("a.png", "b.png")])
+    assert claimed == ["a.png"]

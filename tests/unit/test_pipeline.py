@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
 from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding
-from segpipe.inference.pipeline import Crop, Locator, Namer, Pipeline, choose_device, load_locator, load_namer
+from segpipe.inference.loading import PipelineSettings, choose_device, load_pipeline
+from segpipe.inference.pipeline import Crop, Locator, Namer, Pipeline
 from segpipe.inference.tta import VIEWS, View
 from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, resize_square
 from segpipe.lesion.localizer import MaskSource
@@ -103,7 +105,7 @@ def test_probabilities_are_the_mean_of_calibrated_softmaxes(
         of_views = [(classifier.model(view.apply(batch)).double() / 1.5).softmax(1) for view in VIEWS[views]]
     expected = torch.stack(of_views).mean(0).numpy()
     answers = namer(classifier, views=views)(cut)
-    np.testing.assert_allclose([answer.probs for answer in answers], expected, atol=1e-6)
+    np.testing.assert_allclose([answer.probs for answer in answers], expected, atol=1e-5)  # BatchNorm is folded in one of the two
     np.testing.assert_allclose([answer.probs.sum() for answer in answers], 1, atol=1e-12)
 
 
@@ -238,22 +240,37 @@ def test_blank_image_goes_down_the_fallback_with_reasons(sure: SegmenterBundle, 
     assert sum(finding.probs.values()) == pytest.approx(1)
 
 
+def settings(bundles: Path, **values: Any) -> PipelineSettings:
+    chosen = {"segmenter": str(bundles / "segmenter"), "classifier": str(bundles / "classifier"), "device": "cpu"}
+    return PipelineSettings(**(chosen | values))
+
+
 def test_bundles_on_disk_answer_as_in_memory(
     bundles: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage]
 ) -> None:
-    loaded = Pipeline(
-        load_locator(str(bundles / "segmenter"), device=CPU),
-        load_namer(str(bundles / "classifier"), device=CPU, views=VIEWS["d4"], explained="predicted", batch_size=8),
-    )
+    loaded = load_pipeline(settings(bundles))
     expected = Pipeline(Locator(segmenter, device=CPU), namer(classifier))
     for one, other in zip(loaded(images[:2]), expected(images[:2]), strict=True):
         assert_same(one, other)
 
 
-def test_segmenter_is_not_even_looked_for_where_the_way_begins_behind_it(tmp_path: Path) -> None:
-    assert load_locator(str(tmp_path / "absent"), device=CPU, start=MaskSource.CONTOUR).bundle is None
+def test_segmenter_is_not_even_looked_for_where_the_way_begins_behind_it(bundles: Path, tmp_path: Path) -> None:
+    absent = {"segmenter": str(tmp_path / "absent")}
+    assert load_pipeline(settings(bundles, localize="contour", **absent)).locator.bundle is None
     with pytest.raises(BundleError, match=r"absent: a bundle must be a folder"):
-        load_locator(str(tmp_path / "absent"), device=CPU)
+        load_pipeline(settings(bundles, **absent))
+
+
+def test_batch_size_that_is_not_given_suits_the_device(bundles: Path) -> None:
+    assert load_pipeline(settings(bundles)).namer.batch_size == 4
+    assert load_pipeline(settings(bundles, batch_size=9)).namer.batch_size == 9
+
+
+def test_half_precision_is_near_and_float32_is_the_default(bundles: Path, images: list[RgbImage]) -> None:
+    exact, near = (load_pipeline(settings(bundles, **values))(images[:4]) for values in ({}, {"precision": "bfloat16"}))
+    for one, other in zip(exact, near, strict=True):
+        assert one.probs == pytest.approx(other.probs, abs=0.1)
+        assert one.probs != other.probs
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "0"])
@@ -278,8 +295,6 @@ def test_automatic_device_is_there() -> None:
 def test_gpu_gives_the_numbers_of_the_cpu(bundles: Path, images: list[RgbImage]) -> None:
     found = {}
     for name in ("cpu", "cuda"):
-        device = choose_device(name)
-        answer = load_namer(str(bundles / "classifier"), device=device, views=VIEWS["d4"], explained="predicted", batch_size=8)
-        found[name] = Pipeline(load_locator(str(bundles / "segmenter"), device=device), answer)(images[:4])
+        found[name] = load_pipeline(settings(bundles, device=name))(images[:4])
     for one, other in zip(found["cuda"], found["cpu"], strict=True):
         assert one.probs == pytest.approx(other.probs, abs=1e-3)

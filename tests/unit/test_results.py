@@ -1,7 +1,7 @@
 """The tables of a run: the columns of the contract, in order, and every value found again."""
 
 import csv
-import json
+
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from segpipe.diagnosis import CODES
 from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.results import append_row, result_row, write_csv, write_failures, write_results
+from segpipe.inference.results import result_row, write_csv, write_failures, write_results, write_submission
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import Localization, MaskSource
 
@@ -84,16 +84,23 @@ def test_columns_are_named_where_no_image_has_a_result(tmp_path: Path) -> None:
     assert (tmp_path / "results.csv").read_text() == ",".join(COLUMNS) + "\n"
 
 
-def test_rows_are_sorted_by_path_and_the_journal_keeps_the_order_of_work(tmp_path: Path) -> None:
+def test_rows_are_sorted_by_path(tmp_path: Path) -> None:
     names = ["b.jpg", "sub/a.jpg", "a, \"b\" = '#'.jpg", "Ünïcode 写真.jpg", "a.jpg"]
     rows = [result_row(name, "0" * 64, finding(full=True), latency_ms=1.0) for name in names]
-    for row in rows:
-        append_row(tmp_path / "results.jsonl", row)
     write_results(tmp_path / "results.csv", rows, tuple(PROBS))
     assert [row["path"] for row in read(tmp_path / "results.csv")] == sorted(names)
-    lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == rows
-    assert list(json.loads(lines[0])) == COLUMNS
+
+
+def test_submission_has_the_form_of_the_challenge(tmp_path: Path) -> None:
+    codes = ("nv", "vasc", "mel", "akiec", "df", "bkl", "bcc")
+    probs = {code: number / 28 for number, code in enumerate(codes, start=1)}
+    rows = [{"path": path} | {f"p_{code}": prob for code, prob in probs.items()} for path in ("b/ISIC_2.jpg", "ISIC_1.JPG")]
+    write_submission(tmp_path / "submission.csv", rows)
+    table = pd.read_csv(tmp_path / "submission.csv")
+    assert list(table) == ["image", "MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+    assert table["image"].tolist() == ["ISIC_1", "ISIC_2"]
+    for code, prob in probs.items():
+        np.testing.assert_allclose(table[code.upper()], prob, atol=1e-8)
 
 
 def test_pandas_reads_the_tables_back(tmp_path: Path) -> None:

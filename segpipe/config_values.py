@@ -60,6 +60,8 @@ def check_values(config: DictConfig) -> None:
         word = _value(config, key)
         if word is not None and (word.lower() if key == "figures" else word) not in choices:  # true comes as True
             raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {word!r}; --help says what they mean")
+    if _value(config, "resume") and _value(config, "overwrite"):
+        raise ConfigError("give one of resume=true, which goes on with earlier results, and overwrite=true, which removes them")
     _check_numbers(config)
 
 

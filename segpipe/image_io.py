@@ -105,8 +105,9 @@ def decode_photograph(file: IO[bytes], *, least_side: int, max_pixels: int = DEF
     """
     decoded = decode(file, max_pixels=max_pixels, backdrop="white", draft=("RGB", least_side))
     picture = decoded.picture
-    factor = next((factor for factor in (8, 4, 2) if min(picture.size) // factor >= least_side), 1)
+    drafted = picture.size != (decoded.width, decoded.height)
     # Of other formats than JPEG all pixels were decoded; what is not needed is let go at once.
+    factor = 1 if drafted else next((factor for factor in (8, 4, 2) if min(picture.size) // factor >= least_side), 1)
     return Photograph(np.array(picture.reduce(factor) if factor > 1 else picture), decoded.height, decoded.width)
 
 

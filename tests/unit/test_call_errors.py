@@ -39,7 +39,7 @@ WRONG_PIPELINE_CALLS = {
     "hydra.run.dirr=x": r"unknown key hydra\.run\.dirr=x; did you mean hydra\.run\.dir.*",
     "loss=focal": r"unknown key loss, a config group that this script does not use; --help lists the keys",
     "batch_size=abc": r'batch_size must be an integer, got "abc"',
-    "batch_size=null": r"batch_size must be an integer, got null",
+    "max_pixels=null": r"max_pixels must be an integer, got null",
     "crops=maybe": r'crops must be true or false, got "maybe"',
     "localize=[unet]": r'localize must be a text, got \["unet"\]',
     "bundle=x": r'bundle must be set key by key \(bundle\.segmenter, bundle\.classifier\), got "x"',

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from segpipe.errors import ImageError, OutputError
-from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask, read_thumbnail, write_png
+from segpipe.image_io import BoolMask, RgbImage, decode_photograph, display_path, read_image, read_mask, read_thumbnail, write_png
 
 # Pillow warns of damaged TIFF directories on top of raising.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
@@ -609,3 +609,40 @@ def test_parent_that_is_a_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"picture\.png: cannot be written"):
         write_png(tmp_path / "file" / "picture.png", ramp())
+
+
+REDUCED = [((199, 260), 1), ((200, 300), 2), ((399, 500), 2), ((400, 404), 4), ((960, 900), 8)]
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
+@pytest.mark.parametrize(("size", "factor"), REDUCED)
+def test_photograph_comes_reduced_as_far_as_both_sides_stay_long(
+    tmp_path: Path, ending: str, size: tuple[int, int], factor: int
+) -> None:
+    height, width = size
+    smooth = np.linspace(0, 250, height)[:, None, None] * 0.5 + np.linspace(0, 250, width)[None, :, None] * 0.5
+    path = tmp_path / f"photo.{ending}"
+    Image.fromarray(np.repeat(smooth, 3, axis=2).astype(np.uint8)).save(path)
+    with path.open("rb") as file:
+        photograph = decode_photograph(file, least_side=100)
+    assert (photograph.height, photograph.width) == size
+    assert photograph.image.shape[:2] == (-(-height // factor), -(-width // factor))
+    assert min(photograph.image.shape[:2]) >= 100
+    whole = Image.fromarray(read_image(path)).resize(photograph.image.shape[1::-1], Image.Resampling.BOX)
+    assert np.abs(photograph.image.astype(int) - np.asarray(whole)).mean() < 2
+
+
+def test_photograph_that_exif_turns_has_the_size_that_a_viewer_shows(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((400, 900, 3), np.uint8)).save(tmp_path / "photo.jpg", exif=exif)
+    with (tmp_path / "photo.jpg").open("rb") as file:
+        photograph = decode_photograph(file, least_side=100)
+    assert (photograph.height, photograph.width) == (900, 400)
+    assert photograph.image.shape == (225, 100, 3)
+
+
+def test_cap_on_pixels_counts_the_original(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((400, 900, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    with (tmp_path / "photo.jpg").open("rb") as file, pytest.raises(ImageError, match="more than max_pixels=359999"):
+        decode_photograph(file, least_side=100, max_pixels=359_999)

@@ -15,7 +15,7 @@ MOST_LINES = 280
 # From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
 # unless FRIENDS says so.
 FLOORS = (
-    {"diagnosis", "errors", "image_decoding", "image_io", "folders"},
+    {"allocator", "diagnosis", "errors", "image_decoding", "image_io", "folders", "storage"},
     {"lesion"},
     {"data", "losses", "models", "card", "bundle"},
     {"training", "inference"},
@@ -25,6 +25,7 @@ FRIENDS = {
     "image_decoding": {"errors"},
     "image_io": {"errors", "image_decoding"},
     "folders": {"errors", "image_io"},
+    "storage": {"errors", "image_io"},
     "card": {"models"},
     "bundle": {"card", "models"},
     "evaluation": {"report"},
@@ -64,7 +65,7 @@ def allowed(part: str) -> set[str]:
     if part in DOORS:
         return {"errors", *DOORS}
     lower = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[part]}
-    return lower | FRIENDS.get(part, set()) | {part}
+    return lower | FRIENDS.get(part, set()) | {part, "__version__"}
 
 
 def name_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from segpipe.errors import OutputError
-from segpipe.output import output_folder, prepare_output
+from segpipe.output import hold_output, output_folder, prepare_output
 
 
 @pytest.fixture
@@ -60,14 +60,16 @@ def test_output_is_made_with_its_parents_and_may_be_prepared_twice(tmp_path: Pat
 @pytest.mark.parametrize("name", ["results.jsonl", "results.csv", "checkpoints/last.ckpt", "bundle/card.json"])
 def test_results_are_refused_and_kept(tmp_path: Path, name: str) -> None:
     write_files(tmp_path, name)
-    with pytest.raises(OutputError, match=rf"output must be a folder without results, got .* with {name}; overwrite=true"):
+    with pytest.raises(OutputError, match=rf"output must be a folder without results, got .* with {name}; .*overwrite=true"):
         prepare_output(tmp_path, overwrite=False)
     assert files_in(tmp_path) == {name}
 
 
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
-    run = ("results.jsonl", "results.csv", "failures.csv", "summary.json", "metrics.json", "masks/a/b.png", "plots/d.png")
-    foreign = {"notes.txt", "masks/mine.txt", "results.xlsx", "photos/a.png", "bundle/mine.json", "split.csv"}
+    tables = ("results.jsonl", "results.csv", "failures.csv", "submission.csv", "summary.json", "metrics.json")
+    pages = ("report.html", "report/pages/a/b.html", "report/pages/c.htm", "report/thumbnails/a/b.jpg", "report/heatmaps/c.jpg")
+    run = (*tables, *pages, "masks/a/b.png", "plots/d.png")
+    foreign = {"notes.txt", "masks/mine.txt", "results.xlsx", "photos/a.png", "bundle/mine.json", "split.csv", "report/mine.html"}
     write_files(tmp_path, *run, *foreign)
     prepare_output(tmp_path, overwrite=True)
     assert files_in(tmp_path) == foreign
@@ -103,3 +105,31 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(OutputError, match=r"output must be a folder to write into, got .*, which is read-only; name another one"):
         prepare_output(tmp_path, overwrite=False)
+
+
+def test_held_output_is_refused_to_others_and_free_afterwards(tmp_path: Path) -> None:
+    write_files(tmp_path, "results.jsonl")
+    with hold_output(tmp_path, overwrite=False, resume=True):
+        for given in ({"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}):
+            with (
+                pytest.raises(OutputError, match="is being written by another run; wait for its end"),
+                hold_output(tmp_path, **given),
+            ):
+                pass
+        assert (tmp_path / "results.jsonl").exists()
+    with pytest.raises(RuntimeError, match="mine"), hold_output(tmp_path, overwrite=True, resume=False):
+        assert not (tmp_path / "results.jsonl").exists()
+        raise RuntimeError("mine")
+    with hold_output(tmp_path, overwrite=False, resume=False):
+        pass
+
+
+def test_held_output_asks_for_a_folder_without_results(tmp_path: Path) -> None:
+    write_files(tmp_path, "results.jsonl")
+    with (
+        pytest.raises(OutputError, match="resume=true goes on with them, overwrite=true replaces them"),
+        hold_output(tmp_path, overwrite=False, resume=False),
+    ):
+        pass
+    with hold_output(tmp_path / "new" / "one", overwrite=False, resume=True):
+        assert (tmp_path / "new" / "one").is_dir()

@@ -1,7 +1,6 @@
 """The tables of a run: the columns of the contract, in order, and every value found again."""
 
 import csv
-
 from pathlib import Path
 
 import numpy as np

@@ -171,7 +171,7 @@ def test_batches_hold_everything_in_order() -> None:
     assert list(batched([], 3)) == []
 
 
-@pytest.mark.parametrize("given", [{"split": "split.csv"}, {"part": "test"}])
+@pytest.mark.parametrize("given", [{"split": "split.csv"}, {"part": "test"}, {"shard": "0/2"}])
 def test_split_and_part_do_not_go_with_image(given: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="split and part choose among the images of a folder"):
+    with pytest.raises(ConfigError, match="split, part and shard choose among the images of a folder"):
         choose_images(call(image="a.jpg", **given))

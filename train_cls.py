@@ -8,6 +8,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from segpipe.allocator import keep_freed_memory
 from segpipe.cli import run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
@@ -18,6 +19,7 @@ from segpipe.output import output_folder, prepare_output
 def train(config: DictConfig) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops."""
     check_values(config)
+    keep_freed_memory()
 
     from segpipe.bundle import load_classifier, save_bundle
     from segpipe.evaluation.held_out import calibrate, find_missing_masks, load_unseen_segmenter, score_classifier

@@ -60,7 +60,7 @@ def hold_output(folder: Path, *, overwrite: bool, resume: bool) -> Iterator[None
         OutputError: another run writes into `folder` now, or as for `prepare_output`.
     """
     _make(folder)
-    # The system's lock, which ends with the process whatever ends it; so the file may stay.
+    # The system's lock, which ends with the process whatever ends it; the file that a killed run leaves behind locks nothing.
     lock = FileLock(folder / LOCK)
     try:
         held = lock.acquire(blocking=False)
@@ -70,6 +70,7 @@ def hold_output(folder: Path, *, overwrite: bool, resume: bool) -> Iterator[None
         if not resume:
             prepare_output(folder, overwrite=overwrite)
         yield
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = None) -> None:

@@ -18,6 +18,7 @@ from segpipe.evaluation.score import Metrics, score_mask_pairs, score_run, write
 from segpipe.evaluation.truth import Truth, read_attributes
 from segpipe.image_io import BoolMask, RgbImage, read_image, read_mask, write_png
 from segpipe.inference.folder import Ask, run_images
+from segpipe.inference.journal import JOURNAL
 from segpipe.inference.loading import choose_device
 from segpipe.inference.local_engine import LocalEngine
 from segpipe.inference.pipeline import Locator, Namer, Pipeline
@@ -94,6 +95,7 @@ def score_classifier(
     namer = Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     files = tuple((Path(path), Path(Path(path).name)) for path in table["image_path"])
     pipeline = Pipeline(locator, namer)
+    (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
     run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None))
     return score_run(output, truth_of(table), files)
 

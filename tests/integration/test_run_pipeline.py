@@ -39,7 +39,7 @@ def assert_sound(output: Path) -> None:
 def test_one_image_gives_every_file_and_a_table_on_the_terminal(pipeline: Script, photos: Path) -> None:
     ended = pipeline(image=photos / "images" / "a.jpg", figures="auto", crops=True, heatmaps=True)
     assert ended.status == 0, ended.err
-    tables = {"results.csv", "results.jsonl", "failures.csv", "summary.json"}
+    tables = {"results.csv", "results.jsonl", "failures.csv", "submission.csv", "summary.json"}
     assert files(Path("out")) == tables | {f"{folder}/a.png" for folder in ("masks", "figures", "crops", "heatmaps")}
     (row,) = results(Path("out")).to_dict("records")
     assert (row["path"], row["status"]) == ("a.jpg", "ok")

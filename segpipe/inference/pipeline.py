@@ -15,6 +15,7 @@ from segpipe.errors import ConfigError
 from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.gradcam import explain, scale_to_unit
+from segpipe.inference.source import batched
 from segpipe.inference.tta import View, mean_maps, mean_probs, spread, stack_views, unstack
 from segpipe.lesion.crop import Box, crop_box, cut_out, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource, localize
@@ -158,9 +159,14 @@ class Namer:
 
     def _features(self, crops: Sequence[Crop]) -> Tensor:
         batch = images_to_batch([crop.pixels for crop in crops], self.bundle.card.input, self._device)
-        stacked = stack_views(batch, self.views).contiguous(memory_format=torch.channels_last)
         with _turn(self._device, self.precision):
-            return torch.cat([self._model.features(part) for part in torch.split(stacked, self.batch_size)]).float()
+            return torch.cat([self._model.features(part) for part in self._parts(batch)]).float()
+
+    def _parts(self, batch: Tensor) -> Iterator[Tensor]:
+        """All views in the order of `stack_views`, made a few at a time: eight times a batch is a lot of memory."""
+        for views in batched(self.views, max(1, self.batch_size // len(batch))):
+            stacked = stack_views(batch, views).contiguous(memory_format=torch.channels_last)
+            yield from torch.split(stacked, self.batch_size)
 
     def _probs(self, logits: Tensor) -> Tensor:
         scaled = logits.cpu().double() / self.bundle.card.temperature  # Apple's MPS has no float64

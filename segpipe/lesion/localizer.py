@@ -90,16 +90,16 @@ def _require_probs(mask_probs: NDArray[np.float32] | None) -> NDArray[np.float32
 
 
 def _mask_from_probs(mask_probs: NDArray[np.float32], height: int, width: int) -> tuple[BoolMask, tuple[str, ...]]:
-    refusals = judge_mask_probs(mask_probs)
-    resized = cv2.resize(_one_whole_piece(mask_probs), (width, height), interpolation=cv2.INTER_LINEAR)
+    labels, areas = label_pieces(mask_probs > THRESHOLD)
+    refusals = judge_mask_probs(mask_probs, areas)
+    resized = cv2.resize(_one_whole_piece(mask_probs, labels, areas), (width, height), interpolation=cv2.INTER_LINEAR)
     mask = resized > THRESHOLD
     # A map can be sound and its lesion still fall between the pixels of a very small image.
     return mask, refusals if refusals or mask.any() else ("too_small",)
 
 
-def _one_whole_piece(mask_probs: NDArray[np.float32]) -> NDArray[np.float32]:
+def _one_whole_piece(mask_probs: NDArray[np.float32], labels: NDArray[np.int32], areas: NDArray[np.int32]) -> NDArray[np.float32]:
     """Keep the largest piece and fill its holes, here and not in the resized mask: a photograph may have 100 megapixels."""
-    labels, areas = label_pieces(mask_probs > THRESHOLD)
     others = (labels > 0) & (labels != areas.argmax())
     kept = fill_holes(labels == areas.argmax()) if areas.any() else labels > 0
     cleaned = np.where(others, 0.0, mask_probs)

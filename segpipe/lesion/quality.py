@@ -35,11 +35,12 @@ REASONS: dict[str, str] = {
 }
 
 
-def judge_mask_probs(mask_probs: NDArray[np.float32]) -> tuple[str, ...]:
+def judge_mask_probs(mask_probs: NDArray[np.float32], areas: NDArray[np.int32] | None = None) -> tuple[str, ...]:
     """Say why a U-Net's mask is not to be believed.
 
     Args:
         mask_probs: probability of lesion, float in [0, 1], shape (h, w), of any resolution.
+        areas: of the pieces of its mask, see `label_pieces`, where they are known.
 
     Returns:
         Codes of `REASONS`; empty for a believable mask. An empty mask is `too_small`, and nothing more.
@@ -53,7 +54,7 @@ def judge_mask_probs(mask_probs: NDArray[np.float32]) -> tuple[str, ...]:
         return ("too_small",)
     checks = {
         "too_large": mask.mean() > MAX_AREA_FRACTION,
-        "in_pieces": _second_piece(mask) > MAX_SECOND_PIECE,
+        "in_pieces": _second_piece(label_pieces(mask)[1] if areas is None else areas) > MAX_SECOND_PIECE,
         "touches_border": _least_side_covered(mask) > MAX_SIDE_COVERED,
         "unsure": mask_probs[mask].mean() < MIN_MEAN_PROB,
     }
@@ -98,10 +99,10 @@ def _require_probability_map(mask_probs: NDArray[np.float32]) -> None:
         raise ValueError(f"mask_probs must lie in [0, 1], got {low:.4g} to {high:.4g}; apply the sigmoid to logits first")
 
 
-def _second_piece(mask: BoolMask) -> float:
+def _second_piece(areas: NDArray[np.int32]) -> float:
     """Area of the second largest piece as a fraction of the largest, of a mask that is not empty."""
-    areas = np.sort(label_pieces(mask)[1])
-    return float(areas[-2] / areas[-1])
+    ordered = np.sort(areas)
+    return float(ordered[-2] / ordered[-1])
 
 
 def _least_side_covered(mask: BoolMask) -> float:

@@ -46,9 +46,11 @@ def normalize(pixels: Tensor, spec: InputSpec) -> Tensor:
     Returns:
         float32 of the same shape, in channels_last layout.
     """
-    mean = torch.tensor(spec.mean, device=pixels.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(spec.std, device=pixels.device).view(1, 3, 1, 1) * 255
-    return ((pixels.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+    # Row by row, colour beside colour: broadcast over the three colours alone it takes three times as long.
+    images, _, height, width = pixels.shape
+    mean, std = (torch.tensor(values, device=pixels.device).repeat(width) * 255 for values in (spec.mean, spec.std))
+    rows = pixels.permute(0, 2, 3, 1).reshape(images * height, width * 3).float()
+    return rows.sub_(mean).div_(std).view(images, height, width, 3).permute(0, 3, 1, 2)
 
 
 def images_to_batch(images: Sequence[RgbImage], spec: InputSpec, device: torch.device) -> Tensor:

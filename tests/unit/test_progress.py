@@ -1,0 +1,50 @@
+"""How far a run is: a line now and then where nobody watches, a bar where somebody does."""
+
+import os
+import pty
+import sys
+from io import StringIO
+from types import SimpleNamespace
+
+import pytest
+
+from segpipe.inference import progress
+from segpipe.inference.progress import Progress
+
+
+def test_log_file_gets_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, clock = StringIO(), [100.0]
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with Progress(2000) as shown:
+        for number in range(4):
+            clock[0] += 20
+            shown.update(240, failed=number)
+    assert log.getvalue().splitlines() == [
+        "480 of 2000 images, 12.0 images/s, 1 failed, 02:06 left",
+        "960 of 2000 images, 12.0 images/s, 3 failed, 01:26 left",
+    ]
+
+
+def test_one_image_needs_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    with Progress(1) as shown:
+        shown.update(1, failed=1)
+    assert log.getvalue() == ""
+
+
+def test_terminal_gets_a_bar_with_rate_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with Progress(10) as shown:
+            shown.update(5, failed=2)
+            shown._bar.refresh()
+        terminal.flush()
+        seen = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert " 5/10 " in seen
+    assert "2 failed" in seen
+    assert "images/s" in seen

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,14 +84,24 @@ def connect() -> bool:
         raise ConfigError("engine=ray needs Ray; install segpipe[ray]") from error
     if ray.is_initialized():
         return False
+    address = os.environ.get("RAY_ADDRESS")
     try:
+        if address:
+            _knock(address)
         with _muted():
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
-        address = os.environ.get("RAY_ADDRESS")
         where = f"reach the cluster of RAY_ADDRESS={address}" if address else "start Ray on this machine"
-        raise ConfigError(f"engine=ray cannot {where} ({last_line(error)})") from error
+        hint = "; if the cluster asks for a token, set RAY_AUTH_MODE=token" if address else ""
+        raise ConfigError(f"engine=ray cannot {where} ({first_line(error)}){hint}") from error
     return True
+
+
+def _knock(address: str) -> None:
+    """See that somebody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def nodes_of_cluster() -> list[Node]:
@@ -114,6 +125,6 @@ def _muted() -> Iterator[None]:
         os.close(nowhere)
 
 
-def last_line(error: BaseException) -> str:
-    """Of the text of an error, in which Ray tells what happened."""
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+def first_line(error: BaseException) -> str:
+    """Of the text of an error of Ray, which goes on with hints and traces."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -18,7 +18,7 @@ from segpipe.errors import ConfigError, RunStoppedError
 from segpipe.inference.claims import Claims
 from segpipe.inference.loading import PipelineSettings, default_batch_size, load_pipeline
 from segpipe.inference.local_engine import MOST_WORKERS
-from segpipe.inference.ray_cluster import choose_device, connect, last_line, lay_out, nodes_of_cluster
+from segpipe.inference.ray_cluster import choose_device, connect, first_line, lay_out, nodes_of_cluster
 from segpipe.inference.work import Outcome, Plan, Task, Worker
 
 if TYPE_CHECKING:
@@ -71,8 +71,10 @@ class RayEngine:
 
         try:
             with _clear_errors(), _data_settings():
-                tables = self._dataset(plan, batches).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-                for table in tables:
+                # Held to the end: what has to start again reads it again.
+                known = ray.put({sha256: path for path, sha256 in plan.known.items()})
+                dataset = self._dataset(ray.put(plan), known, batches)
+                for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                     answers = [pickle.loads(answer) for answer in table["answer"].to_pylist()]
                     for error in answers:
                         if isinstance(error, Exception):
@@ -82,19 +84,20 @@ class RayEngine:
             if self._is_ours:
                 ray.shutdown()
 
-    def _dataset(self, plan: Plan, batches: Sequence[Sequence[Task]]) -> "Dataset":
+    def _dataset(self, plan: Any, known: Any, batches: Sequence[Sequence[Task]]) -> "Dataset":
         import ray.data
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         # On the machine of the driver, without which there is no run anyway.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        known = {sha256: path for path, sha256 in plan.known.items()}
-        claims = ray.remote(Claims).options(num_cpus=0, scheduling_strategy=here).remote(known)
+        # Should it be lost, too, files that are there more than once are done more than once, with the same results.
+        lasting = {"max_restarts": -1, "max_task_retries": -1}
+        claims = ray.remote(Claims).options(num_cpus=0, scheduling_strategy=here, **lasting).remote(known)
         items = [{"tasks": pickle.dumps([_absolute_task(task) for task in batch])} for batch in batches]
         cores = self._actors.cores
         return ray.data.from_items(items, override_num_blocks=min(len(items), MOST_BLOCKS)).map_batches(
             _Actor,
-            fn_constructor_args=(self.settings, ray.put(plan), claims, cores),
+            fn_constructor_args=(self.settings, plan, claims, cores),
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
@@ -184,7 +187,7 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except (RayError, ExecutionTimeoutError) as error:
-        raise RunStoppedError(f"Ray gave up ({last_line(error)})") from error
+        raise RunStoppedError(f"Ray gave up ({first_line(error)})") from error
 
 
 def _portable(error: Exception) -> Exception:

@@ -1,5 +1,6 @@
 """How a run is laid out on the machines of a cluster; none of it needs Ray."""
 
+import socket
 import sys
 
 import pytest
@@ -66,3 +67,13 @@ def test_ray_needs_a_worker_and_its_package(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"^engine=ray needs Ray; install segpipe\[ray\]$"):
         RayEngine(PipelineSettings(), workers=1)
+
+
+def test_cluster_that_is_not_there_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="engine=ray needs Ray, which segpipe[ray] brings")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(ConfigError, match=f"engine=ray cannot reach the cluster of RAY_ADDRESS={address} .*refused"):
+            RayEngine(PipelineSettings(), workers=1)

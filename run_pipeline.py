@@ -33,17 +33,15 @@ def run(config: DictConfig) -> dict[str, Any]:
     keep_freed_memory()
 
     from segpipe.inference.folder import Ask, run_images
-    from segpipe.inference.loading import load_pipeline
 
     score = prepare_score(config, source)
-    settings = pipeline_settings(config)
-    pipeline = load_pipeline(settings)
+    pipeline, engine = build_engine(config, pipeline_settings(config))
     output = output_folder(config)
     ask = Ask(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
     # Not before all else is known to be right: it may remove old results.
     with hold_output(output, overwrite=config.overwrite, resume=config.resume):
         try:
-            done = run_images(pipeline, source, ask, build_engine(config, settings, pipeline))
+            done = run_images(pipeline, source, ask, engine)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(f"{stop}; go on with: {command_again(output=str(output), resume='true')}") from stop
         if config.report == "html":
@@ -106,16 +104,21 @@ def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":
     return wanted
 
 
-def build_engine(config: DictConfig, settings: "PipelineSettings", pipeline: "Pipeline") -> "Engine":
-    """What does the work of a call."""
+def build_engine(config: DictConfig, settings: "PipelineSettings") -> tuple["Pipeline", "Engine"]:
+    """The models of a call, and what does its work with them."""
+    from segpipe.inference.loading import load_pipeline
+
     if config.engine == "ray":
         from segpipe.inference.ray_engine import RayEngine
 
-        return RayEngine(settings, config.workers)
+        engine = RayEngine(settings, config.workers)
+        # Here the models only say what the results are; the device may be there on the other machines alone.
+        return load_pipeline(replace(engine.settings, device="cpu")), engine
 
     from segpipe.inference.local_engine import LocalEngine
 
-    return LocalEngine(pipeline, config.workers)
+    pipeline = load_pipeline(settings)
+    return pipeline, LocalEngine(pipeline, config.workers)
 
 
 def tell(config: DictConfig, done: "Done", output: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +50,7 @@ def find_images(folder: Path) -> FoundImages:
     if folder in unlisted:
         raise ImageError(f"{display_path(folder)}: {unlisted[folder]}")
     unreadable = {path: reason for path, reason in unlisted.items() if _may_hold_images(path.relative_to(folder))}
-    results = {path.parent / name for path in entries if path.name == _JOURNAL for name in _RESULT_FOLDERS}
-    candidates = [path for path in entries if is_image_name(path.relative_to(folder)) and results.isdisjoint(path.parents)]
+    candidates = [folder / relative for relative in select_images([path.relative_to(folder) for path in entries])]
     for path in candidates:
         reason = None if os.path.isfile(path) else why_no_file(path)
         if reason:
@@ -93,7 +93,12 @@ def _may_hold_images(relative_folder: Path) -> bool:
     return not any(part.startswith(".") or _MASK_FOLDER.search(part) for part in relative_folder.parts)
 
 
-def is_image_name(relative: Path) -> bool:
-    """Whether a path, relative to the folder that is searched, is named like an image, and not like a data set's mask."""
+def select_images(relatives: Sequence[Path]) -> list[Path]:
+    """Those paths, relative to the folder that is searched, that are images by their names, see `find_images`."""
+    results = {path.parent / name for path in relatives if path.name == _JOURNAL for name in _RESULT_FOLDERS}
+    return [path for path in relatives if _is_image_name(path) and results.isdisjoint(path.parents)]
+
+
+def _is_image_name(relative: Path) -> bool:
     is_hidden_or_mask = relative.name.startswith(".") or _MASK_STEM.search(relative.stem)
     return relative.suffix.lower() in IMAGE_SUFFIXES and not is_hidden_or_mask and _may_hold_images(relative.parent)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,42 @@ def is_url(folder: str) -> bool:
 
 
 @contextmanager
-def open_source(source: Path | str) -> Iterator[BufferedReader]:
-    """Open an image file, or the object of a URL; see `image_io.open_image` for the errors."""
+def open_source(source: Path | str) -> Iterator[BufferedReader | BytesIO]:
+    """Open an image file, or the object of a URL, which is fetched as a whole; see `image_io.open_image` for the errors."""
     if isinstance(source, Path):
         with open_image(source) as file:
             yield file
         return
+    try:
+        content = _fetch(source)
+        if not content:
+            raise ImageError("an empty file (0 bytes)")
+        with BytesIO(content) as fetched:
+            yield fetched
+    except MemoryError as error:
+        raise ImageError(f"{source}: needs more memory than there is; lower max_pixels to refuse it") from error
+    except ImageError as error:
+        raise ImageError(f"{source}: {error}") from error.__cause__
+
+
+def _fetch(url: str) -> bytes:
     import fsspec  # here, because local files do not need it
 
     try:
-        with fsspec.open(source, "rb") as remote:
-            yield remote
-    except ImageError as error:
-        raise ImageError(f"{source}: {error}") from error.__cause__
+        with fsspec.open(url, "rb") as remote:
+            content: bytes = remote.read()
+    except MemoryError:
+        raise
     except Exception as error:  # each store has errors of its own
-        raise ImageError(f"{source}: cannot be read ({_line(error)})") from error
+        raise ImageError(f"cannot be read ({_line(error)})") from error
+    return content
 
 
 def list_files(url: str) -> list[str]:
     """The files below a URL, as paths relative to it, sorted.
 
     Raises:
-        ImageError: it cannot be listed.
+        ImageError: there is no such folder, or it cannot be listed.
     """
     import fsspec
 
@@ -45,8 +59,11 @@ def list_files(url: str) -> list[str]:
         files: Any
         files, root = fsspec.core.url_to_fs(url)
         found = files.find(root)
+        is_folder = bool(found) or files.isdir(root)
     except Exception as error:  # a protocol without its package, no such bucket, no rights: each store has its own errors
         raise ImageError(f"{url}: cannot be listed ({_line(error)})") from error
+    if found == [root] or not is_folder:
+        raise ImageError(f"{url}: {'a file, not a folder' if found else 'no such folder'}")
     prefix = root.rstrip("/") + "/"
     return sorted(path.removeprefix(prefix) for path in found)
 

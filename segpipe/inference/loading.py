@@ -57,10 +57,15 @@ def load_pipeline(settings: PipelineSettings) -> Pipeline:
         device=device,
         views=VIEWS[settings.views],
         explained=settings.explained,
-        batch_size=settings.batch_size or _BATCH_SIZES[device.type],
+        batch_size=settings.batch_size or default_batch_size(device.type),
         precision=precision,
     )
     return Pipeline(Locator(segmenter, device=device, start=start, precision=precision), namer)
+
+
+def default_batch_size(device: str) -> int:
+    """Images at once that suit a kind of device, `cuda` for one."""
+    return _BATCH_SIZES[device]
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from omegaconf import DictConfig, ListConfig
 
 from segpipe.errors import ConfigError, ImageError
-from segpipe.folders import find_images, is_image_name
+from segpipe.folders import find_images, select_images
 from segpipe.image_io import display_path
 from segpipe.storage import is_url, list_files
 
@@ -121,10 +121,11 @@ def _list_folder(folder: Path) -> Source:
 
 
 def _list_url(url: str) -> Source:
-    relatives = list_files(url)
-    images = [relative for relative in relatives if is_image_name(Path(relative))]
-    files = tuple((f"{url.rstrip('/')}/{relative}", Path(relative)) for relative in images)
-    return Source(files, ignored=len(relatives) - len(images))
+    names = list_files(url)
+    # An object may have any name; results are written below the output folder alone.
+    plain = {Path(name): name for name in names if ".." not in name.split("/") and not name.startswith("/")}
+    files = tuple((f"{url.rstrip('/')}/{plain[relative]}", relative) for relative in select_images(list(plain)))
+    return Source(files, ignored=len(names) - len(files))
 
 
 def shard_of(source: Source, shard: str) -> Source:

@@ -1,0 +1,138 @@
+"""A folder by its URL holds what the same folder holds by its path."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from omegaconf import OmegaConf
+
+from segpipe.cli import quote_paths
+from segpipe.config import RunPipelineConfig
+from segpipe.errors import ConfigError, ImageError
+from segpipe.inference.source import choose_images, images_of_folder
+from segpipe.storage import is_url, list_files, open_source
+
+NAMES = (
+    *("b.JPG", "a b.webp", "sub/a[1]*.png", "sub/ä#?%20.jpg", "notes.txt", ".hidden.png"),
+    *("masks/b.png", "sub/a_segmentation.png", "run/results.jsonl", "run/figures/b.png", "run/photo.png"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in NAMES:
+        path = tmp_path / "my photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "my photos"
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    yield files
+    files.store.clear()
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [("s3://bucket/a", True), ("file:///a b", True), ("photos", False), ("C:/photos", False), ("a:b", False)],
+)
+def test_a_url_is_known_by_its_protocol(folder: str, expected: bool) -> None:
+    assert is_url(folder) is expected
+
+
+def test_a_url_in_the_shell_is_taken_literally() -> None:
+    for url in ("file:///a b/c", "s3://bucket/a,b=[c]", "file:///${HOME}/'x'"):
+        assert quote_paths([f"folder={url}"])[0].startswith("folder='")
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_folder_by_its_url_holds_the_same_images_as_by_its_path(folder: Path, end: str) -> None:
+    here, there = images_of_folder(folder), images_of_folder(f"file://{folder}{end}")
+    assert [relative for _, relative in there.files] == [relative for _, relative in here.files]
+    assert len(here.files) == 5
+    assert there.ignored == here.ignored
+    for url, relative in there.files:
+        assert isinstance(url, str)
+        with open_source(url) as file:
+            assert file.read() == (folder / relative).read_bytes()
+
+
+def test_objects_in_memory_are_listed_and_read(memory: Any) -> None:
+    for name in NAMES:
+        memory.pipe(f"/bucket/{name}", name.encode())
+    source = images_of_folder("memory://bucket")
+    assert [relative.as_posix() for _, relative in source.files] == sorted(NAMES[:4] + NAMES[-1:])
+    for url, relative in source.files:
+        with open_source(url) as file:
+            assert file.read().decode() == relative.as_posix()
+            file.seek(0)
+            assert file.read(1)
+
+
+@pytest.mark.parametrize("name", ["../../etc/a.jpg", "sub/../../a.jpg", "/etc/a.jpg"])
+def test_object_whose_name_leads_out_of_the_folder_is_none_of_its_images(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("segpipe.inference.source.list_files", lambda _: ["a.jpg", name])
+    source = images_of_folder("s3://bucket")
+    assert source.files == (("s3://bucket/a.jpg", Path("a.jpg")),)
+    assert source.ignored == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("nonsense://bucket", r"nonsense://bucket: cannot be listed \(Protocol not known: nonsense\)"),
+        ("memory://absent", "memory://absent: no such folder"),
+        ("file:///no/such folder", "file:///no/such folder: no such folder"),
+        ("memory://bucket/a.jpg", r"memory://bucket/a\.jpg: a file, not a folder"),
+    ],
+)
+def test_folder_that_cannot_be_listed_is_one_clear_line(memory: Any, url: str, reason: str) -> None:
+    memory.pipe("/bucket/a.jpg", b"x")
+    with pytest.raises(ImageError, match=f"^{reason}$"):
+        list_files(url)
+
+
+def test_store_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise ImportError("Install s3fs\n to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
+    with pytest.raises(ImageError, match=r"^s3://bucket: cannot be listed \(Install s3fs to access S3\)$"):
+        list_files("s3://bucket")
+
+
+def test_url_without_images_is_refused_like_a_folder(memory: Any) -> None:
+    memory.pipe("/bucket/notes.txt", b"x")
+    config = OmegaConf.structured(RunPipelineConfig)
+    config.folder = "memory://bucket"
+    with pytest.raises(ConfigError, match=r"no image to work on in folder=memory://bucket \(1 other files\)"):
+        choose_images(config)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("memory://bucket/absent.jpg", r"cannot be read \(.*absent\.jpg.*\)"),
+        ("memory://bucket/empty.jpg", r"an empty file \(0 bytes\)"),
+        ("nonsense://a.jpg", r"cannot be read \(Protocol not known: nonsense\)"),
+    ],
+)
+def test_object_that_cannot_be_read_is_one_clear_line(memory: Any, url: str, reason: str) -> None:
+    memory.pipe("/bucket/empty.jpg", b"")
+    with pytest.raises(ImageError, match=f"^{url}: {reason}$"), open_source(url):
+        pass
+
+
+def test_what_is_wrong_with_the_content_is_told_with_the_url_and_a_bug_stays_one(memory: Any) -> None:
+    memory.pipe("/bucket/a.jpg", b"x")
+    with pytest.raises(ImageError, match=r"^memory://bucket/a\.jpg: not an image$"), open_source("memory://bucket/a.jpg"):
+        raise ImageError("not an image")
+    with pytest.raises(ImageError, match=r"^memory://bucket/a\.jpg: needs more memory"), open_source("memory://bucket/a.jpg"):
+        raise MemoryError
+    with pytest.raises(ZeroDivisionError, match="a bug"), open_source("memory://bucket/a.jpg"):
+        raise ZeroDivisionError("a bug")

@@ -219,7 +219,7 @@ def parse() -> argparse.Namespace:
     """The arguments of the call."""
     parser = argparse.ArgumentParser(description="segpipe beside bare forwards and a naive script, on a folder of photographs.")
     parser.add_argument("--data", type=Path, help="folder of photographs to take in place of drawn ones")
-    parser.add_argument("--images", type=int, default=400, help="of the quickest way in each round; 400 by default")
+    parser.add_argument("--images", type=int, default=800, help="of the quickest way in each round; 800 by default")
     parser.add_argument("--memory-images", type=int, default=2000, help="of the run whose memory is watched; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")

@@ -110,13 +110,14 @@ class _Run:
         self._recorder = Recorder(ask.output, self._journal, dict(source.failures))
         self._tasks = make_tasks(source)
         self._names = {task.path: task.name for task in self._tasks}
-        self._begun = time.perf_counter()
+        self._begun: float | None = None
         self._summarize(finished=False)  # what a later call goes on with, should this one be killed
 
     def work(self, engine: Engine) -> None:
         known = {path: row["sha256"] for path, row in self._journal.read().items() if self._has_mask(path)}
         plan = Plan(self._ask.wanted, self._ask.max_pixels, known)
         batches = list(batched(self._tasks, self._pipeline.namer.batch_size))
+        self._begun = time.perf_counter()
         with Progress(len(self._tasks)) as progress:
             for outcomes in engine.run(plan, batches):
                 self._recorder.record(outcomes)
@@ -139,7 +140,8 @@ class _Run:
         return f"{self._recorder.done} of {len(self._tasks)} images are done"
 
     def _summarize(self, *, finished: bool) -> dict[str, Any]:
-        recorder, seconds = self._recorder, time.perf_counter() - self._begun
+        recorder, now = self._recorder, time.perf_counter()
+        seconds = now - (self._begun or now)
         counts = {
             "finished": finished,
             "images": recorder.done,

@@ -13,7 +13,7 @@ from segpipe.lesion.localizer import MaskSource
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Images at once: on a CPU larger batches are no faster and need more memory; an accelerator has more to keep busy.
-_BATCH_SIZES = {"cpu": 4, "cuda": 32, "mps": 16}
+_BATCH_SIZES = {"cpu": 8, "cuda": 32, "mps": 16}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -75,11 +75,11 @@ class Locator:
         start: MaskSource = MaskSource.UNET,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        self.bundle = bundle
         self.start = start
         self._device = device
         self._precision = precision
-        self._model = None if bundle is None else _prepare(bundle.model, device, precision)
+        # The model as it was loaded is let go.
+        self.bundle = None if bundle is None else replace(bundle, model=_prepare(bundle.model, device, precision))
 
     def __call__(self, images: Sequence[RgbImage]) -> list[Localization]:
         """Args: images, RGB uint8, each of any size. Returns: one localization each, in the coordinates of its image."""
@@ -88,11 +88,11 @@ class Locator:
 
     @torch.inference_mode()
     def _mask_probs(self, images: Sequence[RgbImage]) -> list[NDArray[np.float32]]:
-        if self._model is None or self.bundle is None:
+        if self.bundle is None:
             raise ValueError("a segmenter must be given where the way begins at the U-Net, got None")
         batch = images_to_batch(images, self.bundle.card.input, self._device)
         with _turn(self._device, self._precision):
-            logits = self._model(batch)
+            logits = self.bundle.model(batch)
         return list(torch.sigmoid(logits.float())[:, 0].cpu().numpy())
 
 
@@ -124,13 +124,13 @@ class Namer:
         classes = bundle.card.classes
         if explained not in (None, "predicted", *classes):
             raise ConfigError(f"explain.diagnosis must be one of {', '.join(classes)}, got {explained!r}")
-        self.bundle = bundle
         self.views = views
         self.explained = explained
         self.batch_size = batch_size
         self._device = device
         self.precision = precision
-        self._model = _prepare(bundle.model, device, precision, part="backbone")
+        # The model as it was loaded is let go.
+        self.bundle = replace(bundle, model=_prepare(bundle.model, device, precision, part="backbone"))
         self._logit_bias = torch.tensor(bundle.card.logit_bias or (0.0,), dtype=torch.float64)
 
     def cut(self, image: RgbImage, localization: Localization) -> Crop:
@@ -140,33 +140,35 @@ class Namer:
         pixels = cut_out(image, localization.mask, box, keep_background=rule.keep_background)
         return Crop(box, resize_square(pixels, self.bundle.card.input.size))
 
-    @torch.inference_mode()
     def __call__(self, crops: Sequence[Crop]) -> list[Answer]:
         """Args: crops, as `cut` makes them. Returns: one answer each."""
+        return [answer for group in self._groups(crops) for answer in self._name(group)]
+
+    def view_logits(self, crops: Sequence[Crop]) -> NDArray[np.float64]:
+        """What the network says of each view before its calibration: logits, shape (V, N, classes)."""
+        with torch.inference_mode():
+            logits = [unstack(self.bundle.model.head(self._features(group)), self.views) for group in self._groups(crops)]
+            return torch.cat(logits, dim=1).cpu().double().numpy()
+
+    def _groups(self, crops: Sequence[Crop]) -> Iterator[list[Crop]]:
+        """As many crops as the cap allows with all their views; at least one."""
+        return batched(crops, max(1, self.batch_size // len(self.views)))
+
+    @torch.inference_mode()
+    def _name(self, crops: Sequence[Crop]) -> list[Answer]:
         features = self._features(crops)
         if self.explained is None:
-            logits, maps = self._model.head(features), None
+            logits, maps = self.bundle.model.head(features), None
         else:
-            explained = explain(self._model.head, features, self._explained_class)
+            explained = explain(self.bundle.model.head, features, self._explained_class)
             logits, maps = explained.logits, scale_to_unit(mean_maps(explained.maps, self.views)).cpu().numpy()
         return self._answers(unstack(self._probs(logits), self.views), maps)
 
-    @torch.inference_mode()
-    def view_logits(self, crops: Sequence[Crop]) -> NDArray[np.float64]:
-        """What the network says of each view before its calibration: logits, shape (V, N, classes)."""
-        logits = unstack(self._model.head(self._features(crops)), self.views)
-        return logits.cpu().double().numpy()
-
     def _features(self, crops: Sequence[Crop]) -> Tensor:
         batch = images_to_batch([crop.pixels for crop in crops], self.bundle.card.input, self._device)
+        stacked = stack_views(batch, self.views).contiguous(memory_format=torch.channels_last)
         with _turn(self._device, self.precision):
-            return torch.cat([self._model.features(part) for part in self._parts(batch)]).float()
-
-    def _parts(self, batch: Tensor) -> Iterator[Tensor]:
-        """All views in the order of `stack_views`, made a few at a time: eight times a batch is a lot of memory."""
-        for views in batched(self.views, max(1, self.batch_size // len(batch))):
-            stacked = stack_views(batch, views).contiguous(memory_format=torch.channels_last)
-            yield from torch.split(stacked, self.batch_size)
+            return torch.cat([self.bundle.model.features(part) for part in torch.split(stacked, self.batch_size)]).float()
 
     def _probs(self, logits: Tensor) -> Tensor:
         scaled = logits.cpu().double() / self.bundle.card.temperature  # Apple's MPS has no float64

@@ -72,10 +72,10 @@ def label_pieces(mask: BoolMask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         number 0 counts nothing.
     """
     # Pixels that touch only at a corner are two pieces here, because they part again when the map is enlarged.
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    areas = np.asarray(statistics[:, cv2.CC_STAT_AREA], dtype=np.int32)
+    labels = np.asarray(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[1], dtype=np.int32)
+    areas = np.bincount(labels.ravel()).astype(np.int32)
     areas[0] = 0
-    return np.asarray(labels, dtype=np.int32), areas
+    return labels, areas
 
 
 def fill_holes(mask: BoolMask) -> BoolMask:

@@ -64,4 +64,6 @@ def _fold(model: nn.Module, example: Tensor) -> Tensor:
 
 def _behind(norm: nn.BatchNorm2d) -> nn.Module:
     """What is left of a BatchNorm: timm's does the activation too."""
-    return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+    if not isinstance(norm, BatchNormAct2d):
+        return nn.Identity()
+    return norm.act if isinstance(norm.drop, nn.Identity) else nn.Sequential(norm.drop, norm.act)

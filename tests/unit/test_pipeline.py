@@ -262,7 +262,7 @@ def test_segmenter_is_not_even_looked_for_where_the_way_begins_behind_it(bundles
 
 
 def test_batch_size_that_is_not_given_suits_the_device(bundles: Path) -> None:
-    assert load_pipeline(settings(bundles)).namer.batch_size == 4
+    assert load_pipeline(settings(bundles)).namer.batch_size == 8
     assert load_pipeline(settings(bundles, batch_size=9)).namer.batch_size == 9
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.allocator import keep_freed_memory
+from segpipe.memory import garbage_left, keep_freed_memory
 from segpipe.cli import command_again, run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values
@@ -30,14 +30,14 @@ def run(config: DictConfig) -> dict[str, Any]:
     """Work through the images of a call; returns the metrics, empty where neither labels nor masks are given."""
     check_values(config)
     source = choose_images(config)
-    keep_freed_memory()
-
-    from segpipe.inference.folder import Ask, run_images
-
-    score = prepare_score(config, source)
-    pipeline, engine = build_engine(config, pipeline_settings(config))
     output = output_folder(config)
-    ask = Ask(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
+    keep_freed_memory()
+    with garbage_left():
+        from segpipe.inference.folder import Ask, run_images
+
+        score = prepare_score(config, source)
+        pipeline, engine = build_engine(config, pipeline_settings(config))
+        ask = Ask(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
     # Not before all else is known to be right: it may remove old results.
     with hold_output(output, overwrite=config.overwrite, resume=config.resume):
         try:

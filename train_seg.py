@@ -8,7 +8,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from segpipe.allocator import keep_freed_memory
+from segpipe.memory import keep_freed_memory
 from segpipe.cli import run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values

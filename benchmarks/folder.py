@@ -145,7 +145,7 @@ SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {"bare": bare, "segpipe": s
 
 def child(name: str, folder: Path, count: int, output: Path, *, full: bool) -> None:
     """One measurement, in this process."""
-    from segpipe.allocator import keep_freed_memory
+    from segpipe.memory import keep_freed_memory
 
     keep_freed_memory()
     figures = SUBJECTS[name](sorted(folder.iterdir())[:count], output, full=full)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from segpipe.allocator import keep_freed_memory
+from segpipe.memory import keep_freed_memory
 from segpipe.errors import ConfigError, RunStoppedError
 from segpipe.inference.claims import Claims
 from segpipe.inference.loading import PipelineSettings, default_batch_size, load_pipeline

@@ -1,13 +1,16 @@
-"""Large blocks stay with the process: no page is faulted in twice."""
+"""Large blocks stay with the process: no page is faulted in twice; and garbage waits until everything is loaded."""
 
+import gc
 import subprocess
 import sys
 
 import pytest
 
+from segpipe.memory import garbage_left
+
 PROGRAM = """
 import ctypes, resource, sys
-from segpipe.allocator import keep_freed_memory
+from segpipe.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 libc = ctypes.CDLL(None)
@@ -32,3 +35,11 @@ def test_freed_memory_is_used_again() -> None:
         for way in ("keep", "default")
     }
     assert faults["keep"] < faults["default"] / 10
+
+
+def test_collector_goes_on_afterwards_also_after_an_error() -> None:
+    assert gc.isenabled()
+    with pytest.raises(RuntimeError, match="mine"), garbage_left():
+        assert not gc.isenabled()
+        raise RuntimeError("mine")
+    assert gc.isenabled()

@@ -8,10 +8,10 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from segpipe.memory import keep_freed_memory
 from segpipe.cli import run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
+from segpipe.memory import keep_freed_memory
 from segpipe.output import output_folder, prepare_output
 
 

@@ -1,5 +1,6 @@
 """Memory of the process: large blocks are kept for the next layer, and nobody looks for garbage while everything is loaded."""
 
+import atexit
 import ctypes
 import gc
 import sys
@@ -43,5 +44,6 @@ def garbage_left() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # or some libraries would complain about what they lent and did not get back
         if was_enabled:
             gc.enable()

@@ -280,7 +280,7 @@ def main() -> int:
     goals = judge(results)
     results["goals"] = {name: {"value": value, "limit": f"{sign} {limit}"} for name, (value, sign, limit, _) in goals.items()}
     for name, (value, sign, limit, reached) in goals.items():
-        print(f"{name:40}{value:12.6f}   {sign} {limit}   {'reached' if reached else 'MISSED'}")
+        print(f"{name:40}{value:12.4g}   {sign} {limit}   {'reached' if reached else 'MISSED'}")
     if options.output is not None:
         options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0 if all(reached for *_, reached in goals.values()) else 1

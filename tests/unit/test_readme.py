@@ -53,3 +53,14 @@ def test_shipped_bundles_belong_to_the_shipped_split_and_are_small() -> None:
     assert load_segmenter(SHIPPED / "segmenter").card.training.split_hash == split
     assert load_classifier(SHIPPED / "classifier").card.training.split_hash == split
     assert sum(file.stat().st_size for file in SHIPPED.rglob("*.safetensors")) < 25e6
+
+
+def test_rates_of_folders_are_those_that_the_benchmark_wrote() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    goals = json.loads((ROOT / "docs/results/folder_benchmark.json").read_text(encoding="utf-8"))["goals"]
+    value = {name: goal["value"] for name, goal in goals.items()}
+    assert f"{value['rate plain / bare']:.2f} of the rate of bare forwards" in readme
+    assert f"{value['rate full / naive']:.1f} times the rate of a careful script" in readme
+    assert f"in {value['peak memory full / naive']:.2f} of its memory" in readme
+    assert f"memory is {value['memory at the end / after 200 images']:.3f} of what it was after 200" in readme
+    assert f"takes {value['cold start / imports']:.2f} of the time of importing torch" in readme

@@ -1,7 +1,7 @@
 """From a batch of images to findings: the one way for a photograph, a folder, a test split and a web page."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -140,9 +140,13 @@ class Namer:
         pixels = cut_out(image, localization.mask, box, keep_background=rule.keep_background)
         return Crop(box, resize_square(pixels, self.bundle.card.input.size))
 
-    def __call__(self, crops: Sequence[Crop]) -> list[Answer]:
-        """Args: crops, as `cut` makes them. Returns: one answer each."""
-        return [answer for group in self._groups(crops) for answer in self._name(group)]
+    def __call__(self, crops: Sequence[Crop], *, between: Callable[[], None] = lambda: None) -> list[Answer]:
+        """Args: crops, as `cut` makes them; between, see `Pipeline.__call__`. Returns: one answer each."""
+        answers: list[Answer] = []
+        for group in self._groups(crops):
+            answers += self._name(group)
+            between()
+        return answers
 
     def view_logits(self, crops: Sequence[Crop]) -> NDArray[np.float64]:
         """What the network says of each view before its calibration: logits, shape (V, N, classes)."""
@@ -208,11 +212,20 @@ class Pipeline:
         sizes = [bundle.card.input.size for bundle in (locator.bundle, namer.bundle) if bundle is not None]
         self.least_side = OVERSAMPLING * max(sizes)
 
-    def __call__(self, images: Sequence[RgbImage]) -> list[Finding]:
-        """Args: images, RGB uint8, each of any size; at least one. Returns: one finding each."""
+    def __call__(self, images: Sequence[RgbImage], *, between: Callable[[], None] = lambda: None) -> list[Finding]:
+        """Find and name the lesions of a batch.
+
+        Args:
+            images: RGB uint8, each of any size; at least one.
+            between: called between the steps; what it raises ends the work.
+
+        Returns:
+            One finding each.
+        """
         localizations = self.locator(images)
+        between()
         crops = [self.namer.cut(image, place) for image, place in zip(images, localizations, strict=True)]
-        answers = self.namer(crops)
+        answers = self.namer(crops, between=between)
         return [self._finding(*parts) for parts in zip(localizations, crops, answers, strict=True)]
 
     def _finding(self, localization: Localization, crop: Crop, answer: Answer) -> Finding:

@@ -1,10 +1,12 @@
 """The tables of a run: `results.csv`, sorted by path, `failures.csv` for the rest, and `submission.csv` for a challenge."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segpipe.image_io import write_file
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import heatmap_in_lesion
 
@@ -87,12 +89,11 @@ def write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table whole or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    part.replace(path)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_file(path, table.getvalue().encode())
 
 
 def _field(value: Any) -> str:

@@ -144,7 +144,7 @@ class Worker:
         if not photographs:
             return []
         try:
-            return list(self._pipeline([photograph.image for photograph in photographs]))
+            return list(self._pipeline([photograph.image for photograph in photographs], between=self._check))
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise

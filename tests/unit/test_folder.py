@@ -324,10 +324,10 @@ def test_doubled_files_are_done_once_and_reported_for_each_path(
     seen = 0
     call = Pipeline.__call__
 
-    def count(self: Pipeline, images: Sequence[RgbImage]) -> list[Finding]:
+    def count(self: Pipeline, images: Sequence[RgbImage], **given: Any) -> list[Finding]:
         nonlocal seen
         seen += len(images)
-        return call(self, images)
+        return call(self, images, **given)
 
     monkeypatch.setattr(Pipeline, "__call__", count)
     done = run(workers=workers)
@@ -382,10 +382,10 @@ def test_full_disk_stops_the_run_and_keeps_what_is_done(run: Run, tmp_path: Path
 def test_image_that_needs_too_much_memory_fails_alone(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     call = Pipeline.__call__
 
-    def limited(self: Pipeline, images: Sequence[RgbImage]) -> list[Finding]:
+    def limited(self: Pipeline, images: Sequence[RgbImage], **given: Any) -> list[Finding]:
         if any(image.shape[0] == 51 for image in images):
             raise MemoryError
-        return call(self, images)
+        return call(self, images, **given)
 
     monkeypatch.setattr(Pipeline, "__call__", limited)
     done = run(batch_size=100)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from segpipe.errors import OutputError
 
 LOCK = ".lock"
+_HALF_WRITTEN = f".{'[0-9a-f]' * 32}.part"  # see `segpipe.image_io.write_file`
 
 _PIPELINE_FILES = (
     *("results.jsonl", "results.csv", "failures.csv", "submission.csv", "summary.json", "metrics.json", "report.html"),
@@ -69,6 +70,8 @@ def hold_output(folder: Path, *, overwrite: bool, resume: bool) -> Iterator[None
     with held:
         if not resume:
             prepare_output(folder, overwrite=overwrite)
+        for half_written in folder.rglob(_HALF_WRITTEN):  # by a run that was killed
+            half_written.unlink(missing_ok=True)
         yield
         Path(lock.lock_file).unlink(missing_ok=True)
 

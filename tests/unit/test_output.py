@@ -124,6 +124,14 @@ def test_held_output_is_refused_to_others_and_free_afterwards(tmp_path: Path) ->
         pass
 
 
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
+    ours = {f".{'a' * 32}.part", f"masks/sub/.{'0123456789abcdef' * 2}.part"}
+    others = {"results.jsonl", "masks/.mine.part", f"{'a' * 32}.part", "masks/a.png"}
+    write_files(tmp_path, *ours, *others)
+    with hold_output(tmp_path, overwrite=False, resume=True):
+        assert files_in(tmp_path) == others | {".lock"}
+
+
 def test_held_output_asks_for_a_folder_without_results(tmp_path: Path) -> None:
     write_files(tmp_path, "results.jsonl")
     with (

@@ -29,6 +29,8 @@ from segpipe.report.masks import draw_masks
 from segpipe.training.setup import TrainingData
 
 BATCH_SIZE = 8
+# The threshold is the probability of one of the images, which must not fall below it because it shares a batch with others.
+ROUNDING = 1e-6
 _SILENT_SECONDS = 3.0
 PICTURED = 12  # images in predictions.png
 
@@ -135,7 +137,7 @@ def calibrate(
     if diagnosis is not None:
         index = classes.index(diagnosis)
         threshold = threshold_for_sensitivity(chosen.probs(logits)[:, index], labels == index, target_sensitivity)
-        point = OperatingPoint(diagnosis, threshold, target_sensitivity)
+        point = OperatingPoint(diagnosis, max(0.0, threshold - ROUNDING), target_sensitivity)
     errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
     return replace(
         bundle.card,

@@ -137,7 +137,8 @@ class _Run:
         return Done(rows, failures, self._names, tuple(sorted(recorder.shown.items())), self._summarize(finished=finished))
 
     def how_far(self) -> str:
-        return f"{self._recorder.done} of {len(self._tasks)} images are done"
+        # By the journal: an interrupt may come between a line and its being counted.
+        return f"{len(self._journal.read().keys() & self._names.keys())} of {len(self._tasks)} images are done"
 
     def _summarize(self, *, finished: bool) -> dict[str, Any]:
         recorder, now = self._recorder, time.perf_counter()

@@ -8,9 +8,10 @@ the same setting of the allocator (`keep_freed_memory`). Each measurement is a p
 round, so a busy machine slows all of them alike; a ratio is the median over the rounds. Loading is not timed, and neither are the
 first images.
 
-"bare" are forwards of both networks, folded and channels_last as segpipe has them, on one batch that lies in memory, at the batch
-size that is quickest here. "segpipe" is a run over a folder that writes masks and tables, no figures. "naive" is
-`benchmarks/naive.py`. "plain" is without views and heatmaps, "full" with eight views and Grad-CAM.
+"bare" are forwards of both networks, folded and channels_last, on one batch that lies in memory, at the batch size that is
+quickest here; segpipe also packs their convolutions, which helps small batches only. "segpipe" is a run over a folder that writes
+masks and tables, no figures. "naive" is `benchmarks/naive.py`. "plain" is without views and heatmaps, "full" with eight views and
+Grad-CAM.
 
 Exit status: 1 where segpipe has less than 0.85 of the rate of bare forwards, less than twice that of the naive script, other
 probabilities (by more than 1e-4), or more memory; where its memory grows by more than 5 % from the 200th to the last image; or

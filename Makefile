@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Keeps glibc from giving large blocks back to the kernel after every layer: two to three times the speed at larger batches.
-export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592
-
 .PHONY: help install demo test lint types tests format clean
 
 help:  ## show this

@@ -9,14 +9,10 @@ pytorch-grad-cam is timed twice: as its guide shows it, where it goes back throu
 the last feature map frozen, which is the best that its user can do. "ours, d4" is the pipeline's way: eight views, one map for
 each image.
 
-With glibc, memory that goes back to the kernel after every layer hides what the mathematics costs. To see the latter, set
-GLIBC_TUNABLES before the start as the Makefile does.
-
 Exit status: 1 where a map differs by more than 1e-4 of its peak, or costs more than 1.15 of a plain forward; else 0.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -30,6 +26,7 @@ from torch import Tensor
 
 from segpipe.inference.gradcam import Explained, explain, scale_to_unit
 from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, stack_views, unstack
+from segpipe.memory import keep_freed_memory
 from segpipe.models.classifier import LesionClassifier, build_classifier
 
 SIZE = 224
@@ -156,7 +153,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {options.threads} threads, GLIBC_TUNABLES={os.environ.get('GLIBC_TUNABLES', 'not set')}")
+    keep_freed_memory()
+    print(f"torch {torch.__version__}, {options.threads} threads")
     model = build_model()
     passed = [compare(model, batch_size=size, repetitions=options.repetitions) for size in BATCH_SIZES]
     print("\npassed" if all(passed) else f"\nFAILED: at most {LARGEST_DIFFERENCE} and {LARGEST_RATIO} x are allowed")

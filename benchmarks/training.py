@@ -12,9 +12,6 @@ bar; validation and checkpoints, which come between epochs, are not timed. Each 
 within each round, so a busy machine slows all of them alike; a ratio is the median over the rounds. The first epoch is not
 counted.
 
-With glibc, memory that goes back to the kernel after every layer hides what the mathematics costs. To see the latter, set
-GLIBC_TUNABLES before the start as the Makefile does.
-
 Exit status: 1 where a training has less than 0.9 of the rate of bare steps; else 0.
 """
 
@@ -22,7 +19,6 @@ import argparse
 import copy
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -45,6 +41,7 @@ from torch import Tensor, nn
 import segpipe.config  # noqa: F401 - registers the schemas
 from segpipe.data.splits import PARTS
 from segpipe.diagnosis import CODES
+from segpipe.memory import keep_freed_memory
 from segpipe.training import classifier, segmenter
 from segpipe.training.setup import fit_as_configured, prepare_data
 from segpipe.training.unfreezing import UnfreezePlan
@@ -225,10 +222,10 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Run the comparison and return the exit status."""
     options = parse()
+    keep_freed_memory()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() and options.device != "cpu" else "CPU"
     setting = {
         **{"torch": torch.__version__, "device": where, "threads": torch.get_num_threads()},
-        **{"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "not set")},
         **{key: getattr(options, key) for key in ("size", "batch", "rounds")},
         "keys": [key for key in options.keys if not key.startswith(("data.root=", "data.cache="))],  # paths of one machine
         "images from": "data.root" if any(key.startswith("data.root=") for key in options.keys) else "synthetic",

@@ -127,8 +127,7 @@ class _Run:
     def finish(self, *, finished: bool) -> Done:
         """Write the tables of what is done."""
         output, recorder, classes = self._ask.output, self._recorder, self._pipeline.namer.bundle.card.classes
-        here = self._names.keys() - recorder.failures.keys()
-        rows = tuple(row for path, row in sorted(self._journal.read().items()) if path in here)
+        rows = self._rows()
         failures = tuple(sorted(recorder.failures.items()))
         write_results(output / "results.csv", rows, classes)
         write_failures(output / "failures.csv", failures)
@@ -137,20 +136,24 @@ class _Run:
         return Done(rows, failures, self._names, tuple(sorted(recorder.shown.items())), self._summarize(finished=finished))
 
     def how_far(self) -> str:
-        # By the journal: an interrupt may come between a line and its being counted.
-        return f"{len(self._journal.read().keys() & self._names.keys())} of {len(self._tasks)} images are done"
+        return f"{len(self._rows())} of {len(self._tasks)} images are done"
+
+    def _rows(self) -> tuple[Row, ...]:
+        """Of the images of this run, by path, as the journal has them: an interrupt may come before a line is counted."""
+        here = self._names.keys() - self._recorder.failures.keys()
+        return tuple(row for path, row in sorted(self._journal.read().items()) if path in here)
 
     def _summarize(self, *, finished: bool) -> dict[str, Any]:
-        recorder, now = self._recorder, time.perf_counter()
+        recorder, images, now = self._recorder, len(self._rows()), time.perf_counter()
         seconds = now - (self._begun or now)
         counts = {
             "finished": finished,
-            "images": recorder.done,
-            "images_done_before": recorder.earlier,
+            "images": images,
+            "images_done_before": images - recorder.written,
             "failures": len(recorder.failures),
             "ignored_files": self._source.ignored,
             "seconds": round(seconds, 3),
-            "images_per_second": round((recorder.done - recorder.earlier) / max(seconds, 1e-9), 3),
+            "images_per_second": round(recorder.written / max(seconds, 1e-9), 3),
         }
         return write_summary(self._ask.output, self._pipeline, self._identity, counts, settings=self._ask.settings)
 

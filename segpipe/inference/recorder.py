@@ -9,7 +9,7 @@ from segpipe.image_io import write_file
 from segpipe.inference.finding import Finding
 from segpipe.inference.journal import Journal
 from segpipe.inference.results import Row
-from segpipe.inference.work import Double, Failure, Known, Outcome, Result
+from segpipe.inference.work import Double, Failure, Outcome, Result
 
 # Of the disk, not of one file: going on would only lose time.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO}
@@ -24,14 +24,13 @@ class Recorder:
         failures: reasons by path, of what is known not to be usable before the run.
 
     Attributes:
-        done: number of images with results, those of an earlier run too.
-        earlier: number of images that had theirs before.
+        written: number of images whose results came to the journal.
         failures: reasons by path.
         shown: findings that were asked for, by path.
     """
 
     def __init__(self, folder: Path, journal: Journal, failures: Mapping[str, str]) -> None:
-        self.done = self.earlier = 0
+        self.written = 0
         self.failures = dict(failures)
         self.shown: dict[str, Finding] = {}
         self._folder = folder
@@ -46,9 +45,6 @@ class Recorder:
         """
         rows = [outcome.row for outcome in outcomes if isinstance(outcome, Result) and self._write_pictures(outcome)]
         self._append(rows)
-        earlier = sum(isinstance(outcome, Known) for outcome in outcomes)
-        self.earlier += earlier
-        self.done += earlier + len(rows)
         self.failures |= {outcome.path: outcome.reason for outcome in outcomes if isinstance(outcome, Failure)}
         self._doubles += [outcome for outcome in outcomes if isinstance(outcome, Double)]
 
@@ -74,7 +70,6 @@ class Recorder:
                 self._copy_pictures(names[double.first], names[double.path], endings)
                 copies.append({**row, "path": double.path})
         self._append(copies)
-        self.done += len(copies)
         self._doubles.clear()
 
     def _write_pictures(self, result: Result) -> bool:
@@ -102,5 +97,6 @@ class Recorder:
         try:
             if rows:
                 self._journal.append(rows)
+                self.written += len(rows)
         except OutputError as error:
             raise RunStoppedError(str(error)) from error

@@ -124,7 +124,7 @@ def test_an_interrupted_run_goes_on(
 
     def record_and_interrupt(self: Recorder, outcomes: Any) -> None:
         record(self, outcomes)
-        if self.done >= 3:
+        if self.written >= 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -13,16 +13,17 @@ from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.errors import ConfigError
 from segpipe.memory import keep_freed_memory
-from segpipe.output import output_folder, prepare_output
+from segpipe.output import in_sweep, output_folder, prepare_output
 
 
-def train(config: DictConfig) -> dict[str, Any]:
+def train(config: DictConfig, output: Path) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops."""
     check_values(config)
     keep_freed_memory()
 
     from segpipe.bundle import load_classifier, save_bundle
     from segpipe.evaluation.held_out import calibrate, find_missing_masks, load_unseen_segmenter, score_classifier
+    from segpipe.evaluation.out_of_fold import predict_fold
     from segpipe.evaluation.score import headline
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_head, train_classifier
@@ -30,7 +31,6 @@ def train(config: DictConfig) -> dict[str, Any]:
 
     with refuse_values():
         model, _ = build_untrained(config)
-    output = output_folder(config)
     prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=False)
     print(data.dataset.report())
@@ -48,6 +48,8 @@ def train(config: DictConfig) -> dict[str, Any]:
         segmenter, load_classifier(output / "bundle"), data.parts, method=config.calibration, **config.threshold, **answer
     )
     save_bundle(output / "bundle", model, card)
+    if config.data.fold is not None:
+        predict_fold(segmenter, load_classifier(output / "bundle"), data.parts["val"], output, fold=config.data.fold, **answer)
     metrics = score_classifier(segmenter, load_classifier(output / "bundle"), data.parts["test"], output / "test", **answer)
     save_bundle(output / "bundle", model, replace(card, metrics=metrics))
     print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
@@ -55,9 +57,14 @@ def train(config: DictConfig) -> dict[str, Any]:
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train_cls")
-def main(config: DictConfig) -> None:
-    """Entry point for the shell and for a sweep."""
-    train(config)
+def main(config: DictConfig) -> float | None:
+    """Entry point for the shell and for a sweep, which goes by the score on the validation images."""
+    if in_sweep():
+        from segpipe.sweep.job import run_job
+
+        return run_job(config, train)
+    train(config, output_folder(config))
+    return None
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from segpipe.cli import run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.memory import keep_freed_memory
-from segpipe.output import output_folder, prepare_output
+from segpipe.output import in_sweep, output_folder, prepare_output
 
 
-def train(config: DictConfig) -> dict[str, Any]:
+def train(config: DictConfig, output: Path) -> dict[str, Any]:
     """Train a segmenter, write its bundle, and return its metrics on the test split."""
     check_values(config)
     keep_freed_memory()
@@ -28,7 +28,6 @@ def train(config: DictConfig) -> dict[str, Any]:
 
     with refuse_values():
         model = build_untrained(config)
-    output = output_folder(config)
     prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=True)
     print(data.dataset.report())
@@ -41,9 +40,14 @@ def train(config: DictConfig) -> dict[str, Any]:
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="train_seg")
-def main(config: DictConfig) -> None:
-    """Entry point for the shell and for a sweep."""
-    train(config)
+def main(config: DictConfig) -> float | None:
+    """Entry point for the shell and for a sweep, which goes by the score on the validation images."""
+    if in_sweep():
+        from segpipe.sweep.job import run_job
+
+        return run_job(config, train)
+    train(config, output_folder(config))
+    return None
 
 
 if __name__ == "__main__":

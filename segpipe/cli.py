@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.errors import HydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -54,8 +54,9 @@ def run_script(main: Callable[[], Any], argv: list[str] | None = None) -> int:
         return 0
     JobErrors.statuses.clear()
     _given[:] = arguments
+    callbacks = [f"++hydra.callbacks.{kind.__name__}._target_={__name__}.{kind.__name__}" for kind in (JobErrors, CappedJobs)]
     try:
-        _call_hydra(main, arguments, callbacks=[f"++hydra.callbacks.job_errors._target_={__name__}.{JobErrors.__name__}"])
+        _call_hydra(main, arguments, callbacks=callbacks)
     except SystemExit as stop:
         return 2 if stop.code else 0  # a task never exits: 0 is Hydra's after --help, the rest is a wrong call
     except KeyboardInterrupt as stop:
@@ -104,6 +105,17 @@ class JobErrors(Callback):
         self.statuses.append(_report(error, job_return.overrides or [], _CALL_ERRORS_IN_JOB, prefix=prefix))
         if not in_sweep:
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+
+
+class CappedJobs(Callback):
+    """Lets a launcher run no more jobs at once than the machine has cores."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Called by Hydra, before it makes the launcher; `n_jobs` is joblib's, -1 and None mean all cores and one."""
+        jobs, cores = config.hydra.launcher.get("n_jobs"), os.cpu_count() or 1
+        if jobs is not None and jobs > cores:
+            with read_write(config):
+                config.hydra.launcher.n_jobs = cores
 
 
 def quote_paths(overrides: Sequence[str]) -> list[str]:

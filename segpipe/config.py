@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from segpipe.config_groups import (
     AugmentConfig,
@@ -142,9 +142,15 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
 )
 
 
+def register_resolvers() -> None:
+    """Make `${first:a,b}` known: the first value, or the second one where that is null."""
+    OmegaConf.register_new_resolver("first", lambda value, other: other if value is None else value, replace=True)
+
+
 def optional_path(value: str | None) -> Path | None:
     """A path from the configuration, None where it is null."""
     return None if value is None else Path(value)
 
 
 register_schemas()
+register_resolvers()

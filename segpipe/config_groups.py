@@ -17,6 +17,8 @@ class DataConfig:
     root: str = MISSING
     without_lesion_ids: bool = False
     limit: int | None = None
+    fold: int | None = None
+    folds: int = 5
     cache: str | None = "outputs/cache"
 
 

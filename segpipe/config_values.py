@@ -13,7 +13,7 @@ from segpipe.errors import ConfigError
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
 STARTS = ("segmenter.init", "classifier.init")
 COUNTS = ("batch_size", "max_pixels", "trainer.max_epochs", "data.limit", "classifier.input_size", "segmenter.input_size")
-NOT_NEGATIVE = ("workers", "crop.margin_fraction", "augment.mixup_alpha")
+NOT_NEGATIVE = ("workers", "data.fold", "crop.margin_fraction", "augment.mixup_alpha")
 PROBABILITIES = ("classifier.dropout", "classifier.drop_path")
 CHOICES: dict[str, tuple[str, ...]] = {
     "localize": ("unet", "contour", "whole_image"),
@@ -75,6 +75,9 @@ def _check_numbers(config: DictConfig) -> None:
         probability = _value(config, key)
         if probability is not None and not 0 <= probability < 1:
             raise ConfigError(f"{key} must be at least 0 and below 1, got {probability}")
+    fold, folds = _value(config, "data.fold"), _value(config, "data.folds")
+    if fold is not None and (folds < 2 or fold >= folds):
+        raise ConfigError(f"data.fold must be below data.folds, which must be 2 or more, got {fold} of {folds}")
     share = _value(config, "threshold.target_sensitivity")
     if share is not None and not 0 < share <= 1:
         raise ConfigError(f"threshold.target_sensitivity must be above 0 and at most 1, got {share}")

@@ -5,7 +5,8 @@ import ctypes
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 # Parameters and values of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -29,6 +30,24 @@ def keep_freed_memory() -> bool:
     settings = {_M_MMAP_THRESHOLD: _LARGEST, _M_TRIM_THRESHOLD: _LARGEST, _M_ARENA_MAX: 1}
     accepted = [libc.mallopt(parameter, value) == 1 for parameter, value in settings.items()]
     return all(accepted)
+
+
+def restart_peak_memory() -> None:
+    """Forget the memory that the process has needed so far, where the system can; what was freed goes back to it first."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the peak resident set size
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory that the process has had since it, or since `restart_peak_memory`, MiB; None where no one tells."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    peaks = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")]
+    return peaks[0] if peaks else None
 
 
 @contextmanager

@@ -24,8 +24,8 @@ _PIPELINE_FILES = (
 )
 _TRAINING_FILES = (
     *("config.yaml", "split.csv", "metrics.csv", "checkpoints/*.ckpt", "checkpoints/*.part", "found_masks/*.png"),
-    *("bundle/model.safetensors", "bundle/card.json"),
-    *(f"test/{pattern}" for pattern in ("predictions.png", *_PIPELINE_FILES)),
+    *("bundle/model.safetensors", "bundle/card.json", "out_of_fold.csv"),
+    *(f"{folder}/{pattern}" for folder in ("test", "out_of_fold") for pattern in ("predictions.png", *_PIPELINE_FILES)),
 )
 # What shows that a folder holds results, and which files it then holds; `masks` beside a training, say, are not ours.
 _WRITTEN_FILES = {
@@ -36,12 +36,18 @@ _WRITTEN_FILES = {
 }
 
 
+def in_sweep() -> bool:
+    """Whether this is one of the jobs of a multirun."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def output_folder(config: DictConfig) -> Path:
     """The folder that a run writes into: `output`, or one named after the date and time; call it once per run.
 
-    In a multirun each job has a subfolder of its own, named by its number. A training that goes on stays in its folder.
+    In a multirun each job has a subfolder of its own, named by its number (that of a training is chosen by `segpipe.sweep.job`).
+    A training that goes on stays in its folder.
     """
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if in_sweep():
         return Path(config.output or HydraConfig.get().sweep.dir) / str(HydraConfig.get().job.num)
     if config.output is None and config.get("ckpt_path") is not None:
         return Path(config.ckpt_path).resolve().parents[1]  # OUTPUT/checkpoints/last.ckpt

@@ -43,6 +43,33 @@ def make_split(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return split.sort_values("image_id", ignore_index=True)
 
 
+def fold_split(split: pd.DataFrame, table: pd.DataFrame, *, fold: int, folds: int, seed: int) -> pd.DataFrame:
+    """One round of a cross-validation over what is not in the test part: one fold is the val part, the others are the train part.
+
+    Lesions are dealt to the folds whole, those of each diagnosis in turn, so the folds share none and are alike. The test part
+    stays what it is: an ensemble of the models of all folds can be judged by it.
+
+    Args:
+        split: with the columns `image_id`, `lesion_id` and `part`.
+        table: of the data set, with `lesion_id` and `dx`.
+        fold: the one that is held out, 0 to `folds` - 1.
+        folds: how many there are, 2 or more.
+        seed: of the dealing; the same seed and lesions give the same folds.
+
+    Returns:
+        The same rows as `split`, with their part in this round.
+    """
+    dealt = split[split["part"] != "test"]["lesion_id"]
+    lesions = table[table["lesion_id"].isin(dealt)].groupby("lesion_id")["dx"].min().sort_index()
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([rng.permutation(lesions.index[lesions == code].to_numpy()) for code in sorted(lesions.unique())])
+    fold_of = {lesion: place % folds for place, lesion in enumerate(order)}
+    fold_of |= {lesion: fold_of[other] for lesion, other in SAME_LESIONS.items() if {lesion, other} <= fold_of.keys()}
+    held_out = split["lesion_id"].map(fold_of) == fold
+    part = split["part"].mask(split["part"] != "test", "train").mask(held_out & (split["part"] != "test"), "val")
+    return split.assign(part=part)
+
+
 def limit_lesions(table: pd.DataFrame, limit: int | None, *, seed: int) -> pd.DataFrame:
     """Keep about `limit` images: whole lesions, each diagnosis in its share, at least one lesion of each.
 

@@ -81,7 +81,7 @@ def connect() -> bool:
     try:
         import ray.data
     except ImportError as error:
-        raise ConfigError("engine=ray needs Ray; install segpipe[ray]") from error
+        raise ConfigError("Ray is not installed; install segpipe[ray]") from error
     if ray.is_initialized():
         return False
     address = os.environ.get("RAY_ADDRESS")
@@ -93,7 +93,7 @@ def connect() -> bool:
     except (OSError, RuntimeError, ValueError) as error:
         where = f"reach the cluster of RAY_ADDRESS={address}" if address else "start Ray on this machine"
         hint = "; if the cluster asks for a token, set RAY_AUTH_MODE=token" if address else ""
-        raise ConfigError(f"engine=ray cannot {where} ({first_line(error)}){hint}") from error
+        raise ConfigError(f"Ray: cannot {where} ({first_line(error)}){hint}") from error
     return True
 
 

@@ -19,7 +19,7 @@ from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
-from segpipe.data.splits import PARTS, assign_parts, limit_lesions, make_split, read_split, split_hash, write_split
+from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
 from segpipe.errors import BundleError
 from segpipe.training.epoch_table import EpochTable
 from segpipe.training.fit import Fitted, auto_precision, fit, read_checkpoint
@@ -106,10 +106,9 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     """
     OmegaConf.save(config, output / "config.yaml", resolve=True)
     dataset = load_dataset(config.data)
-    given, allowed = config.split, {"allow_leak": config.allow_leak}
-    split = make_split(dataset.table, seed=config.seed) if given is None else read_split(Path(given), **allowed)
+    split = choose_split(config, dataset)
     write_split(output / "split.csv", split)
-    table = assign_parts(dataset.table, split, **allowed)
+    table = assign_parts(dataset.table, split, allow_leak=config.allow_leak)
     if need_masks:
         table = table[table["mask_path"].notna()]
     parts = {part: table[table["part"] == part].reset_index(drop=True) for part in PARTS}
@@ -120,6 +119,17 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     }
     refuse_leaks(limited, allowed=config.allow_leak)
     return TrainingData(dataset, split, limited)
+
+
+def choose_split(config: DictConfig, dataset: CheckedDataset) -> pd.DataFrame:
+    """The split of a training: the one that it is given or one by its seed, with the fold that is held out where there is one.
+
+    Raises:
+        DatasetError: the split that is given cannot be used.
+    """
+    table, given, fold = dataset.table, config.split, config.data.fold
+    split = make_split(table, seed=config.seed) if given is None else read_split(Path(given), allow_leak=config.allow_leak)
+    return split if fold is None else fold_split(split, table, fold=fold, folds=config.data.folds, seed=config.seed)
 
 
 def build_augmentation(config: DictConfig) -> Augmentation:

@@ -20,6 +20,7 @@ FLOORS = (
     {"data", "losses", "models", "card", "bundle"},
     {"training", "inference"},
     {"evaluation", "report"},
+    {"sweep"},
 )
 FRIENDS = {
     "image_decoding": {"errors"},

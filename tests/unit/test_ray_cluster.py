@@ -65,7 +65,7 @@ def test_ray_needs_a_worker_and_its_package(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ConfigError, match="workers must be 1 or more with engine=ray, got 0"):
         RayEngine(PipelineSettings(), workers=0)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"^engine=ray needs Ray; install segpipe\[ray\]$"):
+    with pytest.raises(ConfigError, match=r"^Ray is not installed; install segpipe\[ray\]$"):
         RayEngine(PipelineSettings(), workers=1)
 
 
@@ -75,5 +75,5 @@ def test_cluster_that_is_not_there_is_refused_at_once(monkeypatch: pytest.Monkey
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
-        with pytest.raises(ConfigError, match=f"engine=ray cannot reach the cluster of RAY_ADDRESS={address} .*refused"):
+        with pytest.raises(ConfigError, match=f"Ray: cannot reach the cluster of RAY_ADDRESS={address} .*refused"):
             RayEngine(PipelineSettings(), workers=1)

@@ -1,0 +1,148 @@
+"""Hydra's sweeper for Optuna: a search that is kept in a file, and goes on where it was broken off.
+
+Hydra takes sweepers only from a package of the name `hydra_plugins`. Its own one for Optuna needs Optuna 2 and counts its trials
+anew at each start.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from segpipe.errors import ConfigError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+STORAGE = "optuna.journal"
+
+
+class OptunaSweeper(Sweeper):
+    """Searches for the settings with the largest score, which is what the task function returns.
+
+    Args:
+        n_trials: in all, those of earlier starts counted.
+        n_jobs: trials that the launcher gets at once.
+        storage: file of the search, or a URL for a database; None for `optuna.journal` in the folder of the sweep.
+        seed: of the sampler (TPE).
+        params: what is searched, in Hydra's grammar: `interval(a,b)`, `range(a,b)`, `choice(a,b)`, or with a logarithmic scale
+            `tag(log,interval(a,b))`; arguments of the call may be such, too.
+    """
+
+    def __init__(self, n_trials: int, n_jobs: int, storage: str | None, seed: int, params: Mapping[str, Any]) -> None:
+        self._n_trials = n_trials
+        self._n_jobs = n_jobs
+        self._storage = storage
+        self._seed = seed
+        self._params = params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra."""
+        self._parser = OverridesParser.create(config_loader=hydra_context.config_loader)
+        self._folder = Path(config.hydra.sweep.dir)
+        self._launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Called by Hydra; runs the trials that are missing.
+
+        Raises:
+            ConfigError: Optuna is not installed, nothing is to be searched, or another search writes into the storage now.
+            Exception: of the first trial that failed, when all others are done.
+        """
+        given = self._parser.parse_overrides([f"{key}={value}" for key, value in self._params.items()])
+        overrides = {override.key_or_group: override for override in [*given, *self._parser.parse_overrides(arguments)]}
+        space = {key: distribution(override) for key, override in overrides.items() if override.is_sweep_override()}
+        fixed = [str(override.input_line) for key, override in overrides.items() if key not in space]
+        if not space:
+            raise ConfigError("the Optuna sweeper needs a key to search, optimizer.lr=interval(1e-4,1e-2) for one")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._folder / ".optuna.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConfigError(
+                f"{self._folder} is searched by another process; wait for its end, or name another output"
+            ) from error
+        with lock:
+            failures = self._search(self._open_study(space, fixed), space, fixed)
+        for failure in failures:
+            _ = failure.return_value  # raises what the job raised
+
+    def _open_study(self, space: Mapping[str, "BaseDistribution"], fixed: Sequence[str]) -> "optuna.Study":
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = self._storage or str(self._folder / STORAGE)
+        question = repr([sorted((key, repr(values)) for key, values in space.items()), sorted(fixed)])
+        study = optuna.create_study(
+            storage=storage if "://" in storage else JournalStorage(JournalFileBackend(storage)),
+            study_name=f"segpipe-{hashlib.sha256(question.encode()).hexdigest()[:12]}",  # another question is another study
+            direction="maximize",
+            load_if_exists=True,
+        )
+        # Not the seed alone: a start that goes on would draw the first trials again.
+        study.sampler = optuna.samplers.TPESampler(seed=self._seed + len(study.trials))
+        return study
+
+    def _search(self, study: "optuna.Study", space: Mapping[str, "BaseDistribution"], fixed: Sequence[str]) -> list[JobReturn]:
+        from optuna.trial import TrialState
+
+        # Trials that a killed start left behind are done again, under their own numbers.
+        waiting = [(trial.number, trial.params) for trial in study.trials if not trial.state.is_finished()]
+        failures = []
+        while waiting or len(study.trials) < self._n_trials:
+            while len(waiting) < self._n_jobs and len(study.trials) < self._n_trials:
+                trial = study.ask(dict(space))
+                waiting.append((trial.number, trial.params))
+            batch, waiting = waiting[: self._n_jobs], waiting[self._n_jobs :]
+            jobs = [[*fixed, *_as_overrides(params)] for _, params in batch]
+            for (number, _), job in zip(batch, self._launcher.launch(jobs, initial_job_idx=batch[0][0]), strict=True):
+                if job.status is JobStatus.COMPLETED:
+                    study.tell(number, float(job.return_value))
+                else:
+                    study.tell(number, state=TrialState.FAIL)
+                    failures.append(job)
+        if any(trial.state is TrialState.COMPLETE for trial in study.trials):
+            best = study.best_trial
+            print(f"best of {len(study.trials)} trials: {' '.join(_as_overrides(best.params))} with {best.value:.4f}")
+        return failures
+
+
+def distribution(override: Override) -> "BaseDistribution":
+    """What Optuna draws for a sweep of Hydra's grammar.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+    """
+    try:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    except ImportError as error:
+        raise ConfigError('hydra/sweeper=optuna needs Optuna: pip install "segpipe[sweeps]"') from error
+    sweep: Any = override.value()
+    if isinstance(sweep, IntervalSweep):
+        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
+        return (IntDistribution if whole else FloatDistribution)(sweep.start, sweep.end, log="log" in sweep.tags)
+    if isinstance(sweep, RangeSweep) and isinstance(sweep.start, int) and isinstance(sweep.step, int):
+        values = range(sweep.start, sweep.stop, sweep.step)
+        return IntDistribution(values[0], values[-1], step=sweep.step)
+    assert isinstance(sweep, ChoiceSweep | RangeSweep)  # narrows the type: Hydra has no other
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def _as_overrides(params: Mapping[str, Any]) -> Iterable[str]:
+    return [f"{key}={value}" for key, value in params.items()]

@@ -1,0 +1,80 @@
+"""A cross-validation's answers on the images that each model was not trained on: from one fold, and from all of them together.
+
+Each model chose its best epoch and its calibration by its own fold, so figures on these answers flatter it a little; the test
+split, which no fold touches, does not.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segpipe.bundle import ClassifierBundle
+from segpipe.errors import DatasetError
+from segpipe.evaluation.bootstrap import with_intervals
+from segpipe.evaluation.classification import Answers, score_answers
+from segpipe.evaluation.held_out import score_classifier
+from segpipe.evaluation.run import read_run
+from segpipe.evaluation.score import RESAMPLES
+from segpipe.image_io import write_file
+from segpipe.inference.pipeline import Locator
+from segpipe.inference.tta import View
+
+FOLD_TABLE = "out_of_fold.csv"
+
+
+def predict_fold(
+    locator: Locator,
+    bundle: ClassifierBundle,
+    table: pd.DataFrame,
+    output: Path,
+    *,
+    fold: int,
+    views: Sequence[View],
+    batch_size: int,
+) -> None:
+    """Name the images of the fold that was held out, and write them into `out_of_fold.csv`.
+
+    Args:
+        locator: finds the lesions.
+        bundle: of the classifier, calibrated.
+        table: of the images: `image_id`, `lesion_id`, `dx`, `image_path`, `mask_path`.
+        output: of the training; takes the table, and `out_of_fold/` with what a run over images writes.
+        fold: number of the fold.
+        views: for test-time augmentation.
+        batch_size: cap on images x views.
+    """
+    score_classifier(locator, bundle, table, output / "out_of_fold", views=views, batch_size=batch_size)
+    run = read_run(output / "out_of_fold")
+    answers = run.results[["image_id", "diagnosis", "confidence", *(f"p_{code}" for code in run.codes)]]
+    known = table[["image_id", "lesion_id", "dx"]].assign(fold=fold)
+    write_file(output / FOLD_TABLE, known.merge(answers, on="image_id").to_csv(index=False).encode())
+
+
+def join_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The held-out images of all folds in one table, by fold and image.
+
+    Args:
+        tables: as `predict_fold` writes them.
+
+    Raises:
+        DatasetError: a lesion stands in two folds.
+    """
+    joined = pd.concat(tables).sort_values(["fold", "image_id"], ignore_index=True)
+    folds = joined.groupby("lesion_id")["fold"].nunique()
+    if (folds > 1).any():
+        raise DatasetError(
+            f"{(folds > 1).sum()} lesions stand in two folds, {folds.idxmax()} for one; give all folds the same seed and split"
+        )
+    return joined
+
+
+def score_folds(joined: pd.DataFrame) -> dict[str, Any]:
+    """The figures of a classifier over the held-out images of all folds, with 95 % intervals over lesions."""
+    codes = [name.removeprefix("p_") for name in joined.columns if name.startswith("p_")]
+    labels = np.array([codes.index(code) for code in joined["dx"]])
+    answers = Answers(joined[[f"p_{code}" for code in codes]].to_numpy(np.float64), labels, codes)
+    return with_intervals(partial(score_answers, answers), list(joined["lesion_id"]), resamples=RESAMPLES)

@@ -1,0 +1,138 @@
+"""One training of a sweep. Its folder is named by what the training is, so a second start finds what is done and goes on."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from segpipe.bundle import CARD, WEIGHTS
+from segpipe.data.loading import load_dataset
+from segpipe.data.splits import split_hash
+from segpipe.errors import SegpipeError
+from segpipe.memory import peak_memory_mib, restart_peak_memory
+from segpipe.sweep.leaderboard import LEADERBOARD, write_tables
+from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, best_epoch_of, read_record, write_record
+from segpipe.training.setup import choose_split, portable_settings
+
+Train = Callable[[DictConfig, Path], Mapping[str, Any]]
+
+LOCK = ".lock"
+_NAME_LENGTH = 12  # hexadecimal digits
+
+
+def run_job(config: DictConfig, train: Train) -> float:
+    """Do one training of a sweep unless it is done, and bring the tables of the sweep up to date.
+
+    A training that was broken off goes on from its last checkpoint. One that another process has in hand is waited for.
+
+    Args:
+        config: of the training.
+        train: does it, in the folder that it is given.
+
+    Returns:
+        The score on the validation images by which its best epoch was chosen; never one of the test split, so that a search
+        may go by it.
+
+    Raises:
+        Exception: what `train` raises; the record of the job tells it too.
+    """
+    hydra = HydraConfig.get()
+    sweep = Path(hydra.sweep.dir)
+    folder = sweep / job_name(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK):
+        try:
+            record = read_record(folder)
+            if record is not None and record.status == FINISHED and not config.overwrite:
+                print(f"job {hydra.job.num} was done before, see {folder}")
+            else:
+                choices = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group}
+                fresh = JobRecord(folder, RUNNING, _flat(portable_settings(config)) | choices, list(hydra.overrides.task))
+                record = _train(config, train, fresh, before=None if config.overwrite else record)
+        finally:
+            with FileLock(sweep / LOCK):
+                write_tables(sweep)
+    print(f"leaderboard in {sweep / LEADERBOARD}")
+    return record.score
+
+
+def job_name(config: DictConfig) -> str:
+    """The name of a training: a hash of its resolved configuration and of its split.
+
+    Paths, the device and the number of workers do not change it. What lies at a path does, where the result depends on it.
+    """
+    paths = {
+        "init": config[next(kind for kind in ("classifier", "segmenter") if kind in config)].init,
+        "bundle.segmenter": OmegaConf.select(config, "bundle.segmenter"),
+    }
+    identity = {
+        "settings": portable_settings(config),
+        "split": _split_of(config),
+        "contents": {key: _content(value) for key, value in paths.items()},
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:_NAME_LENGTH]
+
+
+def _split_of(config: DictConfig) -> str | None:
+    """The hash of a training's split; None where its data cannot be used, which the training itself will say."""
+    try:
+        return split_hash(choose_split(config, load_dataset(config.data)))
+    except (SegpipeError, InstantiationException):
+        return None
+
+
+def _content(path: str | None) -> str | None:
+    """The hash of a file or of a bundle; a word that names no file stands for itself."""
+    if path is None or not Path(path).exists():
+        return path
+    files = [Path(path, name) for name in (WEIGHTS, CARD)] if Path(path).is_dir() else [Path(path)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
+
+
+def _train(config: DictConfig, train: Train, record: JobRecord, *, before: JobRecord | None) -> JobRecord:
+    """Do a training, and write down how it ended."""
+    last = record.folder / "checkpoints" / "last.ckpt"
+    with open_dict(config):
+        config.output = str(record.folder)
+        if before is not None and last.is_file():
+            config.ckpt_path = str(last)
+            record = replace(record, seconds=before.seconds_until(last.stat().st_mtime))
+        else:
+            config.overwrite = True
+    write_record(record)
+    restart_peak_memory()
+    begun = time.perf_counter()
+    try:
+        train(config, record.folder)
+        ended = replace(record, status=FINISHED, **best_epoch_of(record.folder))
+    except Exception as error:
+        _write_end(replace(record, status=FAILED, reason=_reason(error)), begun)
+        raise
+    return _write_end(ended, begun)
+
+
+def _write_end(record: JobRecord, begun: float) -> JobRecord:
+    ended = replace(record, seconds=record.seconds + time.perf_counter() - begun, peak_memory_mib=peak_memory_mib())
+    write_record(ended)
+    return ended
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SegpipeError) else f"{type(error).__name__}: {text}"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one dictionary of dotted keys; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

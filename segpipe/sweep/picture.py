@@ -1,0 +1,49 @@
+"""The leaderboard of a sweep as a picture: what chose the best, and beside it what the test split says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from segpipe.evaluation.plots import COLOURS, new_figure, save_figure, set_texts
+from segpipe.sweep.record import SCORES
+
+SHOWN = 40  # trainings, the best of them
+# The figure of the test split that stands beside a score.
+_TEST_FIGURES = {"val_auroc": "test_macro_auroc", "val_dice": "test_dice"}
+_TITLES = {
+    **{"val_auroc": "Validation images, true masks\nmacro AUROC", "val_dice": "Validation images\nDice"},
+    **{
+        "test_macro_auroc": "Test images, end to end\nmacro AUROC, 95 % interval",
+        "test_dice": "Test images\nDice, 95 % interval",
+    },
+}
+
+
+def draw_leaderboard(table: pd.DataFrame, varying: Sequence[str], path: Path) -> None:
+    """Draw a leaderboard.
+
+    Args:
+        table: see `segpipe.sweep.leaderboard.leaderboard`; not empty.
+        varying: names of the settings by which the trainings are told apart.
+        path: of the PNG.
+    """
+    table = table.head(SHOWN)
+    score = next(name for name in SCORES if name in table)
+    test = _TEST_FIGURES[score]
+    groups = [name for name in varying if "." not in name]
+    # A chosen option stands for all that it sets.
+    names = [name for name in varying if name.split(".")[0] not in groups or name in groups]
+    labels = ["\n".join(f"{name}={row[name]}" for name in names) or row["job"] for _, row in table.iterrows()]
+    figure = new_figure(width=11, height=1.8 + (0.3 + 0.17 * max(1, len(names))) * len(table))
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = range(len(table))
+    left.plot(table[score], places, "o", color=COLOURS[0])
+    errors = [table[test] - table[f"{test}_low"].fillna(table[test]), table[f"{test}_high"].fillna(table[test]) - table[test]]
+    right.errorbar(table[test], places, xerr=errors, fmt="o", color=COLOURS[1], capsize=3)
+    left.set_yticks(places, [label.replace("$", r"\$") for label in labels], fontsize=9)
+    left.invert_yaxis()
+    for axes, name in ((left, score), (right, test)):
+        set_texts(axes, _TITLES[name], "", "")
+        axes.grid(color="0.9")
+    save_figure(figure, path)

@@ -1,0 +1,89 @@
+"""What a sweep writes down of each of its trainings: `job.json`, in the folder of the training."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segpipe.bundle import CARD
+from segpipe.image_io import write_file
+
+RECORD = "job.json"
+RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+# What chooses the best epoch of a classifier, of a segmenter.
+SCORES = ("val_auroc", "val_dice")
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One training of a sweep.
+
+    Attributes:
+        folder: of the training.
+        status: `running` (or broken off), `finished` or `failed`.
+        settings: by dotted key, without what belongs to one machine; and the chosen option of each config group.
+        overrides: arguments of this job.
+        seconds: that the starts before this one took; with this one, when it has ended.
+        started: time of this start, seconds since 1970.
+        peak_memory_mib: of the process, MiB; None where the system does not tell.
+        epochs: trained in all.
+        best_epoch: whose weights were kept, counted from 0.
+        validation: the row of `metrics.csv` of that epoch.
+        reason: why it failed.
+    """
+
+    folder: Path
+    status: str
+    settings: Mapping[str, Any]
+    overrides: list[str]
+    seconds: float = 0.0
+    started: float = field(default_factory=time.time)
+    peak_memory_mib: float | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    validation: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+
+    @property
+    def score(self) -> float:
+        """By which the best epoch of a finished training was chosen; the larger the better."""
+        return next(self.validation[name] for name in SCORES if name in self.validation)
+
+    def seconds_until(self, moment: float) -> float:
+        """What the training took until a moment of its last start, also where that was killed and could not say."""
+        return self.seconds + (max(0.0, moment - self.started) if self.status == RUNNING else 0.0)
+
+
+def write_record(record: JobRecord) -> None:
+    """Write `job.json` into the folder of the training.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content = {key: value for key, value in asdict(record).items() if key != "folder"}
+    write_file(record.folder / RECORD, (json.dumps(content, indent=2, default=str) + "\n").encode())
+
+
+def read_record(folder: Path) -> JobRecord | None:
+    """Read the `job.json` of a training; None where there is none."""
+    try:
+        return JobRecord(folder=folder, **json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except OSError:
+        return None
+
+
+def read_records(sweep: Path) -> list[JobRecord]:
+    """The records of all trainings of a sweep, by their names."""
+    records = (read_record(path.parent) for path in sorted(sweep.glob(f"*/{RECORD}")))
+    return [record for record in records if record is not None]
+
+
+def best_epoch_of(folder: Path) -> dict[str, Any]:
+    """What a finished training says of its epochs: `epochs`, `best_epoch` and `validation`, see `JobRecord`."""
+    training = json.loads((folder / "bundle" / CARD).read_text(encoding="utf-8"))["training"]
+    row = pd.read_csv(folder / "metrics.csv", index_col="epoch").loc[training["best_epoch"]]
+    return {"epochs": training["epochs"], "best_epoch": training["best_epoch"], "validation": row.dropna().to_dict()}

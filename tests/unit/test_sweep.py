@@ -1,0 +1,172 @@
+"""The jobs of a sweep: their names, their records, the tables over them."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+import segpipe.config  # noqa: F401 - registers the schemas
+from segpipe.errors import DatasetError
+from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds
+from segpipe.memory import peak_memory_mib, restart_peak_memory
+from segpipe.sweep.job import job_name
+from segpipe.sweep.leaderboard import FAILURES, LEADERBOARD, PICTURE, leaderboard, varying_settings, write_tables
+from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, read_record, write_record
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drawn") / "data"
+
+
+def configure(root: Path, *overrides: str) -> DictConfig:
+    drawn = ("data=synthetic", f"data.root={root}", "data.lesions=42", "data.height=40", "data.width=50")
+    return compose("train_cls", [*drawn, *overrides])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["output=elsewhere", "workers=2", "trainer.accelerator=gpu", "trainer.devices=2", "data.cache=null", "overwrite=true"],
+)
+def test_paths_and_devices_do_not_change_the_name_of_a_job(root: Path, override: str) -> None:
+    assert job_name(configure(root, override)) == job_name(configure(root))
+
+
+@pytest.mark.parametrize(
+    "override", ["optimizer.lr=0.5", "classifier=efficientnet_b0", "seed=1", "data.fold=0", "data.lesions=49"]
+)
+def test_what_changes_the_training_changes_the_name(root: Path, override: str) -> None:
+    assert job_name(configure(root.with_name("other" if "lesions" in override else root.name), override)) != job_name(
+        configure(root)
+    )
+
+
+def test_a_file_counts_by_what_it_holds_and_not_by_its_name(root: Path, tmp_path: Path) -> None:
+    one, same, other = (tmp_path / folder / "start.safetensors" for folder in ("one", "same", "other"))
+    for path, content in ((one, b"1"), (same, b"1"), (other, b"2")):
+        path.parent.mkdir()
+        path.write_bytes(content)
+    names = [job_name(configure(root, f"classifier.init={path}")) for path in (one, same, other)]
+    assert names[0] == names[1] != names[2]
+
+
+def test_the_same_split_in_another_file_is_the_same_job(root: Path, tmp_path: Path) -> None:
+    metadata = pd.read_csv(root / "HAM10000_metadata.csv")
+    lesions = sorted(metadata["lesion_id"].unique())
+    part = {lesion: ("train", "val", "test")[place % 3] for place, lesion in enumerate(lesions)}
+    split = metadata.assign(part=metadata["lesion_id"].map(part))[["image_id", "lesion_id", "part"]]
+    split.to_csv(tmp_path / "a.csv", index=False)
+    split.sample(frac=1, random_state=0).to_csv(tmp_path / "b.csv", index=False)
+    split.assign(part=split["part"].replace({"val": "train", "train": "val"})).to_csv(tmp_path / "c.csv", index=False)
+    names = [job_name(configure(root, f"split={tmp_path / name}.csv")) for name in "abc"]
+    assert names[0] == names[1] != names[2]
+
+
+def test_data_that_cannot_be_used_still_has_a_name(root: Path) -> None:
+    assert job_name(compose("train_cls", [f"data.root={root / 'nowhere'}"]))
+
+
+def record(folder: Path, status: str = FINISHED, **changed: Any) -> JobRecord:
+    """A training of a sweep as it lies on disk."""
+    score, lr = changed.pop("score", 0.5), changed.pop("lr", 0.1)
+    made = JobRecord(
+        folder,
+        status,
+        settings={"optimizer.lr": lr, "seed": 0},
+        overrides=[f"optimizer.lr={lr}"],
+        epochs=2,
+        best_epoch=1,
+        validation={"val_loss": 1.0, "val_auroc": score},
+    )
+    made = dataclasses.replace(made, **changed)
+    (folder / "test").mkdir(parents=True)
+    figures = {"macro_auroc": {"value": score - 0.1, "low": 0.1, "high": None}}
+    (folder / "test" / "metrics.json").write_text(json.dumps({"classification": {"metrics": figures}}))
+    write_record(made)
+    return made
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = record(tmp_path / "a", seconds=3.5, peak_memory_mib=100.0, reason="none")
+    assert read_record(tmp_path / "a") == made
+    assert read_record(tmp_path) is None
+
+
+def test_time_of_a_killed_start_counts_up_to_its_last_checkpoint(tmp_path: Path) -> None:
+    killed = record(tmp_path / "a", RUNNING, seconds=10.0, started=1000.0)
+    assert killed.seconds_until(1007.0) == 17.0
+    assert killed.seconds_until(900.0) == 10.0  # a checkpoint of the start before
+    assert dataclasses.replace(killed, status=FAILED).seconds_until(1007.0) == 10.0
+
+
+def test_the_best_on_the_validation_images_stands_first_with_the_settings_that_vary(tmp_path: Path) -> None:
+    records = [
+        record(tmp_path / name, score=score, lr=lr) for name, score, lr in (("a", 0.6, 1.0), ("b", 0.9, 0.1), ("c", 0.7, 2.0))
+    ]
+    table = leaderboard(records)
+    assert list(table["job"]) == ["b", "c", "a"]
+    assert list(table.columns[:5]) == ["job", "optimizer.lr", "best_epoch", "val_auroc", "val_loss"]
+    assert list(table["test_macro_auroc"]) == pytest.approx([0.8, 0.6, 0.5])
+    assert "seed" not in table
+
+
+def test_chosen_options_stand_before_single_keys(tmp_path: Path) -> None:
+    settings = [{"classifier.name": name, "classifier": name, "seed": 0} for name in ("resnet18", "efficientnet_b0")]
+    records = [record(tmp_path / str(place), settings=one) for place, one in enumerate(settings)]
+    assert varying_settings(records) == ["classifier", "classifier.name"]
+
+
+def test_only_finished_trainings_are_ranked_and_failed_ones_are_listed_with_their_reason(tmp_path: Path) -> None:
+    record(tmp_path / "good")
+    record(tmp_path / "bad", FAILED, reason="it was too dark")
+    record(tmp_path / "cut", RUNNING)
+    write_tables(tmp_path)
+    assert list(pd.read_csv(tmp_path / LEADERBOARD)["job"]) == ["good"]
+    failed = pd.read_csv(tmp_path / FAILURES)
+    assert failed.to_dict("records") == [{"job": "bad", "overrides": "optimizer.lr=0.1", "reason": "it was too dark"}]
+    assert (tmp_path / PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / FOLD_TABLE).exists()
+
+
+def test_a_sweep_in_which_nothing_is_done_has_empty_tables(tmp_path: Path) -> None:
+    write_tables(tmp_path)
+    assert pd.read_csv(tmp_path / LEADERBOARD).empty
+    assert pd.read_csv(tmp_path / FAILURES).empty
+
+
+def test_a_lesion_in_two_folds_is_refused() -> None:
+    folds = [pd.DataFrame({"image_id": [f"i{fold}"], "lesion_id": ["same"], "fold": [fold]}) for fold in range(2)]
+    with pytest.raises(DatasetError, match="1 lesions stand in two folds, same for one"):
+        join_folds(folds)
+
+
+def test_peak_memory_begins_anew() -> None:
+    before = peak_memory_mib()
+    if before is None:
+        pytest.skip("this system does not tell the memory of a process")
+    block = bytearray(300 * 2**20)
+    block[:: 2**12] = b"x" * len(block[:: 2**12])  # each page is touched
+    full = peak_memory_mib()
+    assert full is not None and full >= before
+    del block
+    time.sleep(0)
+    restart_peak_memory()
+    after = peak_memory_mib()
+    assert after is not None and after < full - 200

@@ -93,7 +93,7 @@ def test_a_job_that_fails_is_listed_and_the_others_are_done(tmp_path: Path, argu
 
 
 def test_a_killed_sweep_goes_on_in_the_job_in_which_it_was(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    folder, values = tmp_path / "swept", ("optimizer.lr=1e-3,1e-2", "trainer.max_epochs=30")
+    folder, values = tmp_path / "swept", ("optimizer.lr=1e-3,1e-2", "trainer.max_epochs=12", "trainer.patience=12")
     kill_when(start([*arguments, *values]), folder, "*/checkpoints/last.ckpt", 2)
     cut = {name: record["status"] for name, record in records(folder).items()}
     assert sorted(cut.values()) == ["finished", "running"]
@@ -106,7 +106,7 @@ def test_a_killed_sweep_goes_on_in_the_job_in_which_it_was(tmp_path: Path, argum
     assert out.count("was done before") == 1
     assert (folder / done / "job.json").stat().st_mtime_ns == stamp
     resumed = pd.read_csv(folder / broken / "metrics.csv")
-    assert len(epochs) < 30 == len(resumed)
+    assert len(epochs) < 12 == len(resumed)
     pd.testing.assert_frame_equal(resumed.head(len(epochs) - 1), epochs.head(len(epochs) - 1))
     assert {record["status"] for record in records(folder).values()} == {"finished"}
 

@@ -55,7 +55,7 @@ def find_photographs(root: str, *, distinct: bool) -> Files:
     if doubled and distinct:
         raise DatasetError(
             f"data.root must hold images of different names, whatever their folder and ending, got {len(doubled)} that share "
-            f"one, {doubled[0]} for one; rename them"
+            f"one, {doubled[0]} for one; rename them, or remove those that are copies"
         )
     return Files(root, {path.stem: path for path in reversed(found)}, find_masks(folder, images=found))
 

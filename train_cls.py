@@ -14,11 +14,14 @@ from segpipe.config_values import check_values, refuse_values
 from segpipe.errors import ConfigError
 from segpipe.memory import keep_freed_memory
 from segpipe.output import in_sweep, output_folder, prepare_output
+from segpipe.training.imbalance import double_remedy
 
 
 def train(config: DictConfig, output: Path) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops."""
     check_values(config)
+    if warning := double_remedy(config):
+        sys.stderr.write(f"warning: {warning}\n")
     keep_freed_memory()
 
     from segpipe.bundle import load_classifier, save_bundle

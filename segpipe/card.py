@@ -10,7 +10,7 @@ from segpipe.lesion.crop import CropRule
 from segpipe.models.preprocessing import InputSpec
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "lightning", "numpy", "opencv-python-headless")
-LICENCE = "CC BY-NC 4.0 where trained on HAM10000, or from weights that were (non-commercial), see LICENSE"
+LICENCE = "CC BY-NC 4.0 where trained on HAM10000 or ISIC 2019, or from weights that were (non-commercial), see LICENSE"
 INTENDED_USE = "Research and teaching on dermoscopic photographs. Not a medical device: not for diagnosis or treatment."
 
 

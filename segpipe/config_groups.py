@@ -48,6 +48,13 @@ class CsvConfig(FoldersConfig):
 
 
 @dataclass
+class Isic2019Config(FoldersConfig):
+    """ISIC 2019; `classes` names those that are kept, null keeps all that are there."""
+
+    classes: list[str] | None = None
+
+
+@dataclass
 class AugmentConfig:
     """Random changes to training images: albumentations transforms in order, and mixup, see `segpipe.training.tasks.Task`."""
 
@@ -106,7 +113,7 @@ class FocalConfig(LossConfig):
     """See `segpipe.losses.focal.FocalLoss` and `class_weights`."""
 
     gamma: float = 2.0
-    weighting: str = "effective"
+    weighting: str = "none"
     beta: float = 0.999
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.diagnosis import CODES, class_code
+from segpipe.diagnosis import CODES, ISIC_2019_CODES, class_code
 from segpipe.errors import DatasetError
 from segpipe.folders import find_files
 from segpipe.image_io import IMAGE_SUFFIXES
 
-_ONE_HOT_COLUMNS = [code.upper() for code in CODES]
+# Of ISIC 2018 Task 3 and of ISIC 2019. The latter has UNK too: where that is 1, the others are 0, as where nothing is known.
+_ONE_HOT_TABLES = tuple([code.upper() for code in codes] for codes in (CODES, ISIC_2019_CODES))
 _MASK_ENDING = re.compile(r"_(segmentation|mask)$", re.IGNORECASE)
 # Read as text: as numbers, ids would lose their leading zeros.
 _TEXT_COLUMNS = ("image_id", "image", "lesion_id", "dx", "label", "part")
@@ -20,29 +21,32 @@ _TEXT_COLUMNS = ("image_id", "image", "lesion_id", "dx", "label", "part")
 def read_labels(path: Path) -> pd.DataFrame:
     """Read a table of labels.
 
-    Three forms are known by their columns: the HAM10000 metadata (`image_id`, `dx`, and more), the ISIC one-hot table (`image`
-    and one column for each diagnosis, in upper case), and `image`, `label`. Commas or tabs separate.
+    Three forms are known by their columns: the HAM10000 metadata (`image_id`, `dx`, and more), the one-hot tables of ISIC 2018
+    and 2019 (`image` and one column for each diagnosis, in upper case), and `image`, `label`. Commas or tabs separate.
 
     Args:
         path: the table.
 
     Returns:
-        `image_id` (file stem) and `dx` (code, see `class_code`), both str, then what else the table holds, `lesion_id` for one.
+        `image_id` (file stem) and `dx` (code, see `class_code`; missing where an image is unlabelled), both str, then what else
+        the table holds, `lesion_id` for one.
 
     Raises:
         DatasetError: the file cannot be read as a table, or has none of the three forms.
     """
     table = read_table(path)
     columns = set(table.columns)
+    one_hot = next((names for names in _ONE_HOT_TABLES if {"image", *names} <= columns), None)
     if {"image_id", "dx"} <= columns:
         labels = table
     elif {"image", "label"} <= columns:
         labels = table.rename(columns={"image": "image_id", "label": "dx"})
-    elif {"image", *_ONE_HOT_COLUMNS} <= columns:
-        labels = _from_one_hot(table)
+    elif one_hot is not None:
+        labels = _from_one_hot(table, one_hot)
     else:
+        forms = " or ".join(",".join(["image", *names]) for names in _ONE_HOT_TABLES)
         raise DatasetError(
-            f"{path}: labels must have the columns image_id,dx or image,label or image,{','.join(_ONE_HOT_COLUMNS)}, "
+            f"{path}: labels must have the columns image_id,dx or image,label or {forms}, "
             f"got {','.join(map(str, table.columns[:12]))}"
         )
     labels = labels.dropna(subset="image_id")
@@ -70,11 +74,10 @@ def read_table(path: Path) -> pd.DataFrame:
         raise DatasetError(f"{path}: must be a table with commas or tabs, but could not be read ({reason})") from error
 
 
-def _from_one_hot(table: pd.DataFrame) -> pd.DataFrame:
-    scores = table[_ONE_HOT_COLUMNS].apply(pd.to_numeric, errors="coerce").fillna(0.0)
-    chosen = scores.idxmax(axis=1).str.lower().where(scores.max(axis=1) > 0, "unlabelled")
-    rest = table.drop(columns=_ONE_HOT_COLUMNS).rename(columns={"image": "image_id"})
-    return rest.assign(dx=chosen)
+def _from_one_hot(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    scores = table[names].apply(pd.to_numeric, errors="coerce").fillna(0.0)
+    chosen = scores.idxmax(axis=1).where(scores.max(axis=1) > 0)
+    return table.drop(columns=names).rename(columns={"image": "image_id"}).assign(dx=chosen)
 
 
 def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path]:

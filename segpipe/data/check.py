@@ -72,7 +72,7 @@ def check_table(
     table: pd.DataFrame,
     *,
     name: str,
-    unlisted: Sequence[str] = (),
+    left_out: Mapping[str, Sequence[str]] = {},
     classes: tuple[str, ...] = CODES,
     malignant: tuple[str, ...] = MALIGNANT_CODES,
 ) -> CheckedDataset:
@@ -81,7 +81,7 @@ def check_table(
     Args:
         table: the columns of `CheckedDataset.table`, unchecked; paths are None where no file was found.
         name: of the data set, for the report.
-        unlisted: stems of images without a row.
+        left_out: ids of the images that have no row in `table`, by the reason.
         classes: codes that a diagnosis may have.
         malignant: the malignant ones among them.
 
@@ -101,7 +101,7 @@ def check_table(
     without_mask = {defect: verdict[usable.index] == defect for defect in MASK_DEFECTS}
     problems = (
         *_problems(table, unusable, "left out"),
-        *([Problem("image without metadata", "left out", tuple(unlisted))] if unlisted else []),
+        *(Problem(what, "left out", tuple(image_ids)) for what, image_ids in left_out.items() if image_ids),
         *_problems(usable, without_mask, "used without a mask"),
         *_problems(usable, {"missing age": usable["age"].isna()}, "kept"),
     )

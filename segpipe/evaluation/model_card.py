@@ -42,7 +42,10 @@ LIMITS = """\
 LIMITS_OF_DATA = {
     "ham10000": """\
 - HAM10000 comes from one clinic in Vienna and one practice in Queensland, mostly from light skin, and was collected for training:
-  the frequencies of its diagnoses are those of no practice."""
+  the frequencies of its diagnoses are those of no practice.""",
+    "isic2019": """\
+- ISIC 2019 joins HAM10000 (Vienna and Queensland), BCN_20000 (Barcelona) and MSK (New York), mostly from light skin: the
+  frequencies of its diagnoses are those of no practice, and they differ from source to source.""",
 }
 
 
@@ -118,12 +121,16 @@ def _classes(classifier: ClassifierBundle) -> str:
 
 
 def _screening(classifier: ClassifierBundle) -> str:
-    figures = classifier.card.metrics["metrics"]
+    figures, malignant = classifier.card.metrics["metrics"], classifier.card.malignant
     names = [name for name in ("mel", "malignant") if f"sensitivity_{name}_at_specificity_090" in figures]
     rows = [[title, *(figure_text(figures[key.format(name)]) for name in names)] for key, title in SCREENING.items()]
-    table = markdown_table(["", *names], rows)
-    malignant = f"Malignant is {' + '.join(classifier.card.malignant)}: their probabilities are added up."
-    return f"{table}\n\n{malignant} {_operating_point(classifier)}"
+    tables = [markdown_table(["", *names], rows)] if names else []
+    meaning = (
+        f"Malignant is {' + '.join(malignant)}: their probabilities are added up."
+        if malignant
+        else "Which classes are malignant is not known."
+    )
+    return "\n\n".join([*tables, f"{meaning} {_operating_point(classifier)}"])
 
 
 def _operating_point(classifier: ClassifierBundle) -> str:

@@ -80,7 +80,8 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
         draw(answers, run.folder / "plots" / name)
     if run.photographs:
         draw_worst_answers(run, scored, answers)
-    screening, lesions = screening_of(scored, answers, run.operating_point), truth.groups(image_ids)
+    screening = screening_of(scored, answers, malignant=run.malignant, point=run.operating_point)
+    lesions = truth.groups(image_ids)
 
     def metric(weights: Weights) -> dict[str, float | None]:
         return score_answers(answers, weights) | screening(weights)

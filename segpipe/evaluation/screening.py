@@ -1,13 +1,12 @@
 """What a search that must not miss a cancer is asked: how much it finds at a stated rate of false alarms, and the reverse."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segpipe.diagnosis import MALIGNANT_CODES
 from segpipe.evaluation.bootstrap import Weights
 from segpipe.evaluation.classification import Answers
 from segpipe.evaluation.ranking import Ranking
@@ -63,19 +62,21 @@ def _share(called: NDArray[np.bool_], counts: Weights) -> float:
     return float(np.average(called, weights=counts)) if counts.any() else np.nan
 
 
-def screening_of(results: pd.DataFrame, answers: Answers, point: Mapping[str, object] | None) -> Screening:
+def screening_of(
+    results: pd.DataFrame, answers: Answers, *, malignant: Collection[str], point: Mapping[str, object] | None
+) -> Screening:
     """What there is to score of the search for melanoma and for malignancy.
 
     Args:
         results: the rows of `results.csv` that have a label.
         answers: for the same images, in the same order.
+        malignant: codes of the malignant classes, whose probabilities `p_malignant` adds up; empty where they are not known.
         point: the operating point behind the column `flagged`, with its `diagnosis`; None where there is none.
     """
     true_codes = np.array(answers.codes)[answers.labels]
     rankings = {code: ranking for code, ranking in zip(answers.codes, answers.rankings, strict=True) if code == "mel"}
-    p_malignant = pd.to_numeric(results["p_malignant"], errors="coerce").to_numpy(dtype=np.float64)
-    if np.isfinite(p_malignant).all() and set(MALIGNANT_CODES) & set(answers.codes):
-        rankings["malignant"] = Ranking(p_malignant, np.isin(true_codes, MALIGNANT_CODES))
+    if malignant:
+        rankings["malignant"] = Ranking(results["p_malignant"].to_numpy(dtype=np.float64), np.isin(true_codes, list(malignant)))
     if point is None:
         return Screening(rankings, None)
     called = (results["flagged"].astype(str).str.lower() == "true").to_numpy(dtype=np.bool_)

@@ -20,12 +20,16 @@ ROWS = (
 
 
 def results_table(columns: Mapping[str, Metrics]) -> str:
-    """The main figures of runs.
+    """The main figures of runs; one that none of them has, for want of the class, is left out.
 
     Args:
         columns: what `metrics.json` of each run holds, by the title of its column.
     """
-    rows = [[title, *(figure_text(metrics[part]["metrics"][name]) for metrics in columns.values())] for part, name, title in ROWS]
+    rows = []
+    for part, name, title in ROWS:
+        figures = [metrics[part]["metrics"].get(name) for metrics in columns.values()]
+        if any(figures):
+            rows.append([title, *("none" if figure is None else figure_text(figure) for figure in figures)])
     return markdown_table(["", *columns], rows)
 
 

@@ -34,7 +34,7 @@ class Finding:
         crop_box: what the classifier saw, in pixels of the image.
         crop: the same as the network saw it, RGB uint8, shape (size, size, 3).
         probs: calibrated probability of each class by code, in the card's order; they sum to 1.
-        p_malignant: sum over the malignant classes; None where the card names none.
+        malignant: codes of the malignant classes; empty where the card names none.
         flagged: the operating point of the card is reached; None where it has none.
         tta_spread: largest standard deviation of a class's probability over the views; None with a single view.
         heatmap: None with `explain=none`.
@@ -44,7 +44,7 @@ class Finding:
     crop_box: Box
     crop: RgbImage
     probs: Mapping[str, float]
-    p_malignant: float | None
+    malignant: tuple[str, ...]
     flagged: bool | None
     tta_spread: float | None
     heatmap: Heatmap | None
@@ -58,6 +58,11 @@ class Finding:
     def confidence(self) -> float:
         """Probability of the most probable class."""
         return self.probs[self.diagnosis]
+
+    @property
+    def p_malignant(self) -> float | None:
+        """Sum of the probabilities of the malignant classes; None where the card names none."""
+        return sum(self.probs[code] for code in self.malignant) if self.malignant else None
 
 
 def enlarge_finding(finding: Finding, height: int, width: int) -> Finding:

@@ -237,7 +237,7 @@ class Pipeline:
             crop_box=crop.box,
             crop=crop.pixels,
             probs=probs,
-            p_malignant=sum(probs[code] for code in card.malignant) if card.malignant else None,
+            malignant=card.malignant,
             flagged=None if point is None else probs[point.diagnosis] >= point.threshold,
             tta_spread=answer.tta_spread,
             heatmap=answer.heatmap,

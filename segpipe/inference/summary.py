@@ -82,7 +82,8 @@ def write_summary(
     Raises:
         OutputError: the file cannot be written.
     """
-    segmenter, point = pipeline.locator.bundle, pipeline.namer.bundle.card.operating_point
+    segmenter, card = pipeline.locator.bundle, pipeline.namer.bundle.card
+    point = card.operating_point
     summary = {
         **counts,
         "settings": settings,
@@ -91,6 +92,7 @@ def write_summary(
             "segmenter": None if segmenter is None else segmenter.sha256,
             "classifier": pipeline.namer.bundle.sha256,
         },
+        "malignant": list(card.malignant),
         "operating_point": None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold},
         "versions": library_versions(),
         "platform": platform.platform(),

@@ -32,7 +32,7 @@ def printable(name: str) -> str:
 
 
 def name_with_code(code: str) -> str:
-    """The clinical name of a class with its code; a class from outside HAM10000 is its own name."""
+    """The clinical name of a class with its code; a class that is not known is its own name."""
     name = printable(full_name(code))
     return name if name == printable(code) else f"{name} ({code})"
 

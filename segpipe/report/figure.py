@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 
-from segpipe.diagnosis import MALIGNANT_CODES, full_name
+from segpipe.diagnosis import full_name
 from segpipe.image_io import BoolMask, RgbImage, encode_png, write_file
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.heatmap import heatmap_on_image
@@ -51,7 +51,7 @@ _ANSWER_SIZE, _TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 22, 12, 11, 10
 _LINE_HEIGHT, _TITLE_LINE_HEIGHT = 1.5 / 72, 1.2 / 72
 _GREY, _TRACK = "#5c636b", "#eceef1"
 # Vermilion and blue of Okabe and Ito, told apart with any colour vision.
-_MALIGNANT, _BENIGN = "#d55e00", "#0072b2"
+_MALIGNANT, _OTHER = "#d55e00", "#0072b2"
 _COLORMAP = "inferno"
 
 
@@ -132,11 +132,11 @@ def _header_lines(finding: Finding) -> list[str]:
 
 
 def _write_header(figure: Figure, finding: Finding, lines: Sequence[str], *, title: str) -> None:
-    code = finding.diagnosis
-    answer = f"{_sign(code)}{name_with_code(code)}   {percent(finding.confidence)}"
+    malignant = finding.diagnosis in finding.malignant
+    answer = f"{_sign(malignant)}{name_with_code(finding.diagnosis)}   {percent(finding.confidence)}"
     _write(figure, 0.42, elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=_GREY)
     answer = elide(answer, _TEXT_WIDTH, size=_ANSWER_SIZE, bold=True)
-    _write(figure, 0.86, answer, size=_ANSWER_SIZE, bold=True, color=_color(code))
+    _write(figure, 0.86, answer, size=_ANSWER_SIZE, bold=True, color=_color(malignant))
     for number, line in enumerate(lines):
         # The first line holds the flag, which must not be missed under an answer that reads benign.
         _write(figure, 1.23 + number * _TEXT_SIZE * _LINE_HEIGHT, line, bold=number == 0 and finding.flagged is True)
@@ -213,22 +213,22 @@ def _heatmap_title(heatmap: Heatmap, room: float) -> list[str]:
 def _draw_probabilities(axes: Axes, finding: Finding, *, width: float) -> None:
     axes.set(xlim=(0, 1), ylim=(len(finding.probs), 0))
     for row, (code, prob) in enumerate(sorted(finding.probs.items(), key=lambda item: -item[1])):
-        chosen = code == finding.diagnosis
-        name = elide(_sign(code) + printable(full_name(code)), width - _PERCENT_WIDTH, size=_SMALL_SIZE, bold=chosen)
+        chosen, malignant = code == finding.diagnosis, code in finding.malignant
+        name = elide(_sign(malignant) + printable(full_name(code)), width - _PERCENT_WIDTH, size=_SMALL_SIZE, bold=chosen)
         axes.text(0, row + 0.45, name, **style(_SMALL_SIZE, bold=chosen))
         axes.text(1, row + 0.45, percent(prob), horizontalalignment="right", **style(_SMALL_SIZE, bold=chosen))
         axes.barh(row + 0.7, 1, height=0.2, color=_TRACK)
-        axes.barh(row + 0.7, prob, height=0.2, color=_color(code), alpha=1.0 if chosen else 0.5)
-    if any(code in MALIGNANT_CODES for code in finding.probs):
+        axes.barh(row + 0.7, prob, height=0.2, color=_color(malignant), alpha=1.0 if chosen else 0.5)
+    if finding.malignant:
         _caption(axes, f"{MALIGNANT_SIGN} malignant")
 
 
-def _sign(code: str) -> str:
-    return f"{MALIGNANT_SIGN} " if code in MALIGNANT_CODES else ""
+def _sign(malignant: bool) -> str:
+    return f"{MALIGNANT_SIGN} " if malignant else ""
 
 
-def _color(code: str) -> str:
-    return _MALIGNANT if code in MALIGNANT_CODES else _BENIGN
+def _color(malignant: bool) -> str:
+    return _MALIGNANT if malignant else _OTHER
 
 
 def _caption(axes: Axes, text: str) -> None:

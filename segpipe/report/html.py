@@ -53,7 +53,7 @@ def write_report(
     }
     page = templates.get_template("image.html", globals=shared)
     for image, neighbours in zip(images, _neighbours(images), strict=True):
-        _write_page(output / image.page, page.render(image_context(image, settings) | neighbours))
+        _write_page(output / image.page, page.render(image_context(image, settings, summary["malignant"]) | neighbours))
     script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
     report = templates.get_template("report.html", globals=shared)
     context = report_context(images, failures, summary, settings)

@@ -1,13 +1,12 @@
 """What the HTML report says of one image, and where its files lie."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from segpipe.diagnosis import MALIGNANT_CODES
 from segpipe.inference.results import Row
 from segpipe.lesion.localizer import MaskSource
 from segpipe.report import (
@@ -64,9 +63,9 @@ def class_codes(row: Row) -> list[str]:
     return [key.removeprefix("p_") for key in row if key.startswith("p_") and key != "p_malignant"]
 
 
-def described_class(code: str) -> dict[str, Any]:
-    """A class as pages show it."""
-    return {"code": printable(code), "name": name_with_code(code), "malignant": code in MALIGNANT_CODES}
+def described_class(code: str, malignant: Collection[str]) -> dict[str, Any]:
+    """A class as pages show it; `malignant` are the codes of those that are."""
+    return {"code": printable(code), "name": name_with_code(code), "malignant": code in malignant}
 
 
 def share_text(share: float | None) -> str | None:
@@ -74,12 +73,13 @@ def share_text(share: float | None) -> str | None:
     return None if share is None else percent(share)
 
 
-def image_context(image: ReportImage, settings: Mapping[str, Any]) -> dict[str, Any]:
+def image_context(image: ReportImage, settings: Mapping[str, Any], malignant: Collection[str]) -> dict[str, Any]:
     """What the page of an image shows, without its neighbours.
 
     Args:
         image: of the report.
         settings: of the run by their dotted keys, empty where they are not known.
+        malignant: codes of the malignant classes.
     """
     row, start = image.row, image.page.parent
     pictures = {
@@ -97,7 +97,7 @@ def image_context(image: ReportImage, settings: Mapping[str, Any]) -> dict[str, 
         "heatmap_caption": HEATMAP_CAPTION,
         "explained": _explained_class(row, settings),
         "in_lesion": share_text(row["heatmap_in_lesion"]),
-        **_answer(row),
+        **_answer(row, malignant),
         **_place(row),
         "latency_ms": f"{row['latency_ms']:,.1f}",
         "sha256": row["sha256"],
@@ -110,20 +110,25 @@ def _explained_class(row: Row, settings: Mapping[str, Any]) -> str | None:
     return name_with_code(settings["explain.diagnosis"] or row["diagnosis"])
 
 
-def _answer(row: Row) -> dict[str, Any]:
+def _answer(row: Row, malignant: Collection[str]) -> dict[str, Any]:
     probs = sorted(((code, row[f"p_{code}"]) for code in class_codes(row)), key=lambda item: -item[1])
     return {
-        "diagnosis": described_class(row["diagnosis"]),
+        "diagnosis": described_class(row["diagnosis"], malignant),
         "confidence": percent(row["confidence"]),
         "p_malignant": share_text(row["p_malignant"]),
         "flagged": row["flagged"],
         "flag": None if row["flagged"] is None else flag_words(row["flagged"]),
         "spread": share_text(row["tta_spread"]),
         "probabilities": [
-            described_class(code) | {"percent": percent(prob), "width": f"{prob:.2%}", "chosen": code == row["diagnosis"]}
+            {
+                **described_class(code, malignant),
+                "percent": percent(prob),
+                "width": f"{prob:.2%}",
+                "chosen": code == row["diagnosis"],
+            }
             for code, prob in probs
         ],
-        "any_malignant": any(code in MALIGNANT_CODES for code, _ in probs),
+        "any_malignant": bool(malignant),
     }
 
 

@@ -1,14 +1,14 @@
 """What the page of all images shows: the head of the report, and the data of its table."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segpipe.image_io import display_path
 from segpipe.inference.results import PROBABILITY_DIGITS
 from segpipe.lesion.localizer import MaskSource
-from segpipe.report import MALIGNANT_SIGN, name_with_code, percent, way_words
+from segpipe.report import MALIGNANT_SIGN, name_with_code, percent, printable, way_words
 from segpipe.report.html_image import ReportImage, class_codes, described_class, url
 from segpipe.report.html_pictures import HEATMAPS, THUMBNAILS
 
@@ -50,7 +50,7 @@ def report_context(
         settings: those of `summary` by their dotted keys.
     """
     rows = [_row(image) for image in images]
-    classes = _with_counts(images)
+    classes = _with_counts(images, summary["malignant"])
     folder = settings.get("folder")
     return {
         "title": f"segpipe report: {len(rows):,} {'image' if len(rows) == 1 else 'images'}",
@@ -90,7 +90,7 @@ def _row(image: ReportImage) -> dict[str, Any]:
         "path": row["path"],
         "page": url(image.page),
         "picture": url(image.picture),
-        "diagnosis": described_class(row["diagnosis"])["code"],
+        "diagnosis": printable(row["diagnosis"]),
         "confidence": _share(row["confidence"]),
         "malignant": _share(row["p_malignant"]),
         "flagged": row["flagged"],
@@ -111,12 +111,14 @@ def _has_values(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
     return key not in {"malignant", "flagged", "spread"} or any(row[key] is not None for row in rows)
 
 
-def _with_counts(images: Sequence[ReportImage]) -> list[dict[str, Any]]:
+def _with_counts(images: Sequence[ReportImage], malignant: Collection[str]) -> list[dict[str, Any]]:
     """The classes, the most frequent diagnosis first."""
     counts = Counter(image.row["diagnosis"] for image in images)
     codes = class_codes(images[0].row) if images else []
     most = max(counts.values(), default=1)
-    classes = [described_class(code) | {"count": counts[code], "width": f"{counts[code] / most:.2%}"} for code in codes]
+    classes = [
+        {**described_class(code, malignant), "count": counts[code], "width": f"{counts[code] / most:.2%}"} for code in codes
+    ]
     return sorted(classes, key=lambda item: -item["count"])
 
 

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from segpipe.diagnosis import MALIGNANT_CODES, full_name
+from segpipe.diagnosis import full_name
 from segpipe.image_io import display_path
 from segpipe.inference.finding import Finding
 from segpipe.report import DISCLAIMER, certainty_words, name_with_code, outline_words, percent, printable, reason_words
@@ -45,12 +45,9 @@ def _field(label: str, sentences: Sequence[str]) -> list[str]:
 def _probability_rows(finding: Finding) -> list[str]:
     names = {code: printable(full_name(code)) for code in finding.probs}
     longest = max(len(name) for name in names.values())
+    signs = {code: "!" if code in finding.malignant else " " for code in finding.probs}
     rows = [
-        f"  {_sign(code)} {names[code]:<{longest}}  {percent(prob):>7}  {'#' * round(prob * _BAR_LENGTH)}".rstrip()
+        f"  {signs[code]} {names[code]:<{longest}}  {percent(prob):>7}  {'#' * round(prob * _BAR_LENGTH)}".rstrip()
         for code, prob in sorted(finding.probs.items(), key=lambda item: -item[1])
     ]
-    return [*rows, "  ! malignant"] if any(code in MALIGNANT_CODES for code in finding.probs) else rows
-
-
-def _sign(code: str) -> str:
-    return "!" if code in MALIGNANT_CODES else " "
+    return [*rows, "  ! malignant"] if finding.malignant else rows

@@ -20,7 +20,7 @@ from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerp
 from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
 from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
-from segpipe.errors import BundleError
+from segpipe.errors import BundleError, DatasetError
 from segpipe.training.epoch_table import EpochTable
 from segpipe.training.fit import Fitted, auto_precision, fit, read_checkpoint
 from segpipe.training.processes import MovingAverage
@@ -108,9 +108,12 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     dataset = load_dataset(config.data)
     split = choose_split(config, dataset)
     write_split(output / "split.csv", split)
-    table = assign_parts(dataset.table, split, allow_leak=config.allow_leak)
-    if need_masks:
-        table = table[table["mask_path"].notna()]
+    usable = dataset.table[dataset.table["mask_path"].notna()] if need_masks else dataset.table
+    if usable.empty:
+        raise DatasetError(
+            f"data.root must hold masks to learn from, got none for its {len(dataset.table)} images; see data/README.md"
+        )
+    table = assign_parts(usable, split, allow_leak=config.allow_leak)
     parts = {part: table[table["part"] == part].reset_index(drop=True) for part in PARTS}
     share = 1.0 if config.data.limit is None else config.data.limit / len(table)
     limited = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segpipe.data.synthetic import make_image
-from segpipe.diagnosis import CODES
+from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.image_io import display_path, write_png
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.results import Row, result_row
@@ -30,6 +30,7 @@ SUMMARY = {
     "images_per_second": 2.0,
     "settings": None,
     "models": {"segmenter": "a" * 64, "classifier": "b" * 64},
+    "malignant": list(MALIGNANT_CODES),
     "operating_point": None,
     "versions": {},
     "platform": "Linux",
@@ -47,7 +48,7 @@ def drawn_finding(number: int, rng: np.random.Generator) -> tuple[np.ndarray, Fi
         crop_box=box,
         crop=resize_square(cut_out(image, mask, box, keep_background=True), 64),
         probs=dict(zip(CODES, probs.tolist(), strict=True)),
-        p_malignant=float(probs[0]),
+        malignant=MALIGNANT_CODES,
         flagged=number % 5 == 0,
         tta_spread=float(rng.uniform(0, 0.1)) if number % 2 else None,
         heatmap=Heatmap(rng.random((3, 3), dtype=np.float32), CODES[int(probs.argmax())]) if number % 4 else None,

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from segpipe.data.annotations import find_masks, read_labels, read_table
-from segpipe.diagnosis import CODES
+from segpipe.diagnosis import CODES, ISIC_2019_CODES
 from segpipe.errors import DatasetError
 
 # Leading zeros, an ending in capitals, and a dot that is no ending.
 NAMES = {"0001": "0001", "ISIC_2.JPG": "ISIC_2", "a.b": "a.b", **{f"img{code}.png": f"img{code}" for code in CODES[3:]}}
+ISIC_2019 = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
 LABELS = pd.DataFrame({"name": list(NAMES), "code": CODES})
 
 
@@ -52,7 +53,16 @@ def test_other_columns_are_kept_and_ids_stay_texts(tmp_path: Path) -> None:
 
 def test_a_one_hot_row_without_a_class_is_no_diagnosis(tmp_path: Path) -> None:
     one_hot_form().replace(1.0, 0.0).to_csv(tmp_path / "labels.csv", index=False)
-    assert not read_labels(tmp_path / "labels.csv")["dx"].isin(CODES).any()
+    assert read_labels(tmp_path / "labels.csv")["dx"].isna().all()
+
+
+def test_the_table_of_isic_2019_is_read_and_its_unknown_is_unlabelled(tmp_path: Path) -> None:
+    rows = [f"{code}_downsampled,{','.join('1.0' if other == code else '0.0' for other in range(9))}" for code in range(9)]
+    (tmp_path / "labels.csv").write_text("\n".join([ISIC_2019, *rows]))
+    labels = read_labels(tmp_path / "labels.csv")
+    assert labels["image_id"].to_list() == [f"{code}_downsampled" for code in range(9)]
+    assert labels["dx"].to_list()[:8] == list(ISIC_2019_CODES)
+    assert labels["dx"].isna().to_list() == [False] * 8 + [True]
 
 
 def test_rows_without_an_image_are_dropped(tmp_path: Path) -> None:
@@ -63,7 +73,7 @@ def test_rows_without_an_image_are_dropped(tmp_path: Path) -> None:
 
 def test_a_table_of_another_form_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,class\nx,nv\n")
-    with pytest.raises(DatasetError, match=r"labels\.csv: labels must have the columns .*VASC, got file,class"):
+    with pytest.raises(DatasetError, match=r"labels\.csv: labels must have the columns .*VASC or image,.*SCC, got file,class"):
         read_labels(tmp_path / "labels.csv")
 
 

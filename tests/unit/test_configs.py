@@ -38,7 +38,8 @@ GROUPS = {
     ),
 }
 # A loss belongs to its stage.
-ELSEWHERE = {("train_seg", "loss", "focal"), ("train_seg", "loss", "cross_entropy"), ("train_cls", "loss", "bce_dice")}
+OF_DIAGNOSES = ("focal", "cross_entropy", "weighted_cross_entropy", "logit_adjusted")
+ELSEWHERE = {*(("train_seg", "loss", option) for option in OF_DIAGNOSES), ("train_cls", "loss", "bce_dice")}
 OPTIONS = [
     (script, group, path.stem)
     for script, groups in GROUPS.items()
@@ -105,6 +106,15 @@ def test_each_loss_builds_and_gives_a_number(option: str) -> None:
     value = loss(torch.zeros_like(targets) if of_masks else torch.zeros(2, 7), targets)
     assert value.shape == ()
     assert value > 0
+
+
+@pytest.mark.parametrize(
+    ("option", "gamma", "weighted"),
+    [("focal", 2, False), ("cross_entropy", 0, False), ("weighted_cross_entropy", 0, True)],
+)
+def test_each_loss_is_one_remedy_against_class_imbalance_or_none(option: str, gamma: float, weighted: bool) -> None:
+    loss = instantiate(compose("train_cls", [f"loss={option}"]).loss, counts=[5, 4, 3, 2, 1, 1, 0])
+    assert (loss.gamma, loss.class_weights is not None) == (gamma, weighted)
 
 
 @pytest.mark.parametrize("option", options_of("optimizer"))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.diagnosis import CODES
+from segpipe.diagnosis import CODES, known_malignant
 from segpipe.evaluation.classification import Answers
 from segpipe.evaluation.screening import Screening, screening_of
 
@@ -16,12 +16,23 @@ POINT = {"diagnosis": "mel", "threshold": 0.5}
 ONCE = np.ones(6, int)
 
 
-def screening(point: dict[str, object] | None = None, *, codes: tuple[str, ...] = CODES, **columns: object) -> Screening:
+def screening(
+    point: dict[str, object] | None = None,
+    *,
+    codes: tuple[str, ...] = CODES,
+    malignant: tuple[str, ...] | None = None,
+    **columns: object,
+) -> Screening:
     probs = np.zeros((6, len(codes)))
     probs[:, 0] = P_MEL
     labels = np.array([codes.index(code) if code in codes else 1 for code in TRUE_CODES])
     results = pd.DataFrame({"p_malignant": P_MALIGNANT, "flagged": FLAGGED} | columns)
-    return screening_of(results, Answers(probs, labels, codes), point)
+    return screening_of(
+        results,
+        Answers(probs, labels, codes),
+        malignant=known_malignant(codes) if malignant is None else malignant,
+        point=point,
+    )
 
 
 def test_figures_counted_by_hand() -> None:
@@ -67,7 +78,7 @@ def test_weights_are_the_same_as_repeated_images() -> None:
 
 
 def test_malignancy_is_left_out_where_the_run_does_not_know_it() -> None:
-    assert set(screening(p_malignant="").rankings) == {"mel"}
+    assert set(screening(malignant=(), p_malignant="").rankings) == {"mel"}
     assert set(screening(codes=("mole", "wart")).rankings) == set()
     assert set(screening(codes=("bcc", "nv")).rankings) == {"malignant"}
     assert screening(codes=("mole", "wart"))(ONCE) == {}
@@ -77,6 +88,11 @@ def test_truth_of_malignancy_goes_over_the_classes_of_the_run() -> None:
     scores = screening(codes=("mel", "nv", "bcc"))(ONCE)  # akiec counts as nv here
     assert scores["support_malignant"] == 2
     assert scores["auroc_malignant"] == pytest.approx((4 + 3) / 8)
+
+
+def test_malignant_is_what_the_card_calls_so() -> None:
+    assert screening(malignant=("nv",))(ONCE)["support_malignant"] == 3
+    assert screening(malignant=("mel",))(ONCE)["auroc_malignant"] == 1
 
 
 def test_figures_without_a_positive_are_none() -> None:

@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> Run:
         write_png(tmp_path / "masks" / name, mask)
     (tmp_path / "plots").mkdir()
     results = pd.DataFrame({"path": names, "image_id": [str(n) for n in range(IMAGES)], "mask_source": "contour"})
-    return Run(tmp_path, results, None, {name: tmp_path / name for name in names})
+    return Run(tmp_path, results, (), None, {name: tmp_path / name for name in names})
 
 
 @pytest.fixture

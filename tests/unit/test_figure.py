@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from segpipe.diagnosis import CODES, DIAGNOSES, full_name
+from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name, known_malignant
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.heatmap import heatmap_in_lesion, heatmap_on_image
 from segpipe.lesion.crop import Box, mask_box
@@ -44,6 +44,7 @@ def _finding(
     width: int,
     *,
     codes: tuple[str, ...] = CODES,
+    malignant: tuple[str, ...] | None = None,
     source: MaskSource = MaskSource.UNET,
     reasons: tuple[str, ...] = (),
     heatmap: bool = True,
@@ -56,7 +57,7 @@ def _finding(
         crop_box=Box(height // 8, width // 8, height * 5 // 8, width * 5 // 8),
         crop=np.full((32, 32, 3), 120, dtype=np.uint8),
         probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
-        p_malignant=0.61,
+        malignant=known_malignant(codes) if malignant is None else malignant,
         flagged=True,
         tta_spread=0.034,
         heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]) if heatmap else None,
@@ -99,8 +100,14 @@ def test_without_a_heatmap_its_panel_is_left_out() -> None:
 
 def test_every_class_stands_with_its_full_name_and_the_malignant_ones_with_their_sign() -> None:
     names = [text.get_text() for text in _draw().axes[-1].texts]
-    for diagnosis in DIAGNOSES:
-        assert ("\N{BLACK UP-POINTING TRIANGLE} " * diagnosis.malignant + diagnosis.name) in names
+    for code in CODES:
+        assert ("\N{BLACK UP-POINTING TRIANGLE} " * (code in MALIGNANT_CODES) + full_name(code)) in names
+
+
+def test_without_malignant_classes_nothing_is_marked() -> None:
+    assert "\N{BLACK UP-POINTING TRIANGLE}" not in "".join(
+        text.get_text() for text in _texts(_draw(finding=_finding(60, 80, malignant=())))
+    )
 
 
 def test_only_the_predicted_class_is_bold() -> None:
@@ -173,7 +180,7 @@ def test_the_oddest_sizes_can_be_drawn(height: int, width: int) -> None:
         crop_box=Box(0, 0, height, width),
         crop=np.zeros((32, 32, 3), dtype=np.uint8),
         probs={"benign": 1.0},
-        p_malignant=None,
+        malignant=(),
         flagged=None,
         tta_spread=None,
         heatmap=Heatmap(np.ones((7, 7), dtype=np.float32), "benign"),

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpipe.diagnosis import CODES
+from segpipe.diagnosis import CODES, MALIGNANT_CODES, known_malignant
 from segpipe.errors import OutputError
 from segpipe.image_io import display_path, write_png
 from segpipe.inference.finding import Finding, Heatmap
@@ -95,7 +95,7 @@ def finding(
         crop_box=Box(height // 8, width // 8, height * 5 // 8 + 1, width * 5 // 8 + 1),
         crop=np.full((32, 32, 3), 120, dtype=np.uint8),
         probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
-        p_malignant=0.61,
+        malignant=known_malignant(codes),
         flagged=True,
         tta_spread=0.034,
         heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]),
@@ -112,6 +112,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "images_per_second": 2.0,
         "settings": {"folder": "photos", "explain": {"method": "gradcam", "diagnosis": None}, "tta": {"views": "d4"}},
         "models": {"segmenter": None, "classifier": "c1a5" * 16},
+        "malignant": list(MALIGNANT_CODES),
         "operating_point": {"diagnosis": "mel", "threshold": 0.123},
         "versions": {"python": "3.11.0"},
         "platform": "Linux",
@@ -152,10 +153,11 @@ def test_every_line_of_the_run_is_in_the_data_of_the_table(tmp_path: Path) -> No
     rows = report.data["rows"]
     assert {row["path"]: row["source"] for row in rows} == sources
     confidence = finding().confidence
+    p_malignant = [pytest.approx(finding().p_malignant), percent(finding().p_malignant)]
     for row in rows:
         assert (row["diagnosis"], row["flagged"], row["heatmap"]) == ("mel", True, True)
         assert row["confidence"] == [pytest.approx(confidence), percent(confidence)]
-        assert (row["malignant"], row["spread"]) == ([0.61, "61.0 %"], [0.034, "3.4 %"])
+        assert (row["malignant"], row["spread"]) == (p_malignant, [0.034, "3.4 %"])
 
 
 @pytest.mark.parametrize("codes", [CODES, HOSTILE_CODES])
@@ -195,7 +197,7 @@ def test_the_page_of_an_image_says_all_that_is_known_of_it(tmp_path: Path) -> No
         "sub/a.jpg",
         "melanoma (mel)",
         percent(finding().confidence),
-        "61.0 %",
+        percent(finding().p_malignant),
         "flagged",
         "3.4 %",
         "12.3 %",
@@ -237,7 +239,7 @@ def columns(report: Page) -> list[str | None]:
 
 
 def test_columns_and_filters_that_would_be_empty_are_left_out(tmp_path: Path) -> None:
-    bare = finding(p_malignant=None, flagged=None, tta_spread=None, heatmap=None)
+    bare = finding(malignant=(), flagged=None, tta_spread=None, heatmap=None)
     report, _ = write(tmp_path / "bare", {"a.jpg": bare})
     assert columns(report) == ["thumbnail", "path", "diagnosis", "confidence", "source"]
     assert "flagged" not in {field.get("name") for field in report.with_tag("input")}

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.data.own_images import load_csv, load_folders, malignant_among
+from segpipe.data.assembly import malignant_among
+from segpipe.data.own_images import load_csv, load_folders
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError
 from segpipe.image_io import write_png
@@ -52,12 +53,29 @@ def test_the_seven_diagnoses_keep_their_codes_and_their_order(tmp_path: Path) ->
     assert classes_by_image(dataset.table) == {code: code for code in CODES}
 
 
+def test_diagnoses_of_isic_2019_are_known_too_and_stand_between_the_seven(tmp_path: Path) -> None:
+    make(tmp_path, "SCC/a.png", "AKIEC/b.png", "AK/c.png", "Mel/d.png")
+    dataset = load_folders(str(tmp_path), without_lesion_ids=True)
+    assert dataset.classes == dataset.malignant == ("mel", "ak", "akiec", "scc")
+
+
+def test_table_of_isic_2019_is_taken_as_it_is(tmp_path: Path) -> None:
+    make(tmp_path / "images", "a.png", "b.png", "c.png")
+    header = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
+    (tmp_path / "t.csv").write_text(f"{header}\na,0,1,0,0,0,0,0,0,0\nb,0,0,0,0,0,0,0,1,0\nc,0,0,0,0,0,0,0,0,1\n")
+    dataset = load_csv(str(tmp_path / "images"), table=str(tmp_path / "t.csv"), without_lesion_ids=True)
+    assert (dataset.classes, dataset.malignant) == (("nv", "scc"), ("scc",))
+    assert classes_by_image(dataset.table) == {"a": "nv", "b": "scc"}
+    assert "1 x unknown diagnosis (c): left out" in dataset.report()
+
+
 @pytest.mark.parametrize(
     ("classes", "named", "malignant"),
     [
         (("mel", "nv"), None, ("mel",)),
         (("df", "nv"), None, ()),
         (("mel", "nv", "wart"), None, ()),
+        (("ak", "nv", "scc"), None, ("ak", "scc")),
         (("mel", "nv", "wart"), ["MEL"], ("mel",)),
         (("one", "two"), ["two", "one"], ("one", "two")),
         (("mel", "nv"), [], ()),
@@ -102,6 +120,15 @@ def test_split_by_image_must_be_asked_for(tmp_path: Path) -> None:
     assert len(load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True).table) == 2
 
 
+def test_only_what_the_table_does_not_say_is_split_by_image(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "t.csv").write_text("image,label,lesion_id\na,one,L1\nb,two,\nc,two,L1\n")
+    left = load_csv(str(tmp_path), table=str(tmp_path / "t.csv"))
+    assert "1 x missing lesion id (b): left out" in left.report()
+    filled = load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True).table
+    assert list(filled["lesion_id"]) == ["L1", "b", "L1"]
+
+
 @pytest.mark.parametrize("name", ["a=b", "a,b", "malignant", "a;b", '"a"', "-x", " x", "x "])
 def test_class_name_that_a_table_or_a_shell_would_misread_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path, f"{name}/a.png", "two/b.png")
@@ -129,6 +156,9 @@ def test_a_single_class_is_no_question(tmp_path: Path) -> None:
         load_folders(str(tmp_path), without_lesion_ids=True)
 
 
-def test_a_folder_without_images_has_no_classes(tmp_path: Path) -> None:
+def test_a_folder_without_images_and_one_without_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"data.root must hold images, got none in"):
+        load_folders(str(tmp_path), without_lesion_ids=True)
+    make(tmp_path, "a.png")
     with pytest.raises(DatasetError, match="at least two classes, got 0"):
         load_folders(str(tmp_path), without_lesion_ids=True)

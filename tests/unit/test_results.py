@@ -32,7 +32,7 @@ def finding(*, full: bool) -> Finding:
         crop_box=Box(0, 2, 10, 16),
         crop=np.zeros((4, 4, 3), dtype=np.uint8),
         probs=PROBS,
-        p_malignant=0.473456789 if full else None,
+        malignant=("nv", "bcc") if full else (),
         flagged=True if full else None,
         tta_spread=0.0625 if full else None,
         heatmap=Heatmap(np.ones((2, 2), dtype=np.float32), "mel") if full else None,
@@ -59,6 +59,7 @@ def test_columns_are_those_of_the_contract_in_order(tmp_path: Path) -> None:
     assert row["mask_reasons"] == "unet:too_small;contour:implausible"
     assert [row[f"box_{side}"] for side in ("top", "left", "bottom", "right")] == ["2", "4", "6", "14"]
     assert row["flagged"] == "true"
+    assert float(row["p_malignant"]) == pytest.approx(0.8)
     assert float(row["mask_area_fraction"]) == pytest.approx(0.2)
     assert float(row["heatmap_in_lesion"]) == pytest.approx(40 / 140)
     assert float(row["latency_ms"]) == pytest.approx(12.346)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpipe.diagnosis import CODES, DIAGNOSES
+from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.inference.finding import Finding
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
@@ -28,7 +28,7 @@ def _finding(**changes: object) -> Finding:
         crop_box=Box(0, 0, 8, 8),
         crop=np.zeros((8, 8, 3), dtype=np.uint8),
         probs=dict(zip(CODES, (weights / weights.sum()).tolist(), strict=True)),
-        p_malignant=0.14,
+        malignant=MALIGNANT_CODES,
         flagged=True,
         tta_spread=0.021,
         heatmap=None,
@@ -37,7 +37,7 @@ def _finding(**changes: object) -> Finding:
 
 
 def _probability_rows(table: str) -> list[str]:
-    return [line for line in table.splitlines() if " %" in line and any(f" {item.name} " in line for item in DIAGNOSES)]
+    return [line for line in table.splitlines() if " %" in line and any(f" {full_name(code)} " in line for code in CODES)]
 
 
 def test_the_table_says_all_that_the_finding_says() -> None:
@@ -74,9 +74,15 @@ def test_bars_grow_with_the_probability() -> None:
 
 def test_malignant_classes_and_no_others_carry_the_sign() -> None:
     rows = _probability_rows(finding_table("a.jpg", _finding(), None))
-    for diagnosis in DIAGNOSES:
-        row = next(row for row in rows if f" {diagnosis.name} " in row)
-        assert row.lstrip().startswith("!") is diagnosis.malignant
+    for code in CODES:
+        row = next(row for row in rows if f" {full_name(code)} " in row)
+        assert row.lstrip().startswith("!") is (code in MALIGNANT_CODES)
+
+
+def test_signs_are_those_of_the_card_and_not_of_the_codes() -> None:
+    table = finding_table("a.jpg", _finding(malignant=("nv",)), None)
+    assert [row.split()[:2] for row in _probability_rows(table) if row.lstrip().startswith("!")] == [["!", "melanocytic"]]
+    assert "!" not in finding_table("a.jpg", _finding(malignant=()), None)
 
 
 def test_reasons_are_given_in_plain_words() -> None:
@@ -91,7 +97,7 @@ def test_a_reason_without_a_sentence_is_shown_as_it_is() -> None:
 
 
 def test_what_the_finding_does_not_have_is_left_out() -> None:
-    table = finding_table("a.jpg", _finding(p_malignant=None, flagged=None, tta_spread=None), None)
+    table = finding_table("a.jpg", _finding(malignant=(), flagged=None, tta_spread=None), None)
     assert not any(words in table for words in ("malignancy", "flagged", "spread", "figure"))
 
 
@@ -110,7 +116,7 @@ def test_lines_fit_the_terminal_except_for_paths() -> None:
 
 
 def test_classes_from_outside_ham10000_are_their_own_names() -> None:
-    table = finding_table("a.jpg", _finding(probs={"wart": 0.7, "scar": 0.3}), None)
+    table = finding_table("a.jpg", _finding(probs={"wart": 0.7, "scar": 0.3}, malignant=()), None)
     assert "diagnosis       wart\n" in table and "! malignant" not in table
 
 

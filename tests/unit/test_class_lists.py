@@ -1,0 +1,197 @@
+"""The list of classes travels in the bundle, and every output follows it, not the codes that segpipe happens to know."""
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, save_bundle
+from segpipe.card import OperatingPoint
+from segpipe.data.synthetic import make_image
+from segpipe.diagnosis import CODES, ISIC_2019_CODES, full_name
+from segpipe.evaluation.model_card import model_card
+from segpipe.evaluation.score import headline, score_run
+from segpipe.evaluation.truth import Truth
+from segpipe.inference.finding import Finding
+from segpipe.inference.folder import Ask, Done, run_images
+from segpipe.inference.local_engine import LocalEngine
+from segpipe.inference.pictures import Wanted
+from segpipe.inference.pipeline import Locator, Namer, Pipeline
+from segpipe.inference.source import images_of_folder
+from segpipe.inference.tta import VIEWS
+from segpipe.report import MALIGNANT_SIGN
+from segpipe.report.figure import draw_finding, encode_figure
+from segpipe.report.html import write_report
+from segpipe.report.html_pictures import PICTURES, report_pictures
+from segpipe.report.terminal import finding_table
+
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a bundle says of its classes."""
+
+    classes: tuple[str, ...]
+    malignant: tuple[str, ...]
+
+
+LISTS = {
+    "four of ISIC 2019": Labels(("mel", "nv", "bcc", "bkl"), ("mel", "bcc")),
+    "all of ISIC 2019": Labels(ISIC_2019_CODES, ("mel", "bcc", "ak", "scc")),
+    "other classes": Labels(("mole", "red spot", "wart"), ("wart",)),
+    "a malignant class that segpipe does not know as one": Labels(("mel", "nv", "wart"), ("nv",)),
+    "nothing known of malignancy": Labels(("mel", "nv", "wart"), ()),
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run over three photographs with everything that can be asked for, and its bundle read from disk."""
+
+    labels: Labels
+    output: Path
+    done: Done
+    bundle: ClassifierBundle
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.read_csv(self.output / "results.csv", keep_default_na=False)
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for _, finding in self.done.shown]
+
+
+Run = Callable[[Labels], Ran]
+
+
+@pytest.fixture(scope="module")
+def run(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs a tiny bundle of the given classes."""
+    photographs = tmp_path_factory.mktemp("photographs")
+    for number in range(3):
+        image = make_image(CODES[number], np.random.default_rng(number), (60, 80))[0]
+        Image.fromarray(image).save(photographs / f"{number}.png")
+
+    def call(labels: Labels) -> Ran:
+        folder = tmp_path_factory.mktemp("run")
+        model = copy.deepcopy(classifier.model)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model.linear = nn.Linear(model.linear.in_features, len(labels.classes))
+        point = OperatingPoint(labels.classes[-1], 0.1)
+        card = replace(classifier.card, classes=labels.classes, malignant=labels.malignant, operating_point=point)
+        save_bundle(folder / "bundle", model, card)
+        bundle = load_classifier(folder / "bundle")
+        namer = Namer(bundle, device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
+        pipeline = Pipeline(Locator(segmenter, device=CPU), namer)
+        wanted = Wanted(figure=encode_figure, report=report_pictures, report_folders=PICTURES)
+        output = folder / "out"
+        output.mkdir()
+        done = run_images(pipeline, images_of_folder(photographs), Ask(output, wanted), LocalEngine(pipeline, 0))
+        write_report(output, done.rows, done.names, done.failures, done.summary)
+        return Ran(labels, output, done, bundle)
+
+    return call
+
+
+@pytest.fixture(scope="module", params=LISTS, ids=lambda name: name.replace(" ", "_"))
+def ran(request: pytest.FixtureRequest, run: Run) -> Ran:
+    return run(LISTS[request.param])
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """What the table of a report is made from."""
+    found = re.search(r"<script[^>]*>(.*?)</script>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_columns_are_the_classes_in_their_order_and_nothing_is_made_up(ran: Ran) -> None:
+    table = ran.table
+    classes = [name.removeprefix("p_") for name in table if name.startswith("p_") and name != "p_malignant"]
+    assert tuple(classes) == ran.labels.classes
+    probs = table[[f"p_{code}" for code in classes]]
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
+    if ran.labels.malignant:
+        added = table[[f"p_{code}" for code in ran.labels.malignant]].sum(axis=1)
+        np.testing.assert_allclose(table["p_malignant"].astype(float), added, atol=1e-6)
+    else:
+        assert set(table["p_malignant"]) == {""}
+    assert not (ran.output / "submission.csv").exists()
+    assert json.loads((ran.output / "summary.json").read_text())["malignant"] == list(ran.labels.malignant)
+
+
+def test_terminal_marks_what_the_card_calls_malignant(ran: Ran) -> None:
+    for finding in ran.findings:
+        lines = finding_table("a.jpg", finding, None).splitlines()
+        marked = {line.strip("! ").split("  ")[0] for line in lines if line.startswith("  ! ") and "%" in line}
+        assert marked == {full_name(code) for code in ran.labels.malignant}
+        assert ("  ! malignant" in lines) == bool(ran.labels.malignant)
+        assert all(any(full_name(code) in line for line in lines) for code in ran.labels.classes)
+
+
+def test_figure_marks_what_the_card_calls_malignant(ran: Ran) -> None:
+    for finding in ran.findings:
+        figure = draw_finding(np.full((60, 80, 3), 200, np.uint8), finding, title="a.jpg")
+        names = [text.get_text() for text in figure.axes[-1].texts]
+        expected = {f"{MALIGNANT_SIGN} " * (code in ran.labels.malignant) + full_name(code) for code in ran.labels.classes}
+        assert expected <= set(names)
+        captions = {axes.get_xlabel() for axes in figure.axes}
+        assert (f"{MALIGNANT_SIGN} malignant" in captions) == bool(ran.labels.malignant)
+    assert len(list((ran.output / "figures").iterdir())) == 3
+
+
+def test_report_marks_what_the_card_calls_malignant(ran: Ran) -> None:
+    report = ran.output / "report.html"
+    classes = {item["code"]: item["malignant"] for item in data_of(report)["classes"]}
+    assert classes == {code: code in ran.labels.malignant for code in ran.labels.classes}
+    assert (f">{MALIGNANT_SIGN}</span> malignant<" in report.read_text(encoding="utf-8")) == bool(ran.labels.malignant)
+    for row, page in zip(ran.done.rows, sorted((ran.output / "report" / "pages").iterdir()), strict=True):
+        text = page.read_text(encoding="utf-8")
+        marked = re.findall(rf'<th scope="row"><span class="sign">{MALIGNANT_SIGN}</span> (.+?)</th>', text)
+        assert {name.partition(" (")[0] for name in marked} == {full_name(code) for code in ran.labels.malignant}
+        assert ('title="malignant"' in text) == (row["diagnosis"] in ran.labels.malignant)
+
+
+def test_figures_plots_and_model_card_are_of_the_classes(ran: Ran, segmenter: SegmenterBundle) -> None:
+    truth = Truth({str(number): ran.labels.classes[number % 2] for number in range(3)})
+    metrics = score_run(ran.output, truth)["classification"]
+    classes, named = ran.labels.classes, metrics["metrics"]
+    assert {name.removeprefix("support_") for name in named if name.startswith("support_")} - {"malignant"} == set(classes)
+    assert ("auroc_malignant" in named) == bool(ran.labels.malignant)
+    if ran.labels.malignant:
+        assert named["support_malignant"]["value"] == sum(code in ran.labels.malignant for code in truth.diagnoses.values())
+    assert ("auroc_mel" in named) == ("mel" in classes)
+    assert len(list((ran.output / "plots").iterdir())) == 4
+    assert "balanced accuracy" in headline({"classification": metrics})
+
+    masks = {name: {"value": 0.5, "low": None, "high": None} for name in ("dice", "jaccard", "thresholded_jaccard")}
+    unet = replace(segmenter, card=replace(segmenter.card, metrics={"metrics": masks}))
+    card = replace(ran.bundle.card, metrics=metrics | {"groups": {}})
+    text = model_card(unet, replace(ran.bundle, card=card))
+    assert ", ".join(f"{code}: {full_name(code)}" for code in classes) in text
+    known = f"Malignant is {' + '.join(ran.labels.malignant)}: " if ran.labels.malignant else "Which classes are malignant is not"
+    assert known in text
+    assert ("melanoma sensitivity" in text) == ("mel" in classes)
+    assert ("akiec" in text) == ("akiec" in classes)
+
+
+def test_the_table_of_the_challenge_is_for_its_seven_classes_in_any_order(run: Run) -> None:
+    ran = run(Labels(tuple(reversed(CODES)), ("mel",)))
+    header = (ran.output / "submission.csv").read_text().partition("\n")[0]
+    assert header == "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC"

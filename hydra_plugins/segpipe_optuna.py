@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -134,13 +134,13 @@ def distribution(override: Override) -> "BaseDistribution":
     except ImportError as error:
         raise ConfigError('hydra/sweeper=optuna needs Optuna: pip install "segpipe[sweeps]"') from error
     sweep: Any = override.value()
-    if isinstance(sweep, IntervalSweep):
-        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
+    kind = type(sweep)
+    whole = all(isinstance(getattr(sweep, name, 0), int) for name in ("start", "stop", "end", "step"))
+    if kind is IntervalSweep:
         return (IntDistribution if whole else FloatDistribution)(sweep.start, sweep.end, log="log" in sweep.tags)
-    if isinstance(sweep, RangeSweep) and isinstance(sweep.start, int) and isinstance(sweep.step, int):
+    if kind is RangeSweep and whole:
         values = range(sweep.start, sweep.stop, sweep.step)
         return IntDistribution(values[0], values[-1], step=sweep.step)
-    assert isinstance(sweep, ChoiceSweep | RangeSweep)  # narrows the type: Hydra has no other
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 
 

@@ -69,7 +69,7 @@ def test_groups_of_a_script_are_those_that_its_defaults_name(script: str) -> Non
 
 def test_each_folder_of_conf_is_a_group_of_some_script() -> None:
     folders = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert folders - {"hydra", "experiment"} == {group for groups in GROUPS.values() for group in groups}
+    assert folders - {"hydra", "experiment", "sweep"} == {group for groups in GROUPS.values() for group in groups}
 
 
 @pytest.mark.parametrize("script", SCHEMAS)
@@ -227,6 +227,13 @@ def test_word_that_is_none_of_its_list_is_refused(key: str) -> None:
         check_values(compose(script, [*given, f"{key}={word}"]))
 
 
+def test_fold_that_is_none_is_refused() -> None:
+    check_values(compose("train_cls", ["data=synthetic", "data.fold=4"]))
+    for wrong in (["data.fold=5"], ["data.fold=0", "data.folds=1"]):
+        with pytest.raises(ConfigError, match=r"^data.fold must be below data.folds, which must be 2 or more"):
+            check_values(compose("train_cls", ["data=synthetic", *wrong]))
+
+
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.01])
 def test_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match=f"threshold.target_sensitivity must be above 0 and at most 1, got {share}"):
@@ -318,6 +325,12 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 def test_each_experiment_composes_for_its_training(experiment: str) -> None:
     script = "train_seg" if experiment.endswith("_segmenter") else "train_cls"
     check_values(compose(script, [f"+experiment={experiment}", "data=synthetic"]))
+
+
+@pytest.mark.parametrize("sweep", [path.stem for path in sorted((CONF / "sweep").glob("*.yaml"))])
+def test_each_ready_sweep_composes_and_varies_something(sweep: str) -> None:
+    config = compose("train_cls", [f"+sweep={sweep}"], return_hydra_config=True)
+    assert config.hydra.sweeper.params
 
 
 def test_fine_tuning_has_the_network_the_input_and_the_crop_of_the_shipped_classifier(tmp_path: Path) -> None:

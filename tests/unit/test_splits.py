@@ -6,7 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.data.splits import FRACTIONS, PARTS, assign_parts, limit_lesions, make_split, read_split, split_hash, write_split
+from segpipe.data.splits import (
+    FRACTIONS,
+    PARTS,
+    SAME_LESIONS,
+    assign_parts,
+    fold_split,
+    limit_lesions,
+    make_split,
+    read_split,
+    split_hash,
+    write_split,
+)
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
 
@@ -56,6 +67,43 @@ def test_a_lesion_with_two_diagnoses_does_not_make_the_split_depend_on_the_order
     split = make_split(table, seed=0)
     pd.testing.assert_frame_equal(split, make_split(table.iloc[::-1], seed=0))
     assert split.groupby("lesion_id")["part"].nunique().eq(1).all()
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_each_lesion_outside_the_test_part_is_held_out_by_one_fold(folds: int) -> None:
+    table = make_table()
+    split = make_split(table, seed=0)
+    rounds = [fold_split(split, table, fold=fold, folds=folds, seed=0) for fold in range(folds)]
+    parts = pd.DataFrame({fold: one["part"] for fold, one in enumerate(rounds)})
+    in_test = split["part"] == "test"
+    assert (parts[in_test] == "test").all(axis=None)
+    assert ((parts[~in_test] == "val").sum(axis=1) == 1).all()
+    assert ((parts[~in_test] == "train").sum(axis=1) == folds - 1).all()
+    for one in rounds:
+        assert one.groupby("lesion_id")["part"].nunique().eq(1).all()
+
+
+def test_folds_are_alike_in_each_diagnosis_and_do_not_depend_on_the_order() -> None:
+    table = make_table(lesions=600)
+    split = make_split(table, seed=0)
+    lesions = table.groupby("lesion_id")["dx"].min()
+    counts = []
+    for fold in range(4):
+        one = fold_split(split, table, fold=fold, folds=4, seed=3)
+        mixed = fold_split(split, table.sample(frac=1, random_state=fold), fold=fold, folds=4, seed=3)
+        pd.testing.assert_frame_equal(one, mixed)
+        counts.append(lesions[one.loc[one["part"] == "val", "lesion_id"].unique()].value_counts().reindex(CODES, fill_value=0))
+    spread = pd.DataFrame(counts)
+    assert ((spread.max() - spread.min()) <= 1).all()
+
+
+def test_two_ids_of_one_lesion_share_a_fold() -> None:
+    table = pd.concat([make_table(), pd.DataFrame({"lesion_id": list(sum(SAME_LESIONS.items(), ())), "dx": "nv"})])
+    table["image_id"] = [f"ISIC_{number:05d}" for number in range(len(table))]
+    split = make_split(table, seed=0)
+    for fold in range(5):
+        part = fold_split(split, table, fold=fold, folds=5, seed=0).set_index("lesion_id")["part"]
+        assert all(part[lesion] == part[other] for lesion, other in SAME_LESIONS.items())
 
 
 def test_the_hash_changes_with_any_part_and_not_with_the_order() -> None:

@@ -3,26 +3,18 @@
 Each takes a classifier's answers and the PNG to write.
 """
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import color_sequences
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from segpipe.diagnosis import full_name
 from segpipe.evaluation.classification import Answers, score_answers
+from segpipe.evaluation.drawing import COLOURS, GREY, line_style, new_figure, save_figure, set_texts, set_unit_range, wrap_text
 from segpipe.evaluation.reliability import expected_calibration_error, reliability_curve
-
-# Told apart with any colour vision (arXiv 2107.02270); the dashes come on top, for prints in grey.
-COLOURS = color_sequences["petroff8"]
-DASHES = ("-", "--", "-.", ":")
-GREY = "0.45"
-DOTS_PER_INCH = 160
 
 
 def draw_confusion_matrix(answers: Answers, path: Path) -> None:
@@ -31,7 +23,7 @@ def draw_confusion_matrix(answers: Answers, path: Path) -> None:
     counts = confusion_matrix(answers.labels, answers.chosen, labels=range(len(codes)))
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
-    figure = _new_figure(width=3.4 + 1.35 * len(codes), height=2.4 + 0.85 * len(codes))
+    figure = new_figure(width=3.4 + 1.35 * len(codes), height=2.4 + 0.85 * len(codes))
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(counts):
@@ -43,14 +35,14 @@ def draw_confusion_matrix(answers: Answers, path: Path) -> None:
     axes.set_yticks(range(len(codes)), [f"{_wrapped(code, 22)}\n(n = {n:,})" for code, n in zip(codes, images, strict=True)])
     axes.tick_params(length=0, labelsize=11)
     axes.spines[:].set_visible(False)
-    _set_texts(axes, "Confusion matrix\nshare of the true diagnosis, and images", "Predicted diagnosis", "True diagnosis")
-    _save(figure, path)
+    set_texts(axes, "Confusion matrix\nshare of the true diagnosis, and images", "Predicted diagnosis", "True diagnosis")
+    save_figure(figure, path)
 
 
 def draw_roc_curves(answers: Answers, path: Path) -> None:
     """Show sensitivity against false alarms for each diagnosis against the rest, with the AUROC in the legend."""
     scores = score_answers(answers)
-    figure = _new_figure(width=11.5, height=6.5)
+    figure = new_figure(width=11.5, height=6.5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance: AUROC 0.50")
     for index, (code, line) in enumerate(_draw_empty_lines(axes, answers.codes).items()):
@@ -60,15 +52,15 @@ def draw_roc_curves(answers: Answers, path: Path) -> None:
             false_alarms, sensitivity, _ = roc_curve(answers.labels == index, answers.probs[:, index])
             line.set_data(false_alarms, sensitivity)
     title = _curves_title("ROC curves", "AUROC", scores["macro_auroc"], len(answers.labels))
-    _set_texts(axes, title, "False alarms (1 - specificity)", "Sensitivity")
+    set_texts(axes, title, "False alarms (1 - specificity)", "Sensitivity")
     _finish_curves(axes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_precision_recall_curves(answers: Answers, path: Path) -> None:
     """Show precision against sensitivity for each diagnosis against the rest, with the AUPRC and chance in the legend."""
     scores = score_answers(answers)
-    figure = _new_figure(width=11.5, height=6.5)
+    figure = new_figure(width=11.5, height=6.5)
     axes = figure.add_subplot()
     for index, (code, line) in enumerate(_draw_empty_lines(axes, answers.codes).items()):
         area, positive = scores[f"auprc_{code}"], answers.labels == index
@@ -79,9 +71,9 @@ def draw_precision_recall_curves(answers: Answers, path: Path) -> None:
             line.set_data(sensitivity, precision)
             line.set_drawstyle("steps-post")
     title = _curves_title("Precision-recall curves", "AUPRC", scores["macro_auprc"], len(answers.labels))
-    _set_texts(axes, title, "Recall (sensitivity)", "Precision (positive predictive value)")
+    set_texts(axes, title, "Recall (sensitivity)", "Precision (positive predictive value)")
     _finish_curves(axes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_reliability(answers: Answers, path: Path) -> None:
@@ -89,45 +81,28 @@ def draw_reliability(answers: Answers, path: Path) -> None:
     correct = answers.chosen == answers.labels
     curve = reliability_curve(answers.confidence, correct)
     filled = curve.counts > 0
-    figure = _new_figure(width=7.5, height=8)
+    figure = new_figure(width=7.5, height=8)
     axes, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as sure as it is right")
     axes.vlines(curve.confidence[filled], curve.confidence[filled], curve.accuracy[filled], color=COLOURS[1], label="gap")
     axes.plot(curve.confidence[filled], curve.accuracy[filled], "o-", color=COLOURS[0], label="this model")
     error = expected_calibration_error(answers.confidence, correct)
     title = f"Reliability\nexpected calibration error {error:.3f}, n = {len(answers.labels):,} images"
-    _set_texts(axes, title, "", "Share of right answers")
+    set_texts(axes, title, "", "Share of right answers")
     axes.legend(loc="upper left", frameon=False, fontsize=11)
-    _set_unit_range(axes)
+    set_unit_range(axes)
     below.stairs(curve.counts, np.linspace(0, 1, len(curve.counts) + 1), fill=True, color=COLOURS[0], alpha=0.6)
-    _set_texts(below, "", "Confidence (probability of the answer)", "Images")
-    _save(figure, path)
-
-
-def _new_figure(*, width: float, height: float) -> Figure:
-    """A figure outside pyplot, whose global state would leak memory over many runs."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.supxlabel("segpipe - not a medical device", fontsize=8, color=GREY)
-    return figure
+    set_texts(below, "", "Confidence (probability of the answer)", "Images")
+    save_figure(figure, path)
 
 
 def _draw_empty_lines(axes: Axes, codes: Sequence[str]) -> dict[str, Line2D]:
     """One line per class, empty until it gets data, so that a class without a curve still stands in the legend."""
-    return {
-        code: axes.plot([], [], color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)], linewidth=2.2)[0]
-        for i, code in enumerate(codes)
-    }
-
-
-def _set_texts(axes: Axes, title: str, x_label: str, y_label: str) -> None:
-    axes.set_title(title, fontsize=14)
-    axes.set_xlabel(x_label, fontsize=13)
-    axes.set_ylabel(y_label, fontsize=13)
+    return {code: axes.plot([], [], **line_style(i))[0] for i, code in enumerate(codes)}
 
 
 def _wrapped(code: str, width: int) -> str:
-    # matplotlib would read what stands between two dollar signs as a formula.
-    return textwrap.fill(full_name(code), width).replace("$", r"\$")
+    return wrap_text(full_name(code), width)
 
 
 def _curve_label(code: str, scores: dict[str, float | None], area: str) -> str:
@@ -140,14 +115,5 @@ def _curves_title(name: str, area_name: str, area: float | None, images: int) ->
 
 
 def _finish_curves(axes: Axes) -> None:
-    _set_unit_range(axes)
+    set_unit_range(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=11, labelspacing=0.8)
-
-
-def _set_unit_range(axes: Axes) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.grid(color="0.9")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, format="png", dpi=DOTS_PER_INCH)

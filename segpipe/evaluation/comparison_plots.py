@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
@@ -17,6 +18,7 @@ from segpipe.evaluation.drawing import GREY, colour_of, line_style, new_figure, 
 FloatArray = NDArray[np.float64]
 
 _FALSE_ALARMS = np.linspace(0, 1, 1001)
+_HINTS = {"accuracy": "dotted: the commonest class alone", "ece": "less is better"}
 _LETTERS = 24  # of a title in one line
 _LINE = 0.24  # inches that a line of a legend takes
 _POINTS_APART = 9  # between classifiers of the same cost
@@ -26,7 +28,7 @@ _AREA_PER_MILLION, _SMALLEST_AREA = 12, 20  # of a marker, square points
 def draw_roc(comparison: Comparison, path: Path) -> None:
     """Show the ROC curve of each classifier: the mean over the classes, and beside it melanoma against the rest."""
     entries, has_melanoma = comparison.entries, 0 < (comparison.melanomas or 0) < comparison.images
-    figure = new_figure(width=6.6 * (1 + has_melanoma), height=6.8 + _LINE * sum(map(_lines_of, entries)))
+    figure = new_figure(width=6.6 * (1 + has_melanoma), height=7.6 + _LINE * sum(map(_lines_of, entries)))
     panels = figure.subplots(1, 1 + has_melanoma, squeeze=False)[0]
     _draw_curves(panels[0], entries, [macro_roc(entry.answers) for entry in entries], "macro_auroc")
     set_texts(panels[0], "Each diagnosis against the rest, mean", "False alarms (1 - specificity)", "Sensitivity")
@@ -51,7 +53,7 @@ def macro_roc(answers: Answers) -> FloatArray:
 
 def _roc(answers: Answers, index: int) -> FloatArray:
     false_alarms, sensitivity, _ = roc_curve(answers.labels == index, answers.probs[:, index])
-    return np.interp(_FALSE_ALARMS, false_alarms, sensitivity)
+    return np.asarray(np.interp(_FALSE_ALARMS, false_alarms, sensitivity))
 
 
 def _draw_curves(axes: Axes, entries: Sequence[Entry], curves: Sequence[FloatArray], area: str) -> None:
@@ -62,7 +64,6 @@ def _draw_curves(axes: Axes, entries: Sequence[Entry], curves: Sequence[FloatArr
         # The curves start at a corner that all of them share.
         axes.plot([0, *_FALSE_ALARMS], [0, *curve], label=f"{wrap_text(entry.title, 2 * _LETTERS)}: {text}", **line_style(number))
     set_unit_range(axes)
-    axes.set_box_aspect(1)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), frameon=False, fontsize=11)
 
 
@@ -71,20 +72,20 @@ def draw_metrics(comparison: Comparison, path: Path) -> None:
     entries = comparison.entries
     titles = [wrap_text(entry.title, _LETTERS) for entry in entries]
     picture = new_figure(width=13.5, height=2 * (1.4 + 0.3 * sum(1 + title.count("\n") for title in titles)))
-    panels = picture.subplots(2, 3, sharey=True).flat
+    panels = picture.subplots(2, 3, sharey=True).ravel()
     for axes, (name, title) in zip(panels, METRICS.items(), strict=True):
         for row, figure in enumerate(entry.figures[name] for entry in entries):
             if figure["value"] is not None:
                 look = {"color": colour_of(row), "markersize": 8, "capsize": 4, "linewidth": 2}
                 axes.errorbar(figure["value"], row, xerr=_errors(figure), fmt="o", **look)
-        set_texts(axes, title, "", "")
+        set_texts(axes, title, _HINTS.get(name, ""), "")
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
         axes.margins(x=0.12)
+        axes.tick_params(axis="y", labelsize=11)
         if name == "accuracy":
-            axes.axvline(comparison.majority_baseline, color=GREY, linestyle=":", label="commonest class alone")
-            axes.legend(loc="lower left", fontsize=9)
-    panels[0].set_yticks(range(len(entries)), titles, fontsize=11)
+            axes.axvline(comparison.majority_baseline, color=GREY, linestyle=":")
+    panels[0].set_yticks(range(len(entries)), titles)
     panels[0].set_ylim(len(entries) - 0.4, -0.6)
     picture.suptitle(f"95 % intervals over {comparison.interval_unit}s, n = {comparison.images:,} images", fontsize=15)
     save_figure(picture, path)
@@ -96,7 +97,11 @@ def draw_cost(comparison: Comparison, path: Path) -> None:
     gmacs = [entry.macs / 1e9 for entry in entries]
     picture = new_figure(width=11.5, height=max(6.0, 1.5 + 2 * _LINE * sum(map(_lines_of, entries))))
     axes = picture.add_subplot()
-    axes.set_xscale("log" if max(gmacs) > 5 * min(gmacs) else "linear")
+    if max(gmacs) > 5 * min(gmacs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     for number, (entry, shift) in enumerate(zip(entries, _shifts(gmacs), strict=True)):
         figure, millions = entry.figures["macro_auroc"], entry.parameters / 1e6
         look = {
@@ -108,12 +113,15 @@ def draw_cost(comparison: Comparison, path: Path) -> None:
         }
         if figure["value"] is not None:
             axes.errorbar(gmacs[number], figure["value"], yerr=_errors(figure), fmt="o", **look)
+            # What is drawn with an offset does not count for the range of the axes.
+            axes.update_datalim([(gmacs[number], end) for end in figure.values() if end is not None])
     set_texts(
         axes, "What better answers cost", "GMACs of one crop", f"Macro AUROC, 95 % interval over {comparison.interval_unit}s"
     )
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     axes.margins(0.12)
+    axes.autoscale_view()
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=11, labelspacing=1.0)
     save_figure(picture, path)
 

@@ -4,11 +4,11 @@ import copy
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,14 +16,15 @@ import torch
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
 from segpipe.card import Training
 from segpipe.data.fingerprints import fingerprint_parts
+from segpipe.data.synthetic import write_samples
 from segpipe.diagnosis import CODES
-from segpipe.evaluation import comparison
+from segpipe.evaluation import comparison, drawing, score
 from segpipe.evaluation.compare import main
 from segpipe.evaluation.comparison_table import METRICS
 from segpipe.evaluation.cost import count_macs, count_parameters
 from segpipe.models.preprocessing import InputSpec
 
-pytestmark = pytest.mark.usefixtures("few_resamples", "_short_turns")
+pytestmark = pytest.mark.usefixtures("few_resamples", "_quick")
 
 Call = Callable[..., int]
 
@@ -45,9 +46,13 @@ class Compared:
 
 
 @pytest.fixture(scope="module")
-def _short_turns() -> Iterator[None]:
+def _quick() -> Iterator[None]:
+    """Short turns of the clock, coarse pictures, and of each run none, which other tests look at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparison, "SECONDS_A_TURN", 0.0)
+        patch.setattr(drawing, "DOTS_PER_INCH", 20)
+        patch.setattr(score, "PLOTS", {})
+        patch.setattr(score, "draw_worst_answers", lambda *_: None)
         yield
 
 
@@ -75,7 +80,7 @@ def models(
 
 
 @pytest.fixture(scope="module")
-def compared(synthetic_root: Path, models: Path, _short_turns: None, few_resamples: None, tmp_path_factory) -> Compared:
+def compared(synthetic_root: Path, models: Path, _quick: None, few_resamples: None, tmp_path_factory) -> Compared:
     """Two classifiers over the drawn data set."""
     output = tmp_path_factory.mktemp("compared") / "out"
     labels = synthetic_root / "HAM10000_metadata.csv"
@@ -140,29 +145,30 @@ def test_text_says_what_was_compared_and_how(compared: Compared, synthetic_root:
     assert f"melanoma sensitivity (n = {(metadata['dx'] == 'mel').sum()})" in compared.text
 
 
-def test_a_second_call_reuses_the_runs_and_a_torn_one_goes_on(compared: Compared, capsys: pytest.CaptureFixture[str]) -> None:
-    before = compared.table.filter(regex="^(?!images_per_second)")
-    results = [compared.output / "runs" / run / "results.csv" for run in RUNS.values()]
-    for path in results:
-        os.utime(path, (1, 1))
+def lasting(compared: Compared) -> pd.DataFrame:
+    """What does not depend on the clock."""
+    return compared.table.filter(regex="^(?!images_per_second)")
+
+
+def test_a_second_call_reuses_a_whole_run_and_goes_on_with_a_torn_one(
+    compared: Compared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = lasting(compared)
+    torn, whole = (compared.output / "runs" / run for run in RUNS.values())
+    # As a killed run leaves it: a journal that is not whole, and no tables.
+    lines = (torn / "results.jsonl").read_text().splitlines(keepends=True)
+    (torn / "results.jsonl").write_text("".join(lines[:5]))
+    (torn / "results.csv").unlink()
+    os.utime(whole / "results.csv", (1, 1))
     assert compared.call() == 0
     ended = capsys.readouterr()
-    assert ended.err.splitlines() == [f"{title}: done before" for title in RUNS]
+    assert ended.err.splitlines() == [f"The one: {len(lines)} images", "Zwei, too: done before"]
+    assert json.loads((torn / "summary.json").read_text())["images_done_before"] == 5
+    assert (whole / "results.csv").stat().st_mtime == 1
+    pd.testing.assert_frame_equal(lasting(compared), before)
     assert ended.out.startswith(compared.text)
-    assert ended.out.splitlines()[-5:] == [
-        str(compared.output / name) for name in ("comparison.csv", "comparison.md", "roc.png", "metrics.png", "cost.png")
-    ]
-    assert [path.stat().st_mtime for path in results] == [1, 1]
-    pd.testing.assert_frame_equal(compared.table.filter(regex="^(?!images_per_second)"), before)
-    # As a killed run leaves it: a journal that is not whole, and no tables.
-    journal = results[0].with_name("results.jsonl")
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(lines[:5]))
-    results[0].unlink()
-    assert compared.call() == 0
-    assert json.loads(journal.with_name("summary.json").read_text())["images_done_before"] == 5
-    assert [path.stat().st_mtime == 1 for path in results] == [False, True]
-    pd.testing.assert_frame_equal(compared.table.filter(regex="^(?!images_per_second)"), before)
+    files = ("comparison.csv", "comparison.md", "roc.png", "metrics.png", "cost.png")
+    assert ended.out.splitlines()[-5:] == [str(compared.output / name) for name in files]
 
 
 def only_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -184,8 +190,8 @@ def test_another_bundle_under_the_same_title_is_refused_before_any_work(
     assert "(tta changed)" in only_line(capsys)
 
 
-def test_overwrite_begins_the_runs_anew(compared: Compared, models: Path, tmp_path: Path) -> None:
-    assert compared.call("--localize", "whole_image", output=tmp_path / "out") == 0
+def test_overwrite_begins_the_runs_anew_and_removes_nothing_else(compared: Compared, models: Path, tmp_path: Path) -> None:
+    shutil.copytree(compared.output, tmp_path / "out")
     (tmp_path / "out" / "runs" / "the_one" / "mine.txt").touch()
     assert compared.call("--localize", "contour", "--overwrite", one=models / "two", output=tmp_path / "out") == 0
     table = pd.read_csv(tmp_path / "out" / "comparison.csv")
@@ -224,32 +230,25 @@ def test_what_has_seen_the_images_in_training_is_marked(
     assert table["images_seen_in_training"].to_dict() == {"seen": len(lesion), "unseen": 0}
 
 
-def test_images_that_fail_are_counted_and_unlabelled_ones_left_out(compared: Compared, models: Path, tmp_path: Path) -> None:
-    from segpipe.data.synthetic import write_samples
-
+def test_images_that_fail_are_counted_and_those_outside_the_split_or_without_a_label_left_out(
+    models: Path, tmp_path: Path
+) -> None:
     write_samples(tmp_path / "images")
     (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
-    labels = pd.DataFrame({"image": [f"synthetic_{code}" for code in CODES[:-1]], "label": CODES[:-1]})
-    labels.to_csv(tmp_path / "labels.csv", index=False)
+    names = [f"synthetic_{code}" for code in CODES]
+    pd.DataFrame({"image": names[:5], "label": CODES[:5]}).to_csv(tmp_path / "labels.csv", index=False)
+    split = pd.DataFrame({"image_id": [*names[1:], "broken"], "part": "test"})
+    split.assign(lesion_id=["L", "L", *split["image_id"][2:]]).to_csv(tmp_path / "split.csv", index=False)
     given = ["--folder", str(tmp_path / "images"), "--labels", str(tmp_path / "labels.csv"), "--output", str(tmp_path / "out")]
-    bundles = [f"{name}={models / name}" for name in ("one", "two")]
-    assert main([*given, "--localize", "contour", "--device", "cpu", *bundles]) == 0
+    given += ["--split", str(tmp_path / "split.csv"), "--part", "test", "--localize", "contour", "--device", "cpu"]
+    assert main([*given, *(f"{name}={models / name}" for name in ("one", "two"))]) == 0
     text = (tmp_path / "out" / "comparison.md").read_text()
-    assert "6 images (1 more failed); views none, masks from contour, device cpu. In brackets 95 % bootstrap intervals" in text
-    assert "over images" in text
+    assert text.startswith("# 2 classifiers on images, part test\n")
+    assert "4 images of 3 lesions (1 more failed); views none, masks from contour, device cpu." in text
     assert "The segmenter" not in text  # none was used
-
-
-def test_a_split_chooses_the_images(compared: Compared, synthetic_root: Path, tmp_path: Path) -> None:
-    rows = pd.read_csv(synthetic_root / "HAM10000_metadata.csv")
-    lesions = rows["lesion_id"].drop_duplicates().to_list()
-    split = rows[["image_id", "lesion_id"]].assign(part=np.where(rows["lesion_id"].isin(lesions[:14]), "test", "train"))
-    split.to_csv(tmp_path / "split.csv", index=False)
-    call = ["--split", str(tmp_path / "split.csv"), "--part", "test", "--localize", "contour"]
-    assert compared.call(*call, output=tmp_path / "out") == 0
-    text = (tmp_path / "out" / "comparison.md").read_text()
-    assert text.startswith("# 2 classifiers on synthetic, part test\n")
-    assert f"{(split['part'] == 'test').sum()} images of 14 lesions" in text
+    table = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert table["sensitivity_mel"].isna().all()
+    assert "| none |" in text
 
 
 BAD_CALLS = {

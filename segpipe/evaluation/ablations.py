@@ -6,19 +6,19 @@
 reads the `results.csv` of each, and prints a Markdown table. With `--masks` the masks are compared too.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from segpipe.errors import DatasetError, run_command
+from segpipe.errors import CommandParser, DatasetError, run_command
 from segpipe.evaluation.bootstrap import WeightedMetric
 from segpipe.evaluation.classification import score_answers
 from segpipe.evaluation.paired import Difference, compare_runs
 from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.score import measure_overlaps
 from segpipe.evaluation.segmentation import score_masks
+from segpipe.evaluation.titles import read_titles
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import read_mask
 
@@ -87,13 +87,16 @@ def _cell(difference: Difference) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m segpipe.evaluation.ablations", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m segpipe.evaluation.ablations", description=__doc__.partition("\n")[0])
     parser.add_argument("runs", nargs="+", metavar="TITLE=FOLDER", help="folders with results.csv; the first is the reference")
     parser.add_argument("--labels", type=Path, help="table of diagnoses, with lesion ids")
     parser.add_argument("--masks", type=Path, help="folder of true masks")
-    given = parser.parse_args(arguments)
-    folders = {title: Path(folder) for title, _, folder in (run.partition("=") for run in given.runs)}
-    return run_command(lambda: ablation_table(folders, read_truth(labels=given.labels, masks=given.masks)))
+
+    def work() -> str:
+        given = parser.parse_args(arguments)
+        return ablation_table(read_titles(given.runs), read_truth(labels=given.labels, masks=given.masks))
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -42,11 +42,11 @@ def compare_bundles(given: Namespace) -> str:
         from segpipe.evaluation.candidates import check_candidates, run_candidate
         from segpipe.evaluation.comparison import compare
 
-        truth, candidates = load(given, bundles)
+        truth, candidates = load_models(given, bundles)
         check_candidates(candidates, source, truth, overwrite=given.overwrite)
     with hold_output(given.output, overwrite=False, resume=True):
         scored = [run_candidate(candidate, source, truth, overwrite=given.overwrite) for candidate in candidates]
-        return write(given, compare(scored, source, truth))
+        return write_files(given, compare(scored, source, truth))
 
 
 def check_call(given: Namespace) -> Mapping[str, Path]:
@@ -64,7 +64,7 @@ def check_call(given: Namespace) -> Mapping[str, Path]:
     return bundles
 
 
-def load(given: Namespace, bundles: Mapping[str, Path]) -> tuple["Truth", list["Candidate"]]:
+def load_models(given: Namespace, bundles: Mapping[str, Path]) -> tuple["Truth", list["Candidate"]]:
     """What is known of the images, and the models."""
     from segpipe.evaluation.candidates import load_candidates
     from segpipe.evaluation.truth import read_truth
@@ -82,7 +82,7 @@ def load(given: Namespace, bundles: Mapping[str, Path]) -> tuple["Truth", list["
     return truth, load_candidates(bundles, settings, given.output)
 
 
-def write(given: Namespace, comparison: "Comparison") -> str:
+def write_files(given: Namespace, comparison: "Comparison") -> str:
     """Write the table and the pictures; returns the table and where they are."""
     from segpipe.evaluation.comparison_plots import draw_cost, draw_metrics, draw_roc
     from segpipe.evaluation.comparison_table import comparison_text, write_comparison

@@ -57,7 +57,7 @@ def compare(scored: Sequence[Scored], source: Source, truth: Truth) -> Compariso
             changes={**change, RATE: _over_rounds(own / rates[0])},
             parameters=run.candidate.parameters,
             macs=run.candidate.macs,
-            seen=count_seen(run.candidate.card.training, images),
+            seen=_count_seen(run.candidate.card.training, images),
         )
         for run, change, own in zip(ordered, changes, rates, strict=True)
     ]
@@ -70,21 +70,8 @@ def compare(scored: Sequence[Scored], source: Source, truth: Truth) -> Compariso
         failed=len(source.files) + len(source.failures) - len(best.paths),
         majority_baseline=best.metrics["metrics"]["majority_baseline"]["value"],
         melanomas=best.metrics["metrics"].get("support_mel", NO_FIGURE)["value"],
-        segmenter_seen=0 if segmenter is None else count_seen(segmenter.card.training, images),
+        segmenter_seen=0 if segmenter is None else _count_seen(segmenter.card.training, images),
     )
-
-
-def count_seen(training: Training, images: pd.DataFrame) -> int | None:
-    """How many images a model has seen in training or validation, or another image of their lesions.
-
-    Args:
-        training: of the model.
-        images: `image_id` and `lesion_id`.
-
-    Returns:
-        None where the card, of an older version, does not say what the model has seen.
-    """
-    return len(find_seen({"test": images}, training.seen)) if training.seen else None
 
 
 def _rank(run: Scored) -> float:
@@ -130,3 +117,8 @@ def _read_images(source: Source, paths: Sequence[str], *, least_side: int) -> li
 
 def _over_rounds(values: NDArray[np.float64]) -> Figure:
     return {"value": float(np.median(values)), "low": float(values.min()), "high": float(values.max())}
+
+
+def _count_seen(training: Training, images: pd.DataFrame) -> int | None:
+    """How many images a model has seen in training or validation, or others of their lesions; None if its card is silent."""
+    return len(find_seen({"test": images}, training.seen)) if training.seen else None

@@ -173,6 +173,9 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = [f"{mark} {entry.title} {_seen_text(entry.seen)}" for mark, entry in marked if mark]
     if comparison.segmenter_seen != 0:
         notes.append(f"The segmenter {_seen_text(comparison.segmenter_seen)}")
+    figures = [entry.figures[name] for entry in comparison.entries for name in METRICS]
+    if any(figure["value"] is not None and figure["low"] is None for figure in figures):
+        notes.append(f"A figure without an interval rests on too few {comparison.interval_unit}s for one.")
     return notes
 
 

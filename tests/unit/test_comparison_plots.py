@@ -15,7 +15,7 @@ from PIL import Image
 from segpipe.diagnosis import CODES
 from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.comparison_plots import draw_cost, draw_metrics, draw_roc, macro_roc
-from segpipe.evaluation.comparison_table import METRICS, NO_FIGURE, RATE, Comparison, Entry, comparison_text
+from segpipe.evaluation.comparison_table import METRICS, NO_FIGURE, RATE, Comparison, Entry
 
 DRAWERS = [draw_roc, draw_metrics, draw_cost]
 TITLES = (
@@ -156,16 +156,3 @@ def test_a_figure_without_value_or_interval_is_no_obstacle(
         draw, replace(six, entries=[replace(first, figures=bare), *(replace(other, figures=empty) for other in others)])
     )
     assert figure.axes
-
-
-def test_table_in_markdown_has_a_row_for_each_and_marks_what_has_seen_the_images(six: Comparison) -> None:
-    text = comparison_text(six, images_from="photos", conditions="views d4")
-    lines = text.splitlines()
-    rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| ---", "| |"))]
-    assert len(rows) == 6 + 5
-    assert all(len(line.replace(r"\|", "").split("|")) == 12 for line in rows[:6])
-    assert rows[0].startswith("| EfficientNet-B0 [1] |") and rows[1].startswith("| ResNet-18 [2] |")
-    assert r"$x^2$ \| a title" in rows[5]
-    assert "[1] EfficientNet-B0 does not say on its card" in text
-    assert "[2] ResNet-18 has seen 1 of these images" in text
-    assert "Differences from EfficientNet-B0, paired over the same resampled lesions:" in lines

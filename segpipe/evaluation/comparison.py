@@ -21,7 +21,7 @@ from segpipe.image_io import RgbImage, decode_photograph, display_path
 from segpipe.inference.source import Source
 from segpipe.storage import open_source
 
-ROUNDS = 5
+ROUNDS = 7
 SECONDS_A_TURN = 0.5
 
 

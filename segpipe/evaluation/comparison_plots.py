@@ -21,7 +21,8 @@ _FALSE_ALARMS = np.linspace(0, 1, 1001)
 _HINTS = {"accuracy": "dotted: the commonest class alone", "ece": "less is better"}
 _LETTERS = 24  # of a title in one line
 _LINE = 0.24  # inches that a line of a legend takes
-_POINTS_APART = 9  # between classifiers of the same cost
+_POINTS_APART = 10  # between classifiers of nearly the same cost
+_NEARLY_THE_SAME = 0.04  # of the axis
 _AREA_PER_MILLION, _SMALLEST_AREA = 12, 20  # of a marker, square points
 
 
@@ -94,15 +95,17 @@ def draw_metrics(comparison: Comparison, path: Path) -> None:
 def draw_cost(comparison: Comparison, path: Path) -> None:
     """Show macro AUROC with its interval against the work for one crop; the area of a dot is that of the weights."""
     entries = comparison.entries
-    gmacs = [entry.macs / 1e9 for entry in entries]
+    gmacs = np.array([entry.macs / 1e9 for entry in entries])
+    is_wide = gmacs.max() > 5 * gmacs.min()
     picture = new_figure(width=11.5, height=max(6.0, 1.5 + 2 * _LINE * sum(map(_lines_of, entries))))
     axes = picture.add_subplot()
-    if max(gmacs) > 5 * min(gmacs):
+    if is_wide:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    for number, (entry, shift) in enumerate(zip(entries, _shifts(gmacs), strict=True)):
+    shifts = _steps_aside(np.log(gmacs) if is_wide else gmacs)
+    for number, (entry, shift) in enumerate(zip(entries, shifts, strict=True)):
         figure, millions = entry.figures["macro_auroc"], entry.parameters / 1e6
         look = {
             "label": f"{wrap_text(entry.title, _LETTERS)}\n{millions:.1f} million weights, {gmacs[number]:.2f} GMACs",
@@ -132,9 +135,14 @@ def _errors(figure: Estimate) -> list[list[float]] | None:
     return None if value is None or low is None or high is None else [[value - low], [high - value]]
 
 
-def _shifts(gmacs: Sequence[float]) -> list[float]:
-    """Points by which each dot steps aside, so that none hides another of the same cost."""
-    return [_POINTS_APART * (gmacs[:number].count(value) - (gmacs.count(value) - 1) / 2) for number, value in enumerate(gmacs)]
+def _steps_aside(places: FloatArray) -> FloatArray:
+    """Points by which each dot steps aside, so that it does not hide others at nearly the same place of the axis."""
+    order = np.argsort(places, kind="stable")
+    gaps = np.diff(places[order]) > _NEARLY_THE_SAME * np.ptp(places)
+    shifts = np.zeros(len(places))
+    for group in np.split(order, np.flatnonzero(gaps) + 1):
+        shifts[group] = _POINTS_APART * (np.arange(len(group)) - (len(group) - 1) / 2)
+    return shifts
 
 
 def _lines_of(entry: Entry) -> int:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.cli import command_again, run_script
+from segpipe.cli import command_again, output_folder, run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values
 from segpipe.errors import ImageError, ImagesFailedError
 from segpipe.inference.source import Source, choose_images
 from segpipe.memory import garbage_left, keep_freed_memory
-from segpipe.output import hold_output, output_folder
+from segpipe.output import hold_output
 
 if TYPE_CHECKING:
     from segpipe.inference.folder import Done, Engine

@@ -8,12 +8,12 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from segpipe.cli import run_script
+from segpipe.cli import in_sweep, output_folder, run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.errors import ConfigError
 from segpipe.memory import keep_freed_memory
-from segpipe.output import in_sweep, output_folder, prepare_output
+from segpipe.output import prepare_output
 from segpipe.training.imbalance import double_remedy
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from segpipe.cli import run_script
+from segpipe.cli import in_sweep, output_folder, run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.memory import keep_freed_memory
-from segpipe.output import in_sweep, output_folder, prepare_output
+from segpipe.output import prepare_output
 
 
 def train(config: DictConfig, output: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The border between the shell and Hydra: literal paths, one clear line per error, the exit status."""
+"""The border between the shell and Hydra: literal paths, where the output goes, one clear line per error, the exit status."""
 
 import os
 import re
@@ -8,10 +8,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.errors import HydraException, InstantiationException
@@ -76,6 +79,24 @@ def command_again(**values: str) -> str:
     """
     kept = [argument for argument in _given if argument.partition("=")[0] not in {*values, "overwrite"}]
     return shlex.join(["python", sys.argv[0], *kept, *(f"{key}={value}" for key, value in values.items())])
+
+
+def in_sweep() -> bool:
+    """Whether this is one of the jobs of a multirun."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def output_folder(config: DictConfig) -> Path:
+    """The folder that a run writes into: `output`, or one named after the date and time; call it once per run.
+
+    In a multirun each job has a subfolder of its own, named by its number (that of a training is chosen by `segpipe.sweep.job`).
+    A training that goes on stays in its folder.
+    """
+    if in_sweep():
+        return Path(config.output or HydraConfig.get().sweep.dir) / str(HydraConfig.get().job.num)
+    if config.output is None and config.get("ckpt_path") is not None:
+        return Path(config.ckpt_path).resolve().parents[1]  # OUTPUT/checkpoints/last.ckpt
+    return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
 
 
 class JobErrors(Callback):

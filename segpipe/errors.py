@@ -1,8 +1,9 @@
 """What can go wrong at the borders: each error is one clear line, and knows the exit status it leads to."""
 
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 
 class SegpipeError(Exception):
@@ -53,19 +54,30 @@ class TrainingError(SegpipeError):
     exit_status = 1
 
 
+class CommandParser(ArgumentParser):
+    """Parses the arguments of a command of the package; wrong ones are an error like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises a ConfigError."""
+        raise ConfigError(f"{message}; --help shows the call")
+
+
 def run_command(work: Callable[[], str]) -> int:
     """Print what a command of the package answers, or what is wrong, in one line on stderr.
 
     Args:
-        work: gives the answer.
+        work: parses the arguments and gives the answer.
 
     Returns:
-        The exit status: 0, or that of the error.
+        The exit status: 0, that of the error, or 130 where the user stopped it.
     """
     try:
         answer = work()
     except SegpipeError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(": ".join(["interrupted", *map(str, stop.args)]) + "\n")
+        return 130
     sys.stdout.write(answer.rstrip("\n") + "\n")
     return 0

@@ -1,15 +1,11 @@
-"""The output folder of a run: where it lies, and that the results of two runs never mix."""
+"""The output folder of a run: the results of two runs never mix."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
 
 from segpipe.errors import OutputError
 
@@ -34,24 +30,6 @@ _WRITTEN_FILES = {
     "checkpoints/last.ckpt": _TRAINING_FILES,
     "bundle/card.json": _TRAINING_FILES,
 }
-
-
-def in_sweep() -> bool:
-    """Whether this is one of the jobs of a multirun."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def output_folder(config: DictConfig) -> Path:
-    """The folder that a run writes into: `output`, or one named after the date and time; call it once per run.
-
-    In a multirun each job has a subfolder of its own, named by its number (that of a training is chosen by `segpipe.sweep.job`).
-    A training that goes on stays in its folder.
-    """
-    if in_sweep():
-        return Path(config.output or HydraConfig.get().sweep.dir) / str(HydraConfig.get().job.num)
-    if config.output is None and config.get("ckpt_path") is not None:
-        return Path(config.ckpt_path).resolve().parents[1]  # OUTPUT/checkpoints/last.ckpt
-    return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
 
 
 @contextmanager
@@ -96,7 +74,7 @@ def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = No
     _make(folder)
     try:
         goes_on = ckpt_path is not None and ckpt_path.resolve().is_relative_to(folder.resolve())
-        found = [] if goes_on else [name for name in _WRITTEN_FILES if (folder / name).exists()]
+        found = [] if goes_on else find_results(folder)
         if found and not overwrite:
             raise OutputError(
                 f"output must be a folder without results, got {folder} with {', '.join(found)}; "
@@ -107,6 +85,11 @@ def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = No
             _remove(folder, _WRITTEN_FILES[name])
     except OSError as error:
         raise OutputError(f"{folder}: its old results cannot be removed ({error.strerror})") from error
+
+
+def find_results(folder: Path) -> list[str]:
+    """The files by which a folder shows that it holds the results of a run or of a training."""
+    return [name for name in _WRITTEN_FILES if (folder / name).exists()]
 
 
 def _make(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Files of this machine, and those of an object store by their URL (`s3://...`), through fsspec."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
@@ -32,6 +33,15 @@ def open_source(source: Path | str) -> Iterator[BufferedReader | BytesIO]:
         raise ImageError(f"{source}: needs more memory than there is; lower max_pixels to refuse it") from error
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from error.__cause__
+
+
+def content_hash(source: Path | str) -> str | None:
+    """The SHA-256 of a file or of the object of a URL; None where it cannot be read."""
+    try:
+        with open_source(source) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except ImageError:
+        return None
 
 
 def _fetch(url: str) -> bytes:

@@ -37,7 +37,7 @@ def find_seen(parts: Mapping[str, pd.DataFrame], seen: Fingerprints) -> list[str
     """The images by which a model may not be judged, because it has seen them or another image of their lesions.
 
     Args:
-        parts: rows with `image_id` and `lesion_id`, by part.
+        parts: rows with `image_id` and `lesion_id`, by part; those that are of interest.
         seen: of the model; training images may stand neither in val nor in test, validation images not in test.
 
     Returns:
@@ -46,7 +46,7 @@ def find_seen(parts: Mapping[str, pd.DataFrame], seen: Fingerprints) -> list[str
     found: set[str] = set()
     for part, judges in _NOT_IN.items():
         known = _split(seen.get(part, ""))
-        for judge in judges:
+        for judge in set(judges) & parts.keys():
             ids = parts[judge][["image_id", "lesion_id"]]
             found.update(ids["image_id"][ids.map(_hash).isin(known).any(axis=1)])
     return sorted(found)

@@ -6,77 +6,24 @@
 reads the `results.csv` of each, and prints a Markdown table. With `--masks` the masks are compared too.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from segpipe.errors import DatasetError, run_command
-from segpipe.evaluation.bootstrap import WeightedMetric, Weights, with_intervals
-from segpipe.evaluation.classification import Answers, score_answers
+from segpipe.errors import CommandParser, DatasetError, run_command
+from segpipe.evaluation.bootstrap import WeightedMetric
+from segpipe.evaluation.classification import score_answers
+from segpipe.evaluation.paired import Difference, compare_runs
 from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.score import measure_overlaps
 from segpipe.evaluation.segmentation import score_masks
+from segpipe.evaluation.titles import read_titles
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import read_mask
 
 CLASSIFICATION = {"macro_auroc": "macro AUROC", "balanced_accuracy": "balanced accuracy", "ece": "ECE"}
 SEGMENTATION = {"dice": "mean Dice", "thresholded_jaccard": "thresholded Jaccard"}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One figure of a run against the same figure of the reference, over the same resampled lesions.
-
-    Attributes:
-        value: of the run; None where it does not exist.
-        change: from the reference's; 0 for the reference itself.
-        low: lower end of the 95 % interval of `change`; None where there is none.
-        high: upper end.
-    """
-
-    value: float | None
-    change: float | None
-    low: float | None
-    high: float | None
-
-
-def compare_runs(metrics: Mapping[str, WeightedMetric], names: Sequence[str], lesions: Sequence[str]) -> list[list[Difference]]:
-    """Set each run against the first one.
-
-    A difference between two runs over the same images has a far narrower interval than either figure: what makes a lesion hard
-    for one makes it hard for the other. So both are scored on each resample, and the difference is what the interval is of.
-
-    Args:
-        metrics: of each run by its title, see `segpipe.evaluation.bootstrap`; the first is the reference.
-        names: of the figures.
-        lesions: the lesion of each image, the same images in the same order in all runs.
-
-    Returns:
-        For each run its figures in the order of `names`.
-    """
-    reference = next(iter(metrics.values()))
-    return [_differences(metric, reference, names, lesions) for metric in metrics.values()]
-
-
-def _differences(
-    run: WeightedMetric, reference: WeightedMetric, names: Sequence[str], lesions: Sequence[str]
-) -> list[Difference]:
-    def change(weights: Weights) -> dict[str, float | None]:
-        ours, theirs = run(weights), reference(weights)
-        return {name: _minus(ours[name], theirs[name]) for name in names}
-
-    once = np.ones(len(lesions), np.intp)
-    found = with_intervals(change, lesions)
-    return [Difference(run(once)[name], *(found[name][key] for key in ("value", "low", "high"))) for name in names]
-
-
-def _minus(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
 
 
 def ablation_table(folders: Mapping[str, Path], truth: Truth) -> str:
@@ -119,9 +66,8 @@ def _parts(truth: Truth) -> list[tuple[Mapping[str, str], Callable[[Run, Sequenc
 
 
 def _classification_of(diagnoses: Mapping[str, str], run: Run, image_ids: Sequence[str]) -> WeightedMetric:
-    rows = run.results.set_index("image_id").loc[list(image_ids)]
-    labels = np.array([run.codes.index(diagnoses[image_id]) for image_id in image_ids])
-    return partial(score_answers, Answers(rows[[f"p_{code}" for code in run.codes]].to_numpy(np.float64), labels, run.codes))
+    rows = run.results.set_index("image_id", drop=False).loc[list(image_ids)]
+    return partial(score_answers, run.answers(rows, diagnoses))
 
 
 def _segmentation_of(masks: Mapping[str, Path], run: Run, image_ids: Sequence[str]) -> WeightedMetric:
@@ -141,13 +87,16 @@ def _cell(difference: Difference) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m segpipe.evaluation.ablations", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m segpipe.evaluation.ablations", description=__doc__.partition("\n")[0])
     parser.add_argument("runs", nargs="+", metavar="TITLE=FOLDER", help="folders with results.csv; the first is the reference")
     parser.add_argument("--labels", type=Path, help="table of diagnoses, with lesion ids")
     parser.add_argument("--masks", type=Path, help="folder of true masks")
-    given = parser.parse_args(arguments)
-    folders = {title: Path(folder) for title, _, folder in (run.partition("=") for run in given.runs)}
-    return run_command(lambda: ablation_table(folders, read_truth(labels=given.labels, masks=given.masks)))
+
+    def work() -> str:
+        given = parser.parse_args(arguments)
+        return ablation_table(read_titles(given.runs), read_truth(labels=given.labels, masks=given.masks))
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

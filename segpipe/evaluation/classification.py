@@ -96,7 +96,7 @@ def score_answers(answers: Answers, weights: Weights | None = None) -> dict[str,
 
     Returns:
         `accuracy`, `majority_baseline` (accuracy of always naming the most common class), `balanced_accuracy` (mean
-        sensitivity), `macro_auroc`, `macro_auprc`, `ece` (15 bins), and for each class `sensitivity_<code>`,
+        sensitivity), `macro_f1`, `macro_auroc`, `macro_auprc`, `ece` (15 bins), and for each class `sensitivity_<code>`,
         `specificity_<code>`, `f1_<code>`, `auroc_<code>`, `auprc_<code>` (average precision) and `support_<code>` (images).
 
     Raises:
@@ -110,6 +110,7 @@ def score_answers(answers: Answers, weights: Weights | None = None) -> dict[str,
         "accuracy": confusion.trace() / support.sum(),
         "majority_baseline": support.max() / support.sum(),
         "balanced_accuracy": _mean_over(per_class["sensitivity"], answers.support > 0),
+        "macro_f1": _mean_over(per_class["f1"], answers.support > 0),
         "macro_auroc": _mean_over(per_class["auroc"], answers.ranked),
         "macro_auprc": _mean_over(per_class["auprc"], answers.ranked),
         "ece": expected_calibration_error(answers.confidence, answers.chosen == answers.labels, weights=counts),

@@ -5,7 +5,6 @@
 writes it for the shipped ones, from their `card.json` alone. The table of the README is its first.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter
 from segpipe.diagnosis import full_name
-from segpipe.errors import run_command
+from segpipe.errors import CommandParser, run_command
 from segpipe.evaluation.table import figure_text, markdown_table, results_table
 
 PER_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
@@ -177,11 +176,15 @@ def _calibration(classifier: ClassifierBundle) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m segpipe.evaluation.model_card", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m segpipe.evaluation.model_card", description=__doc__.partition("\n")[0])
     parser.add_argument("--segmenter", type=Path, default=SHIPPED / "segmenter", help="bundle (default: the shipped one)")
     parser.add_argument("--classifier", type=Path, default=SHIPPED / "classifier", help="bundle (default: the shipped one)")
-    given = parser.parse_args(arguments)
-    return run_command(lambda: model_card(load_segmenter(given.segmenter), load_classifier(given.classifier)))
+
+    def work() -> str:
+        given = parser.parse_args(arguments)
+        return model_card(load_segmenter(given.segmenter), load_classifier(given.classifier))
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -3,26 +3,18 @@
 Each takes a classifier's answers and the PNG to write.
 """
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import color_sequences
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from segpipe.diagnosis import full_name
 from segpipe.evaluation.classification import Answers, score_answers
+from segpipe.evaluation.drawing import COLOURS, GREY, line_style, new_figure, save_figure, set_texts, set_unit_range, wrap_text
 from segpipe.evaluation.reliability import expected_calibration_error, reliability_curve
-
-# Told apart with any colour vision (arXiv 2107.02270); the dashes come on top, for prints in grey.
-COLOURS = color_sequences["petroff8"]
-DASHES = ("-", "--", "-.", ":")
-GREY = "0.45"
-DOTS_PER_INCH = 160
 
 
 def draw_confusion_matrix(answers: Answers, path: Path) -> None:
@@ -98,37 +90,19 @@ def draw_reliability(answers: Answers, path: Path) -> None:
     title = f"Reliability\nexpected calibration error {error:.3f}, n = {len(answers.labels):,} images"
     set_texts(axes, title, "", "Share of right answers")
     axes.legend(loc="upper left", frameon=False, fontsize=11)
-    _set_unit_range(axes)
+    set_unit_range(axes)
     below.stairs(curve.counts, np.linspace(0, 1, len(curve.counts) + 1), fill=True, color=COLOURS[0], alpha=0.6)
     set_texts(below, "", "Confidence (probability of the answer)", "Images")
     save_figure(figure, path)
 
 
-def new_figure(*, width: float, height: float) -> Figure:
-    """A figure outside pyplot, whose global state would leak memory over many runs."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.supxlabel("segpipe - not a medical device", fontsize=8, color=GREY)
-    return figure
-
-
 def _draw_empty_lines(axes: Axes, codes: Sequence[str]) -> dict[str, Line2D]:
     """One line per class, empty until it gets data, so that a class without a curve still stands in the legend."""
-    return {
-        code: axes.plot([], [], color=COLOURS[i % len(COLOURS)], linestyle=DASHES[i % len(DASHES)], linewidth=2.2)[0]
-        for i, code in enumerate(codes)
-    }
-
-
-def set_texts(axes: Axes, title: str, x_label: str, y_label: str) -> None:
-    """Title and labels, in sizes that can be read in a document."""
-    axes.set_title(title, fontsize=14)
-    axes.set_xlabel(x_label, fontsize=13)
-    axes.set_ylabel(y_label, fontsize=13)
+    return {code: axes.plot([], [], **line_style(i))[0] for i, code in enumerate(codes)}
 
 
 def _wrapped(code: str, width: int) -> str:
-    # matplotlib would read what stands between two dollar signs as a formula.
-    return textwrap.fill(full_name(code), width).replace("$", r"\$")
+    return wrap_text(full_name(code), width)
 
 
 def _curve_label(code: str, scores: dict[str, float | None], area: str) -> str:
@@ -141,15 +115,5 @@ def _curves_title(name: str, area_name: str, area: float | None, images: int) ->
 
 
 def _finish_curves(axes: Axes) -> None:
-    _set_unit_range(axes)
+    set_unit_range(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=11, labelspacing=0.8)
-
-
-def _set_unit_range(axes: Axes) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.grid(color="0.9")
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG."""
-    figure.savefig(path, format="png", dpi=DOTS_PER_INCH)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from segpipe.evaluation.classification import Answers
 from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask
 
 # The run has accepted these images by its own max_pixels.
@@ -38,6 +40,21 @@ class Run:
         """The classes, in the order of the columns."""
         columns = self.results.columns
         return [name.removeprefix("p_") for name in columns if name.startswith("p_") and name != "p_malignant"]
+
+    def labelled(self, diagnoses: Mapping[str, str]) -> pd.DataFrame:
+        """The results of the images whose diagnosis, by image id, is known and one of the classes."""
+        return self.results[self.results["image_id"].map(dict(diagnoses)).isin(self.codes)]
+
+    def answers(self, rows: pd.DataFrame, diagnoses: Mapping[str, str]) -> Answers:
+        """What the classifier says of images beside what is true of them.
+
+        Args:
+            rows: results of labelled images.
+            diagnoses: code of each image, by image id.
+        """
+        codes = self.codes
+        labels = np.array([codes.index(diagnoses[image_id]) for image_id in rows["image_id"]])
+        return Answers(rows[[f"p_{code}" for code in codes]].to_numpy(dtype=np.float64), labels, codes)
 
     def mask(self, path: str) -> BoolMask:
         """The mask that was found for the image of this `path`, see `segpipe.inference.source.result_names`."""

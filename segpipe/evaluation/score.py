@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segpipe.errors import DatasetError
 from segpipe.evaluation.bootstrap import WeightedMetric, Weights, with_intervals
-from segpipe.evaluation.classification import Answers, classes_left_out, score_answers
+from segpipe.evaluation.classification import classes_left_out, score_answers
 from segpipe.evaluation.groups import Rows, join_groups, score_groups
 from segpipe.evaluation.plots import draw_confusion_matrix, draw_precision_recall_curves, draw_reliability, draw_roc_curves
 from segpipe.evaluation.run import Run, read_run
@@ -67,15 +67,12 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
 
 
 def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Metrics:
-    known = {image_id: code for image_id, code in diagnoses.items() if code in run.codes}
-    scored = run.results[run.results["image_id"].isin(known)]
+    scored = run.labelled(diagnoses)
     if scored.empty:
         raise DatasetError(
             f"labels must name at least one of the {len(run.results)} images by its file name without ending, got none"
         )
-    image_ids = list(scored["image_id"])
-    probs = scored[[f"p_{code}" for code in run.codes]].to_numpy(dtype=np.float64)
-    answers = Answers(probs, np.array([run.codes.index(known[image_id]) for image_id in image_ids]), run.codes)
+    image_ids, answers = list(scored["image_id"]), run.answers(scored, diagnoses)
     for name, draw in PLOTS.items():
         draw(answers, run.folder / "plots" / name)
     if run.photographs:

@@ -6,7 +6,6 @@ takes the bundles and the split of two finished trainings, scores the copies end
 `segmenter/`, `classifier/` and `split.csv` into segpipe/weights.
 """
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from segpipe.bundle import SHIPPED, load_classifier, load_segmenter, save_bundle
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash
-from segpipe.errors import BundleError, run_command
+from segpipe.errors import BundleError, CommandParser, run_command
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import headline
 from segpipe.inference.loading import choose_device
@@ -63,13 +62,12 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, output: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m segpipe.evaluation.ship", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m segpipe.evaluation.ship", description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="root of HAM10000")
     parser.add_argument("--segmenter", type=Path, required=True, help="output folder of train_seg.py")
     parser.add_argument("--classifier", type=Path, required=True, help="output folder of train_cls.py")
     parser.add_argument("--output", type=Path, default=SHIPPED, help="where the copies go (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    return run_command(lambda: ship(**vars(given)))
+    return run_command(lambda: ship(**vars(parser.parse_args(arguments))))
 
 
 if __name__ == "__main__":

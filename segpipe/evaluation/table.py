@@ -36,14 +36,19 @@ def results_table(columns: Mapping[str, Metrics]) -> str:
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Args: header, one title for each column; rows, of as many cells. Returns: the lines of a Markdown table."""
     lines = (
-        "|".join(["", *(f" {cell} " if cell else " " for cell in cells), ""]) for cells in (header, ["---"] * len(header), *rows)
+        "|".join(["", *(f" {_literal(cell)} " if cell else " " for cell in cells), ""])
+        for cells in (header, ["---"] * len(header), *rows)
     )
     return "\n".join(lines)
 
 
-def figure_text(figure: Mapping[str, float | None]) -> str:
-    """A figure with its interval, as `with_intervals` gives them; `none` where it does not exist."""
+def _literal(cell: str) -> str:
+    return cell.replace("|", r"\|")
+
+
+def figure_text(figure: Mapping[str, float | None], form: str = ".3f") -> str:
+    """A figure with its interval, as `with_intervals` gives them, each number in a format; `none` where it does not exist."""
     value, low, high = figure["value"], figure["low"], figure["high"]
     if value is None:
         return "none"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+    return f"{value:{form}}" if low is None or high is None else f"{value:{form}} ({low:{form}} to {high:{form}})"

@@ -15,10 +15,19 @@ from segpipe.inference.pictures import MASKS, Wanted
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.progress import Progress
 from segpipe.inference.recorder import Recorder
-from segpipe.inference.results import SUBMISSION_CLASSES, Row, write_failures, write_results, write_submission
+from segpipe.inference.results import (
+    RESULTS,
+    SUBMISSION_CLASSES,
+    Row,
+    read_hashes,
+    write_failures,
+    write_results,
+    write_submission,
+)
 from segpipe.inference.source import Source, batched, result_names
-from segpipe.inference.summary import refuse_other_run, run_identity, write_summary
+from segpipe.inference.summary import read_identity, refuse_other_run, run_identity, write_summary
 from segpipe.inference.work import Outcome, Plan, Task
+from segpipe.storage import content_hash
 
 SHOWN = 3  # findings that go to the terminal, whatever the size of the folder
 
@@ -97,6 +106,23 @@ def run_images(pipeline: Pipeline, source: Source, ask: Ask, engine: Engine) -> 
     return run.finish(finished=True)
 
 
+def is_finished(pipeline: Pipeline, source: Source, ask: Ask) -> bool:
+    """Whether a run would add nothing to its output folder: it holds a result for each of the images as they are now.
+
+    Args:
+        pipeline: of the run.
+        source: its images; they are read for their hashes where all else is as it was.
+        ask: its wishes; the output folder need not exist.
+    """
+    done = read_hashes(ask.output / RESULTS)
+    files = {display_path(relative): file for file, relative in source.files}
+    return (
+        done.keys() == files.keys()
+        and read_identity(ask.output) == run_identity(pipeline, ask.wanted, max_pixels=ask.max_pixels)
+        and all(content_hash(file) == done[path] for path, file in files.items())
+    )
+
+
 class _Run:
     """One run, from the first look at its output folder to the tables."""
 
@@ -129,7 +155,7 @@ class _Run:
         output, recorder, classes = self._ask.output, self._recorder, self._pipeline.namer.bundle.card.classes
         rows = self._rows()
         failures = tuple(sorted(recorder.failures.items()))
-        write_results(output / "results.csv", rows, classes)
+        write_results(output / RESULTS, rows, classes)
         write_failures(output / "failures.csv", failures)
         if {code.lower() for code in SUBMISSION_CLASSES} == set(classes):
             write_submission(output / "submission.csv", rows)

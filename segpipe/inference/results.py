@@ -10,6 +10,7 @@ from segpipe.image_io import write_file
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import heatmap_in_lesion
 
+RESULTS = "results.csv"
 Row = Mapping[str, Any]
 PROBABILITY_DIGITS = 8
 SUBMISSION_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -65,6 +66,15 @@ def write_results(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> No
     columns = result_columns(classes)
     ordered = sorted(rows, key=lambda row: str(row["path"]))
     write_csv(path, columns, [[_field(row[name]) for name in columns] for row in ordered])
+
+
+def read_hashes(path: Path) -> dict[str, str]:
+    """The SHA-256 of each image in `results.csv`, by its path; empty where there is no such table."""
+    try:
+        with path.open(encoding="utf-8", newline="") as table:
+            return {row["path"]: row["sha256"] for row in csv.DictReader(table)}
+    except (OSError, ValueError, LookupError):
+        return {}
 
 
 def write_submission(path: Path, rows: Sequence[Row]) -> None:

@@ -53,18 +53,29 @@ def refuse_other_run(folder: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         OutputError: they come from other settings or bundles; the message names those that differ.
     """
+    changed = changed_settings(folder, identity)
+    if changed:
+        raise OutputError(
+            f"resume=true goes on with the settings and bundles that the results in {display_path(folder)} come from, but "
+            f"{', '.join(changed)} changed; give them as they were, name another output, or begin anew with overwrite=true"
+        )
+
+
+def changed_settings(folder: Path, identity: Mapping[str, Any]) -> list[str]:
+    """In what a run differs from that of the results in a folder, by names that a user knows; in nothing if there are none."""
     if all(row["run"] == run_key(identity) for row in Journal(folder, "").read().values()):
-        return
+        return []
+    before = read_identity(folder)
+    return [name for name in identity if before and before.get(name) != identity[name]] or ["some of them"]
+
+
+def read_identity(folder: Path) -> Mapping[str, Any]:
+    """The `run_identity` of the results in a folder, empty where it is not known."""
     try:
-        before = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["run"]
-        changed = [name for name in identity if before.get(name) != identity[name]]
-    except (OSError, ValueError, LookupError, AttributeError):
-        changed = []
-    raise OutputError(
-        f"resume=true goes on with the settings and bundles that the results in {display_path(folder)} come from, but "
-        f"{', '.join(changed) or 'some of them'} changed; give them as they were, name another output, or begin anew with "
-        "overwrite=true"
-    )
+        found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_summary(

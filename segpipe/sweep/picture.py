@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.evaluation.plots import COLOURS, new_figure, save_figure, set_texts
+from segpipe.evaluation.drawing import COLOURS, new_figure, save_figure, set_texts
 from segpipe.sweep.record import SCORES
 
 SHOWN = 40  # trainings, the best of them

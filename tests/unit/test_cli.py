@@ -6,18 +6,20 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 import segpipe
-from segpipe.cli import quote_paths, run_script
+from segpipe.cli import output_folder, quote_paths, run_script
 
 APP = """
 import sys
@@ -265,6 +267,34 @@ def test_a_process_ends_with_one_line_and_the_status(
 ) -> None:
     done = run_process(*arguments)
     assert (done.returncode, done.stderr, done.stdout) == (status, line + "\n", "")
+
+
+@pytest.fixture
+def _third_job_of_a_sweep() -> Iterator[None]:
+    hydra = {"mode": RunMode.MULTIRUN, "sweep": {"dir": "swept"}, "job": {"num": 2}}
+    HydraConfig.instance().cfg = OmegaConf.create({"hydra": hydra})
+    yield
+    HydraConfig.instance().cfg = None
+
+
+def test_output_is_taken_as_it_is() -> None:
+    assert output_folder(OmegaConf.create({"output": "a b/c"})) == Path("a b/c")
+
+
+def test_output_is_named_after_date_and_time() -> None:
+    assert output_folder(OmegaConf.create({"output": None})).match("outputs/????-??-??/??-??-??")
+
+
+@pytest.mark.usefixtures("_third_job_of_a_sweep")
+@pytest.mark.parametrize(("output", "folder"), [(None, "swept/2"), ("mine", "mine/2")])
+def test_each_job_of_a_sweep_has_its_own_folder(output: str | None, folder: str) -> None:
+    assert output_folder(OmegaConf.create({"output": output})) == Path(folder)
+
+
+def test_a_training_that_goes_on_stays_in_its_folder(tmp_path: Path) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert output_folder(OmegaConf.create({"output": None, "ckpt_path": str(last)})) == tmp_path.resolve() / "run"
+    assert output_folder(OmegaConf.create({"output": "other", "ckpt_path": str(last)})) == Path("other")
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:

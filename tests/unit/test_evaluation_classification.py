@@ -29,6 +29,7 @@ def scikit_scores(probs: np.ndarray, labels: np.ndarray, weights: np.ndarray) ->
     scores = {
         "accuracy": metrics.accuracy_score(labels, answers, sample_weight=weights),
         "balanced_accuracy": metrics.balanced_accuracy_score(labels, answers, sample_weight=weights),
+        "macro_f1": metrics.f1_score(labels, answers, average="macro", sample_weight=weights),
     }
     for index, code in enumerate(CODES):
         one, column = labels == index, probs[:, index]

@@ -46,6 +46,12 @@ def test_images_are_known_without_their_lesions() -> None:
     assert find_seen(OWN, seen) == ["test0e", "test1f"]
 
 
+def test_parts_that_are_not_asked_for_do_not_matter() -> None:
+    seen = fingerprint_parts(parts(train="de", val="f"))
+    assert find_seen({"test": OWN["test"]}, seen) == ["test0e", "test1f"]
+    assert find_seen({"val": OWN["val"]}, seen) == ["val1d"]
+
+
 def test_nothing_recorded_is_nothing_seen() -> None:
     assert find_seen(OWN, {}) == []
 

@@ -22,7 +22,7 @@ from segpipe.diagnosis import CODES
 from segpipe.errors import OutputError, RunStoppedError
 from segpipe.image_io import RgbImage, read_image, read_mask
 from segpipe.inference.finding import Finding, enlarge_finding
-from segpipe.inference.folder import Ask, Done, run_images
+from segpipe.inference.folder import Ask, Done, is_finished, run_images
 from segpipe.inference.heatmap import heatmap_on_image
 from segpipe.inference.local_engine import LocalEngine
 from segpipe.inference.pictures import Wanted
@@ -291,6 +291,23 @@ def test_changed_file_and_lost_mask_are_done_again(run: Run, folder: Path, tmp_p
     assert [row["path"] for row in journal(tmp_path / "out")][5:] == ["a.png", "b.png"]
     assert done.rows[0]["sha256"] == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
     assert (tmp_path / "out" / "masks" / "b.png").is_file()
+
+
+def test_a_run_is_finished_when_it_has_a_result_for_each_image_as_it_is(
+    folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    (folder / "c.jpg").unlink()
+    pipeline, source, ask = make_pipeline(), images_of_folder(folder), Ask(tmp_path / "out")
+    assert not is_finished(pipeline, source, ask)
+    ask.output.mkdir()
+    run_images(pipeline, source, ask, LocalEngine(pipeline, 0))
+    assert is_finished(pipeline, source, ask)
+    assert not is_finished(make_pipeline(views="none"), source, ask)
+    assert not is_finished(pipeline, replace(source, files=source.files[1:]), ask)
+    (folder / "a.png").write_bytes((folder / "b.png").read_bytes())
+    assert not is_finished(pipeline, source, ask)
+    (folder / "a.png").unlink()
+    assert not is_finished(pipeline, source, ask)
 
 
 def test_other_settings_are_refused_by_name(run: Run) -> None:

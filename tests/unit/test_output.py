@@ -1,44 +1,12 @@
 """The output folder: made, refused where it holds results, and cleared of nothing but results."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import OmegaConf
 
 from segpipe.errors import OutputError
-from segpipe.output import hold_output, output_folder, prepare_output
-
-
-@pytest.fixture
-def _third_job_of_a_sweep() -> Iterator[None]:
-    hydra = {"mode": RunMode.MULTIRUN, "sweep": {"dir": "swept"}, "job": {"num": 2}}
-    HydraConfig.instance().cfg = OmegaConf.create({"hydra": hydra})
-    yield
-    HydraConfig.instance().cfg = None
-
-
-def test_output_is_taken_as_it_is() -> None:
-    assert output_folder(OmegaConf.create({"output": "a b/c"})) == Path("a b/c")
-
-
-def test_output_is_named_after_date_and_time() -> None:
-    assert output_folder(OmegaConf.create({"output": None})).match("outputs/????-??-??/??-??-??")
-
-
-@pytest.mark.usefixtures("_third_job_of_a_sweep")
-@pytest.mark.parametrize(("output", "folder"), [(None, "swept/2"), ("mine", "mine/2")])
-def test_each_job_of_a_sweep_has_its_own_folder(output: str | None, folder: str) -> None:
-    assert output_folder(OmegaConf.create({"output": output})) == Path(folder)
-
-
-def test_a_training_that_goes_on_stays_in_its_folder(tmp_path: Path) -> None:
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert output_folder(OmegaConf.create({"output": None, "ckpt_path": str(last)})) == tmp_path.resolve() / "run"
-    assert output_folder(OmegaConf.create({"output": "other", "ckpt_path": str(last)})) == Path("other")
+from segpipe.output import find_results, hold_output, prepare_output
 
 
 def write_files(folder: Path, *names: str) -> None:
@@ -63,6 +31,7 @@ def test_results_are_refused_and_kept(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=rf"output must be a folder without results, got .* with {name}; .*overwrite=true"):
         prepare_output(tmp_path, overwrite=False)
     assert files_in(tmp_path) == {name}
+    assert find_results(tmp_path) == [name]
 
 
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A folder by its URL holds what the same folder holds by its path."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from segpipe.cli import quote_paths
 from segpipe.config import RunPipelineConfig
 from segpipe.errors import ConfigError, ImageError
 from segpipe.inference.source import choose_images, images_of_folder
-from segpipe.storage import is_url, list_files, open_source
+from segpipe.storage import content_hash, is_url, list_files, open_source
 
 NAMES = (
     *("b.JPG", "a b.webp", "sub/a[1]*.png", "sub/ä#?%20.jpg", "notes.txt", ".hidden.png"),
@@ -48,6 +49,12 @@ def test_a_url_is_known_by_its_protocol(folder: str, expected: bool) -> None:
 def test_a_url_in_the_shell_is_taken_literally() -> None:
     for url in ("file:///a b/c", "s3://bucket/a,b=[c]", "file:///${HOME}/'x'"):
         assert quote_paths([f"folder={url}"])[0].startswith("folder='")
+
+
+def test_content_is_known_by_its_hash_wherever_it_lies(folder: Path) -> None:
+    expected = hashlib.sha256(b"b.JPG").hexdigest()
+    assert content_hash(folder / "b.JPG") == content_hash(f"file://{folder / 'b.JPG'}") == expected
+    assert content_hash(folder / "absent") is content_hash(f"file://{folder}/absent") is None
 
 
 @pytest.mark.parametrize("end", ["", "/"])

@@ -1,0 +1,324 @@
+"""Several classifiers over the same images, as the command compares them: figures of their runs, what is reused, bad calls."""
+
+import copy
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.card import Training
+from segpipe.data.fingerprints import fingerprint_parts
+from segpipe.data.synthetic import write_samples
+from segpipe.diagnosis import CODES
+from segpipe.evaluation import comparison, drawing, score
+from segpipe.evaluation.compare import main
+from segpipe.evaluation.comparison_table import METRICS
+from segpipe.evaluation.cost import count_macs, count_parameters
+from segpipe.models.preprocessing import InputSpec
+
+pytestmark = pytest.mark.usefixtures("few_resamples", "_quick")
+
+Call = Callable[..., int]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a call left behind."""
+
+    output: Path
+    call: Call
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.read_csv(self.output / "comparison.csv", index_col="title")
+
+    @property
+    def text(self) -> str:
+        return (self.output / "comparison.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def _quick() -> Iterator[None]:
+    """Short turns of the clock, coarse pictures, and of each run none, which other tests look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "SECONDS_A_TURN", 0.0)
+        patch.setattr(drawing, "DOTS_PER_INCH", 20)
+        patch.setattr(score, "PLOTS", {})
+        patch.setattr(score, "draw_worst_answers", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def other(classifier: ClassifierBundle) -> ClassifierBundle:
+    """A classifier that answers otherwise, on smaller crops."""
+    model = copy.deepcopy(classifier.model)
+    with torch.no_grad():
+        model.linear.weight.copy_(model.linear.weight.roll(1, dims=0))
+    return replace(classifier, model=model, card=replace(classifier.card, input=InputSpec(64)))
+
+
+@pytest.fixture(scope="module")
+def models(
+    segmenter: SegmenterBundle,
+    classifier: ClassifierBundle,
+    other: ClassifierBundle,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Bundles on disk: `unet`, `one` and `two`."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, bundle in {"unet": segmenter, "one": classifier, "two": other}.items():
+        save_bundle(folder / name, bundle.model, bundle.card)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(synthetic_root: Path, models: Path, _quick: None, few_resamples: None, tmp_path_factory) -> Compared:
+    """Two classifiers over the drawn data set."""
+    output = tmp_path_factory.mktemp("compared") / "out"
+    labels = synthetic_root / "HAM10000_metadata.csv"
+
+    def call(*more: str, one: Path = models / "one", output: Path = output) -> int:
+        fixed = ["--folder", str(synthetic_root), "--labels", str(labels), "--segmenter", str(models / "unet")]
+        return main([*fixed, "--device", "cpu", "--output", str(output), f"The one={one}", f"Zwei, too={models / 'two'}", *more])
+
+    assert call() == 0
+    return Compared(output, call)
+
+
+def metrics_of(compared: Compared, run: str) -> dict[str, dict[str, float]]:
+    return json.loads((compared.output / "runs" / run / "metrics.json").read_text())["classification"]["metrics"]
+
+
+RUNS = {"The one": "the_one", "Zwei, too": "zwei_too"}
+
+
+@pytest.mark.parametrize(("title", "run"), RUNS.items())
+def test_figures_are_those_of_the_runs(compared: Compared, title: str, run: str) -> None:
+    row, metrics = compared.table.loc[title], metrics_of(compared, run)
+    assert row["majority_baseline"] == metrics["majority_baseline"]["value"]
+    for name in METRICS:
+        expected = [metrics[name][key] for key in ("value", "low", "high")]
+        assert [row[name], row[f"{name}_low"], row[f"{name}_high"]] == expected
+
+
+def test_best_comes_first_and_others_differ_from_it_by_the_figures(compared: Compared) -> None:
+    table = compared.table
+    best, last = table.iloc[0], table.iloc[1]
+    assert best["macro_auroc"] > last["macro_auroc"]
+    for name in METRICS:
+        changes = [f"{name}_change", f"{name}_change_low", f"{name}_change_high"]
+        assert (best[changes] == 0).all()
+        assert last[f"{name}_change"] == pytest.approx(last[name] - best[name])
+        assert last[f"{name}_change_low"] <= last[f"{name}_change"] <= last[f"{name}_change_high"]
+
+
+def test_costs_are_those_of_the_networks(compared: Compared, classifier: ClassifierBundle) -> None:
+    table = compared.table
+    assert table["parameters_millions"].to_list() == [count_parameters(classifier.model) / 1e6] * 2
+    assert table.loc["The one", "gmacs"] == count_macs(classifier.model, 96) / 1e9
+    assert table.loc["Zwei, too", "gmacs"] == count_macs(classifier.model, 64) / 1e9
+    assert (table["images_per_second_low"] > 0).all()
+    assert (table["images_per_second_low"] <= table["images_per_second"]).all()
+    assert (table["images_per_second"] <= table["images_per_second_high"]).all()
+    ratio = ["images_per_second_ratio", "images_per_second_ratio_low", "images_per_second_ratio_high"]
+    assert (table.iloc[0][ratio] == 1).all()
+
+
+def test_text_says_what_was_compared_and_how(compared: Compared, synthetic_root: Path) -> None:
+    metadata = pd.read_csv(synthetic_root / "HAM10000_metadata.csv")
+    first, _, introduction, *_ = compared.text.splitlines()
+    assert first == "# 2 classifiers on synthetic"
+    assert introduction.startswith(f"{len(metadata)} images of 21 lesions; views none, masks from unet, device cpu.")
+    assert "intervals over lesions" in introduction
+    assert "**Not a medical device.**" in introduction
+    row = compared.table.loc["The one"]
+    assert f"{row['macro_auroc']:.3f} ({row['macro_auroc_low']:.3f} to {row['macro_auroc_high']:.3f})" in compared.text
+    assert f"(commonest class alone: {row['majority_baseline']:.3f})" in compared.text
+    assert f"melanoma sensitivity (n = {(metadata['dx'] == 'mel').sum()})" in compared.text
+
+
+def lasting(compared: Compared) -> pd.DataFrame:
+    """What does not depend on the clock."""
+    return compared.table.filter(regex="^(?!images_per_second)")
+
+
+def test_a_second_call_reuses_a_whole_run_and_goes_on_with_a_torn_one(
+    compared: Compared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = lasting(compared)
+    torn, whole = (compared.output / "runs" / run for run in RUNS.values())
+    # As a killed run leaves it: a journal that is not whole, and no tables.
+    lines = (torn / "results.jsonl").read_text().splitlines(keepends=True)
+    (torn / "results.jsonl").write_text("".join(lines[:5]))
+    (torn / "results.csv").unlink()
+    os.utime(whole / "results.csv", (1, 1))
+    assert compared.call() == 0
+    ended = capsys.readouterr()
+    assert ended.err.splitlines() == [f"The one: {len(lines)} images", "Zwei, too: done before"]
+    assert json.loads((torn / "summary.json").read_text())["images_done_before"] == 5
+    assert (whole / "results.csv").stat().st_mtime == 1
+    pd.testing.assert_frame_equal(lasting(compared), before)
+    assert ended.out.startswith(compared.text)
+    files = ("comparison.csv", "comparison.md", "roc.png", "metrics.png", "cost.png")
+    assert ended.out.splitlines()[-5:] == [str(compared.output / name) for name in files]
+
+
+def only_line(capsys: pytest.CaptureFixture[str]) -> str:
+    ended = capsys.readouterr()
+    assert ended.out == ""
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+    return ended.err
+
+
+def test_another_bundle_under_the_same_title_is_refused_before_any_work(
+    compared: Compared, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compared.call(one=models / "two") == 2
+    line = only_line(capsys)
+    assert "the_one holds the results of another run (bundle.classifier changed)" in line
+    assert "begin all runs anew with --overwrite" in line
+    assert compared.call("--tta", "flips") == 2
+    assert "(tta changed)" in only_line(capsys)
+
+
+def test_overwrite_begins_the_runs_anew_and_removes_nothing_else(compared: Compared, models: Path, tmp_path: Path) -> None:
+    shutil.copytree(compared.output, tmp_path / "out")
+    (tmp_path / "out" / "runs" / "the_one" / "mine.txt").touch()
+    assert compared.call("--localize", "contour", "--overwrite", one=models / "two", output=tmp_path / "out") == 0
+    table = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert table["macro_auroc_change"].to_list() == [0, 0]  # now they are the same
+    assert (tmp_path / "out" / "runs" / "the_one" / "mine.txt").exists()
+
+
+def seen_by(training: Training, rows: pd.DataFrame) -> Training:
+    return replace(training, seen=fingerprint_parts({"train": rows, "val": rows.head(0)}))
+
+
+def test_what_has_seen_the_images_in_training_is_marked(
+    compared: Compared,
+    classifier: ClassifierBundle,
+    other: ClassifierBundle,
+    segmenter: SegmenterBundle,
+    synthetic_root: Path,
+    tmp_path: Path,
+) -> None:
+    assert re.search(r"^\[1\] .* does not say on its card which images it has seen in training", compared.text, re.MULTILINE)
+    assert re.search(r"^The segmenter does not say", compared.text, re.MULTILINE)
+    rows = pd.read_csv(synthetic_root / "HAM10000_metadata.csv")
+    lesion = rows[rows["lesion_id"] == rows["lesion_id"].iloc[0]]
+    foreign = pd.DataFrame({"image_id": ["x"], "lesion_id": ["y"]})
+    for name, bundle, known in (("seen", classifier, lesion.head(1)), ("unseen", other, foreign), ("unet", segmenter, foreign)):
+        card = replace(bundle.card, training=seen_by(bundle.card.training, known))
+        save_bundle(tmp_path / name, bundle.model, card)
+    call = ["--folder", str(synthetic_root), "--labels", str(synthetic_root / "HAM10000_metadata.csv"), "--device", "cpu"]
+    call += ["--segmenter", str(tmp_path / "unet"), "--output", str(tmp_path / "out")]
+    assert main([*call, f"seen={tmp_path / 'seen'}", f"unseen={tmp_path / 'unseen'}"]) == 0
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert f"[1] seen has seen {len(lesion)} of these images, or others of their lesions, in training" in text
+    assert "| seen [1] |" in text and "| unseen |" in text
+    assert "The segmenter" not in text
+    table = pd.read_csv(tmp_path / "out" / "comparison.csv", index_col="title")
+    assert table["images_seen_in_training"].to_dict() == {"seen": len(lesion), "unseen": 0}
+
+
+def test_images_that_fail_are_counted_and_those_outside_the_split_or_without_a_label_left_out(
+    models: Path, tmp_path: Path
+) -> None:
+    write_samples(tmp_path / "images")
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
+    names = [f"synthetic_{code}" for code in CODES]
+    pd.DataFrame({"image": names[:5], "label": CODES[:5]}).to_csv(tmp_path / "labels.csv", index=False)
+    split = pd.DataFrame({"image_id": [*names[1:], "broken"], "part": "test"})
+    split.assign(lesion_id=["L", "L", *split["image_id"][2:]]).to_csv(tmp_path / "split.csv", index=False)
+    given = ["--folder", str(tmp_path / "images"), "--labels", str(tmp_path / "labels.csv"), "--output", str(tmp_path / "out")]
+    given += ["--split", str(tmp_path / "split.csv"), "--part", "test", "--localize", "contour", "--device", "cpu"]
+    assert main([*given, *(f"{name}={models / name}" for name in ("one", "two"))]) == 0
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert text.startswith("# 2 classifiers on images, part test\n")
+    assert "4 images of 3 lesions (1 more failed); views none, masks from contour, device cpu." in text
+    assert "The segmenter" not in text  # none was used
+    table = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert table["sensitivity_mel"].isna().all()
+    assert "| none |" in text
+
+
+BAD_CALLS = {
+    "one bundle": (["a={one}"], "at least two bundles, got 1"),
+    "doubled title": (["a={one}", "A={two}"], "titles must give file names of their own, got 'a' and 'A', both 'a'"),
+    "empty title": (["a={one}", "={two}"], "each must be given as TITLE=FOLDER, the title with a letter or digit, got '="),
+    "no bundle": (["a={one}", "b=nowhere"], "nowhere: a bundle must be a folder with model.safetensors and card.json"),
+    "segmenter": (["a={one}", "b={unet}"], "must be the bundle of a classifier, got that of a segmenter"),
+    "word": (["a={one}", "b={two}", "--tta", "d5"], "invalid choice: 'd5'"),
+    "number": (["a={one}", "b={two}", "--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
+    "device": (["a={one}", "b={two}", "--device", "abacus"], "device must be auto, cpu, cuda, cuda:N or mps, got 'abacus'"),
+    "part": (["a={one}", "b={two}", "--part", "test"], "part=test needs split=CSV"),
+    "folder": (["a={one}", "b={two}", "--folder", "nowhere"], "nowhere: no such folder"),
+    "labels": (["a={one}", "b={two}", "--labels", "nowhere.csv"], "nowhere.csv: must be a table"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_CALLS.values(), ids=list(BAD_CALLS))
+def test_a_bad_call_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    synthetic_root: Path,
+    models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = {name: models / name for name in ("one", "two", "unet")}
+    given = ["--folder", str(synthetic_root), "--labels", str(synthetic_root / "HAM10000_metadata.csv")]
+    given += ["--output", str(tmp_path / "out"), "--segmenter", str(models / "unet")]
+    assert main([*given, *(argument.format(**paths) for argument in arguments)]) == 2
+    assert message in only_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_classes_are_refused(
+    compared: Compared, classifier: ClassifierBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = replace(classifier.card, classes=("a", *classifier.card.classes[1:]), malignant=())
+    save_bundle(tmp_path / "one", classifier.model, card)
+    assert compared.call(one=tmp_path / "one", output=tmp_path / "out") == 2
+    assert "all bundles must name the same classes, got a, nv, bcc" in only_line(capsys)
+
+
+def test_labels_of_other_images_are_refused_before_any_work(
+    compared: Compared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.csv").write_text("image,label\nother,mel\n")
+    assert compared.call("--labels", str(tmp_path / "labels.csv"), output=tmp_path / "out") == 2
+    assert "--labels must name one of mel, nv" in only_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "bundle/card.json"])
+def test_the_output_of_something_else_is_refused_and_kept(
+    compared: Compared, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert compared.call("--overwrite", output=tmp_path) == 2
+    assert f"--output must hold no other results, got {tmp_path} with {name}; name another folder" in only_line(capsys)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [name]
+
+
+def test_an_interrupt_says_how_to_go_on(
+    compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt("3 of 40 images are done")
+
+    monkeypatch.setattr("segpipe.evaluation.candidates.run_images", stop)
+    assert compared.call("--localize", "contour", output=tmp_path / "out") == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "interrupted: The one: 3 of 40 images are done; the same call, without --overwrite, goes on"

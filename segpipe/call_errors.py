@@ -38,10 +38,13 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     """
     if isinstance(error, OverrideParseException):
         return _explain_syntax(error.override)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        options = (name for name in error.options if not name.endswith("_schema"))
-        return f"{group} must be one of {', '.join(options)}, got {option}"
+        if error.options:
+            options = (name for name in error.options if not name.endswith("_schema"))
+            return f"{group} must be one of {', '.join(options)}, got {option}"
+        if group:  # of a list such as [a,b], whose options Hydra does not name
+            return f"{group} has no option {option}; --help lists them"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         file = re.match(r"In '(.+?)': ", str(error))

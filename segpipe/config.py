@@ -26,6 +26,7 @@ from segpipe.config_groups import (
     LoggerConfig,
     LogitAdjustedConfig,
     LossConfig,
+    MlflowConfig,
     OptimizerConfig,
     SchedulerConfig,
     SegmenterBundleConfig,
@@ -35,6 +36,7 @@ from segpipe.config_groups import (
     TrainerConfig,
     TtaConfig,
     UnfreezeConfig,
+    WandbConfig,
 )
 
 
@@ -47,7 +49,7 @@ class TrainConfig:
     loss: LossConfig = MISSING
     optimizer: OptimizerConfig = MISSING
     scheduler: SchedulerConfig = MISSING
-    logger: LoggerConfig = MISSING
+    logger: dict[str, LoggerConfig] = field(default_factory=dict)
     trainer: TrainerConfig = MISSING
     split: str | None = None
     seed: int = 0
@@ -138,7 +140,9 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     ("scheduler", "constant", SchedulerConfig),
     ("unfreeze", "unfreeze", UnfreezeConfig),
     ("trainer", "trainer", TrainerConfig),
-    ("logger", "logger", LoggerConfig),
+    ("logger", "tensorboard", LoggerConfig),
+    ("logger", "wandb", WandbConfig),
+    ("logger", "mlflow", MlflowConfig),
     ("tta", "tta", TtaConfig),
     ("explain", "explain", ExplainConfig),
 )

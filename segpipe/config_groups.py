@@ -178,9 +178,27 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """`_target_` names the logger; `csv` writes `metrics.csv`."""
+    """A tracker of the metrics: `_target_` names it, see `segpipe.training.tracking`."""
 
     _target_: str = MISSING
+
+
+@dataclass
+class WandbConfig(LoggerConfig):
+    """See `segpipe.training.tracking.WandbRun`."""
+
+    project: str = MISSING
+    name: str | None = None
+    offline: bool = True
+
+
+@dataclass
+class MlflowConfig(LoggerConfig):
+    """See `segpipe.training.tracking.MlflowRun`."""
+
+    experiment: str = MISSING
+    name: str | None = None
+    tracking_uri: str | None = None
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +29,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tta.views": ("none", "flips", "d4"),
     "explain.method": ("gradcam", "none"),
 }
+# What a tracker needs and segpipe does not; MLflow keeps its store, where there is no server, by the last two.
+LIBRARIES = {"tensorboard": ("tensorboard",), "wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 
 
 def check_values(config: DictConfig) -> None:
@@ -37,7 +40,8 @@ def check_values(config: DictConfig) -> None:
         config: the whole configuration of a script.
 
     Raises:
-        ConfigError: a path does not exist, a word is none of its list, or a number is too small or does not fit the U-Net.
+        ConfigError: a path does not exist, a word is none of its list, a number is too small or does not fit the U-Net, or a
+            tracker cannot be used.
     """
     for key in PATHS:
         path = _value(config, key)
@@ -63,6 +67,20 @@ def check_values(config: DictConfig) -> None:
     if _value(config, "resume") and _value(config, "overwrite"):
         raise ConfigError("give one of resume=true, which goes on with earlier results, and overwrite=true, which removes them")
     _check_numbers(config)
+    _check_trackers(config)
+
+
+def _check_trackers(config: DictConfig) -> None:
+    for name in _value(config, "logger") or ():
+        # A folder of that name, such as wandb makes where it is called, has no origin.
+        missing = [library for library in LIBRARIES.get(name, ()) if getattr(find_spec(library), "origin", None) is None]
+        if missing:
+            raise ConfigError(f'logger={name} needs {" and ".join(missing)}; pip install "segpipe[tracking]"')
+    if _value(config, "logger.wandb.offline") is False:
+        import wandb
+
+        if not wandb.login(prompt=False, verify=False):
+            raise ConfigError("logger.wandb.offline=false needs a login; run wandb login, or set WANDB_API_KEY")
 
 
 def _check_numbers(config: DictConfig) -> None:

@@ -16,13 +16,17 @@ class EpochTable(Logger):
     A resumed training keeps the rows of the epochs before it.
 
     Args:
-        path: of the table.
+        output: folder of the training.
+        checkpoint: that it goes on from; its `epoch` is the last one to keep.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, *, output: Path, checkpoint: Mapping[str, Any] | None) -> None:
         super().__init__()
-        self._path = path
+        self._path = output / "metrics.csv"
         self._rows: dict[Hashable, dict[Hashable, float]] = {}
+        if checkpoint is not None and self._path.is_file():
+            table = pd.read_csv(self._path, index_col="epoch")
+            self._rows = table[table.index <= checkpoint["epoch"]].to_dict("index")
 
     @property
     def name(self) -> str:
@@ -33,12 +37,6 @@ class EpochTable(Logger):
     def version(self) -> str:
         """There is one."""
         return ""
-
-    def continue_from(self, epoch: int) -> None:
-        """Take over the rows of the epochs before `epoch` from the file."""
-        if self._path.is_file():
-            table = pd.read_csv(self._path, index_col="epoch")
-            self._rows = table[table.index < epoch].to_dict("index")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

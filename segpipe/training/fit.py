@@ -58,7 +58,7 @@ def fit(
     monitor: str,
     trainer: Mapping[str, Any],
     patience: int,
-    logger: Logger,
+    loggers: Sequence[Logger],
     callbacks: Sequence[Callback] = (),
     ckpt_path: Path | None = None,
 ) -> Fitted:
@@ -71,7 +71,7 @@ def fit(
         monitor: name of the metric that chooses the best epoch; the larger the better.
         trainer: arguments for Lightning's Trainer; its strategy follows from the devices.
         patience: epochs without a better score after which the training stops.
-        logger: takes the metrics of each epoch.
+        loggers: take the metrics of each epoch.
         callbacks: more of them.
         ckpt_path: a `last.ckpt` to go on from.
 
@@ -89,7 +89,7 @@ def fit(
         quieten()
         lightning = Trainer(
             **{**trainer, "strategy": choose_strategy(trainer["accelerator"], trainer["devices"])},
-            logger=logger,
+            logger=loggers,
             callbacks=[best, last, stop, SeededEpochs(data.seed), TQDMProgressBar(leave=True), *callbacks],
             plugins=[WholeCheckpoints()],
             use_distributed_sampler=False,

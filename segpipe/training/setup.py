@@ -21,11 +21,11 @@ from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
 from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
 from segpipe.errors import BundleError, DatasetError
-from segpipe.training.epoch_table import EpochTable
-from segpipe.training.fit import Fitted, auto_precision, fit, read_checkpoint
+from segpipe.training.fit import Fitted, auto_precision, fit
 from segpipe.training.processes import MovingAverage
 from segpipe.training.start import start_card
 from segpipe.training.tasks import Task
+from segpipe.training.tracking import TrackedSettings, build_loggers
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def fit_as_configured(
     cpu_bf16: bool,
     callbacks: Sequence[Callback] = (),
 ) -> Fitted:
-    """Train a task with the trainer, the logger and the checkpoint of a configuration.
+    """Train a task with the trainer, the loggers and the checkpoint of a configuration.
 
     With `trainer.ema_decay` it is the moving average of the weights that is validated and kept.
 
@@ -158,7 +158,7 @@ def fit_as_configured(
         config: of the training.
         task: the model, its loss, metrics and optimizer.
         data: training and validation examples.
-        output: takes `metrics.csv` and `checkpoints/`.
+        output: takes `metrics.csv`, `checkpoints/` and the files of the trackers.
         monitor: name of the metric that chooses the best epoch; the larger the better.
         cpu_bf16: this network gains from bf16 on a CPU, see `auto_precision`.
         callbacks: of Lightning.
@@ -172,18 +172,10 @@ def fit_as_configured(
         monitor=monitor,
         trainer=trainer_arguments(config, cpu_bf16=cpu_bf16),
         patience=config.trainer.patience,
-        logger=build_logger(config, output),
-        callbacks=[*callbacks, *averaging],
+        loggers=build_loggers(config, output),
+        callbacks=[*callbacks, *averaging, TrackedSettings(config)],
         ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
     )
-
-
-def build_logger(config: DictConfig, output: Path) -> EpochTable:
-    """The logger of a training; it keeps the epochs before the checkpoint that the training goes on from."""
-    logger: EpochTable = instantiate(config.logger, path=output / "metrics.csv")
-    if config.ckpt_path is not None:
-        logger.continue_from(read_checkpoint(Path(config.ckpt_path))["epoch"] + 1)
-    return logger
 
 
 def trainer_arguments(config: DictConfig, *, cpu_bf16: bool) -> dict[str, Any]:
@@ -195,9 +187,9 @@ def trainer_arguments(config: DictConfig, *, cpu_bf16: bool) -> dict[str, Any]:
 
 
 def portable_settings(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration without what belongs to one machine: paths, devices, workers."""
+    """The resolved configuration without what belongs to one machine or user: paths, devices, workers, trackers."""
     settings: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "bundle"):
+    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "bundle", "logger"):
         settings.pop(key, None)
     for key in ("accelerator", "devices", "strategy"):
         settings["trainer"].pop(key)

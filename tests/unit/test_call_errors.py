@@ -69,6 +69,9 @@ def test_a_wrong_call_is_explained_in_one_line(override: str) -> None:
         ("loss.tau=a", 'loss.tau must be a number, got "a"'),
         ("unfreeze.from_epochs=3", "unfreeze.from_epochs must be a list such as [a,b], got 3"),
         ("crop=tigth", "crop must be one of margin, masked, tight, whole_image, got tigth"),
+        ("logger=wanb", "logger must be one of csv, mlflow, tensorboard, wandb, got wanb"),
+        ("logger=[csv,wanb]", "logger has no option wanb; --help lists them"),
+        ("logger.wandb.project=mine", "unknown key logger.wandb; --help lists the keys"),
     ],
 )
 def test_a_wrong_key_of_a_training_is_explained(override: str, message: str) -> None:

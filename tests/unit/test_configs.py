@@ -1,7 +1,7 @@
 """Every option of every config group composes and builds; a value that cannot be meant is refused before anything is built."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ from segpipe.lesion.crop import CropRule
 from segpipe.lesion.localizer import MaskSource
 from segpipe.models.unet import build_unet
 from segpipe.training.classifier import build_untrained
-from segpipe.training.setup import build_augmentation, build_logger, portable_settings, trainer_arguments
+from segpipe.training.setup import build_augmentation, portable_settings, trainer_arguments
+from segpipe.training.tracking import build_loggers
 from segpipe.training.unfreezing import parameter_groups
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -84,7 +85,8 @@ def test_each_option_composes_under_its_schema(tmp_path: Path, script: str, grou
     data += [f"data.table={tmp_path}"] if option == "csv" and group == "data" else []
     config = compose(script, [f"{group}={option}", *data])
     assert OmegaConf.get_type(config) is SCHEMAS[script]
-    assert OmegaConf.get_type(config[group]) is not dict  # it has a schema of its own
+    chosen = config[group].values() if group == "logger" else [config[group]]
+    assert all(is_dataclass(OmegaConf.get_type(node)) for node in chosen)  # each has a schema of its own
     missing = OmegaConf.missing_keys(config)
     assert not missing
     check_values(config)
@@ -183,10 +185,26 @@ def test_each_unfreezing_begins_with_the_head_and_ends_with_all(option: str) -> 
 
 
 @pytest.mark.parametrize("option", options_of("logger"))
-def test_each_logger_builds_and_writes_a_row(tmp_path: Path, option: str) -> None:
-    logger = build_logger(compose("train_seg", [f"logger={option}"]), tmp_path)
-    logger.log_metrics({"epoch": 0, "val_dice": 0.5})
+def test_each_logger_builds_beside_the_table(tmp_path: Path, option: str) -> None:
+    table, *trackers = build_loggers(compose("train_seg", [f"logger={option}"]), tmp_path)
+    table.log_metrics({"epoch": 0, "val_dice": 0.5})
     assert (tmp_path / "metrics.csv").read_text() == "epoch,val_dice\n0,0.5\n"
+    assert len(trackers) == (option != "csv")
+
+
+@pytest.mark.parametrize("script", ["train_seg", "train_cls"])
+@pytest.mark.parametrize(
+    ("given", "trackers"),
+    [
+        ("csv", []),
+        ("wandb", ["wandb"]),
+        ("[]", []),
+        ("[csv,tensorboard]", ["tensorboard"]),
+        ("[mlflow,wandb]", ["mlflow", "wandb"]),
+    ],
+)
+def test_loggers_are_one_word_or_a_list(script: str, given: str, trackers: list[str]) -> None:
+    assert list(compose(script, [f"logger={given}"]).logger) == trackers
 
 
 @pytest.mark.parametrize("option", options_of("trainer"))
@@ -203,6 +221,11 @@ def test_paths_of_the_data_stay_out_of_the_card(script: str) -> None:
     settings = portable_settings(compose(script, ["data=synthetic", "data.root=/here", "data.cache=/here"]))
     assert settings["data"]["lesions"] == 84
     assert "/here" not in str(settings)
+
+
+def test_trackers_stay_out_of_the_card() -> None:
+    server = "logger.mlflow.tracking_uri=https://me:secret@server"
+    assert "secret" not in str(portable_settings(compose("train_seg", ["data=synthetic", "logger=[csv,mlflow]", server])))
 
 
 @pytest.mark.parametrize("tta", options_of("tta"))

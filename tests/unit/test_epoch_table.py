@@ -12,7 +12,7 @@ from segpipe.training.epoch_table import EpochTable
 
 
 def test_figures_of_one_epoch_share_a_row_whatever_their_order(tmp_path: Path) -> None:
-    table = EpochTable(tmp_path / "metrics.csv")
+    table = EpochTable(output=tmp_path, checkpoint=None)
     table.log_metrics({"epoch": 1, "val_loss": 0.2}, step=5)
     table.log_metrics({"epoch": 0, "val_loss": 0.3}, step=2)
     table.log_metrics({"epoch": 0, "train_loss": 0.5}, step=2)
@@ -23,11 +23,10 @@ def test_figures_of_one_epoch_share_a_row_whatever_their_order(tmp_path: Path) -
 
 
 def test_a_resumed_training_keeps_earlier_rows_and_drops_later_ones(tmp_path: Path) -> None:
-    broken = EpochTable(tmp_path / "metrics.csv")
+    broken = EpochTable(output=tmp_path, checkpoint=None)
     for epoch in range(4):
         broken.log_metrics({"epoch": epoch, "val_loss": 0.1 * epoch, "train_loss": 1.0})
-    resumed = EpochTable(tmp_path / "metrics.csv")
-    resumed.continue_from(2)
+    resumed = EpochTable(output=tmp_path, checkpoint={"epoch": 1})
     resumed.log_metrics({"epoch": 2, "val_loss": 9.0})
     written = pd.read_csv(tmp_path / "metrics.csv")
     assert written["epoch"].tolist() == [0, 1, 2]
@@ -37,13 +36,12 @@ def test_a_resumed_training_keeps_earlier_rows_and_drops_later_ones(tmp_path: Pa
 
 def test_a_new_training_begins_a_new_table(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,val_loss\n0,1.0\n7,1.0\n")
-    EpochTable(tmp_path / "metrics.csv").log_metrics({"epoch": 0, "val_loss": 0.5})
+    EpochTable(output=tmp_path, checkpoint=None).log_metrics({"epoch": 0, "val_loss": 0.5})
     assert pd.read_csv(tmp_path / "metrics.csv").to_numpy().tolist() == [[0, 0.5]]
 
 
 def test_going_on_without_a_table_is_no_error(tmp_path: Path) -> None:
-    table = EpochTable(tmp_path / "metrics.csv")
-    table.continue_from(3)
+    table = EpochTable(output=tmp_path, checkpoint={"epoch": 2})
     table.log_metrics({"epoch": 3, "val_loss": 0.5})
     assert pd.read_csv(tmp_path / "metrics.csv").to_numpy().tolist() == [[3, 0.5]]
 
@@ -65,7 +63,7 @@ def test_lightning_writes_training_and_validation_into_one_row(tmp_path: Path) -
         max_epochs=3,
         limit_train_batches=2,
         limit_val_batches=1,
-        logger=EpochTable(tmp_path / "metrics.csv"),
+        logger=EpochTable(output=tmp_path, checkpoint=None),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

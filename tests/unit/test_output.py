@@ -48,8 +48,16 @@ def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> 
 def test_overwrite_removes_what_a_training_wrote_and_nothing_else(tmp_path: Path) -> None:
     training = ("config.yaml", "split.csv", "metrics.csv", "checkpoints/last.ckpt", "bundle/card.json", "test/metrics.json")
     more = ("bundle/model.safetensors", "test/predictions.png", "test/results.csv", "test/masks/a.png")
-    foreign = {"masks/truth.png", "metrics.json"}
-    write_files(tmp_path, *training, *more, *foreign)
+    run = "wandb/offline-run-20260102_030405-abc"
+    trackers = (
+        "tensorboard/events.out.tfevents.1.host.2.0",
+        "mlflow/mlflow.db",
+        "wandb/run_id",
+        f"{run}/run-abc.wandb",
+        f"{run}/logs/a.log",
+    )
+    foreign = {"masks/truth.png", "metrics.json", "tensorboard/notes.txt", "mlflow/other.db", "wandb/settings"}
+    write_files(tmp_path, *training, *more, *trackers, *foreign)
     prepare_output(tmp_path, overwrite=True)
     assert files_in(tmp_path) == foreign
     prepare_output(tmp_path, overwrite=False)

@@ -134,8 +134,8 @@ def _introduction(comparison: Comparison, conditions: str) -> str:
     failed = f" ({comparison.failed} more failed)" if comparison.failed else ""
     return (
         f"{comparison.images:,} images{lesions}{failed}; {conditions}. In brackets 95 % bootstrap intervals "
-        f"over {comparison.interval_unit}s, and for images/s, timed side by side, the range over the rounds. The best by macro "
-        "AUROC comes first. **Not a medical device.**"
+        f"over {comparison.interval_unit}s, and for images/s (the classifier alone, timed side by side) the range over the "
+        "rounds. The best by macro AUROC comes first. **Not a medical device.**"
     )
 
 

@@ -35,7 +35,8 @@ def test_text_of_two_classifiers(pair: Comparison) -> None:
         "# 2 classifiers on photos, part test",
         "",
         "1,234 images of 1,000 lesions; views d4, device cpu. In brackets 95 % bootstrap intervals over lesions, and for "
-        "images/s, timed side by side, the range over the rounds. The best by macro AUROC comes first. **Not a medical device.**",
+        "images/s (the classifier alone, timed side by side) the range over the rounds. The best by macro AUROC comes first. "
+        "**Not a medical device.**",
         "",
         "| | macro AUROC | balanced accuracy | macro F1 | melanoma sensitivity (n = 170) | "
         "accuracy (commonest class alone: 0.625) | ECE | parameters (millions) | GMACs | images/s |",

@@ -89,11 +89,12 @@ def write_files(given: Namespace, comparison: "Comparison") -> str:
     from segpipe.image_io import write_file
     from segpipe.inference.loading import choose_device
 
-    part = "" if given.part is None else f", part {given.part}"
+    part, device = "" if given.part is None else f", part {given.part}", choose_device(given.device)
+    timed = " (timed on one core)" if device.type == "cpu" else ""
     text = comparison_text(
         comparison,
         images_from=f"{Path(given.folder).resolve().name}{part}",
-        conditions=f"views {given.tta}, masks from {given.localize}, device {choose_device(given.device)}",
+        conditions=f"views {given.tta}, masks from {given.localize}, device {device}{timed}",
     )
     write_comparison(given.output / "comparison.csv", comparison)
     write_file(given.output / "comparison.md", f"{text}\n".encode())

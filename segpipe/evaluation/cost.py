@@ -33,7 +33,8 @@ def count_macs(model: nn.Module, size: int) -> int:
 def measure_rates(works: Sequence[Callable[[], object]], items: int, *, rounds: int, seconds: float) -> FloatArray:
     """How much each of several workers gets done in a second, side by side.
 
-    They take turns in each round, so that a machine which is busy for a while slows all of them alike.
+    They take turns in each round, so that a machine which is busy for a while slows all of them alike. On a CPU each has one
+    core, as each batch has in `segpipe.inference.local_engine`.
 
     Args:
         works: of each worker; a call does `items` items and returns when they are done.
@@ -44,9 +45,14 @@ def measure_rates(works: Sequence[Callable[[], object]], items: int, *, rounds: 
     Returns:
         Items per second, shape (workers, rounds).
     """
-    for work in works:
-        work()
-    return np.array([[items * _calls_per_second(work, seconds) for work in works] for _ in range(rounds)]).T
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for work in works:
+            work()
+        return np.array([[items * _calls_per_second(work, seconds) for work in works] for _ in range(rounds)]).T
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _calls_per_second(work: Callable[[], object], seconds: float) -> float:

@@ -136,7 +136,9 @@ def test_text_says_what_was_compared_and_how(compared: Compared, synthetic_root:
     metadata = pd.read_csv(synthetic_root / "HAM10000_metadata.csv")
     first, _, introduction, *_ = compared.text.splitlines()
     assert first == "# 2 classifiers on synthetic"
-    assert introduction.startswith(f"{len(metadata)} images of 21 lesions; views none, masks from unet, device cpu.")
+    assert introduction.startswith(
+        f"{len(metadata)} images of 21 lesions; views none, masks from unet, device cpu (timed on one core)."
+    )
     assert "intervals over lesions" in introduction
     assert "**Not a medical device.**" in introduction
     row = compared.table.loc["The one"]
@@ -244,7 +246,7 @@ def test_images_that_fail_are_counted_and_those_outside_the_split_or_without_a_l
     assert main([*given, *(f"{name}={models / name}" for name in ("one", "two"))]) == 0
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert text.startswith("# 2 classifiers on images, part test\n")
-    assert "4 images of 3 lesions (1 more failed); views none, masks from contour, device cpu." in text
+    assert "4 images of 3 lesions (1 more failed); views none, masks from contour, device cpu (timed on one core)." in text
     assert "The segmenter" not in text  # none was used
     table = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert table["sensitivity_mel"].isna().all()

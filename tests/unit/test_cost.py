@@ -40,6 +40,22 @@ def test_workers_take_turns_after_a_warm_up() -> None:
     assert (rates > 0).all()
 
 
+def test_each_has_one_core_and_the_threads_are_given_back() -> None:
+    before, seen = torch.get_num_threads(), set[int]()
+    torch.set_num_threads(2)
+
+    def fail() -> None:
+        seen.add(torch.get_num_threads())
+        raise ZeroDivisionError
+
+    try:
+        with pytest.raises(ZeroDivisionError):
+            measure_rates([fail], 1, rounds=1, seconds=0)
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_rates_are_items_per_second() -> None:
     quick, slow = measure_rates([lambda: time.sleep(0.01), lambda: time.sleep(0.04)], 8, rounds=2, seconds=0.1)
     assert quick.max() <= 800 and slow.max() <= 200

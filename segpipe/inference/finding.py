@@ -17,7 +17,8 @@ class Heatmap:
     """Where the classifiers looked (Grad-CAM), averaged over them and over the views.
 
     Attributes:
-        values: float32 in [0, 1], shape of the feature map (h, w); it covers `Finding.crop_box`.
+        values: float32 in [0, 1], shape of the feature map (h, w); it covers `Finding.crop_box`. The peak of a single classifier
+            is 1; that of several is 1 only where all of them have theirs.
         diagnosis: code of the class it explains.
     """
 

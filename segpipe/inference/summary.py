@@ -48,7 +48,7 @@ def _fingerprint(bundle: SegmenterBundle | ClassifierBundle | None) -> str | Non
 
 
 def _one_or_all(values: Sequence[Any]) -> Any:
-    """Several classifiers are told apart by their order: the heatmap is in the frame of the first."""
+    """What a single classifier has, or the list of several, whose order counts: the heatmap is in the frame of the first."""
     return values[0] if len(values) == 1 else list(values)
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpipe.cli import command_again, output_folder, run_script
 from segpipe.config import optional_path
-from segpipe.config_values import check_values
+from segpipe.config_values import check_values, list_paths
 from segpipe.errors import ImageError, ImagesFailedError
 from segpipe.inference.source import Source, choose_images
 from segpipe.memory import garbage_left, keep_freed_memory
@@ -78,7 +78,7 @@ def pipeline_settings(config: DictConfig) -> "PipelineSettings":
 
     return PipelineSettings(
         segmenter=config.bundle.segmenter,
-        classifier=config.bundle.classifier,
+        classifier=tuple(list_paths(config.bundle.classifier)),
         localize=config.localize,
         views=config.tta.views,
         explained=None if config.explain.method == "none" else config.explain.diagnosis or "predicted",

@@ -24,7 +24,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from torch import Tensor
 
-from segpipe.inference.gradcam import Explained, explain, scale_to_unit
+from segpipe.inference.gradcam import HeadPass, scale_to_unit
 from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, stack_views, unstack
 from segpipe.memory import keep_freed_memory
 from segpipe.models.classifier import LesionClassifier, build_classifier
@@ -62,20 +62,19 @@ def forward(model: LesionClassifier, batch: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def explained_forward(model: LesionClassifier, batch: Tensor) -> Explained:
-    """The answer and the maps of the likeliest classes, as the pipeline makes them."""
-    return explain(model.head, model.features(batch), lambda logits: logits.argmax(1))
+def explained_forward(model: LesionClassifier, batch: Tensor) -> Tensor:
+    """The answer, and the maps of the likeliest classes, as the pipeline makes them."""
+    head_pass = HeadPass(model.head, model.features(batch))
+    return head_pass.maps(head_pass.logits.argmax(1))
 
 
 @torch.inference_mode()
 def explained_views(model: LesionClassifier, batch: Tensor) -> Tensor:
     """One map for each image over the eight views."""
     views = VIEWS["d4"]
-
-    def likeliest(logits: Tensor) -> Tensor:
-        return mean_probs(unstack(logits.softmax(1), views)).argmax(1).repeat(len(views))
-
-    return mean_maps(explain(model.head, model.features(stack_views(batch, views)), likeliest).maps, views)
+    head_pass = HeadPass(model.head, model.features(stack_views(batch, views)))
+    likeliest = mean_probs(unstack(head_pass.logits.softmax(1), views)).argmax(1).repeat(len(views))
+    return mean_maps(head_pass.maps(likeliest), views)
 
 
 @contextmanager
@@ -100,7 +99,7 @@ def map_difference(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> t
     enlarged = theirs(batch, None)
     kept = theirs.activations_and_grads
     raw = theirs.get_cam_image(batch, theirs.target_layers[0], None, kept.activations[0].numpy(), kept.gradients[0].numpy())
-    ours = explained_forward(model, batch).maps
+    ours = explained_forward(model, batch)
     small = (scale_to_unit(ours) - scale_to_unit(torch.from_numpy(raw).relu())).abs().max()
     # It scales each map twice: before it enlarges it, and after.
     large = abs(scale_cam_image(scale_cam_image(ours.numpy(), (SIZE, SIZE))) - enlarged).max()

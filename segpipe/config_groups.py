@@ -203,10 +203,10 @@ class MlflowConfig(LoggerConfig):
 
 @dataclass
 class BundleConfig:
-    """Trained models on disk; null takes the shipped one."""
+    """Trained models on disk; null takes the shipped one, and of a list of classifiers the answers are averaged."""
 
     segmenter: str | None = None
-    classifier: str | None = None
+    classifier: Any = None
 
 
 @dataclass

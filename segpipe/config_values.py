@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from segpipe.config_groups import SyntheticConfig
 from segpipe.errors import ConfigError
@@ -44,9 +44,12 @@ def check_values(config: DictConfig) -> None:
             tracker cannot be used.
     """
     for key in PATHS:
-        path = _value(config, key)
-        if path is not None and not os.path.exists(path):
-            raise ConfigError(f"{key} must be an existing path, got {path!r}; check its spelling")
+        value = _value(config, key)
+        if value == []:
+            raise ConfigError(f"{key}=[...] must hold at least one path, got an empty list; null takes what is shipped")
+        for path in list_paths(value):
+            if not os.path.exists(path):
+                raise ConfigError(f"{key} must be an existing path, got {path!r}; check its spelling")
     root = _value(config, "data.root")
     if root is not None and OmegaConf.get_type(config, "data") is not SyntheticConfig and not os.path.isdir(root):
         raise ConfigError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
@@ -81,6 +84,13 @@ def _check_trackers(config: DictConfig) -> None:
 
         if not wandb.login(prompt=False, verify=False):
             raise ConfigError("logger.wandb.offline=false needs a login; run wandb login, or set WANDB_API_KEY")
+
+
+def list_paths(value: Any) -> list[str]:
+    """The paths that a key holds, which may be a single one, a list of them, or null."""
+    if value is None:
+        return []
+    return [str(path) for path in value] if isinstance(value, ListConfig) else [str(value)]
 
 
 def _check_numbers(config: DictConfig) -> None:

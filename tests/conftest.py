@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import ClassifierCard, SegmenterCard, Training
+from segpipe.card import ClassifierCard, OperatingPoint, SegmenterCard, Training
 from segpipe.data.synthetic import make_image, write_dataset
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.lesion.crop import CropRule
@@ -48,29 +50,40 @@ def segmenter() -> SegmenterBundle:
         return SegmenterBundle(model, SegmenterCard(arguments=arguments, input=spec, training=TRAINING), "u" * 64)
 
 
-@pytest.fixture(scope="session")
-def classifier() -> ClassifierBundle:
+def tiny_classifier(name: str, size: int, *, sha256: str, **card: Any) -> ClassifierBundle:
     """A classifier with random weights, and a head that tells drawn images apart."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        arguments = {"name": "test_efficientnet", "attention": "cbam", "dropout": 0.2}
+        arguments = {"name": name, "attention": "cbam", "dropout": 0.2}
         model = build_classifier(classes=len(CODES), **arguments)
-        spec = InputSpec(96)
+        spec = InputSpec(size)
         batch = drawn_batch(spec)
         settle(model, batch)
         with torch.no_grad():
             model.linear.weight.mul_(2 / model(batch).std(0)[:, None])
             model.linear.bias.sub_(model(batch).mean(0))
-        card = ClassifierCard(
-            arguments=arguments,
-            input=spec,
-            training=TRAINING,
-            classes=CODES,
-            malignant=MALIGNANT_CODES,
-            crop=CropRule(margin_fraction=0.25),
-            temperature=1.5,
-        )
-        return ClassifierBundle(model, card, "c" * 64)
+    named = {"classes": CODES, "malignant": MALIGNANT_CODES}
+    return ClassifierBundle(model, ClassifierCard(arguments=arguments, input=spec, training=TRAINING, **named, **card), sha256)
+
+
+@pytest.fixture(scope="session")
+def classifier() -> ClassifierBundle:
+    """A classifier of 96 pixels and a margin of a quarter."""
+    return tiny_classifier("test_efficientnet", 96, sha256="c" * 64, crop=CropRule(margin_fraction=0.25), temperature=1.5)
+
+
+@pytest.fixture(scope="session")
+def ensemble(classifier: ClassifierBundle) -> list[ClassifierBundle]:
+    """Three classifiers of other networks, sizes, crops and calibrations; each has an operating point."""
+    tight, whole = CropRule(margin_fraction=0), CropRule(whole_image=True)
+    bias = (0.5, -0.5, 0.2, 0.0, 0.1, -0.3, 0.0)
+    members = [
+        classifier,
+        tiny_classifier("test_resnet", 160, sha256="d" * 64, crop=tight, temperature=0.7),
+        tiny_classifier("test_convnext", 128, sha256="e" * 64, crop=whole, logit_bias=bias),
+    ]
+    point = OperatingPoint("mel", 0.1)
+    return [replace(bundle, card=replace(bundle.card, operating_point=point)) for bundle in members]
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +104,16 @@ def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_f
     save_bundle(folder / "segmenter", segmenter.model, segmenter.card)
     save_bundle(folder / "classifier", classifier.model, classifier.card)
     return folder
+
+
+@pytest.fixture(scope="session")
+def ensemble_folders(ensemble: list[ClassifierBundle], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The three on disk."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    folders = [folder / bundle.card.arguments["name"] for bundle in ensemble]
+    for bundle, place in zip(ensemble, folders, strict=True):
+        save_bundle(place, bundle.model, bundle.card)
+    return folders
 
 
 @pytest.fixture(scope="session")

@@ -17,11 +17,13 @@ from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_cali
 from segpipe.evaluation.score import Metrics, score_mask_pairs, score_run, write_metrics
 from segpipe.evaluation.truth import Truth, read_attributes
 from segpipe.image_io import BoolMask, RgbImage, read_image, read_mask, write_png
+from segpipe.inference.classifier import Classifier
 from segpipe.inference.folder import Ask, run_images
 from segpipe.inference.journal import JOURNAL
 from segpipe.inference.loading import choose_device
 from segpipe.inference.local_engine import LocalEngine
-from segpipe.inference.pipeline import Locator, Namer, Pipeline
+from segpipe.inference.namer import Namer
+from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.source import Source, batched
 from segpipe.inference.tta import View
 from segpipe.lesion.localizer import Localization, MaskSource
@@ -94,7 +96,7 @@ def score_classifier(
         batch_size: cap on images x views.
     """
     output.mkdir(parents=True, exist_ok=True)
-    namer = Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
+    namer = Namer([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     files = tuple((Path(path), Path(Path(path).name)) for path in table["image_path"])
     pipeline = Pipeline(locator, namer)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
@@ -156,11 +158,11 @@ def view_logits(
     Returns:
         Logits, shape (V, N, C), and the class index of each image, shape (N,).
     """
-    namer = Namer(bundle, device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
+    classifier = Classifier(bundle, device=choose_device("auto"), views=views, batch_size=batch_size)
     logits = []
     for paths in batched(table["image_path"], BATCH_SIZE):
         images = [read_image(Path(path)) for path in paths]
-        logits.append(namer.view_logits([namer.cut(*pair) for pair in zip(images, locator(images), strict=True)]))
+        logits.append(classifier.view_logits([classifier.cut(*pair) for pair in zip(images, locator(images), strict=True)]))
     labels = np.array([bundle.card.classes.index(code) for code in table["dx"]])
     return np.concatenate(logits, axis=1), labels
 

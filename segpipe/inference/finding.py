@@ -14,10 +14,11 @@ from segpipe.lesion.localizer import Localization
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Where the classifier looked (Grad-CAM), averaged over the views.
+    """Where the classifiers looked (Grad-CAM), averaged over them and over the views.
 
     Attributes:
-        values: float32 in [0, 1], shape of the feature map (h, w); it covers `Finding.crop_box`.
+        values: float32 in [0, 1], shape of the feature map (h, w); it covers `Finding.crop_box`. The peak of a single classifier
+            is 1; that of several is 1 only where all of them have theirs.
         diagnosis: code of the class it explains.
     """
 
@@ -31,11 +32,11 @@ class Finding:
 
     Attributes:
         localization: mask, lesion box, the way they were found, and the reasons.
-        crop_box: what the classifier saw, in pixels of the image.
+        crop_box: what the classifier saw, in pixels of the image; the first one where there are several.
         crop: the same as the network saw it, RGB uint8, shape (size, size, 3).
         probs: calibrated probability of each class by code, in the card's order; they sum to 1.
         malignant: codes of the malignant classes; empty where the card names none.
-        flagged: the operating point of the card is reached; None where it has none.
+        flagged: the operating point of the card is reached; None where it has none, or there are several classifiers.
         tta_spread: largest standard deviation of a class's probability over the views; None with a single view.
         heatmap: None with `explain=none`.
     """

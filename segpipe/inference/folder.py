@@ -152,7 +152,7 @@ class _Run:
 
     def finish(self, *, finished: bool) -> Done:
         """Write the tables of what is done."""
-        output, recorder, classes = self._ask.output, self._recorder, self._pipeline.namer.bundle.card.classes
+        output, recorder, classes = self._ask.output, self._recorder, self._pipeline.namer.classes
         rows = self._rows()
         failures = tuple(sorted(recorder.failures.items()))
         write_results(output / RESULTS, rows, classes)

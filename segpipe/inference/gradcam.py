@@ -1,40 +1,24 @@
 """Grad-CAM on the last feature map: where the classifier looked, for little more than the price of the answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 
-@dataclass(frozen=True)
-class Explained:
-    """An answer and its reasons, from one pass through the head.
-
-    Attributes:
-        logits: shape (N, classes), no graph attached.
-        maps: float32, shape (N, h, w), 0 or more, not scaled: large where the image speaks for the chosen class.
-    """
-
-    logits: Tensor
-    maps: Tensor
-
-
-def explain(head: Callable[[Tensor], Tensor], features: Tensor, choose_target: Callable[[Tensor], Tensor]) -> Explained:
-    """Classify feature maps, then show which places of them speak for a class.
+class HeadPass:
+    """One pass through the head of a classifier: the answer now, and the reasons for any class later.
 
     Grad-CAM needs the gradient at the last feature map only. So the backbone runs without a graph, autograd sees nothing but
     the head, and the class may be chosen late, from the logits of this same pass: over all views of an image, for example::
 
         stacked = stack_views(batch, views)
         features = torch.cat([model.features(part) for part in stacked.split(batch_size)])
-
-        def predicted(logits: Tensor) -> Tensor:
-            probs = unstack((logits / temperature).softmax(1), views)
-            return mean_probs(probs).argmax(1).repeat(len(views))
-
-        explained = explain(model.head, features, predicted)
-        heatmaps = scale_to_unit(mean_maps(explained.maps, views))
+        head_pass = HeadPass(model.head, features)
+        probs = unstack((head_pass.logits / temperature).softmax(1), views)
+        predicted = mean_probs(probs).argmax(1).repeat(len(views))
+        heatmaps = scale_to_unit(mean_maps(head_pass.maps(predicted), views))
 
     It works inside `torch.no_grad()` and `torch.inference_mode()`, and leaves nothing behind: no hook, no gradient, no changed
     mode. Put the model into evaluation mode first, as for any answer. It must have been built outside `torch.inference_mode()`.
@@ -42,26 +26,40 @@ def explain(head: Callable[[Tensor], Tensor], features: Tensor, choose_target: C
     Args:
         head: from feature maps to logits; each image's logits must depend on its own feature map alone.
         features: float, shape (N, C, h, w), in the dtype that `head` takes.
-        choose_target: from logits, shape (N, classes), to the index of the class to explain for each image, int64, shape (N,).
 
-    Returns:
-        The logits, and per image `relu(sum_c w_c A_c)` with `w_c` the mean over the places of `d logit_target / d A_c`.
-
-    Raises:
-        ValueError: `choose_target` does not give one class index for each image.
+    Attributes:
+        logits: shape (N, classes), no graph attached.
 
     Reference:
         Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        # Autograd refuses a tensor that was made in inference mode; only a copy made outside of it can carry a graph.
-        leaf = (features.clone() if features.is_inference() else features.detach()).requires_grad_()
-        logits = head(leaf)
-        target = choose_target(logits.detach())
-        _check_target(target, logits)
-        # No image's logit depends on another's features, so one backward of the sum gives each its own gradient.
-        (gradient,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), leaf)
-    return Explained(logits.detach(), _weigh_channels(leaf.detach(), gradient))
+
+    def __init__(self, head: Callable[[Tensor], Tensor], features: Tensor) -> None:
+        with torch.inference_mode(False), torch.enable_grad():
+            # Autograd refuses a tensor that was made in inference mode; only a copy made outside of it can carry a graph.
+            self._leaf = (features.clone() if features.is_inference() else features.detach()).requires_grad_()
+            self._answer = head(self._leaf)
+        self.logits = self._answer.detach()
+
+    def maps(self, target: Tensor) -> Tensor:
+        """Show which places of each image speak for a class.
+
+        Args:
+            target: index of the class to explain for each image, int64, shape (N,).
+
+        Returns:
+            Float32, shape (N, h, w), 0 or more, not scaled: `relu(sum_c w_c A_c)` with `w_c` the mean over the places of
+            `d logit_target / d A_c`.
+
+        Raises:
+            ValueError: `target` is not one class index for each image.
+        """
+        _check_target(target, self.logits)
+        with torch.inference_mode(False):
+            chosen = one_hot(target, self.logits.shape[1]).to(self.logits)
+            # No image's logit depends on another's features, so one backward gives each its own gradient.
+            (gradient,) = torch.autograd.grad(self._answer, self._leaf, chosen, retain_graph=True)
+        return _weigh_channels(self._leaf.detach(), gradient)
 
 
 def scale_to_unit(maps: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""A heatmap in the coordinates of the photograph, and how much of it lies on the lesion."""
+"""A heatmap in the coordinates of the photograph: how much of it lies on the lesion, and what several of them say together."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -52,6 +54,41 @@ def heatmap_in_lesion(heatmap: Heatmap, localization: Localization, crop_box: Bo
     total = float(cv2.sumElems(mass)[0])
     mass[~inside] = 0
     return float(cv2.sumElems(mass)[0]) / total if total > 0 else None
+
+
+def mean_heatmap(maps: Sequence[NDArray[np.float32]], boxes: Sequence[Box]) -> NDArray[np.float32]:
+    """The mean of several classifiers' heatmaps of one image, in the frame of the first.
+
+    A cell of the first map takes from each other one the mean over the cell's own area, as far as that one reaches: where it
+    saw nothing, only the others count.
+
+    Args:
+        maps: float32 in [0, 1], each of any shape (h, w).
+        boxes: what each map covers, in pixels of the image.
+
+    Returns:
+        float32 in [0, 1], shape of the first map; it covers the first box. Maps of one shape and box give their plain mean.
+    """
+    rows, columns = _edges(boxes[0], maps[0])
+    total, seen = np.zeros(maps[0].shape), np.zeros(maps[0].shape)
+    for values, box in zip(maps, boxes, strict=True):
+        their_rows, their_columns = _edges(box, values)
+        down, across = _shares(rows, their_rows), _shares(columns, their_columns)
+        total += down @ values @ across.T
+        seen += np.outer(down.sum(1), across.sum(1))
+    return np.asarray(total / seen, dtype=np.float32)
+
+
+def _edges(box: Box, values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the rows and the columns of a map begin and end, in pixels of the image."""
+    height, width = values.shape
+    return np.linspace(box.top, box.bottom, height + 1), np.linspace(box.left, box.right, width + 1)
+
+
+def _shares(cells: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Which share of each cell lies in each cell of another grid, by their edges along one axis; shape (cells, others)."""
+    shared = np.minimum(cells[1:, None], others[1:]) - np.maximum(cells[:-1, None], others[:-1])
+    return np.asarray(np.maximum(shared, 0) / np.diff(cells)[:, None])
 
 
 def _enlarge(heatmap: Heatmap, box: Box) -> NDArray[np.float32]:

@@ -1,13 +1,16 @@
 """Pipelines from plain values: the device, the bundles on disk, how they run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import torch
 
-from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
-from segpipe.errors import ConfigError
-from segpipe.inference.pipeline import Locator, Namer, Pipeline
+from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
+from segpipe.errors import BundleError, ConfigError
+from segpipe.inference.namer import Namer
+from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localizer import MaskSource
 
@@ -22,7 +25,7 @@ class PipelineSettings:
 
     Attributes:
         segmenter: folder of its bundle; None takes the shipped one.
-        classifier: likewise.
+        classifier: folders of the bundles whose answers are averaged; none takes the shipped one.
         localize: first way to a mask, a value of `MaskSource`.
         views: for test-time augmentation, a key of `VIEWS`.
         explained: code of the class to explain, `predicted`, or None.
@@ -32,7 +35,7 @@ class PipelineSettings:
     """
 
     segmenter: str | None = None
-    classifier: str | None = None
+    classifier: tuple[str, ...] = ()
     localize: str = "unet"
     views: str = "d4"
     explained: str | None = "predicted"
@@ -45,7 +48,7 @@ def load_pipeline(settings: PipelineSettings) -> Pipeline:
     """Load the models that a pipeline needs.
 
     Raises:
-        BundleError: a bundle cannot be used.
+        BundleError: a bundle cannot be used, or not beside another one, see `load_classifiers`.
         ConfigError: the device is not there, or the class to explain is none of the classifier's.
     """
     device, precision = choose_device(settings.device), PRECISIONS[settings.precision]
@@ -53,7 +56,7 @@ def load_pipeline(settings: PipelineSettings) -> Pipeline:
     folder = Path(settings.segmenter or SHIPPED / "segmenter")
     segmenter = load_segmenter(folder) if start is MaskSource.UNET else None
     namer = Namer(
-        load_classifier(Path(settings.classifier or SHIPPED / "classifier")),
+        load_classifiers([Path(folder) for folder in settings.classifier] or [SHIPPED / "classifier"]),
         device=device,
         views=VIEWS[settings.views],
         explained=settings.explained,
@@ -61,6 +64,29 @@ def load_pipeline(settings: PipelineSettings) -> Pipeline:
         precision=precision,
     )
     return Pipeline(Locator(segmenter, device=device, start=start, precision=precision), namer)
+
+
+def load_classifiers(folders: Sequence[Path]) -> list[ClassifierBundle]:
+    """Load classifiers whose answers can be averaged.
+
+    Raises:
+        BundleError: a bundle cannot be used, it is there twice, or two differ in their classes or in which are malignant.
+    """
+    bundles = [load_classifier(folder) for folder in folders]
+    for (folder, one), (other_folder, other) in combinations(zip(folders, bundles, strict=True), 2):
+        if (one.sha256, one.card) == (other.sha256, other.card):
+            raise BundleError(
+                f"bundle.classifier must name each model once, got the same one in {folder} and in {other_folder}; leave one "
+                "out, it would only count double"
+            )
+        for name in ("classes", "malignant"):
+            codes, other_codes = getattr(one.card, name), getattr(other.card, name)
+            if codes != other_codes:
+                raise BundleError(
+                    f"bundle.classifier must name models that agree in {name} and their order, got {', '.join(codes) or 'none'} "
+                    f"in {folder} and {', '.join(other_codes) or 'none'} in {other_folder}; leave one out"
+                )
+    return bundles
 
 
 def default_batch_size(device: str) -> int:

@@ -55,8 +55,8 @@ class RayEngine:
         self._actors = lay_out(nodes, workers, gpus=int(device == "cuda"))
         self.settings = replace(
             settings,
-            segmenter=_absolute(settings.segmenter),
-            classifier=_absolute(settings.classifier),
+            segmenter=None if settings.segmenter is None else os.path.abspath(settings.segmenter),
+            classifier=tuple(map(os.path.abspath, settings.classifier)),
             device=device,
             batch_size=settings.batch_size or default_batch_size(device),
         )
@@ -199,10 +199,6 @@ def _portable(error: Exception) -> Exception:
     except Exception:  # of a class that cannot be pickled
         copy = None
     return copy if isinstance(copy, Exception) else RuntimeError(text)
-
-
-def _absolute(folder: str | None) -> str | None:
-    return None if folder is None else os.path.abspath(folder)
 
 
 def _absolute_task(task: Task) -> Task:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def run_identity(pipeline: Pipeline, wanted: Wanted, *, max_pixels: int) -> dict
     return {
         "segpipe": __version__,
         "bundle.segmenter": _fingerprint(locator.bundle),
-        "bundle.classifier": _fingerprint(namer.bundle),
+        "bundle.classifier": _one_or_all([_fingerprint(bundle) for bundle in namer.bundles]),
         "localize": str(locator.start),
         "tta": [asdict(view) for view in namer.views],
         "explain": namer.explained,
@@ -45,6 +45,11 @@ def _fingerprint(bundle: SegmenterBundle | ClassifierBundle | None) -> str | Non
         return None
     card = json.dumps(asdict(bundle.card), sort_keys=True, default=str)
     return hashlib.sha256((bundle.sha256 + card).encode()).hexdigest()
+
+
+def _one_or_all(values: Sequence[Any]) -> Any:
+    """What a single classifier has, or the list of several, whose order counts: the heatmap is in the frame of the first."""
+    return values[0] if len(values) == 1 else list(values)
 
 
 def refuse_other_run(folder: Path, identity: Mapping[str, Any]) -> None:
@@ -93,17 +98,16 @@ def write_summary(
     Raises:
         OutputError: the file cannot be written.
     """
-    segmenter, card = pipeline.locator.bundle, pipeline.namer.bundle.card
-    point = card.operating_point
+    segmenter, namer, point = pipeline.locator.bundle, pipeline.namer, pipeline.namer.operating_point
     summary = {
         **counts,
         "settings": settings,
         "run": identity,
         "models": {
             "segmenter": None if segmenter is None else segmenter.sha256,
-            "classifier": pipeline.namer.bundle.sha256,
+            "classifier": _one_or_all([bundle.sha256 for bundle in namer.bundles]),
         },
-        "malignant": list(card.malignant),
+        "malignant": list(namer.malignant),
         "operating_point": None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold},
         "versions": library_versions(),
         "platform": platform.platform(),

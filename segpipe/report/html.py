@@ -48,7 +48,7 @@ def write_report(
     shared = {
         "disclaimer": DISCLAIMER,
         "sign": MALIGNANT_SIGN,
-        "models": summary["models"],
+        "models": {role: _hashes(model) for role, model in summary["models"].items()},
         "operating_point": operating_point_words(summary),
     }
     page = templates.get_template("image.html", globals=shared)
@@ -64,6 +64,13 @@ def write_report(
 
 def _image(output: Path, row: Row, name: Path) -> ReportImage:
     return ReportImage(row, name, has_heatmap=(output / HEATMAPS / name.with_suffix(".jpg")).exists())
+
+
+def _hashes(model: str | Sequence[str] | None) -> Sequence[str]:
+    """Those of one model, of several, or of none."""
+    if model is None:
+        return ()
+    return (model,) if isinstance(model, str) else model
 
 
 def _templates() -> Environment:

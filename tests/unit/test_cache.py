@@ -24,7 +24,7 @@ from segpipe.data.ham10000 import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, OutputError
 from segpipe.image_io import read_image, read_mask
-from segpipe.inference.pipeline import Namer
+from segpipe.inference.classifier import Classifier
 from segpipe.lesion.crop import CropRule, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.models.preprocessing import InputSpec
@@ -107,11 +107,11 @@ def test_a_stored_crop_is_what_inference_cuts_for_the_true_mask(
     table: pd.DataFrame, cache: Path, classifier: ClassifierBundle, rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
-    namer = Namer(bundle, device=torch.device("cpu"), views=(), explained=None, batch_size=1)
+    network = Classifier(bundle, device=torch.device("cpu"), views=(), batch_size=1)
     examples = CropDataset(table, classes=CODES, rule=rule, size=SIZE, cache=str(cache))
     for index in range(len(table)):
         image, mask = read_image(Path(table["image_path"][index])), read_mask(Path(table["mask_path"][index]))
-        crop = namer.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
+        crop = network.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
         pixels, _ = examples[Draw(index, 0)]
         np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), crop.pixels)
 

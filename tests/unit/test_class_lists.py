@@ -25,8 +25,9 @@ from segpipe.evaluation.truth import Truth
 from segpipe.inference.finding import Finding
 from segpipe.inference.folder import Ask, Done, run_images
 from segpipe.inference.local_engine import LocalEngine
+from segpipe.inference.namer import Namer
 from segpipe.inference.pictures import Wanted
-from segpipe.inference.pipeline import Locator, Namer, Pipeline
+from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.source import images_of_folder
 from segpipe.inference.tta import VIEWS
 from segpipe.report import MALIGNANT_SIGN
@@ -96,7 +97,7 @@ def run(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_facto
         card = replace(classifier.card, classes=labels.classes, malignant=labels.malignant, operating_point=point)
         save_bundle(folder / "bundle", model, card)
         bundle = load_classifier(folder / "bundle")
-        namer = Namer(bundle, device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
+        namer = Namer([bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
         pipeline = Pipeline(Locator(segmenter, device=CPU), namer)
         wanted = Wanted(figure=encode_figure, report=report_pictures, report_folders=PICTURES)
         output = folder / "out"

@@ -19,7 +19,7 @@ from segpipe.config import RunPipelineConfig, TrainClsConfig, TrainSegConfig
 from segpipe.config_values import CHOICES, COUNTS, NOT_NEGATIVE, PATHS, PROBABILITIES, check_values, refuse_values
 from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS
-from segpipe.inference.pipeline import Namer
+from segpipe.inference.namer import Namer
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule
 from segpipe.lesion.localizer import MaskSource
@@ -236,7 +236,7 @@ def test_each_way_to_answer_builds(classifier: ClassifierBundle, tta: str, expla
     explained = None if config.explain.method == "none" else config.explain.diagnosis or "predicted"
     assert (explained is None) == (explain == "none")
     views = VIEWS[config.tta.views]
-    Namer(classifier, device=torch.device("cpu"), views=views, explained=explained, batch_size=config.batch_size)
+    Namer([classifier], device=torch.device("cpu"), views=views, explained=explained, batch_size=config.batch_size)
 
 
 @pytest.mark.parametrize("key", CHOICES)
@@ -312,6 +312,15 @@ def test_path_that_does_not_exist_is_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} must be an existing path, got '{tmp_path}/absent'; check its spelling"):
         check_values(compose(script, [*data, f"{key}={tmp_path}/absent"]))
     check_values(compose(script, [*data, f"{key}={tmp_path}"]))
+
+
+def test_each_path_of_a_list_must_exist_and_there_must_be_one(tmp_path: Path) -> None:
+    check_values(compose("run_pipeline", [f"bundle.classifier=[{tmp_path},{CONF}]"]))
+    for absent in ("absent", "2"):
+        with pytest.raises(ConfigError, match=rf"bundle\.classifier must be an existing path, got '{absent}'"):
+            check_values(compose("run_pipeline", [f"bundle.classifier=[{tmp_path},{absent}]"]))
+    with pytest.raises(ConfigError, match=r"must hold at least one path, got an empty list; null takes what is shipped"):
+        check_values(compose("run_pipeline", ["bundle.classifier=[]"]))
 
 
 def test_root_of_the_data_must_be_a_folder_unless_it_is_to_be_made(tmp_path: Path) -> None:

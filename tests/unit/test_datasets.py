@@ -16,7 +16,7 @@ from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler,
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.image_io import read_image, read_mask
-from segpipe.inference.pipeline import Namer
+from segpipe.inference.classifier import Classifier
 from segpipe.lesion.crop import CropRule, full_box, mask_box, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource, localize
 from segpipe.models.preprocessing import InputSpec
@@ -71,10 +71,10 @@ def test_without_random_changes_training_sees_what_inference_cuts(
     table: pd.DataFrame, classifier: ClassifierBundle, rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
-    namer = Namer(bundle, device=torch.device("cpu"), views=(), explained=None, batch_size=1)
+    network = Classifier(bundle, device=torch.device("cpu"), views=(), batch_size=1)
     for index in range(4):
         image, mask = read_image(Path(table["image_path"][index])), read_mask(Path(table["mask_path"][index]))
-        crop = namer.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
+        crop = network.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
         pixels, _ = crops_of(table, rule)[Draw(index, index)]
         np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), crop.pixels)
 

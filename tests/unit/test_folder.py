@@ -25,8 +25,9 @@ from segpipe.inference.finding import Finding, enlarge_finding
 from segpipe.inference.folder import Ask, Done, is_finished, run_images
 from segpipe.inference.heatmap import heatmap_on_image
 from segpipe.inference.local_engine import LocalEngine
+from segpipe.inference.namer import Namer
 from segpipe.inference.pictures import Wanted
-from segpipe.inference.pipeline import Locator, Namer, Pipeline
+from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.results import result_columns
 from segpipe.inference.source import images_of_folder
 from segpipe.inference.tta import VIEWS
@@ -45,8 +46,10 @@ def classifier_with_point(classifier: ClassifierBundle) -> ClassifierBundle:
 def make_pipeline(segmenter: SegmenterBundle, classifier_with_point: ClassifierBundle) -> Callable[..., Pipeline]:
     """A pipeline of tiny networks."""
 
-    def make(*, views: str = "flips", batch_size: int = 2) -> Pipeline:
-        namer = Namer(classifier_with_point, device=CPU, views=VIEWS[views], explained="predicted", batch_size=batch_size)
+    def make(*, views: str = "flips", batch_size: int = 2, temperatures: Sequence[float] = (1.5,)) -> Pipeline:
+        card = classifier_with_point.card
+        bundles = [replace(classifier_with_point, card=replace(card, temperature=value)) for value in temperatures]
+        namer = Namer(bundles, device=CPU, views=VIEWS[views], explained="predicted", batch_size=batch_size)
         return Pipeline(Locator(segmenter, device=CPU), namer)
 
     return make
@@ -320,15 +323,22 @@ def test_other_settings_are_refused_by_name(run: Run) -> None:
         run(max_pixels=20_000)
 
 
-def test_other_calibration_of_the_same_weights_is_refused(
-    run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
-) -> None:
+def test_other_calibration_of_the_same_weights_is_refused(run: Run) -> None:
     run()
-    pipeline = make_pipeline()
-    bundle = pipeline.namer.bundle
-    pipeline.namer.bundle = replace(bundle, card=replace(bundle.card, temperature=3.0))
     with pytest.raises(OutputError, match=r"but bundle\.classifier changed"):
-        run_images(pipeline, images_of_folder(folder), Ask(tmp_path / "out", Wanted(), 10_000), LocalEngine(pipeline, 0))
+        run(temperatures=[3.0])
+
+
+@pytest.mark.parametrize("changed", [[1.0, 2.0], [2.0, 1.0, 3.0], [2.0], [2.0, 4.0]], ids=str)
+def test_other_members_of_an_ensemble_or_another_order_are_refused(run: Run, changed: list[float]) -> None:
+    first = run(temperatures=[2.0, 1.0])
+    assert first.summary["models"]["classifier"] == ["c" * 64] * 2
+    assert len(set(first.summary["run"]["bundle.classifier"])) == 2
+    assert first.summary["operating_point"] is None
+    assert {row["flagged"] for row in first.rows} == {None}
+    with pytest.raises(OutputError, match=r"but bundle\.classifier changed"):
+        run(temperatures=changed)
+    assert run(temperatures=[2.0, 1.0]).rows == first.rows
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -277,6 +277,15 @@ def test_the_head_says_how_the_run_was_made(tmp_path: Path) -> None:
     assert f"SHA-256 {'c1a5' * 16}" in {tag.get("title") for tag in report.with_tag("code")}
 
 
+def test_all_models_are_named_and_where_there_is_none_the_pages_say_so(tmp_path: Path) -> None:
+    models = {"segmenter": None, "classifier": ["c1a5" * 16, "beef" * 16]}
+    report, (page,) = write(tmp_path, {"a.jpg": finding()}, models=models)
+    assert "Segmenternone\nClassifierc1a5c1a5c1a5, beefbeefbeef" in report.text
+    assert "Segmenter, SHA-256none" in page.text
+    assert [code.get("title") for code in report.with_tag("code")][:2] == [f"SHA-256 {model}" for model in models["classifier"]]
+    assert "c1a5" * 16 + "beef" * 16 in page.text
+
+
 def test_a_program_without_settings_or_operating_point_gets_its_report(tmp_path: Path) -> None:
     _, (page,) = write(tmp_path, {"a.jpg": finding()}, settings=None, operating_point=None)
     assert "Heatmap" in page.text and "Heatmap: " not in page.text

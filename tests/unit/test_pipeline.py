@@ -19,9 +19,11 @@ from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
 from segpipe.image_io import RgbImage
+from segpipe.inference.classifier import Classifier, Crop
 from segpipe.inference.finding import Finding
 from segpipe.inference.loading import PipelineSettings, choose_device, load_pipeline
-from segpipe.inference.pipeline import Crop, Locator, Namer, Pipeline
+from segpipe.inference.namer import Namer
+from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.tta import VIEWS, View
 from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, resize_square
 from segpipe.lesion.localizer import MaskSource
@@ -51,12 +53,16 @@ def sure(segmenter: SegmenterBundle) -> SegmenterBundle:
 
 
 def namer(bundle: ClassifierBundle, *, views: str = "d4", explained: str | None = "predicted", batch_size: int = 8) -> Namer:
-    return Namer(bundle, device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
+    return Namer([bundle], device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
 
 
-def crops(bundle: ClassifierBundle, images: Sequence[RgbImage]) -> list[Crop]:
+def crops(bundle: ClassifierBundle, images: Sequence[RgbImage]) -> list[tuple[Crop]]:
     places = Locator(None, device=CPU, start=MaskSource.CONTOUR)(images)
-    return [namer(bundle).cut(*pair) for pair in zip(images, places, strict=True)]
+    return [(network(bundle).cut(*pair),) for pair in zip(images, places, strict=True)]
+
+
+def network(bundle: ClassifierBundle, *, views: str = "d4") -> Classifier:
+    return Classifier(bundle, device=CPU, views=VIEWS[views], batch_size=8)
 
 
 def assert_same(one: Finding, other: Finding) -> None:
@@ -100,7 +106,7 @@ def test_probabilities_are_the_mean_of_calibrated_softmaxes(
     classifier: ClassifierBundle, images: list[RgbImage], views: str
 ) -> None:
     cut = crops(classifier, images[:3])
-    batch = images_to_batch([crop.pixels for crop in cut], classifier.card.input, CPU)
+    batch = images_to_batch([crop.pixels for (crop,) in cut], classifier.card.input, CPU)
     with torch.no_grad():
         of_views = [(classifier.model(view.apply(batch)).double() / 1.5).softmax(1) for view in VIEWS[views]]
     expected = torch.stack(of_views).mean(0).numpy()
@@ -119,11 +125,10 @@ def test_explanation_does_not_change_the_answer(classifier: ClassifierBundle, im
 
 def test_logits_of_the_views_are_those_before_the_temperature(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:3])
-    asked = namer(classifier)
-    logits = asked.view_logits(cut)
+    logits = network(classifier).view_logits([crop for (crop,) in cut])
     assert logits.shape == (8, 3, 7)
     expected = torch.from_numpy(logits / 1.5).softmax(2).mean(0)
-    np.testing.assert_allclose([answer.probs for answer in asked(cut)], expected, atol=1e-7)
+    np.testing.assert_allclose([answer.probs for answer in namer(classifier)(cut)], expected, atol=1e-7)
 
 
 class RawGradCam(GradCAM):  # type: ignore[misc]
@@ -136,10 +141,10 @@ class RawGradCam(GradCAM):  # type: ignore[misc]
 
 
 def heatmaps_by_hand(
-    classifier: ClassifierBundle, cut: Sequence[Crop], views: Sequence[View], codes: Sequence[str]
+    classifier: ClassifierBundle, cut: Sequence[tuple[Crop]], views: Sequence[View], codes: Sequence[str]
 ) -> NDArray[np.float32]:
     """Pytorch-grad-cam on each view, turned back, averaged, and scaled to 1."""
-    batch = images_to_batch([crop.pixels for crop in cut], classifier.card.input, CPU)
+    batch = images_to_batch([crop.pixels for (crop,) in cut], classifier.card.input, CPU)
     targets = [ClassifierOutputTarget(CODES.index(code)) for code in codes]
     maps = []
     for view in views:
@@ -203,9 +208,11 @@ def test_image_is_flagged_from_the_operating_point_on(classifier: ClassifierBund
 def test_spread_is_empty_with_a_single_view_and_else_as_defined(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:2])
     assert [answer.tta_spread for answer in namer(classifier, views="none")(cut)] == [None, None]
-    asked = namer(classifier, views="flips")
-    probs = torch.from_numpy(asked.view_logits(cut) / 1.5).softmax(2).numpy()
-    assert [answer.tta_spread for answer in asked(cut)] == pytest.approx(probs.std(0).max(1).tolist(), abs=1e-6)
+    logits = network(classifier, views="flips").view_logits([crop for (crop,) in cut])
+    probs = torch.from_numpy(logits / 1.5).softmax(2).numpy()
+    assert [answer.tta_spread for answer in namer(classifier, views="flips")(cut)] == pytest.approx(
+        probs.std(0).max(1).tolist(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("explained", ["scc", "MEL", "", "none"])
@@ -241,7 +248,7 @@ def test_blank_image_goes_down_the_fallback_with_reasons(sure: SegmenterBundle, 
 
 
 def settings(bundles: Path, **values: Any) -> PipelineSettings:
-    chosen = {"segmenter": str(bundles / "segmenter"), "classifier": str(bundles / "classifier"), "device": "cpu"}
+    chosen = {"segmenter": str(bundles / "segmenter"), "classifier": (str(bundles / "classifier"),), "device": "cpu"}
     return PipelineSettings(**(chosen | values))
 
 

@@ -26,7 +26,9 @@ from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_
 from segpipe.evaluation.score import headline, score_mask_pairs, score_run
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import BoolMask, read_image, read_mask, write_png
-from segpipe.inference.pipeline import Locator, Namer, Pipeline
+from segpipe.inference.classifier import Classifier
+from segpipe.inference.namer import Namer
+from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.source import result_names
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localizer import MaskSource
@@ -355,9 +357,9 @@ def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: Classifier
     answer = {"views": VIEWS["flips"], "batch_size": 4}
     asked = {"method": "logit_adjustment", "diagnosis": "mel", "target_sensitivity": 0.5, **answer}
     card = calibrate(locator, classifier, parts, **asked)
-    namer = Namer(classifier, device=CPU, explained=None, **answer)
+    network = Classifier(classifier, device=CPU, **answer)
     images = [read_image(Path(path)) for path in table["image_path"]]
-    logits = namer.view_logits([namer.cut(*pair) for pair in zip(images, locator(images), strict=True)])
+    logits = network.view_logits([network.cut(*pair) for pair in zip(images, locator(images), strict=True)])
     labels = np.array([CODES.index(code) for code in table["dx"]])
     counts = [int((table["dx"] == code).sum()) for code in CODES]
     expected = fit_calibration("logit_adjustment", logits, labels, counts=counts)
@@ -377,7 +379,7 @@ def test_pipeline_flags_the_share_that_the_operating_point_promises(classifier: 
     card = calibrate(locator, classifier, {"train": table, "val": table}, **asked, **answer)
     assert card.operating_point is not None
     assert card.operating_point.target_sensitivity == 0.5
-    namer = Namer(replace(classifier, card=card), device=CPU, explained=None, **answer)
+    namer = Namer([replace(classifier, card=card)], device=CPU, explained=None, **answer)
     images = [read_image(Path(path)) for path in table["image_path"]]
     flagged = np.array([finding.flagged for finding in Pipeline(locator, namer)(images)])
     positives = int((table["dx"] == "nv").sum())

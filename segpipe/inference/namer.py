@@ -1,0 +1,116 @@
+"""From crops to answers: the mean of what one or more classifiers say over all views, and why."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segpipe.bundle import ClassifierBundle
+from segpipe.errors import ConfigError
+from segpipe.image_io import RgbImage
+from segpipe.inference.classifier import Classifier, Crop, Opinion, group_crops
+from segpipe.inference.finding import Heatmap
+from segpipe.inference.heatmap import mean_heatmap
+from segpipe.inference.tta import View, mean_probs, spread
+from segpipe.lesion.localizer import Localization
+
+Crops = tuple[Crop, ...]  # what each classifier sees of one image, in the order of the bundles
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the classifiers say of one image, over all views.
+
+    Attributes:
+        probs: calibrated, float64, shape (classes,), sums to 1.
+        tta_spread: None with a single view.
+        heatmap: in the frame of the first classifier's crop; None where no explanation was asked for.
+    """
+
+    probs: NDArray[np.float64]
+    tta_spread: float | None
+    heatmap: Heatmap | None
+
+
+class Namer:
+    """Names the lesions of a batch of images, and shows why; the probabilities of several classifiers are averaged.
+
+    Args:
+        bundles: of the classifiers, at least one; all have the same classes, see `segpipe.inference.loading.load_classifiers`.
+        device: where they run.
+        views: for test-time augmentation, the identity first.
+        explained: code of the class to explain, `predicted` for the most probable one, None for no explanation.
+        batch_size: cap on images x views that run through a backbone at once.
+        precision: that the backbones compute in; the heads take float32.
+
+    Attributes:
+        bundles: with their models as they run.
+        classes: codes in the order of the probabilities.
+        malignant: codes of the malignant classes; empty where it is not known.
+        operating_point: None where the card has none, or there are several classifiers.
+
+    Raises:
+        ConfigError: `explained` is not a class of the bundles.
+    """
+
+    def __init__(
+        self,
+        bundles: Sequence[ClassifierBundle],
+        *,
+        device: torch.device,
+        views: Sequence[View],
+        explained: str | None,
+        batch_size: int,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        card = bundles[0].card
+        if explained not in (None, "predicted", *card.classes):
+            raise ConfigError(f"explain.diagnosis must be one of {', '.join(card.classes)}, got {explained!r}")
+        self.views = views
+        self.explained = explained
+        self.batch_size = batch_size
+        self.precision = precision
+        self._classifiers = [
+            Classifier(bundle, device=device, views=views, batch_size=batch_size, precision=precision) for bundle in bundles
+        ]
+        self.bundles = tuple(classifier.bundle for classifier in self._classifiers)
+        self.classes = card.classes
+        self.malignant = card.malignant
+        # It was fitted to the probabilities of one classifier, which a mean does not share.
+        self.operating_point = card.operating_point if len(bundles) == 1 else None
+
+    def cut(self, image: RgbImage, localization: Localization) -> Crops:
+        """Cut a lesion out for each classifier, by the rule of its own card."""
+        return tuple(classifier.cut(image, localization) for classifier in self._classifiers)
+
+    def __call__(self, crops: Sequence[Crops], *, between: Callable[[], None] = lambda: None) -> list[Answer]:
+        """Args: crops of each image, as `cut` makes them; between, see `Pipeline.__call__`. Returns: one answer each."""
+        answers: list[Answer] = []
+        for group in group_crops(crops, self.views, self.batch_size):
+            answers += self._name(group)
+            between()
+        return answers
+
+    @torch.inference_mode()
+    def _name(self, crops: Sequence[Crops]) -> list[Answer]:
+        opinions = [classifier(seen) for classifier, seen in zip(self._classifiers, zip(*crops, strict=True), strict=True)]
+        # All classifiers see the same views, so each view has its own mean.
+        of_views = torch.stack([opinion.probs for opinion in opinions]).mean(0)
+        probs = mean_probs(of_views)
+        spreads = spread(of_views).tolist() if len(self.views) > 1 else [None] * len(crops)
+        heatmaps = [None] * len(crops) if self.explained is None else self._heatmaps(opinions, crops, probs.argmax(1))
+        return [Answer(*parts) for parts in zip(probs.numpy(), spreads, heatmaps, strict=True)]
+
+    def _heatmaps(self, opinions: Sequence[Opinion], crops: Sequence[Crops], predicted: Tensor) -> list[Heatmap]:
+        """Why the answer is as it is: all classifiers explain the same class of an image."""
+        chosen = predicted
+        if self.explained != "predicted":
+            chosen = torch.full_like(predicted, self.classes.index(str(self.explained)))
+        maps = zip(*(opinion.heatmaps(chosen) for opinion in opinions), strict=True)
+        return [
+            Heatmap(mean_heatmap(of_image, [crop.box for crop in seen]), self.classes[index])
+            for of_image, seen, index in zip(maps, crops, chosen.tolist(), strict=True)
+        ]

@@ -1,0 +1,224 @@
+"""Several classifiers answer as one: the mean of what each says by itself, shown in the frame of the first."""
+
+import pickle
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
+from segpipe.data.synthetic import make_image
+from segpipe.diagnosis import CODES, MALIGNANT_CODES
+from segpipe.errors import BundleError, ConfigError
+from segpipe.image_io import RgbImage
+from segpipe.inference import ray_engine
+from segpipe.inference.classifier import Classifier
+from segpipe.inference.finding import Finding
+from segpipe.inference.heatmap import mean_heatmap
+from segpipe.inference.loading import PipelineSettings, load_classifiers, load_pipeline
+from segpipe.inference.namer import Namer
+from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.ray_engine import RayEngine
+from segpipe.inference.tta import VIEWS
+from segpipe.lesion.crop import Box
+from segpipe.lesion.localizer import MaskSource
+
+CPU = torch.device("cpu")
+Ensemble = list[ClassifierBundle]
+
+
+@pytest.fixture(scope="module")
+def images() -> list[RgbImage]:
+    """Five drawn photographs."""
+    rng = np.random.default_rng(3)
+    return [make_image(code, rng, (75, 100))[0] for code in ("mel", "nv", "bcc", "vasc", "df")]
+
+
+def findings(
+    bundles: Sequence[ClassifierBundle],
+    images: Sequence[RgbImage],
+    *,
+    views: str = "d4",
+    explained: str | None = None,
+    batch_size: int = 8,
+) -> list[Finding]:
+    """Of these classifiers together."""
+    namer = Namer(bundles, device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
+    return Pipeline(Locator(None, device=CPU, start=MaskSource.CONTOUR), namer)(images)
+
+
+def probs_of(found: Sequence[Finding]) -> NDArray[np.float64]:
+    return np.array([list(finding.probs.values()) for finding in found])
+
+
+def heatmap_of(finding: Finding) -> NDArray[np.float32]:
+    assert finding.heatmap is not None
+    return finding.heatmap.values
+
+
+@pytest.mark.parametrize(("views", "explained", "batch_size"), [("none", None, 8), ("d4", "predicted", 8), ("d4", "mel", 1)])
+def test_answer_is_the_mean_of_the_answers_of_each(
+    ensemble: Ensemble, images: list[RgbImage], views: str, explained: str | None, batch_size: int
+) -> None:
+    together = findings(ensemble, images, views=views, explained=explained, batch_size=batch_size)
+    alone = [findings([bundle], images, views=views) for bundle in ensemble]
+    expected = np.mean([probs_of(found) for found in alone], axis=0)
+    np.testing.assert_allclose(probs_of(together), expected, atol=1e-6)
+    assert np.ptp([probs_of(found) for found in alone], axis=0).max() > 0.1  # they do not agree anyway
+    malignant = [sum(finding.probs[code] for code in MALIGNANT_CODES) for finding in together]
+    assert [finding.p_malignant for finding in together] == pytest.approx(malignant)
+    assert [finding.diagnosis for finding in together] == [CODES[index] for index in expected.argmax(1)]
+
+
+def test_an_ensemble_of_one_is_that_one_and_only_that_has_an_operating_point(ensemble: Ensemble, images: list[RgbImage]) -> None:
+    assert {finding.flagged for finding in findings(ensemble[:1], images)} <= {True, False}
+    assert {finding.flagged for finding in findings(ensemble, images)} == {None}
+
+
+def test_spread_is_that_of_the_mean_probabilities_of_each_view(ensemble: Ensemble, images: list[RgbImage]) -> None:
+    places = Locator(None, device=CPU, start=MaskSource.CONTOUR)(images)
+    of_members = []
+    for bundle in ensemble:
+        network = Classifier(bundle, device=CPU, views=VIEWS["d4"], batch_size=8)
+        logits = network.view_logits([network.cut(*pair) for pair in zip(images, places, strict=True)])
+        bias = np.array(bundle.card.logit_bias or [0.0])
+        of_members.append(torch.from_numpy(logits / bundle.card.temperature + bias).softmax(2).numpy())
+    expected = np.mean(of_members, axis=0).std(0).max(1)
+    assert [finding.tta_spread for finding in findings(ensemble, images)] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert [finding.tta_spread for finding in findings(ensemble, images, views="none")] == [None] * len(images)
+
+
+@pytest.mark.parametrize(("views", "explained"), [("none", "predicted"), ("d4", "predicted"), ("d4", "vasc")])
+def test_each_explains_the_class_of_all_and_the_mean_is_in_the_frame_of_the_first(
+    ensemble: Ensemble, images: list[RgbImage], views: str, explained: str
+) -> None:
+    together = findings(ensemble, images, views=views, explained=explained)
+    predicted_alone = set()
+    for number, finding in enumerate(together):
+        assert finding.heatmap is not None
+        code = finding.diagnosis if explained == "predicted" else explained
+        assert finding.heatmap.diagnosis == code
+        alone = [findings([bundle], [images[number]], views=views, explained=code)[0] for bundle in ensemble]
+        expected = mean_heatmap([heatmap_of(one) for one in alone], [one.crop_box for one in alone])
+        np.testing.assert_allclose(finding.heatmap.values, expected, atol=1e-5)
+        assert finding.heatmap.values.shape == (3, 3) != heatmap_of(alone[1]).shape
+        assert finding.crop_box == alone[0].crop_box
+        np.testing.assert_array_equal(finding.crop, alone[0].crop)
+        predicted_alone |= {one.diagnosis == finding.diagnosis for one in alone}
+    assert predicted_alone == {True, False}
+
+
+def test_the_order_of_the_classifiers_changes_the_frame_alone(ensemble: Ensemble, images: list[RgbImage]) -> None:
+    found = findings(ensemble, images, explained="mel")
+    turned = findings(ensemble[::-1], images, explained="mel")
+    np.testing.assert_allclose(probs_of(turned), probs_of(found), atol=1e-12)
+    assert [finding.tta_spread for finding in turned] == pytest.approx([finding.tta_spread for finding in found])
+    assert all(finding.crop_box == Box(0, 0, 75, 100) for finding in turned)
+    assert {heatmap_of(finding).shape for finding in turned} == {(4, 4)}
+
+
+def test_photographs_keep_the_pixels_that_the_largest_network_needs(ensemble: Ensemble) -> None:
+    namer = Namer(ensemble, device=CPU, views=VIEWS["none"], explained=None, batch_size=1)
+    assert Pipeline(Locator(None, device=CPU, start=MaskSource.CONTOUR), namer).least_side == 3 * 160
+
+
+# The mean of heatmaps
+
+
+def random_map(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(sum(shape)).random(shape, dtype=np.float32)
+
+
+def test_maps_of_one_frame_give_their_plain_mean_to_the_last_bit() -> None:
+    maps, box = [random_map(7, 7), random_map(7, 7) ** 2, np.zeros((7, 7), dtype=np.float32)], Box(13, 29, 113, 124)
+    np.testing.assert_array_equal(mean_heatmap(maps[:1], [box]), maps[0])
+    expected = np.mean(maps, axis=0, dtype=np.float64).astype(np.float32)
+    np.testing.assert_array_equal(mean_heatmap(maps, [box] * 3), expected)
+
+
+def test_a_constant_stays_constant_whatever_the_grids_and_boxes() -> None:
+    maps = [np.full(shape, 0.25, dtype=np.float32) for shape in [(3, 5), (8, 8), (1, 1), (2, 7)]]
+    boxes = [Box(10, 10, 50, 60), Box(0, 0, 90, 90), Box(20, 30, 33, 37), Box(40, 5, 80, 31)]
+    np.testing.assert_allclose(mean_heatmap(maps, boxes), maps[0], rtol=1e-6)
+
+
+def test_finer_maps_are_averaged_within_a_cell_and_coarser_ones_repeated() -> None:
+    frame, zeros, fine = Box(0, 0, 40, 60), np.zeros((2, 3), dtype=np.float32), random_map(6, 6)
+    blocks = fine.reshape(2, 3, 3, 2).mean((1, 3))
+    np.testing.assert_allclose(mean_heatmap([zeros, fine], [frame, frame]), blocks / 2, rtol=1e-6)
+    coarse = random_map(1, 3)
+    np.testing.assert_allclose(mean_heatmap([zeros, coarse], [frame, frame]), np.repeat(coarse, 2, axis=0) / 2, rtol=1e-6)
+
+
+def test_where_one_saw_nothing_only_the_others_count_and_where_it_saw_a_part_for_that_part() -> None:
+    zeros, one = np.zeros((1, 4), dtype=np.float32), np.ones((1, 1), dtype=np.float32)
+    # It saw the second and half of the third of four cells, and what is above the frame.
+    found = mean_heatmap([zeros, one], [Box(10, 0, 20, 40), Box(0, 10, 20, 25)])
+    np.testing.assert_allclose(found, [[0, 1 / 2, 0.5 / 1.5, 0]])
+    assert mean_heatmap([zeros, one], [Box(10, 0, 20, 40), Box(90, 0, 99, 40)]).max() == 0
+
+
+# From disk
+
+
+def settings(folders: Sequence[Path], **values: Any) -> PipelineSettings:
+    return PipelineSettings(classifier=tuple(map(str, folders)), localize="contour", device="cpu", **values)
+
+
+def test_bundles_on_disk_answer_as_in_memory_also_where_their_settings_were_sent(
+    ensemble_folders: list[Path], ensemble: Ensemble, images: list[RgbImage]
+) -> None:
+    sent = pickle.loads(pickle.dumps(settings(ensemble_folders)))
+    found = load_pipeline(sent)(images[:2])
+    np.testing.assert_allclose(probs_of(found), probs_of(findings(ensemble, images[:2])), atol=1e-6)
+    assert [finding.flagged for finding in found] == [None, None]
+
+
+def test_actors_get_absolute_paths(ensemble_folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_engine, "connect", lambda: False)
+    monkeypatch.setattr(ray_engine, "nodes_of_cluster", lambda: [{"CPU": 2.0}])
+    monkeypatch.chdir(ensemble_folders[0].parent)
+    relative = settings([Path(folder.name) for folder in ensemble_folders])
+    assert RayEngine(relative, workers=1).settings.classifier == tuple(map(str, ensemble_folders))
+    assert RayEngine(settings([]), workers=1).settings.classifier == ()
+
+
+def test_class_that_none_of_them_knows_cannot_be_explained(ensemble_folders: list[Path]) -> None:
+    with pytest.raises(ConfigError, match=r"explain\.diagnosis must be one of mel, nv, .*, got 'scc'"):
+        load_pipeline(settings(ensemble_folders, explained="scc"))
+
+
+def test_the_same_model_twice_is_refused_but_not_another_calibration_of_it(ensemble_folders: list[Path], tmp_path: Path) -> None:
+    first, second, _ = ensemble_folders
+    with pytest.raises(BundleError, match=f"must name each model once, got the same one in {first} and in {first}; leave one"):
+        load_classifiers([second, first, first])
+    shutil.copytree(first, tmp_path / "copy")
+    with pytest.raises(BundleError, match=f"got the same one in {first} and in {tmp_path / 'copy'}"):
+        load_classifiers([first, second, tmp_path / "copy"])
+    bundle = load_classifier(first)
+    save_bundle(tmp_path / "copy", bundle.model, replace(bundle.card, temperature=9.0))
+    assert len(load_classifiers([first, second, tmp_path / "copy"])) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"classes": CODES[::-1]}, rf"classes and their order, got {', '.join(CODES)} in \S+ and {', '.join(CODES[::-1])} in"),
+        ({"classes": ("a", *CODES[1:]), "malignant": (), "operating_point": None}, r"classes .* and a, nv, .* in"),
+        ({"malignant": ()}, rf"malignant and their order, got {', '.join(MALIGNANT_CODES)} in \S+ and none in"),
+        ({"malignant": MALIGNANT_CODES[:1]}, "malignant and their order, got .* and mel in"),
+    ],
+)
+def test_models_that_differ_in_what_they_say_are_refused_by_name(
+    ensemble_folders: list[Path], tmp_path: Path, changed: dict[str, Any], what: str
+) -> None:
+    bundle = load_classifier(ensemble_folders[2])
+    save_bundle(tmp_path / "other", bundle.model, replace(bundle.card, **changed))
+    with pytest.raises(BundleError, match=rf"models that agree in {what} {tmp_path / 'other'}; leave one out"):
+        load_classifiers([*ensemble_folders[:2], tmp_path / "other"])

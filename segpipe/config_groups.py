@@ -73,7 +73,7 @@ class CropConfig:
 
 @dataclass
 class SegmenterConfig:
-    """The U-Net: encoder by its name in smp, widths of its decoder, input size, starting weights of the encoder."""
+    """The U-Net: encoder as smp names it, widths of its decoder, input size, starting weights of the encoder."""
 
     encoder: str = MISSING
     decoder_channels: list[int] = MISSING
@@ -86,7 +86,7 @@ class ClassifierConfig:
     """The classifier: timm's name of its backbone, attention, dropout, drop path, input size, starting weights."""
 
     name: str = MISSING
-    attention: str = "cbam"
+    attention: str = "none"
     dropout: float = 0.2
     drop_path: float = 0.0
     input_size: int = MISSING

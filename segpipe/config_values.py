@@ -34,15 +34,18 @@ LIBRARIES = {"tensorboard": ("tensorboard",), "wandb": ("wandb",), "mlflow": ("m
 
 
 def check_values(config: DictConfig) -> None:
-    """Stop at the first value that cannot be meant; keys that are null, or not in this configuration, pass.
+    """Stop at the first value that is missing or cannot be meant; keys that are null, or not in this configuration, pass.
 
     Args:
         config: the whole configuration of a script.
 
     Raises:
-        ConfigError: a path does not exist, a word is none of its list, a number is too small or does not fit the U-Net, or a
-            tracker cannot be used.
+        ConfigError: a key that must be given is not, a path does not exist, a word is none of its list, a number is too small or
+            does not fit the U-Net, or a tracker cannot be used.
     """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"{missing[0]} must be given, got nothing; write {missing[0]}=...")
     for key in PATHS:
         value = _value(config, key)
         if value == []:

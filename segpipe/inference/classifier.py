@@ -16,6 +16,7 @@ from segpipe.inference.source import Item, batched
 from segpipe.inference.tta import View, mean_maps, stack_views, unstack
 from segpipe.lesion.crop import Box, crop_box, cut_out, resize_square
 from segpipe.lesion.localizer import Localization
+from segpipe.models.classifier import LesionClassifier
 from segpipe.models.preprocessing import images_to_batch
 
 
@@ -84,7 +85,7 @@ class Classifier:
         self._batch_size = batch_size
         self._precision = precision
         # The model as it was loaded is let go.
-        self.bundle = replace(bundle, model=prepare_network(bundle.model, device, precision, part="backbone"))
+        self.bundle = replace(bundle, model=prepare_network(bundle.model, device, precision, run=LesionClassifier.features))
         self._logit_bias = torch.tensor(bundle.card.logit_bias or (0.0,), dtype=torch.float64)
 
     def cut(self, image: RgbImage, localization: Localization) -> Crop:

@@ -1,10 +1,12 @@
 """Networks as they run: in the form that is quickest on a device, and on an accelerator one at a time."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
+from torch import nn
 
 from segpipe.models.folding import AnyModel, fold_batch_norm
 from segpipe.models.packing import pack_convolutions
@@ -12,18 +14,20 @@ from segpipe.models.packing import pack_convolutions
 _ACCELERATOR = threading.Lock()
 
 
-def prepare_network(model: AnyModel, device: torch.device, precision: torch.dtype, *, part: str = "") -> AnyModel:
+def prepare_network(
+    model: AnyModel, device: torch.device, precision: torch.dtype, *, run: Callable[..., object] = nn.Module.__call__
+) -> AnyModel:
     """A copy of a model in the form that is quickest on a device.
 
     Args:
         model: float32, in eval mode, on the CPU.
         device: where it will run.
         precision: that its convolutions will be computed in.
-        part: what runs without a graph; by default all of it.
+        run: its method that runs without a graph; by default the whole model does.
     """
     folded = fold_batch_norm(model)
     if device.type == "cpu" and precision is torch.float32:
-        pack_convolutions(folded.get_submodule(part))
+        pack_convolutions(folded, partial(run, folded))
     return folded.to(device)
 
 

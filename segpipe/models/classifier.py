@@ -8,11 +8,15 @@ import timm
 import torch
 from torch import Tensor, nn
 
+import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
 from segpipe.models.attention import build_attention
+from segpipe.models.trial import example_batch, refuse_failing
 
 
 class LesionClassifier(nn.Module):
-    """Names a lesion: `linear(dropout(mean_hw(attention(backbone(x)))))`.
+    """Names a lesion: `linear(dropout(pool(attention(features(x)))))`.
+
+    Features and pooling are the backbone's own; some do more than to take the mean, ConvNeXt normalises it, for example.
 
     It comes apart into `features` and `head` at the last feature map, so that Grad-CAM needs a graph through the head only.
     Parts can be frozen: a frozen part takes no gradient and keeps its BatchNorm statistics, whatever `train()` is called with.
@@ -21,12 +25,11 @@ class LesionClassifier(nn.Module):
     def __init__(self, *, name: str, classes: int, attention: str, dropout: float, drop_path: float) -> None:
         super().__init__()
         depth: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}  # which some networks do not know
-        backbone: Any = timm.create_model(name, num_classes=0, global_pool="", **depth)
+        backbone: Any = timm.create_model(name, num_classes=0, **depth)
         self.backbone = backbone
-        channels: int = backbone.num_features
-        self.attention = build_attention(attention, channels)
+        self.attention = build_attention(attention, backbone.num_features)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(channels, classes)
+        self.linear = nn.Linear(getattr(backbone, "head_hidden_size", backbone.num_features), classes)
         self.frozen_stages: frozenset[str] = frozenset()
 
     def features(self, batch: Tensor) -> Tensor:
@@ -36,7 +39,8 @@ class LesionClassifier(nn.Module):
 
     def head(self, features: Tensor) -> Tensor:
         """Args: features, float (N, C, h, w). Returns: logits, float (N, classes)."""
-        logits: Tensor = self.linear(self.dropout(self.attention(features).mean((2, 3))))
+        pooled = self.backbone.forward_head(self.attention(features), pre_logits=True)
+        logits: Tensor = self.linear(self.dropout(pooled))
         return logits
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -134,27 +138,24 @@ def build_classifier(
 
 
 def require_feature_map(model: LesionClassifier, name: str) -> None:
-    """See, before a training, that the last features are a map (N, C, h, w), which attention and Grad-CAM need.
+    """See, before a training, that a model comes apart at a map (N, C, h, w), which attention, Grad-CAM and unfreezing need.
 
     Args:
         model: a fresh one; it is left in training mode.
         name: of its backbone.
 
     Raises:
-        ValueError: it is no convolutional network: transformers give tokens, or put the channels last.
+        ValueError: its features are no map, as those of transformers (tokens, or channels last), its head does not take them, or
+            it knows images of one size only.
     """
-    if not _has_feature_map(model.backbone):
-        raise ValueError(f"classifier.name must be a convolutional network, whose features are a map, got {name!r}")
-
-
-@torch.no_grad()
-def _has_feature_map(backbone: Any) -> bool:
-    """Whether the last features are (N, C, h, w); transformers give tokens, or put the channels last."""
-    backbone.eval()
-    try:
-        shape = backbone.forward_features(torch.zeros(1, 3, 128, 128)).shape
-    except (AssertionError, RuntimeError):  # of a network for images of one size
-        return False
-    finally:
-        backbone.train()
-    return len(shape) == 4 and shape[1] == backbone.num_features
+    with refuse_failing(f"classifier.name must be a convolutional network for images of any size, got {name!r}"):
+        model.eval()
+        with torch.no_grad():
+            features = model.features(example_batch())
+            if features.ndim != 4 or features.shape[1] != model.backbone.num_features:
+                raise ValueError(f"its features are no map, they have the shape {tuple(features.shape)}")
+            model.head(features)
+        model.train()
+        staged = chain.from_iterable(module.parameters() for modules in model.stages().values() for module in modules)
+        if {id(weights) for weights in staged} != {id(weights) for weights in model.parameters()}:
+            raise ValueError("it has weights outside of its stages")

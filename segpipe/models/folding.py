@@ -8,11 +8,12 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segpipe.models.trial import example_batch, watch
+
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 # Largest difference that folding may make, as a fraction of the largest output; float32 rounding makes a hundredth of it.
 _TOLERANCE = 1e-3
-_EXAMPLE_SIDE = 128  # pixels; some networks take none smaller than 75
 
 
 @torch.no_grad()
@@ -30,7 +31,7 @@ def fold_batch_norm(model: AnyModel) -> AnyModel:
         A copy in channels_last layout; `model` stays as it is.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    example = torch.linspace(-2, 2, 3 * _EXAMPLE_SIDE**2, device=device).reshape(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE)
+    example = example_batch(device)
     folded = copy.deepcopy(model)
     expected = _fold(folded, example)
     answer = folded(example)
@@ -50,12 +51,8 @@ def _fold(model: nn.Module, example: Tensor) -> Tensor:
         elif id(inputs[0]) in made_by:
             pairs.append((made_by[id(inputs[0])][1], module))  # type: ignore[arg-type]
 
-    hooks = [module.register_forward_hook(note) for module in names if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
-    try:
+    with watch((module for module in names if isinstance(module, nn.Conv2d | nn.BatchNorm2d)), note):
         answer: Tensor = model(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
     for convolution, norm in pairs:
         model.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
         model.set_submodule(names[norm], _behind(norm))

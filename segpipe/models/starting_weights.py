@@ -1,9 +1,8 @@
-"""Where a training starts if not from a bundle: random weights, timm's ImageNet weights (they need a network), or a file."""
+"""Where a training starts if not from a bundle: random weights, published ImageNet weights (they need a network), or a file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -11,20 +10,21 @@ from torch import Tensor, nn
 from segpipe.errors import ConfigError
 
 
-def load_starting_weights(backbone: nn.Module, *, name: str, init: str) -> None:
-    """Put starting weights into a timm backbone, in place.
+def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: Callable[[], nn.Module]) -> None:
+    """Put starting weights into a backbone, in place.
 
     Args:
         backbone: the network; a file may hold layers that it lacks (a U-Net drops the last ones), but not the reverse.
-        name: timm's name of the network, needed for its ImageNet weights.
+        name: of the network, for the errors.
         init: `random`, `imagenet`, or the path of a safetensors file with a state dict of that network.
+        fetch: gives the same network with its ImageNet weights, which its library downloads.
 
     Raises:
         ConfigError: the weights cannot be had, or do not belong to this network.
     """
     if init == "random":
         return
-    weights = _imagenet_weights(name) if init == "imagenet" else _file_weights(Path(init))
+    weights = _imagenet_weights(name, fetch) if init == "imagenet" else _file_weights(Path(init))
     own = backbone.state_dict()
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
     if wrong:
@@ -35,12 +35,13 @@ def load_starting_weights(backbone: nn.Module, *, name: str, init: str) -> None:
     backbone.load_state_dict({key: weights[key].to(own[key].dtype) for key in own})
 
 
-def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
+def _imagenet_weights(name: str, fetch: Callable[[], nn.Module]) -> Mapping[str, Tensor]:
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:  # timm lets through whatever its download library raises
+        return fetch().state_dict()
+    except Exception as error:  # the libraries let through whatever a download raises
+        reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"init=imagenet needs timm's weights of {name!r}, and they could not be had ({type(error).__name__}); "
+            f"init=imagenet needs published weights of {name!r}, and they could not be had ({type(error).__name__}: {reason}); "
             "check the network, or use init=random or a safetensors file"
         ) from error
 

@@ -1,30 +1,81 @@
-"""The segmenter: a U-Net (arXiv 1505.04597) by segmentation-models-pytorch with an encoder from timm."""
+"""The segmenter: a U-Net (arXiv 1505.04597) by segmentation-models-pytorch, its encoder from there or from timm."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import nn
 
+import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
+from segpipe.models.trial import example_batch, refuse_failing
+
 
 def build_unet(*, encoder: str, decoder_channels: Sequence[int]) -> nn.Module:
     """Build a U-Net with one output channel: logits of "lesion", float (N, 1, H, W) for an input (N, 3, H, W).
 
     Args:
-        encoder: `tu-` and timm's name of a convolutional network. H and W must be multiples of 32.
+        encoder: a network of segmentation-models-pytorch, or `tu-` and one of timm. H and W must be multiples of 32.
         decoder_channels: width of the five decoder blocks, deepest first.
 
     Raises:
         ValueError: the encoder cannot be used, or there are not five widths.
     """
-    # Names are looked up by timm's own list: it would take `hf-hub:...` too, and ask the network.
-    if not (encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))):
-        raise ValueError(f"encoder must be tu- and a network that timm knows, tu-resnet18 for one, got {encoder!r}")
+    # Names are looked up in the libraries' own lists: they would take `hf-hub:...` too, and ask the network.
+    listed = timm.is_model(encoder.removeprefix("tu-")) if _is_of_timm(encoder) else encoder in smp.encoders.get_encoder_names()
+    if not listed:
+        raise ValueError(
+            "segmenter.encoder must be a network that segmentation-models-pytorch knows, resnet18 for one, or tu- and one that "
+            f"timm knows, tu-resnet18 for one, got {encoder!r}"
+        )
     if len(decoder_channels) != 5:
-        raise ValueError(f"decoder_channels must have 5 entries, deepest first, got {list(decoder_channels)}")
-    try:
+        raise ValueError(f"segmenter.decoder_channels must have 5 entries, deepest first, got {list(decoder_channels)}")
+    with _refuse_failing(encoder):
         unet: nn.Module = smp.Unet(encoder, encoder_weights=None, decoder_channels=tuple(decoder_channels))
-    except (AttributeError, KeyError, RuntimeError, ValueError) as error:  # what timm and smp raise varies with the network
-        raise ValueError(f"encoder must be a convolutional network with five stages of features, got {encoder!r}") from error
     return unet.to(memory_format=torch.channels_last)
+
+
+def require_mask(model: nn.Module, encoder: str) -> None:
+    """See, before a training, that a U-Net answers each pixel of an image, whatever the size of the image.
+
+    Args:
+        model: a fresh one; it is left in training mode.
+        encoder: its name.
+
+    Raises:
+        ValueError: it does not, because its encoder takes images of one size only, for example.
+    """
+    batch = example_batch()
+    with _refuse_failing(encoder):
+        model.eval()
+        with torch.no_grad():
+            logits = model(batch)
+        if logits.shape != (1, 1, *batch.shape[2:]):
+            raise ValueError(f"its answer to {tuple(batch.shape)} has the shape {tuple(logits.shape)}")
+        model.train()
+
+
+def encoder_network(unet: nn.Module) -> nn.Module:
+    """The network that a U-Net has for its encoder, its weights named as where they are published."""
+    return _bare_network(unet.get_submodule("encoder"))
+
+
+def fetch_encoder(encoder: str) -> nn.Module:
+    """The network of an encoder with its ImageNet weights, which smp or timm download."""
+    return _bare_network(smp.encoders.get_encoder(encoder, weights=True if _is_of_timm(encoder) else "imagenet"))
+
+
+def _is_of_timm(encoder: str) -> bool:
+    return encoder.startswith("tu-")
+
+
+def _bare_network(encoder: nn.Module) -> nn.Module:
+    """Without the adapter that smp puts around a network of timm."""
+    network: nn.Module = getattr(encoder, "model", encoder)
+    return network
+
+
+def _refuse_failing(encoder: str) -> AbstractContextManager[None]:
+    rule = "segmenter.encoder must be a network whose feature maps halve in size from one to the next, for images of any size"
+    return refuse_failing(f"{rule}, got {encoder!r}")

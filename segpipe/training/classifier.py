@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import timm
 from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig
@@ -43,7 +44,8 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
     )
     require_feature_map(model, settings.name)
     if start is None:
-        load_starting_weights(model.backbone, name=settings.name, init=settings.init)
+        fetch = partial(timm.create_model, settings.name, pretrained=True)
+        load_starting_weights(model.backbone, name=settings.name, init=settings.init, fetch=fetch)
     else:
         refuse_other_network(config, start.card, {"name": settings.name, "attention": settings.attention})
         model.load_state_dict(start.model.state_dict())

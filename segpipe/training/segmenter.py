@@ -1,5 +1,6 @@
 """The training of the segmenter, from its configuration to the best weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import MaskDataset
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights
-from segpipe.models.unet import build_unet
+from segpipe.models.unet import build_unet, encoder_network, fetch_encoder, require_mask
 from segpipe.training.metrics import MaskMetrics
 from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
 from segpipe.training.start import refuse_other_network, start_bundle, start_card
@@ -30,9 +31,10 @@ def build_untrained(config: DictConfig) -> nn.Module:
     seed_everything(config.seed, workers=True, verbose=False)
     settings = config.segmenter
     model, folder = build_unet(**_arguments(config)), start_bundle(config)
+    require_mask(model, settings.encoder)
     if folder is None:
-        name = settings.encoder.removeprefix("tu-")
-        load_starting_weights(model.get_submodule("encoder.model"), name=name, init=settings.init)
+        fetch = partial(fetch_encoder, settings.encoder)
+        load_starting_weights(encoder_network(model), name=settings.encoder, init=settings.init, fetch=fetch)
     else:
         start = load_segmenter(folder)
         refuse_other_network(config, start.card, _arguments(config))

@@ -225,7 +225,7 @@ def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: 
         ("seg", "data.limit=0", "data.limit must be 1 or more, got 0"),
         ("seg", "split=absent.csv", "split must be an existing path, got 'absent.csv'"),
         ("seg", "ckpt_path=absent.ckpt", "ckpt_path must be an existing path, got 'absent.ckpt'"),
-        ("seg", "segmenter.encoder=nonsense", "encoder must be tu- and a network that timm knows"),
+        ("seg", "segmenter.encoder=nonsense", "encoder must be a network that segmentation-models-pytorch knows"),
         ("seg", "segmenter.decoder_channels=[8]", "decoder_channels must have 5 entries"),
         ("seg", "segmenter.input_size=65", "segmenter.input_size must be a multiple of 32"),
         (

@@ -3,6 +3,7 @@
 from itertools import chain, pairwise
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -10,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 
 BATCH = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-NETWORKS = ("efficientnet_b0", "resnet18", "mobilenetv2_100", "convnextv2_atto")
+NETWORKS = ("baseline_cnn", "efficientnet_b0", "resnet18", "mobilenetv2_100", "mobilenetv3_small_050", "convnextv2_atto")
 
 
 @pytest.fixture
@@ -47,10 +48,11 @@ def test_drop_path_passes_over_blocks_in_training_only_and_adds_no_weights() -> 
         assert not torch.equal(dropped.train()(BATCH), dropped(BATCH))
 
 
-def test_a_network_without_drop_path_is_refused_in_one_line() -> None:
-    assert build_classifier(name="dla46_c", classes=7) is not None
-    with pytest.raises(ValueError, match=r"classifier\.drop_path must be 0 for dla46_c, which has none, got 0\.1"):
-        build_classifier(name="dla46_c", classes=7, drop_path=0.1)
+@pytest.mark.parametrize("name", ["dla46_c", "baseline_cnn"])
+def test_a_network_without_drop_path_is_refused_in_one_line(name: str) -> None:
+    assert build_classifier(name=name, classes=7) is not None
+    with pytest.raises(ValueError, match=rf"classifier\.drop_path must be 0 for {name}, which has none, got 0\.1"):
+        build_classifier(name=name, classes=7, drop_path=0.1)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -72,8 +74,8 @@ def test_the_stages_stand_in_the_order_in_which_an_image_passes_them(name: str) 
     for stage, modules in model.stages().items():
         for module in modules:
             module.register_forward_hook(lambda *_, stage=stage: passed.append(stage))
-    model(BATCH[:1])
-    assert list(dict.fromkeys(passed)) == list(model.stages())
+    model.features(BATCH[:1])
+    assert list(dict.fromkeys(passed)) == list(model.stages())[:-1]
     # No stage is entered again once it was left.
     assert sum(before != after for before, after in pairwise(passed)) == len(set(passed)) - 1
 
@@ -153,13 +155,57 @@ def test_a_name_that_is_not_timms_own_is_refused(name: str) -> None:
         build_classifier(name=name, classes=7)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
-def test_a_network_without_a_feature_map_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("test_vit", "its features are no map, they have the shape .1, 65, 64."),
+        ("test_mambaout", "its features are no map, they have the shape .1, 4, 4, 64."),
+        ("convit_tiny", "Input height .128. doesn't match model .224.."),
+    ],
+)
+def test_a_network_without_a_feature_map_is_refused(name: str, reason: str) -> None:
     model = build_classifier(name=name, classes=7)
-    with pytest.raises(ValueError, match=f"classifier.name must be a convolutional network, .* got '{name}'"):
+    text = f"classifier.name must be a convolutional network for images of any size, got '{name}' .{reason}.$"
+    with pytest.raises(ValueError, match=text):
         require_feature_map(model, name)
+
+
+def test_a_network_whose_head_does_not_take_the_map_is_refused(model: LesionClassifier) -> None:
+    model.linear = nn.Linear(7, 7)
+    with pytest.raises(ValueError, match=r"images of any size, got 'resnet10t' \(.*mat1 and mat2 shapes cannot be multiplied"):
+        require_feature_map(model, "resnet10t")
+
+
+def test_a_network_with_weights_that_no_stage_holds_is_refused(model: LesionClassifier) -> None:
+    model.backbone.positions = nn.Parameter(torch.zeros(1))
+    with pytest.raises(ValueError, match=r"images of any size, got 'resnet10t' \(it has weights outside of its stages\)"):
+        require_feature_map(model, "resnet10t")
 
 
 def test_a_convolutional_network_has_a_feature_map(model: LesionClassifier) -> None:
     require_feature_map(model, "resnet10t")
     assert model.training
+
+
+@torch.no_grad()
+def test_what_timm_puts_between_the_map_and_the_linear_layer_is_kept() -> None:
+    """ConvNeXt normalises the mean; MobileNetV3 widens it by a convolution."""
+    for name, width in (("convnextv2_atto", 320), ("mobilenetv3_small_050", 1024)):
+        model = build_classifier(name=name, classes=7, attention="none").eval()
+        whole = timm.create_model(name, num_classes=7).eval()
+        whole.load_state_dict(
+            model.backbone.state_dict()
+            | {f"{whole.pretrained_cfg['classifier']}.{key}": tensor for key, tensor in model.linear.state_dict().items()}
+        )
+        assert model.linear.in_features == width
+        torch.testing.assert_close(model(BATCH), whole(BATCH), atol=1e-6, rtol=1e-6)
+
+
+def test_the_baseline_is_small_and_a_network_like_timms_own() -> None:
+    model = build_classifier(name="baseline_cnn", classes=7, attention="none")
+    assert 350_000 < sum(weights.numel() for weights in model.parameters()) < 450_000
+    assert timm.create_model("baseline_cnn")(BATCH).shape == (4, 1000)
+    maps = timm.create_model("baseline_cnn", features_only=True)(BATCH)
+    assert [tuple(features.shape[1:]) for features in maps] == [(16 * 2**n, 32 // 2**n, 32 // 2**n) for n in range(5)]
+    with pytest.raises(RuntimeError, match="No pretrained weights exist for baseline_cnn"):
+        timm.create_model("baseline_cnn", pretrained=True)

@@ -48,6 +48,12 @@ OPTIONS = [
     for path in sorted((CONF / group).glob("*.yaml"))
     if (script, group, path.stem) not in ELSEWHERE
 ]
+# What an option leaves to its user.
+MANDATORY = {
+    ("data", "csv"): ["data.table=."],
+    ("classifier", "timm"): ["classifier.name=test_efficientnet"],
+    ("segmenter", "unet"): ["segmenter.encoder=mobilenet_v2"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -82,14 +88,22 @@ def test_no_folder_of_conf_bears_the_name_of_a_plain_key(script: str) -> None:
 @pytest.mark.parametrize(("script", "group", "option"), OPTIONS)
 def test_each_option_composes_under_its_schema(tmp_path: Path, script: str, group: str, option: str) -> None:
     data = [] if script == "run_pipeline" else [f"data.root={tmp_path}"]
-    data += [f"data.table={tmp_path}"] if option == "csv" and group == "data" else []
-    config = compose(script, [f"{group}={option}", *data])
+    config = compose(script, [f"{group}={option}", *MANDATORY.get((group, option), []), *data])
     assert OmegaConf.get_type(config) is SCHEMAS[script]
     chosen = config[group].values() if group == "logger" else [config[group]]
     assert all(is_dataclass(OmegaConf.get_type(node)) for node in chosen)  # each has a schema of its own
     missing = OmegaConf.missing_keys(config)
     assert not missing
     check_values(config)
+
+
+@pytest.mark.parametrize(("group", "option"), MANDATORY)
+def test_key_that_must_be_given_and_is_not_is_refused(tmp_path: Path, group: str, option: str) -> None:
+    script = "train_seg" if group == "segmenter" else "train_cls"
+    config = compose(script, ["data=synthetic", f"{group}={option}", *([f"data.root={tmp_path}"] if group == "data" else [])])
+    key = MANDATORY[group, option][0].partition("=")[0]
+    with pytest.raises(ConfigError, match=f"^{key} must be given, got nothing; write {key}=...$"):
+        check_values(config)
 
 
 @pytest.mark.parametrize("script", SCHEMAS)
@@ -158,7 +172,7 @@ def test_each_crop_rule_builds(option: str) -> None:
 
 @pytest.mark.parametrize("option", options_of("segmenter"))
 def test_each_segmenter_builds_and_takes_its_input(option: str) -> None:
-    settings = compose("train_seg", [f"segmenter={option}", "segmenter.init=random"]).segmenter
+    settings = compose("train_seg", [f"segmenter={option}", *MANDATORY.get(("segmenter", option), [])]).segmenter
     model = build_unet(encoder=settings.encoder, decoder_channels=list(settings.decoder_channels)).eval()
     size = settings.input_size
     with torch.inference_mode():
@@ -167,7 +181,7 @@ def test_each_segmenter_builds_and_takes_its_input(option: str) -> None:
 
 @pytest.mark.parametrize("option", options_of("classifier"))
 def test_each_classifier_builds_and_takes_its_input(option: str) -> None:
-    config = compose("train_cls", [f"classifier={option}", "classifier.init=random"])
+    config = compose("train_cls", [f"classifier={option}", *MANDATORY.get(("classifier", option), [])])
     model, _ = build_untrained(config)
     size = config.classifier.input_size
     with torch.inference_mode():

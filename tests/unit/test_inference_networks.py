@@ -32,7 +32,7 @@ def example() -> Tensor:
     return torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(1))
 
 
-NETWORKS = ["efficientnet_b0", "resnet18", "mobilenetv2_100", "convnextv2_atto", "regnety_002"]
+NETWORKS = ["efficientnet_b0", "resnet18", "mobilenetv2_100", "convnextv2_atto", "regnety_002", "mobilenetv4_conv_small"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -44,8 +44,8 @@ def test_folded_and_packed_classifier_answers_alike(name: str) -> None:
     folded = fold_batch_norm(model)
     assert count(folded, nn.BatchNorm2d) == 0
     torch.testing.assert_close(folded(example()), expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-4)
-    pack_convolutions(folded.backbone)
-    assert count(folded.backbone, PackedConvolution) > 0
+    pack_convolutions(folded, folded.features)
+    assert count(folded, PackedConvolution) > 0
     torch.testing.assert_close(folded(example()), expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-4)
     torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
     assert count(model, PackedConvolution) == 0
@@ -57,7 +57,7 @@ def test_folded_and_packed_unet_answers_alike() -> None:
     expected = model(example())
     folded = fold_batch_norm(model)
     assert count(folded, nn.BatchNorm2d) == 0
-    pack_convolutions(folded)
+    pack_convolutions(folded, folded)
     torch.testing.assert_close(folded(example()), expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-4)
 
 
@@ -107,6 +107,18 @@ def test_convolutions_that_onednn_does_not_know_stay() -> None:
         nn.Conv2d(3, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 2, 3, stride=2)
     )
     expected = model(example())
-    pack_convolutions(model)
+    pack_convolutions(model, model)
     assert [type(module) for module in model] == [nn.Conv2d, nn.Conv2d, PackedConvolution]
     torch.testing.assert_close(model(example()), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_convolutions_of_the_head_keep_their_gradient() -> None:
+    model = build_classifier(name="mobilenetv4_conv_small", classes=7, attention="cbam").eval()
+    pack_convolutions(model, model.features)
+    kept = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    assert kept == ["backbone.conv_head", "attention.0.mlp.0", "attention.0.mlp.2", "attention.1.conv"]
+    with torch.enable_grad():
+        features = model.features(example()).requires_grad_()
+        (gradient,) = torch.autograd.grad(model.head(features).sum(), features)
+    assert gradient.abs().max() > 0

@@ -1,8 +1,10 @@
 """Where a training starts: at random, from a file of the same network, or from ImageNet where there is a network."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors.torch import save_file
@@ -11,7 +13,7 @@ from torch import nn
 from segpipe.errors import ConfigError
 from segpipe.models.classifier import build_classifier
 from segpipe.models.starting_weights import load_starting_weights
-from segpipe.models.unet import build_unet
+from segpipe.models.unet import build_unet, encoder_network, fetch_encoder
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +34,17 @@ def classifier_backbone() -> nn.Module:
 
 
 def unet_backbone() -> nn.Module:
-    return build_unet(encoder="tu-resnet10t", decoder_channels=[8] * 5).get_submodule("encoder.model")
+    return encoder_network(build_unet(encoder="tu-resnet10t", decoder_channels=[8] * 5))
+
+
+def load(backbone: nn.Module, init: object, *, name: str = "resnet10t", fetch: Callable[[], nn.Module] = nn.Identity) -> None:
+    load_starting_weights(backbone, name=name, init=str(init), fetch=fetch)
 
 
 @pytest.mark.parametrize("build", [classifier_backbone, unet_backbone])
 def test_a_file_gives_its_weights_to_both_kinds_of_network(file: Path, weights: dict[str, torch.Tensor], build) -> None:
     backbone = build()
-    load_starting_weights(backbone, name="resnet10t", init=str(file))
+    load(backbone, file)
     state = backbone.state_dict()
     assert len(state) > 50
     assert all(torch.equal(tensor, weights[name]) for name, tensor in state.items())
@@ -47,7 +53,7 @@ def test_a_file_gives_its_weights_to_both_kinds_of_network(file: Path, weights: 
 def test_weights_of_half_precision_are_taken_in_the_networks_own(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     save_file({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "half.safetensors")
     backbone = classifier_backbone()
-    load_starting_weights(backbone, name="resnet10t", init=str(tmp_path / "half.safetensors"))
+    load(backbone, tmp_path / "half.safetensors")
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
     torch.testing.assert_close(
         backbone.state_dict()["layer1.0.conv1.weight"], weights["layer1.0.conv1.weight"], atol=1e-3, rtol=1e-3
@@ -57,7 +63,7 @@ def test_weights_of_half_precision_are_taken_in_the_networks_own(weights: dict[s
 def test_random_leaves_the_network_as_it_is() -> None:
     backbone = classifier_backbone()
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    load_starting_weights(backbone, name="resnet10t", init="random")
+    load(backbone, "random")
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
 
 
@@ -67,34 +73,56 @@ def test_weights_of_another_network_are_refused_and_change_nothing(file: Path) -
     with pytest.raises(
         ConfigError, match=r"must hold weights of 'resnet18': \d+ of its \d+ tensors are missing or of another shape"
     ):
-        load_starting_weights(backbone, name="resnet18", init=str(file))
+        load(backbone, file, name="resnet18")
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
 
 
-def test_imagenet_without_a_network_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object, **__: object) -> None:
+def test_imagenet_without_a_network_is_one_clear_error() -> None:
+    def unreachable() -> nn.Module:
         raise OSError("name or service\nnot known")
 
+    text = r"init=imagenet needs published weights of 'resnet10t', .* \(OSError: name or service not known\); check the network"
+    with pytest.raises(ConfigError, match=text):
+        load(classifier_backbone(), "imagenet", fetch=unreachable)
+
+
+def test_imagenet_takes_what_is_published(weights: dict[str, torch.Tensor]) -> None:
+    published = timm.create_model("resnet10t", num_classes=3)
+    published.load_state_dict(weights)
     backbone = classifier_backbone()
-    monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(ConfigError, match=r"init=imagenet needs timm's weights of 'resnet10t', .*\(OSError\); check") as error:
-        load_starting_weights(backbone, name="resnet10t", init="imagenet")
-    assert "\n" not in str(error.value)
-
-
-def test_imagenet_takes_what_timm_gives(monkeypatch: pytest.MonkeyPatch, weights: dict[str, torch.Tensor]) -> None:
-    backbone, asked = classifier_backbone(), {}
-
-    def create(name: str, **options: object) -> nn.Module:
-        asked.update(options, name=name)
-        published = nn.Module()
-        published.state_dict = lambda: weights  # type: ignore[method-assign]
-        return published
-
-    monkeypatch.setattr(timm, "create_model", create)
-    load_starting_weights(backbone, name="resnet10t", init="imagenet")
-    assert asked == {"name": "resnet10t", "pretrained": True}
+    load(backbone, "imagenet", fetch=lambda: published)
     assert torch.equal(backbone.state_dict()["conv1.0.weight"], weights["conv1.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options"),
+    [("resnet18", {"weights": "imagenet"}), ("tu-convnextv2_atto", {"weights": True})],
+)
+def test_imagenet_weights_of_an_encoder_come_under_the_names_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, encoder: str, options: dict[str, object]
+) -> None:
+    asked: list[object] = []
+    get_encoder = smp.encoders.get_encoder
+
+    def offline(name: str, **given: object) -> nn.Module:
+        asked.append((name, given))
+        return get_encoder(name)
+
+    monkeypatch.setattr(smp.encoders, "get_encoder", offline)
+    backbone = encoder_network(build_unet(encoder=encoder, decoder_channels=[8] * 5))
+    published = fetch_encoder(encoder)
+    load(backbone, "imagenet", name=encoder, fetch=lambda: published)
+    assert asked == [(encoder, options)]
+    own = backbone.state_dict()
+    assert all(torch.equal(own[key], tensor) for key, tensor in published.state_dict().items())
+
+
+def test_a_file_gives_its_weights_to_an_encoder_of_smp(tmp_path: Path) -> None:
+    published, unet = (build_unet(encoder="resnet18", decoder_channels=[8] * 5) for _ in range(2))
+    weights = encoder_network(published).state_dict()
+    save_file({key: value.contiguous() for key, value in weights.items()}, tmp_path / "resnet18.safetensors")
+    load(encoder_network(unet), tmp_path / "resnet18.safetensors", name="resnet18")
+    assert torch.equal(unet.encoder.conv1.weight, published.encoder.conv1.weight)
 
 
 def test_a_missing_a_damaged_and_a_pickled_file_are_refused(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
@@ -102,11 +130,11 @@ def test_a_missing_a_damaged_and_a_pickled_file_are_refused(tmp_path: Path, weig
     torch.save(weights, tmp_path / "pickled")
     for name in ("missing", "damaged", "pickled"):
         with pytest.raises(ConfigError, match=f"init must be random, imagenet or a safetensors file, got '.*{name}' "):
-            load_starting_weights(classifier_backbone(), name="resnet10t", init=str(tmp_path / name))
+            load(classifier_backbone(), tmp_path / name)
 
 
 def test_the_weights_file_of_a_bundle_is_no_start(bundles: Path) -> None:
     """As a folder it is one, see `segpipe.training.start`, which looks at what it has seen."""
     with pytest.raises(ConfigError, match="must hold weights of 'test_efficientnet'"):
         backbone = build_classifier(name="test_efficientnet", classes=7).backbone
-        load_starting_weights(backbone, name="test_efficientnet", init=str(bundles / "classifier" / "model.safetensors"))
+        load(backbone, bundles / "classifier" / "model.safetensors", name="test_efficientnet")

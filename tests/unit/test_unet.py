@@ -1,28 +1,38 @@
-"""The U-Net answers in the resolution of its input, and only networks that timm itself lists can be its encoder."""
+"""The U-Net answers in the resolution of its input, and only networks that timm or smp themselves list can be its encoder."""
 
 import pytest
 import torch
 
-from segpipe.models.unet import build_unet
+from segpipe.models.unet import build_unet, require_mask
 
 
+@pytest.mark.parametrize("encoder", ["tu-resnet10t", "resnet18"])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 96)])
-def test_it_gives_one_logit_for_each_pixel(height: int, width: int) -> None:
-    unet = build_unet(encoder="tu-resnet10t", decoder_channels=[16, 8, 8, 8, 8]).eval()
+def test_it_gives_one_logit_for_each_pixel(encoder: str, height: int, width: int) -> None:
+    unet = build_unet(encoder=encoder, decoder_channels=[16, 8, 8, 8, 8]).eval()
     with torch.no_grad():
         assert unet(torch.zeros(2, 3, height, width)).shape == (2, 1, height, width)
 
 
 # The last two would have timm look for a file outside, the first of them in the network.
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-nothing", "", "tu-hf-hub:some/model", "tu-local-dir:/tmp"])
-def test_an_encoder_that_is_not_timms_own_is_refused(encoder: str) -> None:
-    with pytest.raises(ValueError, match=f"encoder must be tu- and a network that timm knows, .* got '{encoder}'"):
+@pytest.mark.parametrize("encoder", ["nothing", "tu-nothing", "", "hf-hub:some/model", "tu-hf-hub:a/b", "tu-local-dir:/tmp"])
+def test_an_encoder_that_neither_library_lists_is_refused(encoder: str) -> None:
+    text = f"encoder must be a network that segmentation-models-pytorch knows, .* one that timm knows, .* got '{encoder}'"
+    with pytest.raises(ValueError, match=text):
         build_unet(encoder=encoder, decoder_channels=[8] * 5)
 
 
-def test_a_network_without_five_stages_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"encoder must be a convolutional network .* got 'tu-vit_tiny_patch16_224'"):
-        build_unet(encoder="tu-vit_tiny_patch16_224", decoder_channels=[8] * 5)
+@pytest.mark.parametrize("encoder", ["tu-test_vit", "tu-swin_tiny_patch4_window7_224"])
+def test_an_encoder_that_cannot_be_used_is_refused(encoder: str) -> None:
+    text = f"segmenter.encoder must be a network whose feature maps halve .*, for images of any size, got '{encoder}' .[UI]n"
+    with pytest.raises(ValueError, match=text):
+        require_mask(build_unet(encoder=encoder, decoder_channels=[8] * 5), encoder)
+
+
+def test_an_encoder_that_can_be_used_is_left_in_training_mode() -> None:
+    unet = build_unet(encoder="tu-resnet10t", decoder_channels=[8] * 5)
+    require_mask(unet, "tu-resnet10t")
+    assert unet.training
 
 
 @pytest.mark.parametrize("count", [0, 4, 6])

@@ -1,0 +1,178 @@
+"""Every network that a configuration can name is built, trained, explained and kept by the same code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TRAINING, drawn_batch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+import segpipe.config  # noqa: F401, makes the schemas known to Hydra
+from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.card import ClassifierCard, SegmenterCard
+from segpipe.data.synthetic import make_image
+from segpipe.diagnosis import CODES, MALIGNANT_CODES
+from segpipe.inference.classifier import Crop
+from segpipe.inference.gradcam import HeadPass, scale_to_unit
+from segpipe.inference.namer import Namer
+from segpipe.inference.pipeline import Locator
+from segpipe.inference.tta import VIEWS
+from segpipe.lesion.crop import CropRule, full_box, resize_square
+from segpipe.models.classifier import LesionClassifier
+from segpipe.models.preprocessing import InputSpec, images_to_batch
+from segpipe.training import classifier as classifier_training
+from segpipe.training import segmenter as segmenter_training
+from segpipe.training.unfreezing import parameter_groups
+
+CONF = Path(__file__).parents[2] / "conf"
+CPU = torch.device("cpu")
+SPEC = InputSpec(64)
+# Of those that timm has, one whose head holds a convolution and a BatchNorm of its own.
+NAMES = {"timm": ["classifier.name=mobilenetv4_conv_small_050"]}
+CLASSIFIERS = [
+    (option, attention)
+    for option in sorted(path.stem for path in CONF.glob("classifier/*.yaml"))
+    for attention in ("none", "cbam")
+]
+ENCODERS = ("tu-test_efficientnet", "tu-convnextv2_atto", "tu-baseline_cnn", "resnet18", "mobilenet_v2", "mit_b0")
+
+
+def configure(script: str, *arguments: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(script, ["data=synthetic", *arguments])
+
+
+def train_one_step(model: nn.Module, groups: list[dict], config: DictConfig, loss: nn.Module, targets: Tensor) -> float:
+    """One step on drawn photographs; the statistics of BatchNorm are then those of these photographs."""
+    batch = drawn_batch(SPEC)[: len(targets)]
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1
+    optimizer = instantiate(config.optimizer)(groups)
+    value = loss(model.train()(batch), targets)
+    value.backward()
+    optimizer.step()
+    with torch.no_grad():
+        model(batch)
+    model.eval()
+    return value.item()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network after one step, and how that went: the loss, and which parts of it moved."""
+
+    bundle: ClassifierBundle | SegmenterBundle
+    loss: float
+    moved: dict[str, bool]
+
+
+def snapshot(groups: list[dict]) -> dict[str, list[Tensor]]:
+    return {group["name"]: [weights.detach().clone() for weights in group["params"]] for group in groups}
+
+
+def moved(groups: list[dict], before: dict[str, list[Tensor]]) -> dict[str, bool]:
+    after = snapshot(groups)
+    return {name: not all(map(torch.equal, after[name], before[name])) for name in before}
+
+
+@pytest.fixture(scope="module", params=CLASSIFIERS, ids="-".join)
+def classified(request: pytest.FixtureRequest) -> Trained:
+    option, attention = request.param
+    config = configure("train_cls", f"classifier={option}", *NAMES.get(option, []), f"classifier.attention={attention}")
+    model, plan = classifier_training.build_untrained(config)
+    groups = parameter_groups(model, plan)
+    before = snapshot(groups)
+    loss = train_one_step(model, groups, config, instantiate(config.loss, counts=[2] * len(CODES)), torch.arange(7))
+    card = ClassifierCard(
+        arguments={key: config.classifier[key] for key in ("name", "attention", "dropout", "drop_path")},
+        input=SPEC,
+        training=TRAINING,
+        classes=CODES,
+        malignant=MALIGNANT_CODES,
+        crop=CropRule(),
+    )
+    return Trained(ClassifierBundle(model, card, ""), loss, moved(groups, before))
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def segmented(request: pytest.FixtureRequest) -> Trained:
+    config = configure(
+        *("train_seg", "segmenter=unet", f"segmenter.encoder={request.param}", "segmenter.decoder_channels=[16,16,8,8,8]")
+    )
+    model = segmenter_training.build_untrained(config)
+    groups = [{"name": name, "params": list(part.parameters())} for name, part in model.named_children()]
+    before = snapshot(groups)
+    targets = torch.zeros(4, 1, 64, 64)
+    targets[:, :, 16:48, 16:48] = 1
+    loss = train_one_step(model, groups, config, instantiate(config.loss), targets)
+    arguments = {"encoder": request.param, "decoder_channels": [16, 16, 8, 8, 8]}
+    card = SegmenterCard(arguments=arguments, input=SPEC, training=TRAINING)
+    return Trained(SegmenterBundle(model, card, ""), loss, moved(groups, before))
+
+
+@pytest.fixture(scope="module")
+def crops() -> list[Crop]:
+    rng = np.random.default_rng(3)
+    images = [make_image(code, rng, (60, 80))[0] for code in ("mel", "nv", "bcc")]
+    return [Crop(full_box(image), resize_square(image, SPEC.size)) for image in images]
+
+
+def test_one_step_of_a_classifier_moves_each_of_its_stages(classified: Trained) -> None:
+    assert np.isfinite(classified.loss)
+    assert len(classified.moved) > 4
+    assert all(classified.moved.values())
+
+
+@torch.no_grad()
+def test_classifier_answers_in_the_pipeline_as_it_was_trained_and_says_where_it_looked(
+    classified: Trained, crops: list[Crop]
+) -> None:
+    model = classified.bundle.model
+    assert isinstance(model, LesionClassifier)
+    namer = Namer([classified.bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
+    batch = images_to_batch([crop.pixels for crop in crops], SPEC, CPU)
+    expected = model(batch)
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(namer.bundles[0].model(batch), expected, atol=1e-4 * largest, rtol=1e-4)
+    answers = namer([(crop,) for crop in crops])
+    np.testing.assert_allclose([answer.probs for answer in answers], expected.softmax(1), atol=1e-4)
+    by_hand = scale_to_unit(HeadPass(model.head, model.features(batch)).maps(expected.argmax(1)))
+    np.testing.assert_allclose([answer.heatmap.values for answer in answers if answer.heatmap], by_hand, atol=1e-3)
+    assert by_hand.max() == 1  # otherwise nothing would be shown
+
+
+@torch.no_grad()
+def test_classifier_is_the_same_after_it_was_kept(classified: Trained, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", classified.bundle.model, classified.bundle.card)
+    loaded = load_classifier(tmp_path / "bundle")
+    assert loaded.card.arguments == classified.bundle.card.arguments
+    batch = drawn_batch(SPEC)
+    torch.testing.assert_close(loaded.model(batch), classified.bundle.model(batch), atol=1e-6, rtol=1e-6)
+
+
+def test_one_step_of_a_u_net_moves_its_encoder_and_its_decoder(segmented: Trained) -> None:
+    assert np.isfinite(segmented.loss)
+    assert segmented.moved == {"encoder": True, "decoder": True, "segmentation_head": True}
+
+
+@torch.no_grad()
+def test_u_net_answers_in_the_pipeline_as_it_was_trained_and_is_the_same_after_it_was_kept(
+    segmented: Trained, tmp_path: Path
+) -> None:
+    batch = drawn_batch(SPEC)
+    expected = segmented.bundle.model(batch)
+    assert expected.shape == (14, 1, 64, 64)
+    prepared = Locator(segmented.bundle, device=CPU).bundle
+    assert prepared is not None
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(prepared.model(batch), expected, atol=1e-4 * largest, rtol=1e-4)
+    save_bundle(tmp_path / "bundle", segmented.bundle.model, segmented.bundle.card)
+    torch.testing.assert_close(load_segmenter(tmp_path / "bundle").model(batch), expected, atol=1e-6, rtol=1e-6)

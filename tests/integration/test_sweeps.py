@@ -128,11 +128,11 @@ def test_other_launchers_do_the_same(tmp_path: Path, arguments: tuple[str, ...],
 
 def test_a_search_that_was_killed_runs_only_what_is_missing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     optuna = pytest.importorskip("optuna")
-    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "optimizer.lr=tag(log,interval(1e-4,1e-1))")
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "optimizer.lr=tag(log,interval(1e-4,1e-1))")
     folder = tmp_path / "swept"
-    kill_when(start([*arguments, *search]), folder, "*/job.json", 2)
+    kill_when(start([*arguments, *search]), folder, "*/job.json", 3)
     done = {name for name, record in records(folder).items() if record["status"] == "finished"}
-    assert len(done) == 1
+    assert len(done) == 2
     stamps = {path: path.stat().st_mtime_ns for name in done for path in (folder / name).glob("bundle/*")}
 
     out = finish([*arguments, *search])
@@ -140,13 +140,13 @@ def test_a_search_that_was_killed_runs_only_what_is_missing(tmp_path: Path, argu
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal")))
     study = optuna.load_study(study_name=None, storage=storage)
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
-    assert len({trial.params["optimizer.lr"] for trial in study.trials}) == 3
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6
+    assert len({trial.params["optimizer.lr"] for trial in study.trials}) == 6
     table = pd.read_csv(folder / "leaderboard.csv")
-    assert len(table) == 3
+    assert len(table) == 6
     assert study.best_value == pytest.approx(table["val_auroc"][0])
-    assert "best of 3 trials" in finish([*arguments, *search])
-    assert len(records(folder)) == 3
+    assert "best of 6 trials" in finish([*arguments, *search])
+    assert len(records(folder)) == 6
 
 
 def test_folds_hold_out_each_lesion_once_and_leave_the_test_part_alone(tmp_path: Path, arguments: tuple[str, ...]) -> None:

@@ -4,39 +4,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny import TRAINING, drawn_batch, settle, tiny_classifier
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import ClassifierCard, OperatingPoint, SegmenterCard, Training
-from segpipe.data.synthetic import make_image, write_dataset
-from segpipe.diagnosis import CODES, MALIGNANT_CODES
+from segpipe.card import OperatingPoint, SegmenterCard
+from segpipe.data.synthetic import write_dataset
 from segpipe.lesion.crop import CropRule
-from segpipe.models.classifier import build_classifier
-from segpipe.models.preprocessing import InputSpec, images_to_batch
+from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
 
 torch.set_num_threads(1)  # for networks as small as these, threads only get into each other's way
-
-TRAINING = Training(dataset="tiny", dataset_hash="d", split_hash="s", images=1, epochs=1, best_epoch=0, settings={})
-
-
-def drawn_batch(spec: InputSpec) -> Tensor:
-    """Drawn photographs of all classes, as a network takes them."""
-    rng = np.random.default_rng(0)
-    return images_to_batch([make_image(code, rng, (60, 80))[0] for code in CODES * 2], spec, torch.device("cpu"))
-
-
-def settle(model: nn.Module, batch: Tensor) -> nn.Module:
-    """Fit the statistics of BatchNorm to the random weights, or the signal fades out on its way."""
-    with torch.no_grad():
-        for _ in range(20):
-            model.train()(batch)
-    return model.eval()
 
 
 @pytest.fixture(scope="session")
@@ -48,22 +28,6 @@ def segmenter() -> SegmenterBundle:
         spec = InputSpec(64)
         model = settle(build_unet(**arguments), drawn_batch(spec))
         return SegmenterBundle(model, SegmenterCard(arguments=arguments, input=spec, training=TRAINING), "u" * 64)
-
-
-def tiny_classifier(name: str, size: int, *, sha256: str, **card: Any) -> ClassifierBundle:
-    """A classifier with random weights, and a head that tells drawn images apart."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        arguments = {"name": name, "attention": "cbam", "dropout": 0.2}
-        model = build_classifier(classes=len(CODES), **arguments)
-        spec = InputSpec(size)
-        batch = drawn_batch(spec)
-        settle(model, batch)
-        with torch.no_grad():
-            model.linear.weight.mul_(2 / model(batch).std(0)[:, None])
-            model.linear.bias.sub_(model(batch).mean(0))
-    named = {"classes": CODES, "malignant": MALIGNANT_CODES}
-    return ClassifierBundle(model, ClassifierCard(arguments=arguments, input=spec, training=TRAINING, **named, **card), sha256)
 
 
 @pytest.fixture(scope="session")

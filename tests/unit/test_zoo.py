@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TRAINING, drawn_batch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from tiny import TRAINING, drawn_batch
 from torch import Tensor, nn
 
 import segpipe.config  # noqa: F401, makes the schemas known to Hydra

@@ -1,5 +1,6 @@
 """The README's figures are those of the shipped bundles, and these are those of the run that the README names."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -20,10 +21,22 @@ def test_table_and_model_card_are_those_of_the_shipped_bundles() -> None:
     assert (ROOT / "docs/model_card.md").read_text(encoding="utf-8") == model_card(segmenter, classifier)
 
 
-def test_table_of_ablations_is_what_the_command_wrote() -> None:
-    table = (ROOT / "docs/results/ablations.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "page"), [("ablations", "ablations"), ("ensemble", "ensembles")])
+def test_table_of_a_page_is_what_the_command_wrote(name: str, page: str) -> None:
+    table = (ROOT / f"docs/results/{name}.md").read_text(encoding="utf-8")
     assert len([line for line in table.splitlines() if line.startswith("| ")]) > 5
-    assert table in (ROOT / "docs/ablations.md").read_text(encoding="utf-8")
+    assert table in (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+
+
+def test_figures_of_the_comparison_are_those_that_the_command_wrote() -> None:
+    page = (ROOT / "docs/comparison.md").read_text(encoding="utf-8")
+    with (ROOT / "docs/results/comparison.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    for row in rows:
+        name = "macro_auroc"
+        figures = (float(row[column]) for column in (name, f"{name}_low", f"{name}_high"))
+        assert "| {} | {:.3f} ({:.3f} to {:.3f}) |".format(row["title"], *figures) in page
 
 
 def test_table_shows_value_and_interval_of_each_column() -> None:

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 import segpipe
-from segpipe.cli import output_folder, quote_paths, run_script
+from segpipe.cli import CappedJobs, output_folder, quote_paths, run_script
 
 APP = """
 import sys
@@ -303,3 +303,13 @@ def test_nothing_heavy_is_imported_for_help() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(segpipe.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "jobs"), [({"n_jobs": 4096}, os.cpu_count()), ({"n_jobs": 1}, 1), ({"n_jobs": -1}, -1), ({}, None)]
+)
+def test_no_more_jobs_run_at_once_than_there_are_cores(launcher: dict[str, int], jobs: int | None) -> None:
+    config = OmegaConf.create({"hydra": {"launcher": launcher}})
+    OmegaConf.set_readonly(config, True)
+    CappedJobs().on_multirun_start(config)
+    assert config.hydra.launcher.get("n_jobs") == jobs

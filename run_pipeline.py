@@ -11,15 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpipe.cli import command_again, output_folder, run_script
 from segpipe.config import optional_path
-from segpipe.config_values import check_values, list_paths
+from segpipe.config_values import check_values
 from segpipe.errors import ImageError, ImagesFailedError
+from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.source import Source, choose_images
 from segpipe.memory import garbage_left, keep_freed_memory
 from segpipe.output import hold_output
 
 if TYPE_CHECKING:
     from segpipe.inference.folder import Done, Engine
-    from segpipe.inference.loading import PipelineSettings
     from segpipe.inference.pictures import Wanted
     from segpipe.inference.pipeline import Pipeline
 
@@ -36,7 +36,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         from segpipe.inference.folder import Ask, run_images
 
         score = prepare_score(config, source)
-        pipeline, engine = build_engine(config, pipeline_settings(config))
+        pipeline, engine = build_engine(config, PipelineSettings.of(config))
         ask = Ask(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
     # Not before all else is known to be right: it may remove old results.
     with hold_output(output, overwrite=config.overwrite, resume=config.resume):
@@ -72,22 +72,6 @@ def prepare_score(config: DictConfig, source: Source) -> Callable[[Path], dict[s
     return score
 
 
-def pipeline_settings(config: DictConfig) -> "PipelineSettings":
-    """The models of a call, and how they run."""
-    from segpipe.inference.loading import PipelineSettings
-
-    return PipelineSettings(
-        segmenter=config.bundle.segmenter,
-        classifier=tuple(list_paths(config.bundle.classifier)),
-        localize=config.localize,
-        views=config.tta.views,
-        explained=None if config.explain.method == "none" else config.explain.diagnosis or "predicted",
-        device=config.device,
-        batch_size=config.batch_size,
-        precision=config.precision,
-    )
-
-
 def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":
     """The pictures that a call asks for; what draws them is imported only where it is wanted."""
     from segpipe.inference.pictures import Wanted
@@ -104,7 +88,7 @@ def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":
     return wanted
 
 
-def build_engine(config: DictConfig, settings: "PipelineSettings") -> tuple["Pipeline", "Engine"]:
+def build_engine(config: DictConfig, settings: PipelineSettings) -> tuple["Pipeline", "Engine"]:
     """The models of a call, and what does its work with them."""
     from segpipe.inference.loading import load_pipeline
 

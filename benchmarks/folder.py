@@ -96,8 +96,9 @@ def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
 def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any]:
     """A run over the images, as run_pipeline.py makes it; memory is looked at after each batch."""
     from segpipe.inference.folder import Ask, run_images
-    from segpipe.inference.loading import PipelineSettings, load_pipeline
+    from segpipe.inference.loading import load_pipeline
     from segpipe.inference.local_engine import LocalEngine
+    from segpipe.inference.settings import PipelineSettings
     from segpipe.inference.source import images_of_files
 
     settings = PipelineSettings() if full else PipelineSettings(views="none", explained=None)

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -25,10 +26,12 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from segpipe.call_errors import explain, explain_unknown_key, unwrap
+from segpipe.config import register_resolvers, register_schemas
+from segpipe.config_values import check_values
 from segpipe.errors import ConfigError, SegpipeError
 
 _PATH_ARGUMENT = re.compile(
-    r"(\+{0,2}(?:image|folder|output|labels|masks|split|ckpt_path|bundle\.\w+|data\.(?:root|cache|table)"
+    r"(\+{0,2}(?:image|folder|output|labels|masks|split|ckpt_path|bundles|bundle\.\w+|data\.(?:root|cache|table)"
     r"|(?:segmenter|classifier)\.init)=)(.+)",
     re.DOTALL,
 )
@@ -71,6 +74,31 @@ def run_script(main: Callable[[], Any], argv: list[str] | None = None) -> int:
     return next(iter(JobErrors.statuses), 0)
 
 
+def compose_config(conf: Path, name: str, arguments: Sequence[str]) -> DictConfig:
+    """The configuration of a call that `hydra.main` does not run, checked.
+
+    Args:
+        conf: folder of the yaml files.
+        name: of the primary one.
+        arguments: `key=value`, as they came.
+
+    Raises:
+        ConfigError: a wrong call, in the words of `run_script`.
+    """
+    register_schemas()
+    register_resolvers()
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            config = compose(name, overrides=quote_paths(arguments))
+    except _CALL_ERRORS as error:
+        raise ConfigError(explain(error, arguments)) from error
+    refusal = _refuse_unknown_key(config, arguments)
+    if refusal:
+        raise ConfigError(refusal)
+    check_values(config)
+    return config
+
+
 def command_again(**values: str) -> str:
     """The command line of this call as a shell takes it, with some values changed or added; None of it is interpreted.
 
@@ -110,10 +138,9 @@ class JobErrors(Callback):
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse a key that the schema does not know: Hydra itself lets `+key=value` through."""
-        schema: Any = OmegaConf.get_type(config)
-        known = {field.name for field in fields(schema)}
-        for key in set(map(str, config)) - known - {"hydra"}:
-            _write_error(explain_unknown_key(key, known, config.hydra.overrides.task))
+        refusal = _refuse_unknown_key(config, config.hydra.overrides.task)
+        if refusal:
+            _write_error(refusal)
             raise SystemExit(ConfigError.exit_status)  # the only way out, Hydra swallows a callback's exceptions
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -137,6 +164,14 @@ class CappedJobs(Callback):
         if jobs is not None and jobs > cores:
             with read_write(config):
                 config.hydra.launcher.n_jobs = cores
+
+
+def _refuse_unknown_key(config: DictConfig, arguments: Sequence[str]) -> str | None:
+    """What to say of a key at the top that the schema does not know, None where there is none."""
+    schema: Any = OmegaConf.get_type(config)
+    known = {field.name for field in fields(schema)}
+    unknown = sorted(set(map(str, config)) - known - {"hydra"})
+    return explain_unknown_key(unknown[0], known, arguments) if unknown else None
 
 
 def quote_paths(overrides: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Typed schemas under the yaml of conf/: a misspelt key or a wrong type stops before anything heavy is imported.
 
-Here are those of the three scripts; the groups that they are put together from are in `segpipe.config_groups`.
+Here are those of the three scripts and of the web page; the groups that they consist of are in `segpipe.config_groups`.
 """
 
 from dataclasses import dataclass, field
@@ -112,6 +112,31 @@ class RunPipelineConfig:
     report: str = "none"
 
 
+@dataclass
+class AppConfig:
+    """The web page, `segpipe/app/main.py`.
+
+    Attributes:
+        bundle: models that the page starts with; null takes the shipped ones.
+        bundles: folder that is searched for more of them; null: `outputs`, where trainings write, if it is there.
+        tta: views that are averaged where the page's switch is on.
+        explain: the heatmap where the page's switch is on.
+        max_files: photographs that are taken at once.
+        max_pixels: refuse larger images (height x width).
+    """
+
+    bundle: BundleConfig = field(default_factory=BundleConfig)
+    bundles: str | None = None
+    localize: str = "unet"
+    tta: TtaConfig = MISSING
+    explain: ExplainConfig = MISSING
+    device: str = "auto"
+    precision: str = "float32"
+    batch_size: int | None = None
+    max_files: int = 50
+    max_pixels: int = 50_000_000
+
+
 def register_schemas() -> None:
     """Make the schemas known to Hydra under the names that the yaml files put below their values."""
     store = ConfigStore.instance()
@@ -123,6 +148,7 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     (None, "train_seg", TrainSegConfig),
     (None, "train_cls", TrainClsConfig),
     (None, "run_pipeline", RunPipelineConfig),
+    (None, "app", AppConfig),
     ("data", "ham10000", DataConfig),
     ("data", "synthetic", SyntheticConfig),
     ("data", "folders", FoldersConfig),

@@ -13,7 +13,15 @@ from segpipe.errors import ConfigError
 
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
 STARTS = ("segmenter.init", "classifier.init")
-COUNTS = ("batch_size", "max_pixels", "trainer.max_epochs", "data.limit", "classifier.input_size", "segmenter.input_size")
+COUNTS = (
+    "batch_size",
+    "max_pixels",
+    "max_files",
+    "trainer.max_epochs",
+    "data.limit",
+    "classifier.input_size",
+    "segmenter.input_size",
+)
 NOT_NEGATIVE = ("workers", "data.fold", "crop.margin_fraction", "augment.mixup_alpha")
 PROBABILITIES = ("classifier.dropout", "classifier.drop_path")
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -53,12 +61,7 @@ def check_values(config: DictConfig) -> None:
         for path in list_paths(value):
             if not os.path.exists(path):
                 raise ConfigError(f"{key} must be an existing path, got {path!r}; check its spelling")
-    root = _value(config, "data.root")
-    if root is not None and OmegaConf.get_type(config, "data") is not SyntheticConfig and not os.path.isdir(root):
-        raise ConfigError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
-    cache = _value(config, "data.cache")
-    if cache == "" or (cache is not None and os.path.exists(cache) and not os.path.isdir(cache)):
-        raise ConfigError(f"data.cache must be a folder, which may not exist yet, or null, got {cache!r}")
+    _check_folders(config)
     for key in STARTS:
         start = _value(config, key)
         if start not in (None, "random", "imagenet", "shipped") and not os.path.exists(start):
@@ -74,6 +77,18 @@ def check_values(config: DictConfig) -> None:
         raise ConfigError("give one of resume=true, which goes on with earlier results, and overwrite=true, which removes them")
     _check_numbers(config)
     _check_trackers(config)
+
+
+def _check_folders(config: DictConfig) -> None:
+    folder = _value(config, "bundles")
+    if folder is not None and not os.path.isdir(folder):
+        raise ConfigError(f"bundles must be a folder, got {folder!r}; trained models are looked for in it")
+    root = _value(config, "data.root")
+    if root is not None and OmegaConf.get_type(config, "data") is not SyntheticConfig and not os.path.isdir(root):
+        raise ConfigError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
+    cache = _value(config, "data.cache")
+    if cache == "" or (cache is not None and os.path.exists(cache) and not os.path.isdir(cache)):
+        raise ConfigError(f"data.cache must be a folder, which may not exist yet, or null, got {cache!r}")
 
 
 def _check_trackers(config: DictConfig) -> None:

@@ -15,9 +15,10 @@ from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.titles import file_name
 from segpipe.evaluation.truth import Truth
 from segpipe.inference.folder import Ask, is_finished, run_images
-from segpipe.inference.loading import PipelineSettings, load_pipeline
+from segpipe.inference.loading import load_pipeline
 from segpipe.inference.local_engine import LocalEngine
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.source import Source
 from segpipe.inference.summary import changed_settings, run_identity
 from segpipe.output import hold_output

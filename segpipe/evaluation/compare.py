@@ -68,7 +68,7 @@ def load_models(given: Namespace, bundles: Mapping[str, Path]) -> tuple["Truth",
     """What is known of the images, and the models."""
     from segpipe.evaluation.candidates import load_candidates
     from segpipe.evaluation.truth import read_truth
-    from segpipe.inference.loading import PipelineSettings
+    from segpipe.inference.settings import PipelineSettings
 
     truth = read_truth(labels=given.labels, masks=None, split=given.split)
     settings = PipelineSettings(

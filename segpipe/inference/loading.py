@@ -1,7 +1,6 @@
 """Pipelines from plain values: the device, the bundles on disk, how they run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -11,37 +10,13 @@ from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier, load_segm
 from segpipe.errors import BundleError, ConfigError
 from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localizer import MaskSource
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Images at once: on a CPU larger batches are no faster and need more memory; an accelerator has more to keep busy.
 _BATCH_SIZES = {"cpu": 8, "cuda": 32, "mps": 16}
-
-
-@dataclass(frozen=True)
-class PipelineSettings:
-    """What a pipeline is made from; plain values, so that another machine can make the same one.
-
-    Attributes:
-        segmenter: folder of its bundle; None takes the shipped one.
-        classifier: folders of the bundles whose answers are averaged; none takes the shipped one.
-        localize: first way to a mask, a value of `MaskSource`.
-        views: for test-time augmentation, a key of `VIEWS`.
-        explained: code of the class to explain, `predicted`, or None.
-        device: see `choose_device`.
-        batch_size: images, and images x views, that run through a network at once; None takes what suits the device.
-        precision: a key of `PRECISIONS`.
-    """
-
-    segmenter: str | None = None
-    classifier: tuple[str, ...] = ()
-    localize: str = "unet"
-    views: str = "d4"
-    explained: str | None = "predicted"
-    device: str = "auto"
-    batch_size: int | None = None
-    precision: str = "float32"
 
 
 def load_pipeline(settings: PipelineSettings) -> Pipeline:

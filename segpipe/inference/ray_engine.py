@@ -15,9 +15,10 @@ import torch
 
 from segpipe.errors import ConfigError, RunStoppedError
 from segpipe.inference.claims import Claims
-from segpipe.inference.loading import PipelineSettings, default_batch_size, load_pipeline
+from segpipe.inference.loading import default_batch_size, load_pipeline
 from segpipe.inference.local_engine import MOST_WORKERS
 from segpipe.inference.ray_cluster import choose_device, connect, first_line, lay_out, nodes_of_cluster
+from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.work import Outcome, Plan, Task, Worker
 from segpipe.memory import keep_freed_memory
 

@@ -63,9 +63,14 @@ def result_row(path: str, sha256: str, finding: Finding, *, latency_ms: float) -
 
 def write_results(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
     """Write `results.csv`, sorted by path; `classes` are the card's, and name columns even where there is no row."""
+    write_file(path, encode_results(rows, classes))
+
+
+def encode_results(rows: Sequence[Row], classes: Sequence[str]) -> bytes:
+    """The table of `write_results` as the bytes of its file."""
     columns = result_columns(classes)
     ordered = sorted(rows, key=lambda row: str(row["path"]))
-    write_csv(path, columns, [[_field(row[name]) for name in columns] for row in ordered])
+    return encode_csv(columns, [[_field(row[name]) for name in columns] for row in ordered])
 
 
 def read_hashes(path: Path) -> dict[str, str]:
@@ -99,11 +104,16 @@ def write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table whole or not at all."""
+    write_file(path, encode_csv(header, rows))
+
+
+def encode_csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    """A table as the bytes of its file."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_file(path, table.getvalue().encode())
+    return table.getvalue().encode()
 
 
 def _field(value: Any) -> str:

@@ -39,6 +39,15 @@ def run_identity(pipeline: Pipeline, wanted: Wanted, *, max_pixels: int) -> dict
     }
 
 
+def model_hashes(pipeline: Pipeline) -> dict[str, Any]:
+    """SHA-256 of the weights by role; None where there is no segmenter, a list of several classifiers."""
+    segmenter = pipeline.locator.bundle
+    return {
+        "segmenter": None if segmenter is None else segmenter.sha256,
+        "classifier": _one_or_all([bundle.sha256 for bundle in pipeline.namer.bundles]),
+    }
+
+
 def _fingerprint(bundle: SegmenterBundle | ClassifierBundle | None) -> str | None:
     """Of the weights and of the card, which holds the calibration and the crop rule."""
     if bundle is None:
@@ -98,16 +107,13 @@ def write_summary(
     Raises:
         OutputError: the file cannot be written.
     """
-    segmenter, namer, point = pipeline.locator.bundle, pipeline.namer, pipeline.namer.operating_point
+    point = pipeline.namer.operating_point
     summary = {
         **counts,
         "settings": settings,
         "run": identity,
-        "models": {
-            "segmenter": None if segmenter is None else segmenter.sha256,
-            "classifier": _one_or_all([bundle.sha256 for bundle in namer.bundles]),
-        },
-        "malignant": list(namer.malignant),
+        "models": model_hashes(pipeline),
+        "malignant": list(pipeline.namer.malignant),
         "operating_point": None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold},
         "versions": library_versions(),
         "platform": platform.platform(),

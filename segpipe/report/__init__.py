@@ -1,7 +1,8 @@
 """Findings for people: a figure, a table in the terminal, pages for a browser; here are the words that they share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from segpipe.diagnosis import full_name
 from segpipe.image_io import display_path
@@ -82,6 +83,15 @@ def certainty_words(finding: Finding) -> tuple[str, ...]:
 def flag_words(flagged: bool) -> str:
     """Whether the operating point of the card is reached."""
     return "flagged: the operating point is reached" if flagged else "not flagged"
+
+
+def operating_point_words(point: Mapping[str, Any] | None) -> str | None:
+    """From which probability on an image is flagged; None where there is no operating point.
+
+    Args:
+        point: its `diagnosis` (code) and `threshold` (probability in [0, 1]).
+    """
+    return None if point is None else f"a probability of {percent(point['threshold'])} of {name_with_code(point['diagnosis'])}"
 
 
 def percent(share: float) -> str:

@@ -7,15 +7,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from segpipe.image_io import write_file
 from segpipe.inference.results import Row
-from segpipe.report import DISCLAIMER, MALIGNANT_SIGN
+from segpipe.report import DISCLAIMER, MALIGNANT_SIGN, operating_point_words
 from segpipe.report.html_image import ReportImage, image_context, url
+from segpipe.report.html_parts import html_templates
 from segpipe.report.html_pictures import HEATMAPS
-from segpipe.report.html_table import flatten, operating_point_words, report_context
+from segpipe.report.html_table import flatten, report_context
 
 
 def write_report(
@@ -44,12 +44,12 @@ def write_report(
     """
     images = [_image(output, row, names[row["path"]]) for row in rows]
     settings = flatten(summary["settings"] or {})
-    templates = _templates()
+    templates = html_templates()
     shared = {
         "disclaimer": DISCLAIMER,
         "sign": MALIGNANT_SIGN,
         "models": {role: _hashes(model) for role, model in summary["models"].items()},
-        "operating_point": operating_point_words(summary),
+        "operating_point": operating_point_words(summary["operating_point"]),
     }
     page = templates.get_template("image.html", globals=shared)
     for image, neighbours in zip(images, _neighbours(images), strict=True):
@@ -71,18 +71,6 @@ def _hashes(model: str | Sequence[str] | None) -> Sequence[str]:
     if model is None:
         return ()
     return (model,) if isinstance(model, str) else model
-
-
-def _templates() -> Environment:
-    templates = Environment(
-        loader=PackageLoader("segpipe.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return templates
 
 
 def _hash(script: str) -> str:

@@ -96,10 +96,9 @@ def image_context(image: ReportImage, settings: Mapping[str, Any], malignant: Co
         "crop_caption": CROP_CAPTION,
         "heatmap_caption": HEATMAP_CAPTION,
         "explained": _explained_class(row, settings),
-        "in_lesion": share_text(row["heatmap_in_lesion"]),
-        **_answer(row, malignant),
-        **_place(row),
-        "latency_ms": f"{row['latency_ms']:,.1f}",
+        **answer_context(row, malignant),
+        **place_context(row),
+        **measures_context(row),
         "sha256": row["sha256"],
     }
 
@@ -110,7 +109,8 @@ def _explained_class(row: Row, settings: Mapping[str, Any]) -> str | None:
     return name_with_code(settings["explain.diagnosis"] or row["diagnosis"])
 
 
-def _answer(row: Row, malignant: Collection[str]) -> dict[str, Any]:
+def answer_context(row: Row, malignant: Collection[str]) -> dict[str, Any]:
+    """What is said of the classes: the diagnosis, all probabilities, malignancy; `malignant` are the codes of that."""
     probs = sorted(((code, row[f"p_{code}"]) for code in class_codes(row)), key=lambda item: -item[1])
     return {
         "diagnosis": described_class(row["diagnosis"], malignant),
@@ -118,7 +118,6 @@ def _answer(row: Row, malignant: Collection[str]) -> dict[str, Any]:
         "p_malignant": share_text(row["p_malignant"]),
         "flagged": row["flagged"],
         "flag": None if row["flagged"] is None else flag_words(row["flagged"]),
-        "spread": share_text(row["tta_spread"]),
         "probabilities": [
             {
                 **described_class(code, malignant),
@@ -132,7 +131,8 @@ def _answer(row: Row, malignant: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _place(row: Row) -> dict[str, Any]:
+def place_context(row: Row) -> dict[str, Any]:
+    """Where the lesion lies, and how that was found."""
     source, reasons = MaskSource(row["mask_source"]), row["mask_reasons"]
     height, width = row["box_bottom"] - row["box_top"], row["box_right"] - row["box_left"]
     return {
@@ -140,6 +140,15 @@ def _place(row: Row) -> dict[str, Any]:
         "outline": _sentence(outline_words(source, row["mask_area_fraction"])),
         "reasons": [_sentence(reason) for reason in reason_words(reasons.split(";") if reasons else ())],
         "box": f"{width} pixels wide, {height} high; {row['box_left']} from the left, {row['box_top']} from the top",
+    }
+
+
+def measures_context(row: Row) -> dict[str, Any]:
+    """How far the answer is to be trusted, and how long it took."""
+    return {
+        "spread": share_text(row["tta_spread"]),
+        "in_lesion": share_text(row["heatmap_in_lesion"]),
+        "latency_ms": f"{row['latency_ms']:,.1f}",
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from segpipe.image_io import display_path
 from segpipe.inference.results import PROBABILITY_DIGITS
 from segpipe.lesion.localizer import MaskSource
-from segpipe.report import MALIGNANT_SIGN, name_with_code, percent, printable, way_words
+from segpipe.report import MALIGNANT_SIGN, operating_point_words, percent, printable, way_words
 from segpipe.report.html_image import ReportImage, class_codes, described_class, url
 from segpipe.report.html_pictures import HEATMAPS, THUMBNAILS
 
@@ -133,14 +133,8 @@ def _facts(summary: Mapping[str, Any], settings: Mapping[str, Any], *, failures:
         ("Speed", f"{summary['images_per_second']:,.1f} images per second"),
     ]
     facts += [(label, str(settings[key])) for key, label in _HEAD_SETTINGS.items() if settings.get(key) is not None]
-    point = operating_point_words(summary)
+    point = operating_point_words(summary["operating_point"])
     return facts if point is None else [*facts, ("Flagged from", point)]
-
-
-def operating_point_words(summary: Mapping[str, Any]) -> str | None:
-    """From which probability on an image is flagged; None where the card has no operating point."""
-    point = summary["operating_point"]
-    return None if point is None else f"a probability of {percent(point['threshold'])} of {name_with_code(point['diagnosis'])}"
 
 
 def _versions(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from segpipe.inference import ray_engine
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import mean_heatmap
-from segpipe.inference.loading import PipelineSettings, load_classifiers, load_pipeline
+from segpipe.inference.loading import load_classifiers, load_pipeline
 from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.ray_engine import RayEngine
+from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource

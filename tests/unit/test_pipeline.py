@@ -21,9 +21,10 @@ from segpipe.errors import BundleError, ConfigError
 from segpipe.image_io import RgbImage
 from segpipe.inference.classifier import Classifier, Crop
 from segpipe.inference.finding import Finding
-from segpipe.inference.loading import PipelineSettings, choose_device, load_pipeline
+from segpipe.inference.loading import choose_device, load_pipeline
 from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.tta import VIEWS, View
 from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, resize_square
 from segpipe.lesion.localizer import MaskSource

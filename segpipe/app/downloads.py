@@ -1,0 +1,84 @@
+"""What a visitor takes home: JSON, figure and PDF of one finding, the table of many. All drawn anew from pixels and numbers."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from segpipe import __version__
+from segpipe.app.examination import Examination
+from segpipe.evaluation.table import figure_text
+from segpipe.inference.results import encode_results
+from segpipe.report import DISCLAIMER
+
+if TYPE_CHECKING:
+    from segpipe.inference.pipeline import Pipeline
+
+
+# Accuracy alone misleads, so it is none of them.
+_FIGURES = {"balanced_accuracy": "balanced accuracy", "sensitivity_mel": "melanoma sensitivity", "macro_auroc": "macro AUROC"}
+
+
+def safe_stem(name: str) -> str:
+    """What the files of a photograph are offered under: its name without the ending, in letters that any system takes."""
+    return re.sub(r"[^\w-]+", "_", PurePath(name).stem).strip("_")[:60] or "photograph"
+
+
+def encode_json(examination: Examination, pipeline: "Pipeline") -> bytes:
+    """The line of the results as JSON, with the models that it comes from."""
+    from segpipe.card import library_versions
+    from segpipe.inference.summary import model_hashes
+
+    content = {
+        "notice": DISCLAIMER,
+        "finding": dict(examination.row),
+        "models": model_hashes(pipeline),
+        "views": len(pipeline.namer.views),
+        "versions": {"segpipe": __version__} | library_versions(),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def encode_picture(examination: Examination) -> bytes:
+    """The figure of the command line, as PNG."""
+    from segpipe.report.figure import encode_figure
+
+    return encode_figure(examination.image, examination.finding, examination.name)
+
+
+def encode_report(examination: Examination, pipeline: "Pipeline") -> bytes:
+    """The page for a record, as PDF."""
+    from segpipe.report.page import encode_page
+
+    about = _about(pipeline)
+    return encode_page(examination.image, examination.finding, title=examination.name, about=about)
+
+
+def encode_table(examinations: Sequence[Examination]) -> bytes:
+    """`results.csv` of photographs that one model named."""
+    return encode_results([examination.row for examination in examinations], list(examinations[0].finding.probs))
+
+
+def _about(pipeline: "Pipeline") -> list[str]:
+    """Where a finding comes from: when, by what, and how good that was found to be."""
+    from segpipe.inference.summary import model_hashes
+
+    hashes = model_hashes(pipeline)
+    classifiers = hashes["classifier"] if isinstance(hashes["classifier"], list) else [hashes["classifier"]]
+    named = [f"segmenter {(hashes['segmenter'] or 'none')[:12]}", *(f"classifier {sha256[:12]}" for sha256 in classifiers)]
+    views = len(pipeline.namer.views)
+    lines = [
+        f"Made {datetime.now():%Y-%m-%d %H:%M} by segpipe {__version__}",
+        f"SHA-256: {', '.join(named)}; {views} view{'s' if views > 1 else ''} averaged",
+    ]
+    return lines + [_measured(bundle.card.metrics) for bundle in pipeline.namer.bundles]
+
+
+def _measured(metrics: Mapping[str, Any]) -> str:
+    figures = metrics.get("metrics", {})
+    texts = [f"{title} {figure_text(figures[name])}" for name, title in _FIGURES.items() if name in figures]
+    if not texts:
+        return "How good the classifier is has not been measured"
+    return f"Measured on {metrics['images']:,} test images (95 % intervals): {', '.join(texts)}"

@@ -1,0 +1,57 @@
+"""From the bytes of a photograph to what was found on it, by the pipeline of the command line; nothing of it touches the disk."""
+
+import hashlib
+import io
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from segpipe.app.photographs import Photograph
+from segpipe.errors import ImageError
+from segpipe.image_io import RgbImage, decode_photograph
+from segpipe.inference.finding import Finding, enlarge_finding
+from segpipe.inference.results import Row, result_row
+from segpipe.report import printable
+
+if TYPE_CHECKING:
+    from segpipe.inference.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found on a photograph.
+
+    Attributes:
+        name: of its file, on one line.
+        image: RGB uint8, shape (h, w, 3): the photograph, maybe reduced.
+        finding: in the coordinates of `image`.
+        row: its line of the results, in the coordinates of the original.
+    """
+
+    name: str
+    image: RgbImage
+    finding: Finding
+    row: Row
+
+
+def examine(pipeline: "Pipeline", photograph: Photograph, *, max_pixels: int) -> Examination:
+    """Find and name the lesion of a photograph.
+
+    Args:
+        pipeline: that does it.
+        photograph: any bytes.
+        max_pixels: refuse larger images (height x width).
+
+    Raises:
+        ImageError: it cannot be used; the message does not name it.
+    """
+    begun = time.perf_counter()
+    try:
+        read = decode_photograph(io.BytesIO(photograph.content), least_side=pipeline.least_side, max_pixels=max_pixels)
+        finding = pipeline([read.image])[0]
+        whole = enlarge_finding(finding, read.height, read.width)
+    except MemoryError as error:
+        raise ImageError("needs more memory than there is; make it smaller") from error
+    name, sha256 = printable(photograph.name), hashlib.sha256(photograph.content).hexdigest()
+    row = result_row(name, sha256, whole, latency_ms=1000 * (time.perf_counter() - begun))
+    return Examination(name, read.image, finding, row)

@@ -1,0 +1,103 @@
+"""One finding as a visitor sees it: the answer, the pictures, the probabilities, how it was found, and what to take home."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from segpipe.app import downloads
+from segpipe.app.examination import Examination
+from segpipe.app.frame import literal
+from segpipe.image_io import RgbImage
+from segpipe.report import (
+    CROP_CAPTION,
+    HEATMAP_CAPTION,
+    name_with_code,
+    operating_point_words,
+    percent,
+    photograph_caption,
+)
+from segpipe.report.html_parts import render_part
+from segpipe.report.overlays import draw_heatmap, draw_place, encode_jpeg
+from segpipe.report.preview import HEATMAP_OPACITY, Preview, make_preview
+
+if TYPE_CHECKING:
+    from segpipe.inference.finding import Heatmap
+    from segpipe.inference.pipeline import Pipeline
+
+PICTURE_SIDE = 900  # pixels, the longer side of what is shown
+
+
+def show_finding(examination: Examination, pipeline: "Pipeline", *, key: str, wide: bool) -> None:
+    """Show a finding.
+
+    Args:
+        examination: what was found.
+        pipeline: that found it.
+        key: of this view on the page.
+        wide: it has the page for itself.
+    """
+    _show_part("answer", examination, pipeline)
+    _show_pictures(examination, key=key, wide=wide)
+    places = st.columns(2, gap="large") if wide else (st.container(), st.container())
+    with places[0]:
+        st.markdown("##### Probabilities")
+        _show_part("probabilities", examination, pipeline)
+    with places[1]:
+        st.markdown("##### How it was found")
+        _show_part("found", examination, pipeline)
+    _show_downloads(examination, pipeline, key=key)
+
+
+def _show_part(part: str, examination: Examination, pipeline: "Pipeline") -> None:
+    namer, point = pipeline.namer, pipeline.namer.operating_point
+    words = operating_point_words(None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold})
+    html = render_part(part, examination.row, namer.malignant, operating_point=words, level=3)
+    st.html(f'<div class="finding">{html}</div>')
+
+
+def _show_pictures(examination: Examination, *, key: str, wide: bool) -> None:
+    finding = examination.finding
+    preview = make_preview(examination.image, finding, max_side=PICTURE_SIDE)
+    shares = [4, 3] if finding.heatmap is None else [4, 3, 4]
+    places = st.columns(shares) if wide else [st.container() for _ in shares]
+    with places[0]:
+        caption = photograph_caption(finding.localization.source)
+        _show_picture(draw_place(preview), "Photograph", caption)
+    with places[1]:
+        _show_picture(finding.crop, "Crop", CROP_CAPTION)
+    if finding.heatmap is not None:
+        with places[2]:
+            _show_heatmap(preview, finding.heatmap, examination.row["heatmap_in_lesion"], key=key)
+
+
+@st.fragment
+def _show_heatmap(preview: Preview, heatmap: "Heatmap", in_lesion: float | None, *, key: str) -> None:
+    """Run alone when the slider moves."""
+    place = st.empty()
+    opacity = st.slider(
+        "Opacity of the heatmap", 0, 100, round(100 * HEATMAP_OPACITY), step=5, format="%d %%", key=f"opacity {key}"
+    )
+    st.html('<p class="scale">counted less <span></span> more</p>')
+    share = "" if in_lesion is None else f"; {percent(in_lesion)} of it lies on the lesion"
+    with place.container():
+        title = f"Heatmap: {name_with_code(heatmap.diagnosis)}"
+        _show_picture(draw_heatmap(preview, heatmap, opacity=opacity / 100), title, f"{HEATMAP_CAPTION}{share}")
+
+
+def _show_picture(picture: RgbImage, title: str, caption: str) -> None:
+    st.markdown(f"##### {literal(title)}")
+    st.image(encode_jpeg(picture), width="stretch", alt=f"{title}: {caption}")
+    st.caption(caption)
+
+
+def _show_downloads(examination: Examination, pipeline: "Pipeline", *, key: str) -> None:
+    stem = downloads.safe_stem(examination.name)
+    offers = {
+        "Report (PDF)": (f"{stem}.pdf", "application/pdf", partial(downloads.encode_report, examination, pipeline)),
+        "Figure (PNG)": (f"{stem}.png", "image/png", partial(downloads.encode_picture, examination)),
+        "Data (JSON)": (f"{stem}.json", "application/json", partial(downloads.encode_json, examination, pipeline)),
+    }
+    with st.container(horizontal=True):
+        for label, (name, kind, make) in offers.items():
+            st.download_button(label, make, file_name=f"segpipe_{name}", mime=kind, on_click="ignore", key=f"{label} {key}")

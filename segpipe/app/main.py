@@ -1,0 +1,42 @@
+"""The web page, run by Streamlit: `streamlit run segpipe/app/main.py`, or with `key=value` behind `--`. Not a medical device.
+
+Here is what all its pages have: the look, the notice, the choice of models. The keys are those of `segpipe.config.AppConfig`;
+how the page is served is in `.streamlit/config.toml`.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from segpipe.app.frame import show_error, show_notice, show_style
+from segpipe.app.guide_page import show_guide
+from segpipe.app.lesion_page import show_lesions
+from segpipe.app.models import read_config
+from segpipe.app.quality_page import show_quality
+from segpipe.app.sidebar import choose_models
+from segpipe.errors import SegpipeError
+
+
+def show_pages() -> None:
+    """One run of the script: what a visitor sees after each click."""
+    st.set_page_config(page_title="segpipe", page_icon=str(Path(__file__).parent / "icon.svg"), layout="wide")
+    show_style()
+    show_notice()
+    try:
+        config = read_config(tuple(sys.argv[1:]))
+        models = choose_models(config)
+        st.navigation(
+            [
+                st.Page(partial(show_lesions, config, models), title="Find and name", url_path="find", default=True),
+                st.Page(partial(show_quality, models), title="How good is it?", url_path="quality"),
+                st.Page(show_guide, title="What it shows", url_path="guide"),
+            ],
+            position="top",
+        ).run()
+    except SegpipeError as error:
+        show_error(str(error))
+
+
+show_pages()

@@ -1,0 +1,78 @@
+"""What all visitors share: the configuration of the call, the models found on disk, the pipelines that were loaded."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from omegaconf import DictConfig
+
+from segpipe.cli import compose_config
+from segpipe.inference.settings import PipelineSettings
+from segpipe.memory import garbage_left, keep_freed_memory
+
+if TYPE_CHECKING:
+    from segpipe.inference.pipeline import Pipeline
+
+CONF = Path(__file__).parents[2] / "conf"
+OUTPUTS = Path("outputs")  # where trainings write by default
+MOST_PIPELINES = 8  # that are kept loaded, about 40 MiB each
+
+
+@st.cache_resource
+def read_config(arguments: tuple[str, ...]) -> DictConfig:
+    """The configuration of the call, by its `key=value` arguments; raises a ConfigError for a wrong call."""
+    return compose_config(CONF, "app", arguments)
+
+
+@st.cache_resource(max_entries=MOST_PIPELINES, show_spinner="Loading the models")
+def get_pipeline(settings: PipelineSettings) -> "Pipeline":
+    """The pipeline of some settings, loaded once for all visitors; raises what `load_pipeline` raises."""
+    keep_freed_memory()
+    with garbage_left():
+        from segpipe.inference.loading import load_pipeline
+
+        return load_pipeline(settings)
+
+
+@dataclass(frozen=True)
+class FoundBundle:
+    """A trained model below the searched folder.
+
+    Attributes:
+        kind: `segmenter` or `classifier`.
+        label: what to call it: its folder, relative to the searched one.
+        folder: where it lies.
+    """
+
+    kind: str
+    label: str
+    folder: str
+
+
+@st.cache_data(ttl=20, max_entries=1, show_spinner=False)
+def find_bundles(folder: str | None) -> list[FoundBundle]:
+    """The trained models below a folder, sorted by label; None looks into `OUTPUTS`, if it is there."""
+    root = Path(folder or OUTPUTS)
+    return sorted(_bundles_below(root), key=lambda bundle: bundle.label)
+
+
+def _bundles_below(root: Path) -> Iterator[FoundBundle]:
+    for folder, folders, names in os.walk(root):
+        if {"card.json", "model.safetensors"} <= set(names):
+            kind = _kind_of(Path(folder, "card.json"))
+            place = Path(folder).relative_to(root)
+            if kind is not None:
+                yield FoundBundle(kind, (place.parent if place.name == "bundle" else place).as_posix(), folder)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+
+
+def _kind_of(card: Path) -> str | None:
+    """What a card says that it is of; a card that cannot be read is nobody's."""
+    try:
+        return str(json.loads(card.read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

@@ -1,0 +1,63 @@
+"""How good the models are: the model card of each that is chosen, with the plots of its test."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from segpipe.app.frame import literal
+from segpipe.app.sidebar import Model
+
+# By the name of the file in the plots of a test.
+PLOTS = {
+    "confusion_matrix": "Confusion matrix: which diagnosis was taken for which",
+    "roc": "ROC curves: sensitivity against false alarms",
+    "precision_recall": "Precision-recall curves: how many of those that were named so are so",
+    "reliability": "Reliability: whether 80 % means 80 in 100",
+}
+
+
+def show_quality(models: Sequence[Model]) -> None:
+    """Show the page."""
+    st.title("How good is it?")
+    st.write(
+        "Measured on photographs of lesions that no training saw, with 95 % intervals. Expect less on other cameras, skin and "
+        "lesions. A single accuracy would mislead: naming all of them a nevus is right most of the time."
+    )
+    places = [st.container()] if len(models) == 1 else st.tabs([literal(model.label) for model in models])
+    for place, model in zip(places, models, strict=True):
+        with place:
+            _show_model(model)
+
+
+def _show_model(model: Model) -> None:
+    from segpipe.bundle import SHIPPED
+
+    settings = model.settings
+    for classifier in settings.classifier or (str(SHIPPED / "classifier"),):
+        _show_plots(Path(classifier).parent / "test" / "plots")
+        st.markdown(_card(settings.segmenter or str(SHIPPED / "segmenter"), classifier))
+
+
+def _show_plots(folder: Path) -> None:
+    """The plots that training and shipping leave beside a bundle; none where they are gone."""
+    found = {title: path for name, title in PLOTS.items() if (path := folder / f"{name}.png").is_file()}
+    if not found:
+        st.info("The plots of this model's test are not there; its figures are those of its card.")
+        return
+    for tab, (title, path) in zip(st.tabs([title.partition(":")[0] for title in found]), found.items(), strict=True):
+        with tab:
+            st.image(path.read_bytes(), width="stretch", alt=title)
+            st.caption(title)
+
+
+@st.cache_data(max_entries=20, show_spinner="Reading the card")
+def _card(segmenter: str, classifier: str) -> str:
+    """The model card without its title; what cannot be told raises a BundleError."""
+    from segpipe.bundle import load_classifier, load_segmenter
+    from segpipe.evaluation.model_card import model_card
+
+    loaded = load_classifier(Path(classifier))
+    if not loaded.card.metrics:
+        return "This classifier was not scored on a test part, so how good it is is not known."
+    return model_card(load_segmenter(Path(segmenter)), loaded).partition("\n\n")[2]

@@ -1,0 +1,69 @@
+"""The choice beside the page: which models, whether a second one is compared, views and heatmap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import streamlit as st
+from omegaconf import DictConfig
+
+from segpipe.app.models import find_bundles
+from segpipe.inference.settings import PipelineSettings
+from segpipe.report import printable
+
+Value = TypeVar("Value")
+
+SHIPPED = "shipped"
+GIVEN = "given at the start"
+_VIEWS_HELP = "Test-time augmentation: the answers on flips and quarter turns of the crop are averaged. Slower, and steadier."
+_HEATMAP_HELP = "Grad-CAM: which part of the crop counted most for the answer."
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a visitor chose to name lesions with.
+
+    Attributes:
+        label: of the classifier.
+        settings: of its pipeline.
+    """
+
+    label: str
+    settings: PipelineSettings
+
+
+def choose_models(config: DictConfig) -> list[Model]:
+    """Show the choice and return it: a model, or two to be compared."""
+    start, found = PipelineSettings.of(config), find_bundles(config.bundles)
+    classifiers = _options((), start.classifier, {b.label: (b.folder,) for b in found if b.kind == "classifier"})
+    segmenters = _options(None, start.segmenter, {b.label: b.folder for b in found if b.kind == "segmenter"})
+    with st.sidebar:
+        st.subheader("Models")
+        label = st.selectbox("Classifier", classifiers, format_func=printable, key="classifier")
+        segmenter = st.selectbox("Segmenter", segmenters, format_func=printable, key="segmenter")
+        others = [None, *(other for other in classifiers if other != label)]
+        compared = st.selectbox(
+            *("Compare with", others),
+            format_func=lambda other: "no other one" if other is None else printable(other),
+            key="compared",
+            disabled=len(others) == 1,
+            help="A second classifier beside the first. More of them are found in the folder that `bundles=` names.",
+        )
+        st.subheader("How")
+        averaged = st.toggle("Average over views", start.views != "none", key="averaged", help=_VIEWS_HELP)
+        explained = st.toggle("Heatmap", start.explained is not None, key="explained", help=_HEATMAP_HELP)
+    chosen = replace(
+        start,
+        segmenter=segmenters[segmenter],
+        views=(start.views if start.views != "none" else "d4") if averaged else "none",
+        explained=(start.explained or "predicted") if explained else None,
+    )
+
+    labels = [label] if compared is None else [label, compared]
+    return [Model(printable(label), replace(chosen, classifier=classifiers[label])) for label in labels]
+
+
+def _options(shipped: Value, given: Value, found: Mapping[str, Value]) -> dict[str, Value]:
+    """What can be chosen, by its label; what the page was started with comes first."""
+    first = {SHIPPED: shipped} if given == shipped else {GIVEN: given, SHIPPED: shipped}
+    return first | dict(found)

@@ -1,0 +1,39 @@
+"""What pages for a browser are put together from: the templates, and the parts that say what was found on one image."""
+
+from collections.abc import Collection
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from segpipe.inference.results import Row
+from segpipe.report import MALIGNANT_SIGN
+from segpipe.report.html_image import answer_context, measures_context, place_context
+
+
+@cache
+def html_templates() -> Environment:
+    """The templates of all pages; what is put into them is escaped."""
+    templates = Environment(
+        loader=PackageLoader("segpipe.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return templates
+
+
+def render_part(part: str, row: Row, malignant: Collection[str], *, operating_point: str | None, level: int) -> str:
+    """One part of what is said of an image, for a page that is laid out elsewhere; `parts.css` is its style.
+
+    Args:
+        part: `answer`, `probabilities` or `found`.
+        row: of the image.
+        malignant: codes of the malignant classes.
+        operating_point: see `segpipe.report.operating_point_words`.
+        level: of the answer's heading, 1 to 6.
+    """
+    context = {"sign": MALIGNANT_SIGN, "level": level, "mask_url": None, "operating_point": operating_point}
+    found = answer_context(row, malignant) | place_context(row) | measures_context(row)
+    return html_templates().get_template(f"{part}.html").render(context | found)

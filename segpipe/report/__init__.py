@@ -14,6 +14,8 @@ DISCLAIMER = "Not a medical device: for research and teaching, never for patient
 MALIGNANT_SIGN = "\N{BLACK UP-POINTING TRIANGLE}"
 CROP_CAPTION = "as the network saw it"
 HEATMAP_CAPTION = "Grad-CAM: brighter counted more"
+# Between the parts of what is said in one line.
+SEPARATOR = "  \N{MIDDLE DOT}  "
 
 _WAYS: dict[str, str] = {
     MaskSource.UNET: "U-Net",
@@ -36,6 +38,25 @@ def name_with_code(code: str) -> str:
     """The clinical name of a class with its code; a class that is not known is its own name."""
     name = printable(full_name(code))
     return name if name == printable(code) else f"{name} ({code})"
+
+
+def malignant_sign(malignant: bool) -> str:
+    """What stands before the name of a class."""
+    return f"{MALIGNANT_SIGN} " if malignant else ""
+
+
+def answer_words(finding: Finding) -> str:
+    """The most probable class with its sign, its code and its probability."""
+    name = name_with_code(finding.diagnosis)
+    return f"{malignant_sign(finding.diagnosis in finding.malignant)}{name}   {percent(finding.confidence)}"
+
+
+def finding_sentences(finding: Finding) -> tuple[str, ...]:
+    """What stands under the answer: the certainty, empty where nothing is known of it, then the outline and its reasons."""
+    certainty, place = SEPARATOR.join(certainty_words(finding)), finding.localization
+    outline = f"lesion outline: {outline_words(place.source, place.area_fraction)}"
+    sentences = certainty, outline, *reason_words(place.reasons)
+    return tuple(sentence[:1].upper() + sentence[1:] for sentence in sentences)
 
 
 def photograph_caption(source: MaskSource) -> str:
@@ -78,6 +99,24 @@ def certainty_words(finding: Finding) -> tuple[str, ...]:
     if finding.tta_spread is not None:
         words.append(f"spread over the views {percent(finding.tta_spread)}")
     return tuple(words)
+
+
+def reading_sentences(finding: Finding) -> tuple[str, ...]:
+    """How to read a finding, for those who have never seen one; only what applies to this one."""
+    drawn = finding.localization.source is not MaskSource.WHOLE_IMAGE
+    line = "The line on the photograph is the border that was found" if drawn else "No border of a lesion is drawn"
+    sentences = [
+        f"{line}; the dashed box is what was cut out for the network.",
+        "The probabilities are calibrated on validation images of the data set that the network was trained on.",
+        "The network knows the classes listed and no other: whatever the photograph shows, it gets one of these names.",
+    ]
+    if finding.heatmap is not None:
+        sentences.append("The heatmap shows which places spoke most for the class named there; it does not prove the reason.")
+    if finding.tta_spread is not None:
+        sentences.append(
+            "The spread over the views is how far a probability moves as the crop is flipped and turned: less is steadier."
+        )
+    return tuple(sentences)
 
 
 def flag_words(flagged: bool) -> str:

@@ -2,19 +2,18 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from findings import BAD_TITLES, LONG_CODES, check_texts, drawn_finding, drawn_mask, texts_of, whole_image_finding
 from matplotlib._pylab_helpers import Gcf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 from PIL import Image
 
-from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name, known_malignant
+from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.heatmap import heatmap_in_lesion, heatmap_on_image
 from segpipe.lesion.crop import Box, mask_box
@@ -22,59 +21,14 @@ from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.report import DISCLAIMER
 from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, write_figure
 
-BAD_TITLES = [
-    "$x_1$.jpg",
-    "a_b^c\\frac{1}{2}$.jpg",
-    "two\nlines\x07.jpg",
-    "\udcff\ud800.jpg",
-    "\U0001f9ec 写真.jpg",
-    "W" * 400,
-    "",
-]
-
-
-def _mask(height: int, width: int) -> np.ndarray:
-    mask = np.zeros((height, width), dtype=np.bool_)
-    mask[height // 4 : height // 2, width // 4 : width // 2] = True
-    return mask
-
-
-def _finding(
-    height: int,
-    width: int,
-    *,
-    codes: tuple[str, ...] = CODES,
-    malignant: tuple[str, ...] | None = None,
-    source: MaskSource = MaskSource.UNET,
-    reasons: tuple[str, ...] = (),
-    heatmap: bool = True,
-) -> Finding:
-    """The first class is the predicted one; the crop box spans from an eighth to five eighths of both sides."""
-    mask = _mask(height, width)
-    weights = np.arange(2 * len(codes), len(codes), -1)
-    return Finding(
-        localization=Localization(mask, mask_box(mask), source, reasons),
-        crop_box=Box(height // 8, width // 8, height * 5 // 8, width * 5 // 8),
-        crop=np.full((32, 32, 3), 120, dtype=np.uint8),
-        probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
-        malignant=known_malignant(codes) if malignant is None else malignant,
-        flagged=True,
-        tta_spread=0.034,
-        heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]) if heatmap else None,
-    )
-
 
 def _draw(height: int = 60, width: int = 80, title: str = "a.jpg", finding: Finding | None = None) -> Figure:
     image = np.full((height, width, 3), 200, dtype=np.uint8)
-    return draw_finding(image, finding or _finding(height, width), title=title)
+    return draw_finding(image, finding or drawn_finding(height, width), title=title)
 
 
 def _titles(figure: Figure) -> list[str]:
     return [axes.get_title(loc="left") for axes in figure.axes]
-
-
-def _texts(figure: Figure) -> list[Text]:
-    return [text for text in figure.findobj(Text) if text.get_text().strip()]
 
 
 def _pixels(figure: Figure) -> np.ndarray:
@@ -85,7 +39,7 @@ def _pixels(figure: Figure) -> np.ndarray:
 
 def test_the_figure_is_written_1600_pixels_wide(tmp_path: Path) -> None:
     path = tmp_path / "figures" / "a.png"
-    write_figure(path, np.zeros((60, 80, 3), dtype=np.uint8), _finding(60, 80), title="a.jpg")
+    write_figure(path, np.zeros((60, 80, 3), dtype=np.uint8), drawn_finding(60, 80), title="a.jpg")
     with Image.open(path) as figure:
         assert (figure.format, figure.width) == ("PNG", 1600)
 
@@ -95,7 +49,7 @@ def test_there_is_a_panel_for_each_part_of_the_finding() -> None:
 
 
 def test_without_a_heatmap_its_panel_is_left_out() -> None:
-    assert _titles(_draw(finding=_finding(60, 80, heatmap=False))) == ["Photograph", "Crop", "Probabilities"]
+    assert _titles(_draw(finding=drawn_finding(60, 80, heatmap=False))) == ["Photograph", "Crop", "Probabilities"]
 
 
 def test_every_class_stands_with_its_full_name_and_the_malignant_ones_with_their_sign() -> None:
@@ -106,7 +60,7 @@ def test_every_class_stands_with_its_full_name_and_the_malignant_ones_with_their
 
 def test_without_malignant_classes_nothing_is_marked() -> None:
     assert "\N{BLACK UP-POINTING TRIANGLE}" not in "".join(
-        text.get_text() for text in _texts(_draw(finding=_finding(60, 80, malignant=())))
+        text.get_text() for text in texts_of(_draw(finding=drawn_finding(60, 80, malignant=())))
     )
 
 
@@ -116,13 +70,10 @@ def test_only_the_predicted_class_is_bold() -> None:
 
 
 def test_header_and_footer_say_what_must_not_be_missed() -> None:
-    finding = _finding(60, 80, source=MaskSource.CONTOUR, reasons=("unet:unsure",))
+    finding = drawn_finding(60, 80, source=MaskSource.CONTOUR, reasons=("unet:unsure",))
     shown = "\n".join(text.get_text() for text in _draw(finding=finding, title="holiday.jpg").texts)
     for words in ("holiday.jpg", "melanoma (mel)", "flagged", "3.4 %", "threshold contour", "U-Net refused", DISCLAIMER):
         assert words in shown
-
-
-LONG_CODES = ("akiec", "nv", "a class of a foreign bundle with a name that goes on and on and on until it fits nowhere", "W" * 90)
 
 
 @pytest.mark.parametrize("codes", [LONG_CODES, tuple(f"class {number}" for number in range(30))])
@@ -131,15 +82,8 @@ LONG_CODES = ("akiec", "nv", "a class of a foreign bundle with a name that goes 
 )
 def test_no_text_overlaps_another_or_leaves_the_figure(height: int, width: int, heatmap: bool, codes: tuple[str, ...]) -> None:
     reasons = ("unet:in_pieces", "unet:unsure", "contour:implausible")
-    finding = _finding(height, width, codes=codes, source=MaskSource.WHOLE_IMAGE, reasons=reasons, heatmap=heatmap)
-    figure = _draw(height, width, "long_" * 100, finding)
-    figure.draw_without_rendering()
-    boxes = {text: text.get_window_extent() for text in _texts(figure)}
-    for text, box in boxes.items():
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text.get_text()
-    for (text, box), (other, other_box) in combinations(boxes.items(), 2):
-        # A text box is up to a pixel larger than its letters.
-        assert not box.padded(-1).overlaps(other_box.padded(-1)), (text.get_text(), other.get_text())
+    finding = drawn_finding(height, width, codes=codes, source=MaskSource.WHOLE_IMAGE, reasons=reasons, heatmap=heatmap)
+    check_texts(_draw(height, width, "long_" * 100, finding))
 
 
 @pytest.mark.parametrize("title", BAD_TITLES)
@@ -174,18 +118,7 @@ def test_a_small_photograph_is_not_enlarged() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (8, 8)])
 def test_the_oddest_sizes_can_be_drawn(height: int, width: int) -> None:
-    mask = np.ones((height, width), dtype=np.bool_)
-    finding = Finding(
-        localization=Localization(mask, mask_box(mask), MaskSource.WHOLE_IMAGE, ()),
-        crop_box=Box(0, 0, height, width),
-        crop=np.zeros((32, 32, 3), dtype=np.uint8),
-        probs={"benign": 1.0},
-        malignant=(),
-        flagged=None,
-        tta_spread=None,
-        heatmap=Heatmap(np.ones((7, 7), dtype=np.float32), "benign"),
-    )
-    assert _pixels(_draw(height, width, finding=finding)).shape[1] == 1600
+    assert _pixels(_draw(height, width, finding=whole_image_finding(height, width))).shape[1] == 1600
 
 
 def test_threads_draw_what_one_draws_and_leave_no_figure_in_pyplot() -> None:
@@ -199,7 +132,7 @@ def test_threads_draw_what_one_draws_and_leave_no_figure_in_pyplot() -> None:
 
 def test_a_finding_of_another_photograph_is_refused() -> None:
     with pytest.raises(ValueError, match="finding must belong to the image of 60 x 80 pixels"):
-        _draw(60, 80, finding=_finding(61, 80))
+        _draw(60, 80, finding=drawn_finding(61, 80))
 
 
 def _heatmap(values: np.ndarray) -> Heatmap:
@@ -253,12 +186,12 @@ def test_the_shares_of_lesion_and_skin_add_up_to_1() -> None:
 
 
 def test_an_even_map_has_the_share_of_the_mask_in_the_crop() -> None:
-    share = heatmap_in_lesion(_heatmap(np.full((7, 7), 0.3)), _localization(_mask(80, 80)), Box(20, 20, 40, 60))
+    share = heatmap_in_lesion(_heatmap(np.full((7, 7), 0.3)), _localization(drawn_mask(80, 80)), Box(20, 20, 40, 60))
     assert share == pytest.approx(0.5)
 
 
 def test_a_map_of_zeros_has_no_share() -> None:
-    assert heatmap_in_lesion(_heatmap(np.zeros((7, 7))), _localization(_mask(80, 80)), Box(0, 0, 80, 80)) is None
+    assert heatmap_in_lesion(_heatmap(np.zeros((7, 7))), _localization(drawn_mask(80, 80)), Box(0, 0, 80, 80)) is None
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 41, 50), Box(-1, 0, 40, 50), Box(5, 5, 5, 9)])

@@ -1,0 +1,87 @@
+"""Findings that are written by hand, and how drawings of them are looked at."""
+
+from itertools import combinations
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from segpipe.diagnosis import CODES, known_malignant
+from segpipe.inference.finding import Finding, Heatmap
+from segpipe.lesion.crop import Box, mask_box
+from segpipe.lesion.localizer import Localization, MaskSource
+
+BAD_TITLES = [
+    "$x_1$.jpg",
+    "a_b^c\\frac{1}{2}$.jpg",
+    "two\nlines\x07.jpg",
+    "\udcff\ud800.jpg",
+    "\U0001f9ec 写真.jpg",
+    "W" * 400,
+    "",
+]
+LONG_CODES = ("akiec", "nv", "a class of a foreign bundle with a name that goes on and on and on until it fits nowhere", "W" * 90)
+
+
+def drawn_mask(height: int, width: int) -> np.ndarray:
+    """From a quarter to the half of both sides."""
+    mask = np.zeros((height, width), dtype=np.bool_)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = True
+    return mask
+
+
+def drawn_finding(
+    height: int,
+    width: int,
+    *,
+    codes: tuple[str, ...] = CODES,
+    malignant: tuple[str, ...] | None = None,
+    source: MaskSource = MaskSource.UNET,
+    reasons: tuple[str, ...] = (),
+    heatmap: bool = True,
+) -> Finding:
+    """The first class is the predicted one; the crop box spans from an eighth to five eighths of both sides."""
+    mask = drawn_mask(height, width)
+    weights = np.arange(2 * len(codes), len(codes), -1)
+    return Finding(
+        localization=Localization(mask, mask_box(mask), source, reasons),
+        crop_box=Box(height // 8, width // 8, height * 5 // 8, width * 5 // 8),
+        crop=np.full((32, 32, 3), 120, dtype=np.uint8),
+        probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
+        malignant=known_malignant(codes) if malignant is None else malignant,
+        flagged=True,
+        tta_spread=0.034,
+        heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]) if heatmap else None,
+    )
+
+
+def whole_image_finding(height: int, width: int) -> Finding:
+    """Of a photograph of any size, where nothing was found and all of it was classified as the only class that there is."""
+    mask = np.ones((height, width), dtype=np.bool_)
+    return Finding(
+        localization=Localization(mask, mask_box(mask), MaskSource.WHOLE_IMAGE, ()),
+        crop_box=Box(0, 0, height, width),
+        crop=np.zeros((32, 32, 3), dtype=np.uint8),
+        probs={"benign": 1.0},
+        malignant=(),
+        flagged=None,
+        tta_spread=None,
+        heatmap=Heatmap(np.ones((7, 7), dtype=np.float32), "benign"),
+    )
+
+
+def texts_of(figure: Figure) -> list[Text]:
+    """Every text that can be seen."""
+    return [text for text in figure.findobj(Text) if text.get_text().strip()]
+
+
+def check_texts(figure: Figure, *, margin: float = 0) -> None:
+    """No text overlaps another or comes nearer to the figure's edges than `margin` inches."""
+    figure.draw_without_rendering()
+    boxes = {text: text.get_window_extent() for text in texts_of(figure)}
+    room = figure.bbox.padded(-margin * figure.dpi)
+    for text, box in boxes.items():
+        assert box.x0 >= room.x0 and box.y0 >= room.y0 and box.x1 <= room.x1 and box.y1 <= room.y1, text.get_text()
+    for (text, box), (other, other_box) in combinations(boxes.items(), 2):
+        # A text box is up to a pixel larger than its letters.
+        assert not box.padded(-1).overlaps(other_box.padded(-1)), (text.get_text(), other.get_text())

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PORT ?= 8501
 
-.PHONY: help install demo test lint types tests format clean
+.PHONY: help install demo app test lint types tests format clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +18,9 @@ $(VENV)/installed: setup.cfg constraints.txt
 
 demo: install  ## find and name the lesion of a shipped sample, with the shipped weights
 	$(BIN)/python run_pipeline.py image=data/samples/synthetic_mel.jpg output=outputs/demo overwrite=true
+
+app: install  ## open the web page on 127.0.0.1, port 8501 or PORT; OPTIONS are key=value, such as bundles=outputs
+	$(BIN)/streamlit run segpipe/app/main.py --server.port=$(PORT) -- $(OPTIONS)
 
 test: lint types tests  ## everything that must hold
 

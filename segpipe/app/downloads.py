@@ -73,7 +73,9 @@ def _about(pipeline: "Pipeline") -> list[str]:
         f"Made {datetime.now():%Y-%m-%d %H:%M} by segpipe {__version__}",
         f"SHA-256: {', '.join(named)}; {views} view{'s' if views > 1 else ''} averaged",
     ]
-    return lines + [_measured(bundle.card.metrics) for bundle in pipeline.namer.bundles]
+    if len(classifiers) > 1:
+        return [*lines, "How good the mean of these classifiers is has not been measured"]
+    return [*lines, _measured(pipeline.namer.bundles[0].card.metrics)]
 
 
 def _measured(metrics: Mapping[str, Any]) -> str:

@@ -62,8 +62,7 @@ def _show_pictures(examination: Examination, *, key: str, wide: bool) -> None:
     shares = [4, 3] if finding.heatmap is None else [4, 3, 4]
     places = st.columns(shares) if wide else [st.container() for _ in shares]
     with places[0]:
-        caption = photograph_caption(finding.localization.source)
-        _show_picture(draw_place(preview), "Photograph", caption)
+        _show_picture(draw_place(preview), "Photograph", photograph_caption(finding.localization.source))
     with places[1]:
         _show_picture(finding.crop, "Crop", CROP_CAPTION)
     if finding.heatmap is not None:
@@ -81,14 +80,14 @@ def _show_heatmap(preview: Preview, heatmap: "Heatmap", in_lesion: float | None,
     st.html('<p class="scale">counted less <span></span> more</p>')
     share = "" if in_lesion is None else f"; {percent(in_lesion)} of it lies on the lesion"
     with place.container():
-        title = f"Heatmap: {name_with_code(heatmap.diagnosis)}"
-        _show_picture(draw_heatmap(preview, heatmap, opacity=opacity / 100), title, f"{HEATMAP_CAPTION}{share}")
+        caption = f"{name_with_code(heatmap.diagnosis)}. {HEATMAP_CAPTION}{share}"
+        _show_picture(draw_heatmap(preview, heatmap, opacity=opacity / 100), "Heatmap", caption)
 
 
 def _show_picture(picture: RgbImage, title: str, caption: str) -> None:
-    st.markdown(f"##### {literal(title)}")
+    st.markdown(f"##### {title}")
     st.image(encode_jpeg(picture), width="stretch", alt=f"{title}: {caption}")
-    st.caption(caption)
+    st.caption(literal(caption))
 
 
 def _show_downloads(examination: Examination, pipeline: "Pipeline", *, key: str) -> None:

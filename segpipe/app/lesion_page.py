@@ -12,7 +12,7 @@ from segpipe.app.downloads import encode_table
 from segpipe.app.examination import Examination, examine
 from segpipe.app.finding_view import show_finding
 from segpipe.app.frame import literal, show_error
-from segpipe.app.models import get_pipeline
+from segpipe.app.models import get_network_thread, get_pipeline
 from segpipe.app.photographs import Photograph, gather_photographs
 from segpipe.app.sidebar import Model
 from segpipe.errors import ImageError
@@ -83,7 +83,7 @@ def _examine_all(model: Model, photographs: Sequence[Photograph], *, max_pixels:
 
 def _found(pipeline: "Pipeline", photograph: Photograph, *, max_pixels: int) -> Examination | str:
     try:
-        return examine(pipeline, photograph, max_pixels=max_pixels)
+        return get_network_thread().submit(examine, pipeline, photograph, max_pixels=max_pixels).result()
     except ImageError as error:
         return str(error)
 

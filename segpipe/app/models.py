@@ -3,10 +3,12 @@
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 from omegaconf import DictConfig
 
@@ -28,14 +30,29 @@ def read_config(arguments: tuple[str, ...]) -> DictConfig:
     return compose_config(CONF, "app", arguments)
 
 
+@st.cache_resource
+def get_network_thread() -> ThreadPoolExecutor:
+    """The one thread that networks run on: visitors take turns at all cores, and its memory is used again and again.
+
+    Streamlit runs each click on a thread of its own, and each of these would have a share of the heap and helpers of its own.
+    """
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks", initializer=keep_freed_memory)
+
+
 @st.cache_resource(max_entries=MOST_PIPELINES, show_spinner="Loading the models")
 def get_pipeline(settings: PipelineSettings) -> "Pipeline":
     """The pipeline of some settings, loaded once for all visitors; raises what `load_pipeline` raises."""
-    keep_freed_memory()
+    return get_network_thread().submit(_load, settings).result()
+
+
+def _load(settings: PipelineSettings) -> "Pipeline":
     with garbage_left():
         from segpipe.inference.loading import load_pipeline
 
-        return load_pipeline(settings)
+        pipeline = load_pipeline(settings)
+    # The first photograph takes longer than others: no visitor shall wait for it.
+    pipeline([np.zeros((pipeline.least_side, pipeline.least_side, 3), dtype=np.uint8)])
+    return pipeline
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,11 @@ def _show_plots(folder: Path) -> None:
 
 @st.cache_data(max_entries=20, show_spinner="Reading the card")
 def _card(segmenter: str, classifier: str) -> str:
-    """The model card without its title; what cannot be told raises a BundleError."""
+    """The sections of the model card; a bundle that cannot be read raises a BundleError."""
     from segpipe.bundle import load_classifier, load_segmenter
     from segpipe.evaluation.model_card import model_card
 
     loaded = load_classifier(Path(classifier))
     if not loaded.card.metrics:
         return "This classifier was not scored on a test part, so how good it is is not known."
-    return model_card(load_segmenter(Path(segmenter)), loaded).partition("\n\n")[2]
+    return "## " + model_card(load_segmenter(Path(segmenter)), loaded).partition("\n## ")[2]

@@ -1,6 +1,6 @@
 """The choice beside the page: which models, whether a second one is compared, views and heatmap."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ Value = TypeVar("Value")
 
 SHIPPED = "shipped"
 GIVEN = "given at the start"
+NO_OTHER = "no other model"
+_SHIPPED_ONLY = "The shipped ones. Trained models in the folder `outputs`, or in the one that `bundles=` names, are offered here."
 _VIEWS_HELP = "Test-time augmentation: the answers on flips and quarter turns of the crop are averaged. Slower, and steadier."
 _HEATMAP_HELP = "Grad-CAM: which part of the crop counted most for the answer."
 
@@ -24,7 +26,7 @@ class Model:
     """What a visitor chose to name lesions with.
 
     Attributes:
-        label: of the classifier.
+        label: of the classifier, on one line.
         settings: of its pipeline.
     """
 
@@ -39,16 +41,11 @@ def choose_models(config: DictConfig) -> list[Model]:
     segmenters = _options(None, start.segmenter, {b.label: b.folder for b in found if b.kind == "segmenter"})
     with st.sidebar:
         st.subheader("Models")
-        label = st.selectbox("Classifier", classifiers, format_func=printable, key="classifier")
-        segmenter = st.selectbox("Segmenter", segmenters, format_func=printable, key="segmenter")
-        others = [None, *(other for other in classifiers if other != label)]
-        compared = st.selectbox(
-            *("Compare with", others),
-            format_func=lambda other: "no other one" if other is None else printable(other),
-            key="compared",
-            disabled=len(others) == 1,
-            help="A second classifier beside the first. More of them are found in the folder that `bundles=` names.",
-        )
+        label = _choose("Classifier", list(classifiers))
+        other = _choose("Compare with", [NO_OTHER, *(name for name in classifiers if name != label)])
+        segmenter = _choose("Segmenter", list(segmenters))
+        if len(classifiers) == len(segmenters) == 1:
+            st.caption(_SHIPPED_ONLY)
         st.subheader("How")
         averaged = st.toggle("Average over views", start.views != "none", key="averaged", help=_VIEWS_HELP)
         explained = st.toggle("Heatmap", start.explained is not None, key="explained", help=_HEATMAP_HELP)
@@ -58,9 +55,15 @@ def choose_models(config: DictConfig) -> list[Model]:
         views=(start.views if start.views != "none" else "d4") if averaged else "none",
         explained=(start.explained or "predicted") if explained else None,
     )
-
-    labels = [label] if compared is None else [label, compared]
+    labels = [label] if other == NO_OTHER else [label, other]
     return [Model(printable(label), replace(chosen, classifier=classifiers[label])) for label in labels]
+
+
+def _choose(title: str, options: Sequence[str]) -> str:
+    """What a visitor chose; nothing is shown where there is no choice."""
+    if len(options) == 1:
+        return options[0]
+    return st.selectbox(title, options, format_func=printable, key=title)
 
 
 def _options(shipped: Value, given: Value, found: Mapping[str, Value]) -> dict[str, Value]:

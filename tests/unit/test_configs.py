@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier
-from segpipe.config import RunPipelineConfig, TrainClsConfig, TrainSegConfig
+from segpipe.config import AppConfig, RunPipelineConfig, TrainClsConfig, TrainSegConfig
 from segpipe.config_values import CHOICES, COUNTS, NOT_NEGATIVE, PATHS, PROBABILITIES, check_values, refuse_values
 from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS
@@ -30,9 +30,10 @@ from segpipe.training.tracking import build_loggers
 from segpipe.training.unfreezing import parameter_groups
 
 CONF = Path(__file__).parents[2] / "conf"
-SCHEMAS = {"run_pipeline": RunPipelineConfig, "train_seg": TrainSegConfig, "train_cls": TrainClsConfig}
+SCHEMAS = {"run_pipeline": RunPipelineConfig, "app": AppConfig, "train_seg": TrainSegConfig, "train_cls": TrainClsConfig}
 GROUPS = {
     "run_pipeline": ("tta", "explain"),
+    "app": ("tta", "explain"),
     "train_seg": ("data", "augment", "segmenter", "loss", "optimizer", "scheduler", "trainer", "logger"),
     "train_cls": (
         *("data", "augment", "crop", "classifier", "loss", "optimizer", "scheduler", "unfreeze", "trainer", "logger", "tta"),
@@ -87,7 +88,7 @@ def test_no_folder_of_conf_bears_the_name_of_a_plain_key(script: str) -> None:
 
 @pytest.mark.parametrize(("script", "group", "option"), OPTIONS)
 def test_each_option_composes_under_its_schema(tmp_path: Path, script: str, group: str, option: str) -> None:
-    data = [] if script == "run_pipeline" else [f"data.root={tmp_path}"]
+    data = [] if script in ("run_pipeline", "app") else [f"data.root={tmp_path}"]
     config = compose(script, [f"{group}={option}", *MANDATORY.get((group, option), []), *data])
     assert OmegaConf.get_type(config) is SCHEMAS[script]
     chosen = config[group].values() if group == "logger" else [config[group]]
@@ -286,7 +287,7 @@ def test_lists_of_words_are_those_that_the_code_knows() -> None:
 @pytest.mark.parametrize(("key", "least"), [*((key, 1) for key in COUNTS), *((key, 0) for key in NOT_NEGATIVE)])
 def test_number_that_is_too_small_is_refused(key: str, least: int) -> None:
     script = next(name for name in SCHEMAS if key.partition(".")[0] in compose(name))
-    data = [] if script == "run_pipeline" else ["data=synthetic"]
+    data = [] if script in ("run_pipeline", "app") else ["data=synthetic"]
     with pytest.raises(ConfigError, match=f"{key} must be {least} or more, got -1"):
         check_values(compose(script, [*data, f"{key}=-1"]))
     if least == 1:

@@ -21,6 +21,7 @@ FLOORS = (
     {"training", "inference"},
     {"evaluation", "report"},
     {"sweep"},
+    {"app"},
 )
 FRIENDS = {
     "image_decoding": {"errors"},
@@ -31,8 +32,9 @@ FRIENDS = {
     "card": {"models"},
     "bundle": {"card", "models"},
     "evaluation": {"report"},
+    "app": {"cli"},
 }
-# Between Hydra and the shell: for the scripts alone, and they import nothing of the house but errors and themselves.
+# Between Hydra and the shell: for scripts and web page alone; they import nothing of the house but errors and themselves.
 DOORS = {"config", "config_groups", "config_values", "cli", "call_errors"}
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 

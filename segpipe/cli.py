@@ -87,14 +87,18 @@ def compose_config(conf: Path, name: str, arguments: Sequence[str]) -> DictConfi
     """
     register_schemas()
     register_resolvers()
+
+    def refuse(reason: str) -> ConfigError:
+        return ConfigError(re.sub(r";? --help lists .*", "", reason))  # which only a script has
+
     try:
         with initialize_config_dir(str(conf), version_base="1.3"):
             config = compose(name, overrides=quote_paths(arguments))
     except _CALL_ERRORS as error:
-        raise ConfigError(explain(error, arguments)) from error
+        raise refuse(explain(error, arguments)) from error
     refusal = _refuse_unknown_key(config, arguments)
     if refusal:
-        raise ConfigError(refusal)
+        raise refuse(refusal)
     check_values(config)
     return config
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONF = Path(__file__).parents[2] / "conf"
 OUTPUTS = Path("outputs")  # where trainings write by default
+CARD, WEIGHTS = "card.json", "model.safetensors"  # as in segpipe.bundle, which takes seconds to import
 MOST_PIPELINES = 8  # that are kept loaded, about 40 MiB each
 
 
@@ -61,7 +62,7 @@ class FoundBundle:
 
     Attributes:
         kind: `segmenter` or `classifier`.
-        label: what to call it: its folder, relative to the searched one.
+        label: what to call it: its folder, relative to the searched one, and the network.
         folder: where it lies.
     """
 
@@ -79,17 +80,20 @@ def find_bundles(folder: str | None) -> list[FoundBundle]:
 
 def _bundles_below(root: Path) -> Iterator[FoundBundle]:
     for folder, folders, names in os.walk(root):
-        if {"card.json", "model.safetensors"} <= set(names):
-            kind = _kind_of(Path(folder, "card.json"))
+        if {CARD, WEIGHTS} <= set(names):
             place = Path(folder).relative_to(root)
-            if kind is not None:
-                yield FoundBundle(kind, (place.parent if place.name == "bundle" else place).as_posix(), folder)
+            # A training's bundle stands under the name of the training.
+            found = _describe(Path(folder, CARD), (place.parent if place.name == "bundle" else place).as_posix())
+            if found is not None:
+                yield found
         folders[:] = [name for name in folders if not name.startswith(".")]
 
 
-def _kind_of(card: Path) -> str | None:
-    """What a card says that it is of; a card that cannot be read is nobody's."""
+def _describe(card: Path, place: str) -> FoundBundle | None:
+    """What a card says that it is of; None where it says nothing that can be understood."""
     try:
-        return str(json.loads(card.read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, LookupError, TypeError):
+        said = json.loads(card.read_text(encoding="utf-8"))
+        arguments = said["arguments"]
+        return FoundBundle(said["kind"], f"{place} ({arguments.get('name') or arguments['encoder']})", str(card.parent))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

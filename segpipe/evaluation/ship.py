@@ -3,7 +3,7 @@
     python -m segpipe.evaluation.ship --data data/ham10000 --segmenter outputs/seg --classifier outputs/cls
 
 takes the bundles and the split of two finished trainings, scores the copies end to end on the test split, and writes
-`segmenter/`, `classifier/` and `split.csv` into segpipe/weights.
+`segmenter/`, `classifier/`, `split.csv` and the plots of the test, in `test/plots/`, into segpipe/weights.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, CommandParser, run_command
 from segpipe.evaluation.held_out import score_classifier
-from segpipe.evaluation.score import headline
+from segpipe.evaluation.score import PLOTS, headline
 from segpipe.inference.loading import choose_device
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
@@ -52,7 +52,10 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, output: Path) -> str:
         unet, namer = load_segmenter(Path(scratch, "segmenter")), load_classifier(Path(scratch, "classifier"))
         locator, test = Locator(unet, device=choose_device("auto")), table[table["part"] == "test"]
         metrics = score_classifier(locator, namer, test, Path(scratch, "run"), views=VIEWS["d4"], batch_size=BATCH_SIZE)
-    output.mkdir(parents=True, exist_ok=True)
+        # Beside the bundles, as a training leaves them; not those of the worst cases, which show photographs.
+        (output / "test" / "plots").mkdir(parents=True, exist_ok=True)
+        for name in PLOTS:
+            shutil.copyfile(Path(scratch, "run", "plots", name), output / "test" / "plots" / name)
     save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=metrics["segmentation"]), half=True)
     named = metrics["classification"] | {"groups": metrics["groups"], "mask_sources": metrics["mask_sources"]}
     save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=named), half=True)

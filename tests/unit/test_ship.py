@@ -14,6 +14,7 @@ from segpipe.data.splits import assign_parts, read_split, split_hash, write_spli
 from segpipe.data.synthetic import write_dataset
 from segpipe.errors import BundleError
 from segpipe.evaluation.held_out import score_classifier
+from segpipe.evaluation.score import PLOTS
 from segpipe.evaluation.ship import main, ship
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
@@ -51,6 +52,10 @@ def shipped(few_resamples: None, data: Path, trainings: Path, tmp_path_factory: 
     return output
 
 
+def test_plots_of_the_test_lie_beside_the_copies_and_show_no_photograph(shipped: Path) -> None:
+    assert {path.name for path in (shipped / "test" / "plots").iterdir()} == set(PLOTS)
+
+
 @pytest.mark.parametrize(("kind", "source"), [("segmenter", "seg"), ("classifier", "cls")])
 def test_copies_are_the_weights_rounded_to_half_precision(shipped: Path, trainings: Path, kind: str, source: str) -> None:
     copy = load_file(shipped / kind / "model.safetensors")
@@ -73,7 +78,7 @@ def test_cards_hold_the_figures_of_the_copies_on_the_test_split(shipped: Path, d
 
 
 def test_split_lies_beside_the_copies_and_nothing_else(shipped: Path, trainings: Path) -> None:
-    assert {path.name for path in shipped.iterdir()} == {"segmenter", "classifier", "split.csv"}
+    assert {path.name for path in shipped.iterdir()} == {"segmenter", "classifier", "split.csv", "test"}
     pd.testing.assert_frame_equal(read_split(shipped / "split.csv"), read_split(trainings / "cls" / "split.csv"))
 
 

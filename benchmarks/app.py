@@ -1,0 +1,168 @@
+"""The web page beside the command line, for the same photographs: from the upload to the finding; and memory over many uploads.
+
+    python benchmarks/app.py
+    python benchmarks/app.py --data data/ham10000 --output docs/results/app_benchmark.json
+
+The photographs have 600 x 450 pixels: drawn ones by default, or those of `--data`. A fresh server runs the page with its defaults
+(eight views, Grad-CAM), and headless Chromium uploads one photograph after the other. "upload" is the time from the choice of the
+file to the moment when the finding stands on the page, "examined" what the page says that reading and networks took of it, and
+"page" the rest: upload, server, browser. "command" is a call of `run_pipeline.py image=...` in a process of its own, of which
+"examined" is what its results.csv says. Page and command take turns on each photograph; the first upload, on which the browser
+loads what it has never shown, is kept apart.
+
+Exit status: 1 where the page adds more than 0.5 s (median), or the server's memory after any upload is more than 5 % above that
+after the 20th; else 0.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from folder import make_images
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+SETTLED = 20  # uploads, before memory is judged
+PATIENCE = 60  # seconds
+
+
+@contextmanager
+def server(log: Path) -> Iterator[tuple[int, str]]:
+    """A fresh server of the page; gives its process id and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    page = [sys.executable, "-m", "streamlit", "run", str(ROOT / "segpipe/app/main.py"), f"--server.port={port}"]
+    with log.open("w", encoding="utf-8") as file, subprocess.Popen(page, stdout=file, stderr=file) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+            yield process.pid, f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def wait_for(address: str) -> None:
+    """Return as soon as somebody answers."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            urlopen(address, timeout=PATIENCE).close()
+            return
+        except URLError:
+            if time.monotonic() > end:
+                raise SystemExit(f"{address} does not answer after {PATIENCE} s") from None
+            time.sleep(0.1)
+
+
+@contextmanager
+def visitor(address: str) -> Iterator[Page]:
+    """A browser that stands before the page, after the models were loaded."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise SystemExit("chromium is needed, got none on the PATH; install it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(address)
+        page.locator("input[type=file]").wait_for(state="attached")
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        yield page
+        browser.close()
+
+
+def upload(page: Page, photograph: Path) -> dict[str, float]:
+    """Seconds from the choice of a file to its finding, which is taken off the page again."""
+    begun = time.perf_counter()
+    page.set_input_files("input[type=file]", photograph)
+    page.locator(".answer").wait_for()
+    seconds = time.perf_counter() - begun
+    text = page.locator("dt", has_text="Time").locator("xpath=following-sibling::dd[1]").inner_text()
+    examined = float(text.removesuffix(" ms").replace(",", "")) / 1000
+    page.get_by_role("button", name="Remove").first.click()
+    page.locator(".answer").wait_for(state="detached")
+    return {"upload": seconds, "examined": examined, "page": seconds - examined}
+
+
+def command(photograph: Path, output: Path) -> dict[str, float]:
+    """Seconds that a call of the command line takes."""
+    begun = time.perf_counter()
+    call = [sys.executable, "run_pipeline.py", f"image={photograph}", f"output={output}"]
+    subprocess.run(call, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - begun
+    with (output / "results.csv").open(encoding="utf-8") as table:
+        return {"command": seconds, "command_examined": float(next(csv.DictReader(table))["latency_ms"]) / 1000}
+
+
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure(photographs: Sequence[Path], scratch: Path, *, rounds: int, uploads: int) -> dict[str, Any]:
+    """All measurements, printed as they come."""
+    results: dict[str, Any] = {"rounds": []}
+    with server(scratch / "server.log") as (pid, address), visitor(address) as page:
+        results["first"] = upload(page, photographs[0])
+        for number, photograph in enumerate(photographs[1 : rounds + 1]):
+            results["rounds"].append(upload(page, photograph) | command(photograph, scratch / f"round{number}"))
+            print({name: round(value, 3) for name, value in results["rounds"][-1].items()}, flush=True)
+        memory = []
+        for number in range(uploads):
+            upload(page, photographs[number % len(photographs)])
+            memory.append(memory_mib(pid))
+        results["memory_mib"] = memory
+    return results
+
+
+def judge(results: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Each goal: the figure, and the most that it may be."""
+    goals = {"seconds that the page adds": (statistics.median(one["page"] for one in results["rounds"]), 0.5)}
+    memory = results["memory_mib"]
+    if len(memory) > SETTLED:
+        goals[f"memory after uploads / after the {SETTLED}th"] = (max(memory[SETTLED:]) / memory[SETTLED - 1], 1.05)
+    return goals
+
+
+def main() -> int:
+    """Run the comparison and return the exit status."""
+    parser = argparse.ArgumentParser(description="The web page beside the command line.")
+    parser.add_argument("--data", type=Path, help="folder of photographs to take in place of drawn ones")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--uploads", type=int, default=200, help="of the loop whose memory is watched; 0 leaves it out")
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        photographs = make_images(scratch / "photographs", max(options.rounds + 1, 7), options.data)
+        results = measure(photographs, scratch, rounds=options.rounds, uploads=options.uploads)
+    for name in ("upload", "examined", "page", "command", "command_examined"):
+        results[name] = statistics.median(one[name] for one in results["rounds"])
+        first = f"   (first {results['first'][name]:.2f} s)" if name in results["first"] else ""
+        print(f"{name:20}{results[name]:8.2f} s{first}")
+    goals = judge(results)
+    results["goals"] = {name: {"value": value, "limit": f"<= {limit}"} for name, (value, limit) in goals.items()}
+    for name, (value, limit) in goals.items():
+        print(f"{name:40}{value:10.4g}   <= {limit}   {'reached' if value <= limit else 'MISSED'}")
+    if options.output is not None:
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(value <= limit for value, limit in goals.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from segpipe.app.forgetting import start_forgetting
 from segpipe.app.frame import show_error, show_notice, show_style
 from segpipe.app.guide_page import show_guide
 from segpipe.app.lesion_page import show_lesions
@@ -22,6 +23,7 @@ from segpipe.errors import SegpipeError
 def show_pages() -> None:
     """One run of the script: what a visitor sees after each click."""
     st.set_page_config(page_title="segpipe", page_icon=str(Path(__file__).parent / "icon.svg"), layout="wide")
+    start_forgetting()
     show_style()
     show_notice()
     try:

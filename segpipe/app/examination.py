@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segpipe.app.photographs import Photograph
 from segpipe.errors import ImageError
 from segpipe.image_io import RgbImage, decode_photograph
 from segpipe.inference.finding import Finding, enlarge_finding
@@ -15,6 +14,21 @@ from segpipe.report import printable
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph as it came, not yet looked at.
+
+    Attributes:
+        key: tells it from all others of the session.
+        name: of its file, for people only; never a path.
+        content: the bytes of its file.
+    """
+
+    key: str
+    name: str
+    content: bytes
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ def show_finding(examination: Examination, pipeline: "Pipeline", *, key: str, wi
     _show_pictures(examination, key=key, wide=wide)
     places = st.columns(2, gap="large") if wide else (st.container(), st.container())
     with places[0]:
-        st.markdown("##### Probabilities")
+        st.markdown("### Probabilities")
         _show_part("probabilities", examination, pipeline)
     with places[1]:
-        st.markdown("##### How it was found")
+        st.markdown("### How it was found")
         _show_part("found", examination, pipeline)
     _show_downloads(examination, pipeline, key=key)
 
@@ -52,7 +52,7 @@ def show_finding(examination: Examination, pipeline: "Pipeline", *, key: str, wi
 def _show_part(part: str, examination: Examination, pipeline: "Pipeline") -> None:
     namer, point = pipeline.namer, pipeline.namer.operating_point
     words = operating_point_words(None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold})
-    html = render_part(part, examination.row, namer.malignant, operating_point=words, level=3)
+    html = render_part(part, examination.row, namer.malignant, operating_point=words, level=2)
     st.html(f'<div class="finding">{html}</div>')
 
 
@@ -85,7 +85,7 @@ def _show_heatmap(preview: Preview, heatmap: "Heatmap", in_lesion: float | None,
 
 
 def _show_picture(picture: RgbImage, title: str, caption: str) -> None:
-    st.markdown(f"##### {title}")
+    st.markdown(f"### {title}")
     st.image(encode_jpeg(picture), width="stretch", alt=f"{title}: {caption}")
     st.caption(literal(caption))
 

@@ -9,11 +9,11 @@ import streamlit as st
 from omegaconf import DictConfig
 
 from segpipe.app.downloads import encode_table
-from segpipe.app.examination import Examination, examine
+from segpipe.app.examination import Examination, Photograph, examine
 from segpipe.app.finding_view import show_finding
 from segpipe.app.frame import literal, show_error
 from segpipe.app.models import get_network_thread, get_pipeline
-from segpipe.app.photographs import Photograph, gather_photographs
+from segpipe.app.photographs import gather_photographs
 from segpipe.app.sidebar import Model
 from segpipe.errors import ImageError
 from segpipe.report import name_with_code, printable, way_words
@@ -61,7 +61,7 @@ def show_lesions(config: DictConfig, models: Sequence[Model]) -> None:
     for place, column in zip(st.columns(len(columns), gap="large"), columns, strict=True):
         with place:
             if len(columns) > 1:
-                st.subheader(literal(column.model.label), divider=True)
+                st.header(literal(column.model.label), divider=True)
             view = f"{key} {column.model.label}"
             show_finding(column.examinations()[key], column.pipeline, key=view, wide=len(columns) == 1)
 

@@ -1,12 +1,12 @@
 """Where photographs come from: files that are dropped, the camera, a shipped sample; they stay in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 from starlette.formparsers import MultiPartParser
 
+from segpipe.app.examination import Photograph
 from segpipe.app.frame import show_error
 from segpipe.image_io import IMAGE_SUFFIXES, display_path
 from segpipe.report import name_with_code
@@ -16,21 +16,6 @@ FILES, CAMERA, SAMPLE = "Files", "Camera", "Samples"
 
 # Starlette keeps larger parts of a request in a file on disk.
 MultiPartParser.spool_max_size = 2 * 1024 * 1024 * st.get_option("server.maxUploadSize")
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """A photograph as it came, not yet looked at.
-
-    Attributes:
-        key: tells it from all others of the session.
-        name: of its file, for people only; never a path.
-        content: the bytes of its file.
-    """
-
-    key: str
-    name: str
-    content: bytes
 
 
 def gather_photographs(max_files: int) -> Sequence[Photograph]:

@@ -13,10 +13,9 @@ from starlette.formparsers import MultiPartParser
 from streamlit.testing.v1 import AppTest
 
 from segpipe.app import downloads, photographs
-from segpipe.app.examination import Examination, examine
+from segpipe.app.examination import Examination, Photograph, examine
 from segpipe.app.frame import literal
 from segpipe.app.models import CARD, CONF, WEIGHTS, find_bundles
-from segpipe.app.photographs import Photograph
 from segpipe.app.quality_page import PLOTS as SHOWN_PLOTS
 from segpipe.bundle import CARD as BUNDLE_CARD
 from segpipe.bundle import SHIPPED

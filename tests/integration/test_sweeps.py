@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CLASSIFIER, ROOT, call, small
+from conftest import CLASSIFIER, ROOT, SEGMENTER, call, small
 
-from segpipe.bundle import load_classifier
+from segpipe.bundle import load_classifier, load_segmenter
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,19 @@ def test_a_second_start_does_nothing_again_and_the_leaderboard_goes_by_validatio
 
     assert call("train_cls", *arguments, "optimizer.lr=1e-3", "overwrite=true").status == 0
     assert {path: path.stat().st_mtime_ns for path in stamps} != stamps
+
+
+def test_segmenters_are_swept_alike(tmp_path: Path, trained_data: Path) -> None:
+    folder = tmp_path / "swept"
+    sweep = ("-m", *small(trained_data), *SEGMENTER, "trainer.max_epochs=1", f"output={folder}", "optimizer.lr=1e-3,1e-2")
+    first = call("train_seg", *sweep)
+    assert first.status == 0, first.err
+    table = pd.read_csv(folder / "leaderboard.csv")
+    assert set(table["optimizer.lr"]) == {1e-3, 1e-2}
+    assert table["val_dice"].is_monotonic_decreasing
+    second = call("train_seg", *sweep)
+    assert second.out.count("was done before") == 2
+    assert len(load_segmenter(next(folder.glob("*/bundle"))).sha256) == 64
 
 
 def test_a_job_that_fails_is_listed_and_the_others_are_done(tmp_path: Path, arguments: tuple[str, ...]) -> None:

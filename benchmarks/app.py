@@ -46,7 +46,8 @@ def server(log: Path) -> Iterator[tuple[int, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page = [sys.executable, "-m", "streamlit", "run", str(ROOT / "segpipe/app/main.py"), f"--server.port={port}"]
+    page = [sys.executable, "-m", "streamlit", "run", str(ROOT / "segpipe/app/main.py")]
+    page += [f"--server.port={port}", "--server.headless=true"]
     with log.open("w", encoding="utf-8") as file, subprocess.Popen(page, stdout=file, stderr=file) as process:
         try:
             wait_for(f"http://127.0.0.1:{port}/_stcore/health")

@@ -4,20 +4,25 @@ import contextlib
 import importlib.util
 import io
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from app_server import Server, Visit, visits
 from PIL import Image
 
 from segpipe.cli import run_script
 from segpipe.data.synthetic import make_image
 from segpipe.image_io import RgbImage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,3 +153,30 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parts = "a,L1,train\nb,L2,train\nc,L3,val\nd,L4,val\ne,L5,test\nf,L5,test\n"
     (folder / "split.csv").write_text("image_id,lesion_id,part\n" + parts)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Chromium as the system has it, with a camera that shows a test picture and may be used."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs the browser chromium: apt install chromium")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", *camera])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: "Browser", server: Server) -> Iterator[Visit]:
+    """Opens the page of the module's server, each time for another visitor; see `visits`."""
+    with visits(browser, server) as visit:
+        yield visit
+
+
+@pytest.fixture
+def page(visit: Visit) -> "Page":
+    """The page, open for one visitor."""
+    return visit()

@@ -1,7 +1,6 @@
 """The HTML report in a real browser, opened from disk: the table sorts, the filters filter, the pages of images open."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,19 +71,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
     rows.sort(key=lambda row: str(row["path"]))
     write_report(output, rows, {display_path(path): name for path, name in names.items()}, [("bad.jpg", "empty")], SUMMARY)
     return output, rows
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    """Chromium as the system has it."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs the browser chromium: apt install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -39,6 +39,20 @@ def test_figures_of_the_comparison_are_those_that_the_command_wrote() -> None:
         assert "| {} | {:.3f} ({:.3f} to {:.3f}) |".format(row["title"], *figures) in page
 
 
+def test_figures_of_the_web_page_are_those_that_the_benchmark_wrote() -> None:
+    measured = json.loads((ROOT / "docs/results/app_benchmark.json").read_text(encoding="utf-8"))
+    page, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/web_page.md", "README.md"))
+    assert f"| from the choice of a file to its finding on the page | {measured['upload']:.2f} |" in page
+    assert f"| the first upload of a fresh server | {measured['first']['upload']:.2f} |" in page
+    assert f"| a call of `run_pipeline.py image=` | {measured['command']:.1f} |" in page
+    for name in ("examined", "page", "command_examined"):
+        assert f"{measured[name]:.2f} |" in page
+        assert f"{measured[name]:.2f} s" in readme
+    growth = measured["goals"]["memory after uploads / after the 20th"]["value"]
+    assert f"{growth:.3f}" in page
+    assert f"{growth:.3f}" in readme
+
+
 def test_table_shows_value_and_interval_of_each_column() -> None:
     def metrics(value: float | None, low: float | None) -> dict[str, object]:
         figure = {"value": value, "low": low, "high": None if low is None else low + 0.1}

@@ -27,7 +27,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     from segpipe.bundle import load_classifier, save_bundle
     from segpipe.evaluation.held_out import calibrate, find_missing_masks, load_unseen_segmenter, score_classifier
     from segpipe.evaluation.out_of_fold import predict_fold
-    from segpipe.evaluation.score import headline
+    from segpipe.evaluation.score import classifier_figures, headline
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_head, train_classifier
     from segpipe.training.setup import prepare_data
@@ -54,7 +54,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     if config.data.fold is not None:
         predict_fold(segmenter, load_classifier(output / "bundle"), data.parts["val"], output, fold=config.data.fold, **answer)
     metrics = score_classifier(segmenter, load_classifier(output / "bundle"), data.parts["test"], output / "test", **answer)
-    save_bundle(output / "bundle", model, replace(card, metrics=metrics))
+    save_bundle(output / "bundle", model, replace(card, metrics=classifier_figures(metrics)))
     print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
     return metrics
 

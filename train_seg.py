@@ -22,7 +22,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
 
     from segpipe.bundle import load_segmenter, save_bundle
     from segpipe.evaluation.held_out import score_segmenter
-    from segpipe.evaluation.score import headline
+    from segpipe.evaluation.score import headline, segmenter_figures
     from segpipe.training.segmenter import build_untrained, train_segmenter
     from segpipe.training.setup import prepare_data
 
@@ -34,7 +34,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     card = train_segmenter(config, data, model, output)
     save_bundle(output / "bundle", model, card)
     metrics = score_segmenter(load_segmenter(output / "bundle"), data.parts["test"], output / "test")
-    save_bundle(output / "bundle", model, replace(card, metrics=metrics))
+    save_bundle(output / "bundle", model, replace(card, metrics=segmenter_figures(metrics)))
     print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
     return metrics
 

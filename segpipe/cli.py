@@ -89,7 +89,8 @@ def compose_config(conf: Path, name: str, arguments: Sequence[str]) -> DictConfi
     register_resolvers()
 
     def refuse(reason: str) -> ConfigError:
-        return ConfigError(re.sub(r";? --help lists .*", "", reason))  # which only a script has
+        # What only a script has: its --help, and image= and folder=.
+        return ConfigError(re.sub(r";? (--help|write image=).*", "", reason))
 
     try:
         with initialize_config_dir(str(conf), version_base="1.3"):
@@ -99,7 +100,10 @@ def compose_config(conf: Path, name: str, arguments: Sequence[str]) -> DictConfi
     refusal = _refuse_unknown_key(config, arguments)
     if refusal:
         raise refuse(refusal)
-    check_values(config)
+    try:
+        check_values(config)
+    except ConfigError as error:
+        raise refuse(str(error)) from error
     return config
 
 

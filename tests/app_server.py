@@ -148,8 +148,10 @@ def upload(page: "Page", *files: Any) -> None:
 
 
 def at_rest(page: "Page") -> None:
-    """Wait until Streamlit has drawn all of the page."""
-    page.locator("[data-test-script-state=notRunning]").wait_for()
+    """Wait until Streamlit has drawn all of the page, also after a click that it has not answered yet."""
+    for _ in range(2):
+        page.wait_for_timeout(100)
+        page.locator("[data-test-script-state=notRunning]").wait_for()
 
 
 def take_away(page: "Page") -> None:

@@ -35,7 +35,10 @@ def encode_json(examination: Examination, pipeline: "Pipeline") -> bytes:
         "notice": DISCLAIMER,
         "finding": dict(examination.row),
         "models": model_hashes(pipeline),
+        "localize": str(pipeline.locator.start),
         "views": len(pipeline.namer.views),
+        "explain": pipeline.namer.explained,
+        "precision": str(pipeline.namer.precision).removeprefix("torch."),
         "versions": {"segpipe": __version__} | library_versions(),
     }
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
@@ -71,7 +74,7 @@ def _about(pipeline: "Pipeline") -> list[str]:
     views = len(pipeline.namer.views)
     lines = [
         f"Made {datetime.now():%Y-%m-%d %H:%M} by segpipe {__version__}",
-        f"SHA-256: {', '.join(named)}; {views} view{'s' if views > 1 else ''} averaged",
+        f"SHA-256: {', '.join(named)}; {f'{views} views averaged' if views > 1 else 'one view'}",
     ]
     if len(classifiers) > 1:
         return [*lines, "How good the mean of these classifiers is has not been measured"]
@@ -83,4 +86,4 @@ def _measured(metrics: Mapping[str, Any]) -> str:
     texts = [f"{title} {figure_text(figures[name])}" for name, title in _FIGURES.items() if name in figures]
     if not texts:
         return "How good the classifier is has not been measured"
-    return f"Measured on {metrics['images']:,} test images (95 % intervals): {', '.join(texts)}"
+    return f"In the classifier's own test ({metrics['images']:,} images, 95 % intervals): {', '.join(texts)}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Photograph:
+class Upload:
     """A photograph as it came, not yet looked at.
 
     Attributes:
@@ -48,12 +48,12 @@ class Examination:
     row: Row
 
 
-def examine(pipeline: "Pipeline", photograph: Photograph, *, max_pixels: int) -> Examination:
+def examine(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Examination:
     """Find and name the lesion of a photograph.
 
     Args:
         pipeline: that does it.
-        photograph: any bytes.
+        upload: any bytes.
         max_pixels: refuse larger images (height x width).
 
     Raises:
@@ -61,11 +61,15 @@ def examine(pipeline: "Pipeline", photograph: Photograph, *, max_pixels: int) ->
     """
     begun = time.perf_counter()
     try:
-        read = decode_photograph(io.BytesIO(photograph.content), least_side=pipeline.least_side, max_pixels=max_pixels)
+        read = decode_photograph(io.BytesIO(upload.content), least_side=pipeline.least_side, max_pixels=max_pixels)
         finding = pipeline([read.image])[0]
         whole = enlarge_finding(finding, read.height, read.width)
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        from segpipe.inference.networks import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
         raise ImageError("needs more memory than there is; make it smaller") from error
-    name, sha256 = printable(photograph.name), hashlib.sha256(photograph.content).hexdigest()
+    name, sha256 = printable(upload.name), hashlib.sha256(upload.content).hexdigest()
     row = result_row(name, sha256, whole, latency_ms=1000 * (time.perf_counter() - begun))
     return Examination(name, read.image, finding, row)

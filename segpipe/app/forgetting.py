@@ -1,48 +1,46 @@
 """Visitors who left are forgotten in time, with all that they brought.
 
 Streamlit keeps a session in memory for `server.disconnectedSessionTTL` seconds after its connection broke, in case it comes back.
-Then it lets go of it, but only when the next session ends: the last visitor's photographs would stay as long as the server runs.
+Then it lets go of it, but only when the next session ends, and of what was downloaded only when the next script runs: the last
+visitor's photographs would stay as long as the server runs.
 """
 
-import gc
+import asyncio
 import logging
-import threading
-import time
+from functools import cache
 
-import streamlit as st
 from streamlit.runtime import Runtime, exists, get_instance
 
 INTERVAL_SECONDS = 10.0
 
 
-@st.cache_resource
+@cache
 def start_forgetting() -> None:
-    """See to it for as long as the server runs; called by every page, done once."""
-    if exists():  # not so where a page is tested without a server
-        threading.Thread(target=_forget_for_ever, args=(get_instance(),), name="forgetting", daemon=True).start()
+    """See to it for as long as the server runs; called for every page, done once."""
+    if not exists():  # where a page is tested without a server
+        return
+    try:
+        loop = get_instance()._get_async_objs().eventloop
+    except AttributeError as error:
+        logging.getLogger(__name__).warning("the last visitor is not forgotten before the server ends: %s", error)
+        return
+    # On the loop that owns the sessions, between its own work.
+    loop.call_soon_threadsafe(_tick, get_instance(), loop)
 
 
-def _forget_for_ever(runtime: Runtime) -> None:
-    while True:
-        time.sleep(INTERVAL_SECONDS)
-        try:
-            forget_expired(runtime)
-        except AttributeError as error:
-            logging.getLogger(__name__).warning("the last visitor is not forgotten before the server ends: %s", error)
-            return
+def _tick(runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_later(INTERVAL_SECONDS, _tick, runtime, loop)
+    forget_expired(runtime)  # an error is logged by the loop, and the next tick comes all the same
 
 
-def forget_expired(runtime: Runtime) -> int:
-    """Let go of the sessions whose time is over; returns their number.
+def forget_expired(runtime: Runtime) -> None:
+    """Let go of the sessions whose time is over, and of what nobody can download any more.
 
-    Streamlit has no public way to them: an AttributeError says that another version keeps them elsewhere.
+    Streamlit has no public way to the sessions: an AttributeError says that another version keeps them elsewhere.
     """
-    manager = runtime._session_mgr
-    with manager._storage_lock:  # type: ignore[attr-defined]
-        expired = manager._session_storage._cache.expire()  # type: ignore[attr-defined]
-    number = len(expired)
-    while expired:
-        expired.pop()[1].session.shutdown()
-    if number:
-        gc.collect()  # a session refers to itself
-    return number
+    for _, info in runtime._session_mgr._session_storage._cache.expire():  # type: ignore[attr-defined]
+        info.session.shutdown()
+        # Streamlit's loop may hold on to the session itself: what it holds of the visitor goes.
+        info.session.session_state.clear()
+        info.session._fragment_storage.clear()
+    runtime.media_file_mgr.remove_orphaned_files()

@@ -23,6 +23,11 @@ def show_notice() -> None:
         st.html(f'<p class="notice" role="note">{escape(DISCLAIMER)}</p>')
 
 
+def hide(key: str) -> None:
+    """Leave a container out of sight, with all that a visitor put into it."""
+    st.html(f"<style>.st-key-{key} {{ display: none; }}</style>")
+
+
 def show_error(message: str) -> None:
     """One plain line that says what is wrong; the characters of a file's name mean nothing in it."""
     st.error(literal(message))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from segpipe.app.found_bundles import age_of
 from segpipe.app.frame import literal
 from segpipe.app.sidebar import Model
 
@@ -22,7 +23,8 @@ def show_quality(models: Sequence[Model]) -> None:
     st.title("How good is it?")
     st.write(
         "Measured on photographs of lesions that no training saw, with 95 % intervals. Expect less on other cameras, skin and "
-        "lesions. A single accuracy would mislead: naming all of them a nevus is right most of the time."
+        "lesions. A single accuracy would mislead: naming all of them a nevus is right most of the time. The figures are those "
+        "of each model's own test, whatever is switched on or chosen beside it here."
     )
     places = [st.container()] if len(models) == 1 else st.tabs([literal(model.label) for model in models])
     for place, model in zip(places, models, strict=True):
@@ -36,7 +38,8 @@ def _show_model(model: Model) -> None:
     settings = model.settings
     for classifier in settings.classifier or (str(SHIPPED / "classifier"),):
         _show_plots(Path(classifier).parent / "test" / "plots")
-        st.markdown(_card(settings.segmenter or str(SHIPPED / "segmenter"), classifier))
+        segmenter = settings.segmenter or str(SHIPPED / "segmenter")
+        st.markdown(_card(segmenter, classifier, (age_of(segmenter), age_of(classifier))))
 
 
 def _show_plots(folder: Path) -> None:
@@ -52,12 +55,15 @@ def _show_plots(folder: Path) -> None:
 
 
 @st.cache_data(max_entries=20, show_spinner="Reading the card")
-def _card(segmenter: str, classifier: str) -> str:
+def _card(segmenter: str, classifier: str, ages: tuple[int, ...]) -> str:
     """The sections of the model card; a bundle that cannot be read raises a BundleError."""
+    del ages  # tell one state of the bundles from another
     from segpipe.bundle import load_classifier, load_segmenter
     from segpipe.evaluation.model_card import model_card
 
     loaded = load_classifier(Path(classifier))
-    if not loaded.card.metrics:
-        return "This classifier was not scored on a test part, so how good it is is not known."
-    return "## " + model_card(load_segmenter(Path(segmenter)), loaded).partition("\n## ")[2]
+    if "metrics" not in loaded.card.metrics:
+        return "The card of this classifier has no figures of a test, so how good it is is not known."
+    sections = "## " + model_card(load_segmenter(Path(segmenter)), loaded).partition("\n## ")[2]
+    # A card may come from anywhere, and a picture in it would be asked for elsewhere.
+    return sections.replace("![", r"!\[")

@@ -7,8 +7,9 @@ from typing import TypeVar
 import streamlit as st
 from omegaconf import DictConfig
 
-from segpipe.app.models import find_bundles
+from segpipe.app.found_bundles import find_bundles
 from segpipe.inference.settings import PipelineSettings
+from segpipe.lesion.localizer import MaskSource
 from segpipe.report import printable
 
 Value = TypeVar("Value")
@@ -39,6 +40,8 @@ def choose_models(config: DictConfig) -> list[Model]:
     start, found = PipelineSettings.of(config), find_bundles(config.bundles)
     classifiers = _options((), start.classifier, {b.label: (b.folder,) for b in found if b.kind == "classifier"})
     segmenters = _options(None, start.segmenter, {b.label: b.folder for b in found if b.kind == "segmenter"})
+    if start.localize != MaskSource.UNET:
+        segmenters = {GIVEN: start.segmenter}  # none of them is asked
     with st.sidebar:
         st.subheader("Models")
         label = _choose("Classifier", list(classifiers))
@@ -69,4 +72,4 @@ def _choose(title: str, options: Sequence[str]) -> str:
 def _options(shipped: Value, given: Value, found: Mapping[str, Value]) -> dict[str, Value]:
     """What can be chosen, by its label; what the page was started with comes first."""
     first = {SHIPPED: shipped} if given == shipped else {GIVEN: given, SHIPPED: shipped}
-    return first | dict(found)
+    return first | {label: value for label, value in found.items() if value != given}

@@ -102,7 +102,7 @@ def _data(classifier: ClassifierBundle) -> str:
 
 def _figures(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     metrics = classifier.card.metrics
-    both = {"segmentation": segmenter.card.metrics, "classification": metrics}
+    both = {"segmentation": {"metrics": segmenter.card.metrics.get("metrics", {})}, "classification": metrics}
     return (
         f"On the {metrics['images']:,} images of the test part, end to end: the segmenter's own crops, test-time augmentation, "
         f"these very weights. Intervals are 95 % bootstrap intervals over {metrics['intervals_over']}s.\n\n"

@@ -61,6 +61,16 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
     return metrics
 
 
+def segmenter_figures(metrics: Metrics) -> Metrics:
+    """What the card of a segmenter keeps of its test."""
+    return {**metrics["segmentation"]}
+
+
+def classifier_figures(metrics: Metrics) -> Metrics:
+    """What the card of a classifier keeps of its test, which is one of the crops too: by groups, and by the way to the mask."""
+    return {**metrics["classification"], "groups": metrics["groups"], "mask_sources": metrics["mask_sources"]}
+
+
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """Write figures as JSON."""
     path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, CommandParser, run_command
 from segpipe.evaluation.held_out import score_classifier
-from segpipe.evaluation.score import PLOTS, headline
+from segpipe.evaluation.score import PLOTS, classifier_figures, headline, segmenter_figures
 from segpipe.inference.loading import choose_device
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
@@ -56,9 +56,8 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, output: Path) -> str:
         (output / "test" / "plots").mkdir(parents=True, exist_ok=True)
         for name in PLOTS:
             shutil.copyfile(Path(scratch, "run", "plots", name), output / "test" / "plots" / name)
-    save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=metrics["segmentation"]), half=True)
-    named = metrics["classification"] | {"groups": metrics["groups"], "mask_sources": metrics["mask_sources"]}
-    save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=named), half=True)
+    save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=segmenter_figures(metrics)), half=True)
+    save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=classifier_figures(metrics)), half=True)
     shutil.copyfile(classifier / "split.csv", output / "split.csv")
     return headline(metrics)
 

@@ -37,3 +37,9 @@ def take_turn(device: torch.device, precision: torch.dtype) -> Iterator[None]:
     lock = nullcontext() if device.type == "cpu" else _ACCELERATOR
     with lock, torch.autocast(device.type, precision, enabled=precision != torch.float32):
         yield
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the machine, or an accelerator, has no more memory."""
+    # torch has a type for accelerators only.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

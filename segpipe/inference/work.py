@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from segpipe.errors import ImageError
 from segpipe.image_io import Photograph, decode_photograph, display_path
 from segpipe.inference.finding import Finding, enlarge_finding
+from segpipe.inference.networks import is_out_of_memory
 from segpipe.inference.pictures import Wanted, encode_pictures
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.results import result_row
@@ -146,7 +145,7 @@ class Worker:
         try:
             return list(self._pipeline([photograph.image for photograph in photographs], between=self._check))
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if len(photographs) == 1:
             return [None]
@@ -176,8 +175,3 @@ class _Read:
 
 def _shown(source: Path | str) -> str:
     return display_path(source) if isinstance(source, Path) else source
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch has a type for accelerators only.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

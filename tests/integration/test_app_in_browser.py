@@ -1,5 +1,6 @@
 """The web page in a real browser, with the shipped models: what a visitor gets is what the command line says."""
 
+import hashlib
 import io
 import json
 import re
@@ -43,16 +44,20 @@ expect = pytest.importorskip("playwright.sync_api", reason="needs playwright: pi
 MELANOMA = next(path for path in SAMPLES if path.stem == "synthetic_mel")
 DRAWN = ("mel", "nv", "bcc", "vasc")
 MAX_FILES = 6
-COPY = "copy (efficientnet_b0)"  # its folder, and the network
+# By folder and network.
+COPY, UNTESTED = "copy/bundle (efficientnet_b0)", "untested (efficientnet_b0)"
 NUMBERS = 1e-4
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The shipped models, and a copy of the classifier to compare it with."""
+    """The shipped models, a copy of the classifier to compare it with, and one of which no figures are known."""
     folder = tmp_path_factory.mktemp("bundles")
     shutil.copytree(SHIPPED / "classifier", folder / "copy" / "bundle")
+    shutil.copytree(SHIPPED / "classifier", folder / "untested")
+    card = json.loads((folder / "untested" / "card.json").read_text(encoding="utf-8"))
+    (folder / "untested" / "card.json").write_text(json.dumps(card | {"metrics": {}}), encoding="utf-8")
     with serve(f"bundles={folder}", f"max_files={MAX_FILES}") as server:
         yield server
 
@@ -121,6 +126,7 @@ def test_the_slider_changes_the_heatmap_and_nothing_else(page: "Page") -> None:
         slider.press("ArrowLeft")
     expect(slider).to_have_value("40")
     page.wait_for_function("before => ![...document.images].some(one => one.src === before)", arg=before)
+    at_rest(page)
     faint, strong = (page.request.get(address).body() for address in (picture(page, "Heatmap"), before))
     assert faint != strong and picture(page, "Photograph") == photograph
     assert sideways(page) == 0
@@ -220,6 +226,42 @@ def test_how_good_it_is_stands_on_a_page_with_plots(visit: Visit) -> None:
         expect(plot).to_be_visible()
         assert plot.evaluate("one => one.decode().then(() => one.naturalWidth)") > 300
     assert plots.count() == 4
+
+
+def test_a_model_without_figures_is_said_to_have_none(visit: Visit) -> None:
+    page = visit("quality")
+    expect(page.get_by_test_id("stMain")).to_contain_text("balanced accuracy")
+    choose(page, "Classifier", UNTESTED)
+    expect(page.get_by_test_id("stMain")).to_contain_text("how good it is is not known")
+    expect(page.get_by_test_id("stMain")).not_to_contain_text("balanced accuracy")
+
+
+def test_photographs_outlast_a_look_at_another_page_or_way(page: "Page") -> None:
+    upload(page, MELANOMA)
+    found = answers(page)
+    page.get_by_role("link", name="What it shows").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("What it shows")
+    assert page.locator(".answer").count() == 0 and not page.get_by_test_id("stFileChip").is_visible()
+    page.get_by_role("link", name="Find and name").click()
+    expect(page.get_by_test_id("stFileChip")).to_be_visible()
+    assert answers(page) == found
+    page.get_by_role("radio", name="Camera").click()
+    expect(page.locator(".answer")).to_have_count(0)
+    page.get_by_role("radio", name="Files").click()
+    assert answers(page) == found
+
+
+def test_photographs_of_one_name_are_told_apart(page: "Page", drawn: Path) -> None:
+    contents = [(drawn / f"{code}.png").read_bytes() for code in ("mel", "nv")]
+    upload(page, *({"name": "image.png", "mimeType": "image/png", "buffer": content} for content in contents))
+    hashes = []
+    for name in ("image.png", "image.png (2)"):
+        answers(page)
+        choose(page, "Photograph", name)
+        expect(page.get_by_role("combobox", name="Photograph")).to_have_value(name)
+        answers(page)
+        hashes.append(json.loads(download(page, DATA))["finding"]["sha256"])
+    assert hashes == [hashlib.sha256(content).hexdigest() for content in contents]
 
 
 def test_what_it_shows_is_said_in_sections(visit: Visit) -> None:

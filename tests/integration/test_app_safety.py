@@ -212,6 +212,8 @@ def test_a_visitor_who_left_is_forgotten_although_no_other_comes(browser: "Brows
             page = visit()
             upload(page, *SAMPLES[:2])
             answers(page)
+            assert download(page, REPORT)
+            page.get_by_role("slider").press("ArrowLeft")
             assert server.photograph_bytes > sum(path.stat().st_size for path in SAMPLES[:2])
         end = time.monotonic() + 3 * INTERVAL_SECONDS
         while server.photograph_bytes and time.monotonic() < end:

@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 from segpipe.bundle import load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash, write_split
 from segpipe.diagnosis import CODES
+from segpipe.evaluation.model_card import model_card
+from segpipe.evaluation.score import classifier_figures, segmenter_figures
 from segpipe.image_io import read_image
 
 COLUMNS = {
@@ -97,11 +99,13 @@ def test_cards_tell_the_story_of_the_training(trained: Trained) -> None:
     split = read_split(trained.folder / "seg" / "split.csv")
     segmenter = load_segmenter(trained.folder / "seg" / "bundle").card
     classifier = load_classifier(trained.folder / "cls" / "bundle").card
-    for card, kind in ((segmenter, "seg"), (classifier, "cls")):
+    for card, kind, figures in ((segmenter, "seg", segmenter_figures), (classifier, "cls", classifier_figures)):
         assert card.training.split_hash == split_hash(split)
         assert card.training.images == (split["part"] == "train").sum()
-        assert card.metrics == read_json(trained.folder / kind / "test" / "metrics.json")
+        assert card.metrics == figures(read_json(trained.folder / kind / "test" / "metrics.json"))
         assert str(trained.folder) not in (trained.folder / kind / "bundle" / "card.json").read_text()
+    text = model_card(load_segmenter(trained.folder / "seg" / "bundle"), load_classifier(trained.folder / "cls" / "bundle"))
+    assert f"| macro AUROC | {classifier.metrics['metrics']['macro_auroc']['value']:.3f}" in text
     assert segmenter.training.dataset_hash == classifier.training.dataset_hash
     assert classifier.classes == CODES
     assert classifier.temperature != 1

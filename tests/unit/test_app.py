@@ -12,11 +12,12 @@ from PIL import Image
 from starlette.formparsers import MultiPartParser
 from streamlit.testing.v1 import AppTest
 
-from segpipe.app import downloads, photographs
-from segpipe.app.examination import Examination, Photograph, examine
+from segpipe.app import downloads, giving
+from segpipe.app.examination import Examination, Upload, examine
+from segpipe.app.found_bundles import CARD, WEIGHTS, find_bundles
 from segpipe.app.frame import literal
-from segpipe.app.models import CARD, CONF, WEIGHTS, find_bundles
 from segpipe.app.quality_page import PLOTS as SHOWN_PLOTS
+from segpipe.app.shared import CONF
 from segpipe.bundle import CARD as BUNDLE_CARD
 from segpipe.bundle import SHIPPED
 from segpipe.bundle import WEIGHTS as BUNDLE_WEIGHTS
@@ -31,7 +32,7 @@ from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.results import result_columns
 from segpipe.inference.settings import PipelineSettings
 
-MAIN = Path(photographs.__file__).parent / "main.py"
+MAIN = Path(downloads.__file__).parent / "main.py"
 MAX_PIXELS = 10**6
 
 
@@ -41,17 +42,17 @@ def pipeline() -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def photograph() -> Photograph:
+def photograph() -> Upload:
     image, _ = make_image("mel", np.random.default_rng(0), (300, 400))
-    return Photograph("key", "a lesion.png", encode_png(image))
+    return Upload("key", "a lesion.png", encode_png(image))
 
 
 @pytest.fixture(scope="module")
-def examination(pipeline: Pipeline, photograph: Photograph) -> Examination:
+def examination(pipeline: Pipeline, photograph: Upload) -> Examination:
     return examine(pipeline, photograph, max_pixels=MAX_PIXELS)
 
 
-def test_examination_is_what_the_pipeline_says(pipeline: Pipeline, photograph: Photograph, examination: Examination) -> None:
+def test_examination_is_what_the_pipeline_says(pipeline: Pipeline, photograph: Upload, examination: Examination) -> None:
     image = np.asarray(Image.open(io.BytesIO(photograph.content)))
     finding = pipeline([image])[0]
     assert np.array_equal(examination.image, image)
@@ -62,7 +63,7 @@ def test_examination_is_what_the_pipeline_says(pipeline: Pipeline, photograph: P
 
 def test_large_photograph_is_reduced_and_its_row_is_in_pixels_of_the_original(pipeline: Pipeline) -> None:
     image, _ = make_image("nv", np.random.default_rng(1), (1400, 1800))
-    found = examine(pipeline, Photograph("key", "large.png", encode_png(image)), max_pixels=image.size)
+    found = examine(pipeline, Upload("key", "large.png", encode_png(image)), max_pixels=image.size)
     assert found.image.shape == (700, 900, 3)
     box = enlarge_finding(found.finding, 1400, 1800).localization.box
     assert (found.row["box_top"], found.row["box_right"]) == (box.top, box.right)
@@ -79,10 +80,10 @@ def test_large_photograph_is_reduced_and_its_row_is_in_pixels_of_the_original(pi
 )
 def test_what_is_no_photograph_is_refused_with_a_reason(pipeline: Pipeline, content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
-        examine(pipeline, Photograph("key", "x.jpg", content), max_pixels=MAX_PIXELS)
+        examine(pipeline, Upload("key", "x.jpg", content), max_pixels=MAX_PIXELS)
 
 
-def test_photograph_that_needs_too_much_memory_is_refused(photograph: Photograph) -> None:
+def test_photograph_that_needs_too_much_memory_is_refused(photograph: Upload) -> None:
     class Exhausted:
         least_side = 100
 
@@ -141,7 +142,7 @@ def test_bundles_are_found_by_what_their_cards_say(tmp_path: Path) -> None:
     find_bundles.clear()
     found = [(bundle.kind, bundle.label, bundle.folder) for bundle in find_bundles(str(tmp_path))]
     assert found == [
-        ("classifier", "runs/a (efficientnet_b0)", str(tmp_path / "runs" / "a" / "bundle")),
+        ("classifier", "runs/a/bundle (efficientnet_b0)", str(tmp_path / "runs" / "a" / "bundle")),
         ("segmenter", "seg (tu-efficientnet_b0)", str(tmp_path / "seg")),
     ]
 
@@ -176,7 +177,9 @@ def test_path_is_taken_literally(tmp_path: Path) -> None:
 
 
 def test_uploads_up_to_the_limit_stay_out_of_files() -> None:
-    assert MultiPartParser.spool_max_size > 200 * 1024 * 1024  # Streamlit's own limit, where its configuration is not ours
+    # Streamlit's own limit, where its configuration is not ours.
+    assert giving.MultiPartParser is MultiPartParser
+    assert MultiPartParser.spool_max_size > 200 * 1024 * 1024
 
 
 def start(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> AppTest:
@@ -187,7 +190,7 @@ def start(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> AppTest:
     return page
 
 
-def test_finding_follows_an_upload_and_a_bad_file_costs_one_line(monkeypatch: pytest.MonkeyPatch, photograph: Photograph) -> None:
+def test_finding_follows_an_upload_and_a_bad_file_costs_one_line(monkeypatch: pytest.MonkeyPatch, photograph: Upload) -> None:
     page = start(monkeypatch, "device=cpu", "max_files=3")
     assert [title.value for title in page.title] == ["Find and name a skin lesion"]
     good, bad = (photograph.name, photograph.content, "image/png"), ("*bad*.jpg", b"no image", "image/jpeg")
@@ -199,7 +202,7 @@ def test_finding_follows_an_upload_and_a_bad_file_costs_one_line(monkeypatch: py
     assert [slider.label for slider in page.slider] == ["Opacity of the heatmap"]
     page.file_uploader[0].set_value([good] * 5).run()
     assert [error.value.replace("\\", "") for error in page.error] == [
-        "5 files are more than the 3 that are taken at once; the first 3 are shown"
+        "5 files are more than the 3 taken at once; these are the first 3"
     ]
     assert len(page.dataframe[0].value) == 3
     page.toggle(key="explained").set_value(False).run()

@@ -1,0 +1,70 @@
+"""What all visitors share: the configuration of the call, the thread of the networks, the pipelines that were loaded."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+from omegaconf import DictConfig
+
+from segpipe.app.found_bundles import age_of
+from segpipe.cli import compose_config
+from segpipe.inference.settings import PipelineSettings
+from segpipe.memory import garbage_left, keep_freed_memory
+
+if TYPE_CHECKING:
+    from segpipe.inference.pipeline import Pipeline
+
+CONF = Path(__file__).parents[2] / "conf"
+MOST_PIPELINES = 8  # that are kept loaded, about 40 MiB each
+
+
+@cache
+def read_config(arguments: tuple[str, ...]) -> DictConfig:
+    """The configuration of the call, by its `key=value` arguments; raises a ConfigError for a wrong call."""
+    return compose_config(CONF, "app", arguments)
+
+
+@cache
+def get_network_thread() -> ThreadPoolExecutor:
+    """The one thread that networks run on: visitors take turns at all cores, and its memory is used again and again.
+
+    Streamlit runs each click on a thread of its own, and each of these would have a share of the heap and helpers of its own.
+    """
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks", initializer=keep_freed_memory)
+
+
+def get_pipeline(settings: PipelineSettings) -> "Pipeline":
+    """The pipeline of some settings, loaded once for all visitors, and anew when a bundle was written anew.
+
+    Raises:
+        BundleError: as `segpipe.inference.loading.load_pipeline`.
+        ConfigError: likewise.
+    """
+    bundles = [folder for folder in (settings.segmenter, *settings.classifier) if folder is not None]
+    return _get_pipeline(settings, tuple(age_of(folder) for folder in bundles))
+
+
+@st.cache_resource(max_entries=MOST_PIPELINES, show_spinner="Loading the models")
+def _get_pipeline(settings: PipelineSettings, ages: tuple[int, ...]) -> "Pipeline":
+    del ages  # tell one state of the bundles from another
+    return get_network_thread().submit(_load, settings).result()
+
+
+def _load(settings: PipelineSettings) -> "Pipeline":
+    _import_networks()
+    from segpipe.inference.loading import load_pipeline
+
+    pipeline = load_pipeline(settings)
+    # The first photograph takes longer than others: no visitor shall wait for it.
+    pipeline([np.zeros((pipeline.least_side, pipeline.least_side, 3), dtype=np.uint8)])
+    return pipeline
+
+
+@cache
+def _import_networks() -> None:
+    """Import what is large, once, out of sight of the garbage collector, which Streamlit calls after each click."""
+    with garbage_left():
+        import segpipe.inference.loading  # noqa: F401

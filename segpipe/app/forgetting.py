@@ -38,9 +38,12 @@ def forget_expired(runtime: Runtime) -> None:
 
     Streamlit has no public way to the sessions: an AttributeError says that another version keeps them elsewhere.
     """
-    for _, info in runtime._session_mgr._session_storage._cache.expire():  # type: ignore[attr-defined]
+    expired = runtime._session_mgr._session_storage._cache.expire()  # type: ignore[attr-defined]
+    for _, info in expired:
         info.session.shutdown()
         # Streamlit's loop may hold on to the session itself: what it holds of the visitor goes.
         info.session.session_state.clear()
         info.session._fragment_storage.clear()
-    runtime.media_file_mgr.remove_orphaned_files()
+    if expired:
+        # A first time was in shutdown(), which only marks what was downloaded.
+        runtime.media_file_mgr.remove_orphaned_files()

@@ -7,14 +7,14 @@ visitor's photographs would stay as long as the server runs.
 
 import asyncio
 import logging
-from functools import cache
 
+import streamlit as st
 from streamlit.runtime import Runtime, exists, get_instance
 
 INTERVAL_SECONDS = 10.0
 
 
-@cache
+@st.cache_resource
 def start_forgetting() -> None:
     """See to it for as long as the server runs; called for every page, done once."""
     if not exists():  # where a page is tested without a server

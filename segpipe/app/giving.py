@@ -1,8 +1,8 @@
 """How photographs are given: files that are dropped, the camera, a shipped sample; they stay in memory."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import streamlit as st
@@ -78,10 +78,9 @@ def _from_samples() -> Sequence[Upload]:
 
 def _told_apart(uploads: Sequence[Upload]) -> Sequence[Upload]:
     """Each with a name of its own: phones call all photographs alike."""
-    seen: Counter[str] = Counter()
-    apart = []
+    apart: dict[str, Upload] = {}
     for upload in uploads:
-        seen[upload.name] += 1
-        number = seen[upload.name]
-        apart.append(upload if number == 1 else replace(upload, name=f"{upload.name} ({number})"))
-    return apart
+        names = (upload.name if number == 1 else f"{upload.name} ({number})" for number in count(1))
+        name = next(name for name in names if name not in apart)
+        apart[name] = replace(upload, name=name)
+    return list(apart.values())

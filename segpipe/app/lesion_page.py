@@ -12,7 +12,7 @@ from segpipe.app.downloads import encode_table
 from segpipe.app.examination import Examination, Upload, examine
 from segpipe.app.finding_view import show_finding
 from segpipe.app.frame import literal, show_error
-from segpipe.app.shared import get_network_thread, get_pipeline
+from segpipe.app.shared import NETWORK_THREAD, get_pipeline
 from segpipe.app.sidebar import Model
 from segpipe.errors import ImageError
 from segpipe.report import name_with_code, printable, way_words
@@ -88,7 +88,7 @@ def _examine_all(model: Model, uploads: Sequence[Upload], *, max_pixels: int) ->
 
 def _examine(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Examination | _Refusal:
     try:
-        return get_network_thread().submit(examine, pipeline, upload, max_pixels=max_pixels).result()
+        return NETWORK_THREAD.submit(examine, pipeline, upload, max_pixels=max_pixels).result()
     except ImageError as error:
         return _Refusal(str(error))
 

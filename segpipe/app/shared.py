@@ -19,21 +19,15 @@ if TYPE_CHECKING:
 
 CONF = Path(__file__).parents[2] / "conf"
 MOST_PIPELINES = 8  # that are kept loaded, about 40 MiB each
+# The one thread that networks run on: visitors take turns at all cores, and its memory is used again and again. Streamlit runs
+# each click on a thread of its own, and each of these would have a share of the heap and helpers of its own.
+NETWORK_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks", initializer=keep_freed_memory)
 
 
-@cache
+@st.cache_resource
 def read_config(arguments: tuple[str, ...]) -> DictConfig:
     """The configuration of the call, by its `key=value` arguments; raises a ConfigError for a wrong call."""
     return compose_config(CONF, "app", arguments)
-
-
-@cache
-def get_network_thread() -> ThreadPoolExecutor:
-    """The one thread that networks run on: visitors take turns at all cores, and its memory is used again and again.
-
-    Streamlit runs each click on a thread of its own, and each of these would have a share of the heap and helpers of its own.
-    """
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks", initializer=keep_freed_memory)
 
 
 def get_pipeline(settings: PipelineSettings) -> "Pipeline":
@@ -50,7 +44,7 @@ def get_pipeline(settings: PipelineSettings) -> "Pipeline":
 @st.cache_resource(max_entries=MOST_PIPELINES, show_spinner="Loading the models")
 def _get_pipeline(settings: PipelineSettings, ages: tuple[int, ...]) -> "Pipeline":
     del ages  # tell one state of the bundles from another
-    return get_network_thread().submit(_load, settings).result()
+    return NETWORK_THREAD.submit(_load, settings).result()
 
 
 def _load(settings: PipelineSettings) -> "Pipeline":

@@ -58,10 +58,13 @@ def prepare_score(config: DictConfig, source: Source) -> Callable[[Path], dict[s
     if config.labels is None and config.masks is None:
         return lambda _: {}
 
-    from segpipe.evaluation.score import headline, score_run
+    from segpipe.evaluation.headline import headline
+    from segpipe.evaluation.score import score_run
     from segpipe.evaluation.truth import read_truth
 
     truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
+    dataset = None if config.folder is None else Path(config.folder).resolve().name
+    truth = replace(truth, dataset=dataset, part=config.part)
     files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
 
     def score(output: Path) -> dict[str, Any]:

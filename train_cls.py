@@ -25,9 +25,10 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     keep_freed_memory()
 
     from segpipe.bundle import load_classifier, save_bundle
+    from segpipe.evaluation.headline import headline
     from segpipe.evaluation.held_out import calibrate, find_missing_masks, load_unseen_segmenter, score_classifier
     from segpipe.evaluation.out_of_fold import predict_fold
-    from segpipe.evaluation.score import classifier_figures, headline
+    from segpipe.evaluation.score import classifier_figures
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_head, train_classifier
     from segpipe.training.setup import prepare_data
@@ -42,6 +43,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     plan, start = fit_head(config, data, model)
     print(f"{start}\n{plan}")
     segmenter = load_unseen_segmenter(config, data)
+    checked = data.parts  # with true masks only, by which alone masks are scored
     data, masks = find_missing_masks(segmenter, data, output / "found_masks")
     print(masks)
     card = train_classifier(config, data, model, plan, output)
@@ -51,9 +53,10 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
         segmenter, load_classifier(output / "bundle"), data.parts, method=config.calibration, **config.threshold, **answer
     )
     save_bundle(output / "bundle", model, card)
+    answer |= {"dataset": data.dataset.name}
     if config.data.fold is not None:
-        predict_fold(segmenter, load_classifier(output / "bundle"), data.parts["val"], output, fold=config.data.fold, **answer)
-    metrics = score_classifier(segmenter, load_classifier(output / "bundle"), data.parts["test"], output / "test", **answer)
+        predict_fold(segmenter, load_classifier(output / "bundle"), checked["val"], output, fold=config.data.fold, **answer)
+    metrics = score_classifier(segmenter, load_classifier(output / "bundle"), checked["test"], output / "test", **answer)
     save_bundle(output / "bundle", model, replace(card, metrics=classifier_figures(metrics)))
     print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
     return metrics

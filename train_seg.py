@@ -21,8 +21,9 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     keep_freed_memory()
 
     from segpipe.bundle import load_segmenter, save_bundle
-    from segpipe.evaluation.held_out import score_segmenter
-    from segpipe.evaluation.score import headline, segmenter_figures
+    from segpipe.evaluation.headline import headline
+    from segpipe.evaluation.score import segmenter_figures
+    from segpipe.evaluation.segmenter_alone import score_segmenter
     from segpipe.training.segmenter import build_untrained, train_segmenter
     from segpipe.training.setup import prepare_data
 
@@ -33,7 +34,8 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     print(data.dataset.report())
     card = train_segmenter(config, data, model, output)
     save_bundle(output / "bundle", model, card)
-    metrics = score_segmenter(load_segmenter(output / "bundle"), data.parts["test"], output / "test")
+    tested = load_segmenter(output / "bundle")
+    metrics = score_segmenter(tested, data.parts["test"], output / "test", dataset=data.dataset.name)
     save_bundle(output / "bundle", model, replace(card, metrics=segmenter_figures(metrics)))
     print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
     return metrics

@@ -11,6 +11,7 @@ with all digits and three pictures into OUTPUT.
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ def load_models(given: Namespace, bundles: Mapping[str, Path]) -> tuple["Truth",
     from segpipe.inference.settings import PipelineSettings
 
     truth = read_truth(labels=given.labels, masks=None, split=given.split)
+    truth = replace(truth, dataset=Path(given.folder).resolve().name, part=given.part)
     settings = PipelineSettings(
         segmenter=None if given.segmenter is None else str(given.segmenter),
         localize=given.localize,

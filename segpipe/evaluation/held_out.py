@@ -1,7 +1,6 @@
 """The held-out images of a training: the classifier calibrated on val, both scored on test, by the pipeline that users run."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_segmenter
+from segpipe.bundle import SHIPPED, ClassifierBundle, load_segmenter
 from segpipe.card import ClassifierCard, OperatingPoint
 from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_calibration, threshold_for_sensitivity
-from segpipe.evaluation.score import Metrics, score_mask_pairs, score_run, write_metrics
+from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import Truth, read_attributes
-from segpipe.image_io import BoolMask, RgbImage, read_image, read_mask, write_png
+from segpipe.image_io import read_image, write_png
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.folder import Ask, run_images
 from segpipe.inference.journal import JOURNAL
@@ -26,64 +25,42 @@ from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.source import Source, batched
 from segpipe.inference.tta import View
-from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.report.masks import draw_masks
+from segpipe.lesion.localizer import MaskSource
 from segpipe.training.setup import TrainingData
 
 BATCH_SIZE = 8
 # The threshold is the probability of one of the images, which must not fall below it because it shares a batch with others.
 ROUNDING = 1e-6
 _SILENT_SECONDS = 3.0
-PICTURED = 12  # images in predictions.png
 
 
-def truth_of(table: pd.DataFrame) -> Truth:
-    """What a data set knows of its images."""
+def truth_of(table: pd.DataFrame, *, dataset: str | None = None) -> Truth:
+    """Collect what a data set knows of its images.
+
+    Args:
+        table: rows of the data set; where all are of one part of a split, their `part` names it.
+        dataset: name of the data set.
+    """
 
     def column(name: str) -> Mapping[str, str]:
         known = table.dropna(subset=name)
         return dict(zip(known["image_id"], known[name], strict=True))
 
     masks = {image_id: Path(path) for image_id, path in column("mask_path").items()}
-    return Truth(column("dx"), masks or None, column("lesion_id"), read_attributes(table))
-
-
-def score_segmenter(bundle: SegmenterBundle, table: pd.DataFrame, output: Path) -> Metrics:
-    """Score a segmenter in the resolution of the images, with the fallbacks where its mask is not believable.
-
-    Args:
-        bundle: of the segmenter.
-        table: of the test images; each has a mask.
-        output: takes `metrics.json` and `predictions.png`, the first images with the true outline and the found one.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    locator = Locator(bundle, device=choose_device("auto"))
-    sources: list[str] = []
-
-    def pairs() -> Iterator[tuple[BoolMask, BoolMask]]:
-        for _, place, true in _find_lesions(locator, table):
-            sources.append(str(place.source))
-            yield place.mask, true
-
-    scores = score_mask_pairs(pairs(), list(table["image_id"]), truth_of(table))
-    metrics: Metrics = {"images": len(table), "mask_sources": dict(Counter(sources)), "segmentation": scores}
-    write_metrics(output / "metrics.json", metrics)
-    images, places, true_masks = zip(*_find_lesions(locator, table.head(PICTURED)), strict=True)
-    outlines = list(zip((place.mask for place in places), true_masks, strict=True))
-    draw_masks(output / "predictions.png", images, outlines, list(table["image_id"].head(PICTURED)))
-    return metrics
-
-
-def _find_lesions(locator: Locator, table: pd.DataFrame) -> Iterator[tuple[RgbImage, Localization, BoolMask]]:
-    """The image of each row, the lesion found in it and its true mask; batch by batch, a test split does not fit into memory."""
-    for rows in batched(table.to_dict("records"), BATCH_SIZE):
-        images = [read_image(Path(row["image_path"])) for row in rows]
-        true_masks = [read_mask(Path(row["mask_path"])) for row in rows]
-        yield from zip(images, locator(images), true_masks, strict=True)
+    parts = set(table["part"]) if "part" in table else set()
+    part = parts.pop() if len(parts) == 1 else None
+    return Truth(column("dx"), masks or None, column("lesion_id"), read_attributes(table), dataset, part)
 
 
 def score_classifier(
-    locator: Locator, bundle: ClassifierBundle, table: pd.DataFrame, output: Path, *, views: Sequence[View], batch_size: int
+    locator: Locator,
+    bundle: ClassifierBundle,
+    table: pd.DataFrame,
+    output: Path,
+    *,
+    views: Sequence[View],
+    batch_size: int,
+    dataset: str | None = None,
 ) -> Metrics:
     """Score a classifier end to end, on the crops of the segmenter; the masks are scored beside it where the data set has them.
 
@@ -94,6 +71,7 @@ def score_classifier(
         output: takes what a run over a folder writes.
         views: for test-time augmentation.
         batch_size: cap on images x views.
+        dataset: name of the data set.
     """
     output.mkdir(parents=True, exist_ok=True)
     namer = Namer([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
@@ -101,7 +79,7 @@ def score_classifier(
     pipeline = Pipeline(locator, namer)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
     run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None))
-    return score_run(output, truth_of(table), files)
+    return score_run(output, truth_of(table, dataset=dataset), files)
 
 
 def calibrate(

@@ -19,6 +19,7 @@ from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.run import read_run
 from segpipe.evaluation.score import RESAMPLES
+from segpipe.evaluation.scored_images import describe_test_set
 from segpipe.image_io import write_file
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import View
@@ -35,6 +36,7 @@ def predict_fold(
     fold: int,
     views: Sequence[View],
     batch_size: int,
+    dataset: str | None = None,
 ) -> None:
     """Name the images of the fold that was held out, and write them into `out_of_fold.csv`.
 
@@ -46,10 +48,12 @@ def predict_fold(
         fold: number of the fold.
         views: for test-time augmentation.
         batch_size: cap on images x views.
+        dataset: name of the data set.
     """
-    score_classifier(locator, bundle, table, output / "out_of_fold", views=views, batch_size=batch_size)
-    run = read_run(output / "out_of_fold")
-    answers = run.results[["image_id", "diagnosis", "confidence", *(f"p_{code}" for code in run.codes)]]
+    folder = output / "out_of_fold"
+    score_classifier(locator, bundle, table, folder, views=views, batch_size=batch_size, dataset=dataset)
+    run = read_run(folder)
+    answers = run.results[["image_id", "diagnosis", "confidence", *(f"p_{code}" for code in run.codes), "sha256"]]
     known = table[["image_id", "lesion_id", "dx"]].assign(fold=fold)
     write_file(output / FOLD_TABLE, known.merge(answers, on="image_id").to_csv(index=False).encode())
 
@@ -61,7 +65,7 @@ def join_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         tables: as `predict_fold` writes them.
 
     Raises:
-        DatasetError: a lesion stands in two folds.
+        DatasetError: a lesion stands in two folds, or an image twice.
     """
     joined = pd.concat(tables).sort_values(["fold", "image_id"], ignore_index=True)
     folds = joined.groupby("lesion_id")["fold"].nunique()
@@ -69,12 +73,27 @@ def join_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         raise DatasetError(
             f"{(folds > 1).sum()} lesions stand in two folds, {folds.idxmax()} for one; give all folds the same seed and split"
         )
+    twice = joined["image_id"].duplicated()
+    if twice.any():
+        raise DatasetError(f"each image must stand in one fold, got {joined['image_id'][twice].iloc[0]} twice")
     return joined
 
 
-def score_folds(joined: pd.DataFrame) -> dict[str, Any]:
-    """The figures of a classifier over the held-out images of all folds, with 95 % intervals over lesions."""
+def score_folds(joined: pd.DataFrame, *, dataset: str | None = None) -> dict[str, Any]:
+    """Compute the metrics of a classifier over the held-out images of all folds.
+
+    Args:
+        joined: as `join_folds` returns it.
+        dataset: name of the data set.
+
+    Returns:
+        Each metric with its 95 % interval over lesions; and under `test_set` the identity of the images, None where a fold of an
+        older version does not have their hashes.
+    """
     codes = [name.removeprefix("p_") for name in joined.columns if name.startswith("p_")]
     labels = np.array([codes.index(code) for code in joined["dx"]])
     answers = Answers(joined[[f"p_{code}" for code in codes]].to_numpy(np.float64), labels, codes)
-    return with_intervals(partial(score_answers, answers), list(joined["lesion_id"]), resamples=RESAMPLES)
+    metrics = with_intervals(partial(score_answers, answers), list(joined["lesion_id"]), resamples=RESAMPLES)
+    if "sha256" not in joined or joined["sha256"].isna().any():
+        return metrics | {"test_set": None}
+    return metrics | {"test_set": describe_test_set(list(joined["sha256"]), list(joined["dx"]), dataset=dataset, part="val")}

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class Run:
         malignant: codes of the malignant classes, from `summary.json`; empty where they are not known.
         operating_point: `diagnosis` and `threshold` behind the column `flagged`, from `summary.json`; None where there is none.
         photographs: the file of each image by its `path`; empty where the files are not at hand.
+        pipeline: models and settings behind the results, from `summary.json`: SHA-256 of the weights of `segmenter` and `classifier`
+            (a list for an ensemble), `localize` (the first mask source) and `views` (number of views); empty where not known.
     """
 
     folder: Path
@@ -34,6 +36,7 @@ class Run:
     malignant: tuple[str, ...]
     operating_point: Mapping[str, Any] | None
     photographs: Mapping[str, Path]
+    pipeline: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def codes(self) -> list[str]:
@@ -71,7 +74,7 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
     """Read the results in a folder.
 
     Args:
-        folder: of the run, with `results.csv`, `masks/` and, for the malignant classes and the operating point, `summary.json`.
+        folder: of the run, with `results.csv`, `masks/` and, for the models and what their cards say, `summary.json`.
         files: the images, each with its path relative to the folder that it was found in.
     """
     results = pd.read_csv(folder / "results.csv", keep_default_na=False)
@@ -79,4 +82,11 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
     file = folder / "summary.json"
     summary = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     photographs = {display_path(relative): path for path, relative in files}
-    return Run(folder, results, tuple(summary.get("malignant", ())), summary.get("operating_point"), photographs)
+    malignant, point = tuple(summary.get("malignant", ())), summary.get("operating_point")
+    return Run(folder, results, malignant, point, photographs, _pipeline_of(summary))
+
+
+def _pipeline_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    if not {"models", "run"} <= summary.keys():
+        return {}
+    return {**summary["models"], "localize": summary["run"]["localize"], "views": len(summary["run"]["tta"])}

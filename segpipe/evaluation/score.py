@@ -1,6 +1,7 @@
 """Evaluation is prediction plus labels: the results of a run, joined with what is known of its images."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,13 @@ from segpipe.evaluation.classification import classes_left_out, score_answers
 from segpipe.evaluation.groups import Rows, join_groups, score_groups
 from segpipe.evaluation.plots import draw_confusion_matrix, draw_precision_recall_curves, draw_reliability, draw_roc_curves
 from segpipe.evaluation.run import Run, read_run
+from segpipe.evaluation.scored_images import describe_test_set
 from segpipe.evaluation.screening import screening_of
 from segpipe.evaluation.segmentation import dice, jaccard, score_masks
 from segpipe.evaluation.truth import Truth
 from segpipe.evaluation.worst import draw_worst_answers, draw_worst_masks
 from segpipe.image_io import BoolMask, read_mask
+from segpipe.storage import content_hash
 
 Metrics = dict[str, Any]
 FloatArray = NDArray[np.float64]
@@ -55,20 +58,37 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
         parts["classification"] = _score_diagnoses(run, truth.diagnoses, truth)
     if truth.masks is not None:
         parts["segmentation"] = _score_masks(run, truth.masks, truth)
-    metrics: Metrics = {"images": len(run.results), "mask_sources": run.results["mask_source"].value_counts().to_dict()}
+    metrics: Metrics = {"images": len(run.results), "mask_sources": count_sources(run.results["mask_source"])}
     metrics |= {"groups": join_groups({name: part.pop("groups") for name, part in parts.items()})} | parts
+    metrics["pipeline"] = dict(run.pipeline)
     write_metrics(output / "metrics.json", metrics)
     return metrics
 
 
 def segmenter_figures(metrics: Metrics) -> Metrics:
-    """What the card of a segmenter keeps of its test."""
-    return {**metrics["segmentation"]}
+    """Select what the card of a segmenter keeps of its test.
+
+    Returns:
+        The metrics of the localizer, end to end, and under `segmenter_alone` those of the segmenter.
+    """
+    return {**metrics["segmentation"], "segmenter_alone": metrics["segmenter_alone"]}
 
 
 def classifier_figures(metrics: Metrics) -> Metrics:
-    """What the card of a classifier keeps of its test, which is one of the crops too: by groups, and by the way to the mask."""
-    return {**metrics["classification"], "groups": metrics["groups"], "mask_sources": metrics["mask_sources"]}
+    """Select what the card of a classifier keeps of its test, which is end to end.
+
+    Returns:
+        The metrics of the classifier; `groups`, `mask_sources` and `pipeline` of the run; and under `localizer` the metrics of the
+        masks that its crops came from, where true masks were known.
+    """
+    of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline")}
+    localizer = {"localizer": metrics["segmentation"]} if "segmentation" in metrics else {}
+    return {**metrics["classification"], **of_run, **localizer}
+
+
+def count_sources(sources: Iterable[str]) -> dict[str, int]:
+    """Count the images of each mask source, the most frequent first."""
+    return dict(Counter(map(str, sources)).most_common())
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
@@ -104,7 +124,13 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
         "operating_point": run.operating_point,
         "metrics": with_intervals(metric, lesions, resamples=RESAMPLES),
         "groups": score_groups(_attributes(scored, truth), lesions, metric_of),
+        "component": "classifier",
+        "test_set": _describe(scored["sha256"], [diagnoses[image_id] for image_id in image_ids], truth),
     }
+
+
+def _describe(image_hashes: Iterable[str], true_values: Sequence[str], truth: Truth) -> dict[str, Any]:
+    return describe_test_set(list(image_hashes), true_values, dataset=truth.dataset, part=truth.part)
 
 
 def _attributes(scored: pd.DataFrame, truth: Truth) -> dict[str, list[str]]:
@@ -125,59 +151,60 @@ def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: Truth) -> Metr
         draw_worst_masks(run, scored, true_masks, overlaps[:, 0])
     return {
         "images_without_mask": len(run.results) - len(scored),
-        **_score_overlaps(overlaps, image_ids, truth),
+        **score_overlaps(overlaps, image_ids, truth),
         "groups": score_groups(
             _attributes(scored, truth), truth.groups(image_ids), lambda rows: partial(score_masks, *overlaps[rows].T)
         ),
+        "component": "localizer",
+        "mask_sources": count_sources(scored["mask_source"]),
+        "test_set": describe_masks(scored["sha256"], [true_masks[image_id] for image_id in image_ids], truth),
     }
 
 
-def score_mask_pairs(pairs: Iterable[tuple[BoolMask, BoolMask]], image_ids: Sequence[str], truth: Truth) -> Metrics:
-    """Score predicted masks against true ones, image by image.
+def describe_masks(image_hashes: Iterable[str], true_masks: Sequence[Path], truth: Truth) -> dict[str, Any]:
+    """Describe the test set of masks, see `segpipe.evaluation.scored_images.describe_test_set`.
+
+    Args:
+        image_hashes: SHA-256 of the file of each scored image.
+        true_masks: file of the true mask of each image, in the same order.
+        truth: names the data set and its part.
+    """
+    return _describe(image_hashes, [str(content_hash(path)) for path in true_masks], truth)
+
+
+def measure_overlaps(pairs: Iterable[tuple[BoolMask, BoolMask]], image_ids: Sequence[str]) -> FloatArray:
+    """Dice and Jaccard of each image, shape (N, 2).
 
     Args:
         pairs: predicted and true mask, bool, both (H, W) of the image; taken one by one, so they need not all be in memory.
         image_ids: of the images, in the same order.
-        truth: says over what the intervals are drawn.
 
     Raises:
         DatasetError: a true mask has another size than its image.
     """
-    return _score_overlaps(measure_overlaps(pairs, image_ids), image_ids, truth)
+    return np.array([measure_overlap(*pair, image_id) for pair, image_id in zip(pairs, image_ids, strict=True)])
 
 
-def measure_overlaps(pairs: Iterable[tuple[BoolMask, BoolMask]], image_ids: Sequence[str]) -> FloatArray:
-    """Dice and Jaccard of each image, shape (N, 2)."""
-    return np.array([_overlaps(*pair, image_id) for pair, image_id in zip(pairs, image_ids, strict=True)])
-
-
-def _overlaps(predicted: BoolMask, true: BoolMask, image_id: str) -> tuple[float, float]:
+def measure_overlap(predicted: BoolMask, true: BoolMask, image_id: str) -> tuple[float, float]:
+    """Dice and Jaccard of one image; the arguments are those of `measure_overlaps`."""
     if predicted.shape != true.shape:
         raise DatasetError(f"the true mask of {image_id} must have the size of its image, {predicted.shape}, got {true.shape}")
     return dice(predicted, true), jaccard(predicted, true)
 
 
-def _score_overlaps(overlaps: FloatArray, image_ids: Sequence[str], truth: Truth) -> Metrics:
+def score_overlaps(overlaps: FloatArray, image_ids: Sequence[str], truth: Truth) -> Metrics:
+    """Compute the metrics of masks, with intervals.
+
+    Args:
+        overlaps: Dice and Jaccard of each image, shape (N, 2).
+        image_ids: of the images, in the same order.
+        truth: lesion of each image, over which the intervals are drawn.
+
+    Returns:
+        `images`, `intervals_over` and `metrics`.
+    """
     return {
         "images": len(overlaps),
         "intervals_over": truth.interval_unit(image_ids),
         "metrics": with_intervals(partial(score_masks, *overlaps.T), truth.groups(image_ids), resamples=RESAMPLES),
     }
-
-
-def headline(metrics: Metrics) -> str:
-    """The main figures in a few lines; accuracy never stands alone."""
-    shown = {
-        "classification": ("accuracy", "majority_baseline", "balanced_accuracy", "sensitivity_mel", "macro_auroc", "ece"),
-        "segmentation": ("dice", "jaccard", "thresholded_jaccard"),
-    }
-    lines = []
-    for part, names in shown.items():
-        figures = metrics.get(part, {}).get("metrics", {})
-        lines += [_line(name, figures[name]) for name in names if figures.get(name, {}).get("value") is not None]
-    return "\n".join(lines)
-
-
-def _line(name: str, figure: Mapping[str, float | None]) -> str:
-    interval = "" if figure["low"] is None else f"  (95 % {figure['low']:.3f} to {figure['high']:.3f})"
-    return f"{name.replace('_', ' '):<22} {figure['value']:.3f}{interval}"

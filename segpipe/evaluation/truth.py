@@ -23,12 +23,16 @@ class Truth:
         masks: file of each true mask; None where there are none.
         lesions: lesion id of each image; empty where none are known.
         attributes: by `sex`, `age_band` and `localization`, as far as they are known, the value of each image.
+        dataset: name of the data set, for the description of the test set; None where the images were named one by one.
+        part: part of the split that the images are of; None where there is no split.
     """
 
     diagnoses: Mapping[str, str] | None = None
     masks: Mapping[str, Path] | None = None
     lesions: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    dataset: str | None = None
+    part: str | None = None
 
     def interval_unit(self, image_ids: Sequence[str]) -> str:
         """What the bootstrap draws: a `lesion`, or an `image` where the lesion of none of these images is known."""

@@ -46,11 +46,33 @@ class Locator:
 
     def __call__(self, images: Sequence[RgbImage]) -> list[Localization]:
         """Args: images, RGB uint8, each of any size. Returns: one localization each, in the coordinates of its image."""
-        maps = self._mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images)
+        return self.localize(images, self.mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images))
+
+    def localize(self, images: Sequence[RgbImage], maps: Sequence[NDArray[np.float32] | None]) -> list[Localization]:
+        """Localize the lesions from the segmenter's probability maps.
+
+        Args:
+            images: RGB uint8, each of any size.
+            maps: what `mask_probs` gives for these images; None for each where the first mask source is not the U-Net.
+
+        Returns:
+            One localization each, in the coordinates of its image.
+        """
         return [localize(image, mask_probs, start=self.start) for image, mask_probs in zip(images, maps, strict=True)]
 
     @torch.inference_mode()
-    def _mask_probs(self, images: Sequence[RgbImage]) -> list[NDArray[np.float32]]:
+    def mask_probs(self, images: Sequence[RgbImage]) -> list[NDArray[np.float32]]:
+        """Run the segmenter alone.
+
+        Args:
+            images: RGB uint8, each of any size.
+
+        Returns:
+            The probability of lesion for each image, float32 in [0, 1], shape (size, size) of the network's input.
+
+        Raises:
+            ValueError: there is no segmenter.
+        """
         if self.bundle is None:
             raise ValueError("a segmenter must be given where the way begins at the U-Net, got None")
         batch = images_to_batch(images, self.bundle.card.input, self._device)

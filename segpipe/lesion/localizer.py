@@ -75,6 +75,21 @@ def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: 
     return _localization(np.ones((height, width), dtype=np.bool_), MaskSource.WHOLE_IMAGE, reasons)
 
 
+def threshold_probs(mask_probs: NDArray[np.float32], height: int, width: int) -> BoolMask:
+    """Threshold a probability map at 0.5 in the size of its image.
+
+    Args:
+        mask_probs: probability of lesion, float32 in [0, 1], shape (h, w): the whole image at any resolution.
+        height: height of the image, pixels.
+        width: width of the image, pixels.
+
+    Returns:
+        Bool, shape (height, width); may be empty, for nothing is checked or replaced here.
+    """
+    mask: BoolMask = cv2.resize(mask_probs, (width, height), interpolation=cv2.INTER_LINEAR) > THRESHOLD
+    return mask
+
+
 def _localization(mask: BoolMask, source: MaskSource, reasons: tuple[str, ...] = ()) -> Localization:
     return Localization(mask, mask_box(mask), source, reasons)
 
@@ -92,8 +107,7 @@ def _require_probs(mask_probs: NDArray[np.float32] | None) -> NDArray[np.float32
 def _mask_from_probs(mask_probs: NDArray[np.float32], height: int, width: int) -> tuple[BoolMask, tuple[str, ...]]:
     labels, areas = label_pieces(mask_probs > THRESHOLD)
     refusals = judge_mask_probs(mask_probs, areas)
-    resized = cv2.resize(_one_whole_piece(mask_probs, labels, areas), (width, height), interpolation=cv2.INTER_LINEAR)
-    mask = resized > THRESHOLD
+    mask = threshold_probs(_one_whole_piece(mask_probs, labels, areas), height, width)
     # A map can be sound and its lesion still fall between the pixels of a very small image.
     return mask, refusals if refusals or mask.any() else ("too_small",)
 

@@ -11,6 +11,7 @@ from segpipe.image_io import write_file
 from segpipe.sweep.out_of_fold import write_out_of_fold
 from segpipe.sweep.picture import draw_leaderboard
 from segpipe.sweep.record import FAILED, FINISHED, SCORES, JobRecord, read_records
+from segpipe.sweep.test_split import read_test_metrics, read_test_set
 
 LEADERBOARD, FAILURES, PICTURE = "leaderboard.csv", "failed.csv", "leaderboard.png"
 
@@ -41,7 +42,8 @@ def leaderboard(records: Sequence[JobRecord]) -> pd.DataFrame:
 
     Returns:
         One row each: `job`, the settings that differ between them, `best_epoch`, the figures of that epoch (`val_...`), those of
-        the test split (`test_...`), `epochs`, `seconds`, `peak_memory_mib`.
+        the test split (`test_...`, see `read_test_metrics`), `epochs`, `seconds`, `peak_memory_mib`, and what the test split is:
+        `test_dataset`, `test_images`, `test_set_sha256`, empty where an older version did not record it.
     """
     finished = [record for record in records if record.status == FINISHED]
     varying = varying_settings(finished)
@@ -51,10 +53,11 @@ def leaderboard(records: Sequence[JobRecord]) -> pd.DataFrame:
             **{key: _shown(record.settings.get(key)) for key in varying},
             "best_epoch": record.best_epoch,
             **dict(sorted(record.validation.items(), key=lambda item: item[0] not in SCORES)),
-            **test_figures(record.folder),
+            **read_test_metrics(record.folder),
             "epochs": record.epochs,
             "seconds": round(record.seconds, 1),
             "peak_memory_mib": None if record.peak_memory_mib is None else round(record.peak_memory_mib),
+            **read_test_set(record.folder),
         }
         for record in sorted(finished, key=lambda record: -record.score)
     ]
@@ -66,17 +69,6 @@ def varying_settings(records: Sequence[JobRecord]) -> list[str]:
     keys = dict.fromkeys(key for record in records for key in record.settings)
     varying = [key for key in keys if len({json.dumps(record.settings.get(key)) for record in records}) > 1]
     return sorted(varying, key=lambda key: "." in key)
-
-
-def test_figures(folder: Path) -> dict[str, float | None]:
-    """The figures of a training on the test split, `test_NAME`; with `_low` and `_high` for the ends of their intervals."""
-    metrics = json.loads((folder / "test" / "metrics.json").read_text(encoding="utf-8"))
-    figures: dict[str, float | None] = {}
-    for part in ("classification", "segmentation"):
-        for name, figure in metrics.get(part, {}).get("metrics", {}).items():
-            figures[f"test_{name}"] = figure["value"]
-            figures |= {f"test_{name}_{end}": figure[end] for end in ("low", "high")}
-    return figures
 
 
 def _shown(value: Any) -> Any:

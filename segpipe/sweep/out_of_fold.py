@@ -10,6 +10,7 @@ import pandas as pd
 from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds, score_folds
 from segpipe.image_io import write_file
 from segpipe.sweep.record import JobRecord
+from segpipe.sweep.test_split import read_test_set
 
 
 def write_out_of_fold(sweep: Path, records: Sequence[JobRecord]) -> None:
@@ -29,12 +30,15 @@ def write_out_of_fold(sweep: Path, records: Sequence[JobRecord]) -> None:
     folds: dict[str, list[JobRecord]] = defaultdict(list)
     for record in records:
         if (record.folder / FOLD_TABLE).is_file():
-            folds[json.dumps({key: record.settings[key] for key in sorted(record.settings) if key != "data.fold"})].append(record)
+            settings = {key: record.settings[key] for key in sorted(record.settings) if key != "data.fold"}
+            # The folds of one cross-validation have one test split; those of other data have another, under the same settings.
+            folds[json.dumps([settings, read_test_set(record.folder)])].append(record)
     for number, (_, members) in enumerate(sorted(folds.items()), start=1):
         path = sweep / (FOLD_TABLE if number == 1 else f"out_of_fold_{number}.csv")
         text_columns = {"image_id": str, "lesion_id": str, "dx": str}
         joined = join_folds([pd.read_csv(member.folder / FOLD_TABLE, dtype=text_columns) for member in members])
         write_file(path, joined.to_csv(index=False).encode())
         if len(members) == members[0].settings["data.folds"]:
-            figures = json.dumps(score_folds(joined), indent=2) + "\n"
+            dataset = read_test_set(members[0].folder)["test_dataset"]
+            figures = json.dumps(score_folds(joined, dataset=dataset), indent=2) + "\n"
             write_file(path.with_suffix(".json"), figures.encode())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from segpipe.evaluation.drawing import COLOURS, new_figure, save_figure, set_texts
+from segpipe.evaluation.scored_images import short_hash
 from segpipe.sweep.record import SCORES
 
 SHOWN = 40  # trainings, the best of them
@@ -13,10 +14,11 @@ SHOWN = 40  # trainings, the best of them
 _TEST_FIGURES = {"val_auroc": "test_macro_auroc", "val_dice": "test_dice"}
 _TITLES = {
     "val_auroc": "Validation images, true masks\nmacro AUROC",
-    "val_dice": "Validation images\nDice",
+    "val_dice": "Validation images, segmenter alone\nDice",
     "test_macro_auroc": "Test images, end to end\nmacro AUROC, 95 % interval",
-    "test_dice": "Test images\nDice, 95 % interval",
+    "test_dice": "Test images, segmenter alone\nDice, 95 % interval",
 }
+_SEVERAL_TESTS = "Test splits differ: only rows of one test split can be compared"
 
 
 def draw_leaderboard(table: pd.DataFrame, varying: Sequence[str], path: Path) -> None:
@@ -34,7 +36,11 @@ def draw_leaderboard(table: pd.DataFrame, varying: Sequence[str], path: Path) ->
     # A chosen option stands for all that it sets.
     names = [name for name in varying if name.split(".")[0] not in groups or name in groups]
     labels = ["\n".join(f"{name}={row[name]}" for name in names) or row["job"] for _, row in table.iterrows()]
-    figure = new_figure(width=11, height=1.8 + (0.3 + 0.17 * max(1, len(names))) * len(table))
+    several = len(table) > 1 and (table["test_set_sha256"].nunique() != 1 or table["test_set_sha256"].isna().any())
+    if several:
+        labels = [f"{label}\n{_test_split_text(row)}" for label, (_, row) in zip(labels, table.iterrows(), strict=True)]
+    table = table.reindex(columns=list(dict.fromkeys([*table.columns, test, f"{test}_low", f"{test}_high"])))
+    figure = new_figure(width=11, height=1.8 + (0.3 + 0.17 * max(1, len(names) + several)) * len(table))
     left, right = figure.subplots(1, 2, sharey=True)
     places = range(len(table))
     left.plot(table[score], places, "o", color=COLOURS[0])
@@ -45,4 +51,12 @@ def draw_leaderboard(table: pd.DataFrame, varying: Sequence[str], path: Path) ->
     for axes, name in ((left, score), (right, test)):
         set_texts(axes, _TITLES[name], "", "")
         axes.grid(color="0.9")
+    if several:
+        figure.suptitle(_SEVERAL_TESTS, fontsize=11)
     save_figure(figure, path)
+
+
+def _test_split_text(row: pd.Series) -> str:
+    if pd.isna(row["test_set_sha256"]):
+        return "test split not recorded"
+    return f"test: {row['test_images']:.0f} of {row['test_dataset']}, {short_hash(row['test_set_sha256'])}"

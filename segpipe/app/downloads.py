@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segpipe import __version__
 from segpipe.app.examination import Examination
+from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text
 from segpipe.inference.results import encode_results
 from segpipe.report import DISCLAIMER
@@ -86,4 +87,4 @@ def _measured(metrics: Mapping[str, Any]) -> str:
     texts = [f"{title} {figure_text(figures[name])}" for name, title in _FIGURES.items() if name in figures]
     if not texts:
         return "How good the classifier is has not been measured"
-    return f"In the classifier's own test ({metrics['images']:,} images, 95 % intervals): {', '.join(texts)}"
+    return f"In the classifier's own test, end to end, on {images_text(metrics)}, with 95 % intervals: {', '.join(texts)}"

@@ -23,8 +23,8 @@ def show_quality(models: Sequence[Model]) -> None:
     st.title("How good is it?")
     st.write(
         "Measured on photographs of lesions that no training saw, with 95 % intervals. Expect less on other cameras, skin and "
-        "lesions. A single accuracy would mislead: naming all of them a nevus is right most of the time. The figures are those "
-        "of each model's own test, whatever is switched on or chosen beside it here."
+        "lesions. A single accuracy would mislead: naming all of them a nevus is right most of the time. The metrics are those "
+        "of each model's own test, with the images that it is of, whatever is switched on or chosen beside it here."
     )
     places = [st.container()] if len(models) == 1 else st.tabs([literal(model.label) for model in models])
     for place, model in zip(places, models, strict=True):
@@ -48,6 +48,7 @@ def _show_plots(folder: Path) -> None:
     if not found:
         st.info("The plots of this model's test are not there; its figures are those of its card.")
         return
+    st.write("Plots of the classifier's test, end to end:")
     for tab, (title, path) in zip(st.tabs([title.partition(":")[0] for title in found]), found.items(), strict=True):
         with tab:
             st.image(path.read_bytes(), width="stretch", alt=title)

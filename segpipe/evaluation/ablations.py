@@ -17,13 +17,14 @@ from segpipe.evaluation.classification import score_answers
 from segpipe.evaluation.paired import Difference, compare_runs
 from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.score import measure_overlaps
+from segpipe.evaluation.scored_images import hash_all, short_hash
 from segpipe.evaluation.segmentation import score_masks
 from segpipe.evaluation.titles import read_titles
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import read_mask
 
 CLASSIFICATION = {"macro_auroc": "macro AUROC", "balanced_accuracy": "balanced accuracy", "ece": "ECE"}
-SEGMENTATION = {"dice": "mean Dice", "thresholded_jaccard": "thresholded Jaccard"}
+SEGMENTATION = {"dice": "localizer mean Dice", "thresholded_jaccard": "localizer thresholded Jaccard"}
 
 
 def ablation_table(folders: Mapping[str, Path], truth: Truth) -> str:
@@ -37,10 +38,13 @@ def ablation_table(folders: Mapping[str, Path], truth: Truth) -> str:
         DatasetError: the runs are not over the same images, or nothing is known of these.
     """
     runs = {title: read_run(folder) for title, folder in folders.items()}
-    known = truth.masks if truth.diagnoses is None else truth.diagnoses
-    image_ids = sorted(set(next(iter(runs.values())).results["image_id"]) & set(known or ()))
-    for title, run in runs.items():
-        if not image_ids or set(image_ids) != set(run.results["image_id"]) & set(known or ()):
+    kinds = [set(known) for known in (truth.diagnoses, truth.masks) if known is not None]
+    known = set.intersection(*kinds) if kinds else set()
+    image_ids = sorted(set(next(iter(runs.values())).results["image_id"]) & known)
+    hashes = [_hashes_of(run, image_ids) for run in runs.values()]
+    for title, run, own in zip(runs, runs.values(), hashes, strict=True):
+        same_names = set(image_ids) == set(run.results["image_id"]) & known
+        if not image_ids or not same_names or own != hashes[0]:
             raise DatasetError(f"all runs must be over the same images that labels= knows, got others in {title!r}")
     lesions = truth.groups(image_ids)
     columns: list[str] = []
@@ -52,8 +56,14 @@ def ablation_table(folders: Mapping[str, Path], truth: Truth) -> str:
             row.extend(differences)
     head = [f"| | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
     body = [f"| {title} | {' | '.join(map(_cell, row))} |" for title, row in zip(runs, rows, strict=True)]
-    count = f"{len(image_ids):,} images of {len(set(lesions)):,} lesions."
+    count = f"{len(image_ids):,} images of {len(set(lesions)):,} lesions (hash {short_hash(hash_all(hashes[0]))})."
     return "\n".join([*head, *body, "", count])
+
+
+def _hashes_of(run: Run, image_ids: Sequence[str]) -> list[str]:
+    """SHA-256 of the files of some images; equal names may stand for other pictures."""
+    known = run.results[run.results["image_id"].isin(image_ids)].sort_values(["image_id", "sha256"])
+    return list(known["sha256"])
 
 
 def _parts(truth: Truth) -> list[tuple[Mapping[str, str], Callable[[Run, Sequence[str]], WeightedMetric]]]:

@@ -34,7 +34,7 @@ def compare(scored: Sequence[Scored], source: Source, truth: Truth) -> Compariso
         truth: of them.
 
     Raises:
-        DatasetError: images failed with some of the classifiers only.
+        DatasetError: images failed with some of the classifiers only, or were changed between the runs.
     """
     ordered = sorted(scored, key=_rank)
     best = ordered[0]
@@ -43,6 +43,11 @@ def compare(scored: Sequence[Scored], source: Source, truth: Truth) -> Compariso
             raise DatasetError(
                 f"all runs must be over the same images, got {len(best.paths)} results of {best.candidate.title!r} and "
                 f"{len(other.paths)} of {other.candidate.title!r}; see {other.candidate.ask.output / 'failures.csv'}"
+            )
+        if other.metrics["test_set"] != best.metrics["test_set"]:
+            raise DatasetError(
+                f"all runs must be scored on the same images and labels, got others for {best.candidate.title!r} and "
+                f"{other.candidate.title!r}, so files were changed in between; begin all runs anew with --overwrite"
             )
     lesions = truth.groups(best.image_ids)
     images = pd.DataFrame({"image_id": best.image_ids, "lesion_id": lesions})
@@ -71,6 +76,7 @@ def compare(scored: Sequence[Scored], source: Source, truth: Truth) -> Compariso
         majority_baseline=best.metrics["metrics"]["majority_baseline"]["value"],
         melanomas=best.metrics["metrics"].get("support_mel", NO_FIGURE)["value"],
         segmenter_seen=0 if segmenter is None else _count_seen(segmenter.card.training, images),
+        test_set=best.metrics["test_set"],
     )
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segpipe.evaluation.classification import Answers
+from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text, markdown_table
 from segpipe.inference.results import write_csv
 
@@ -61,6 +63,7 @@ class Comparison:
         majority_baseline: accuracy of always naming the commonest class.
         melanomas: number of scored images with one; None where it is none of the classes.
         segmenter_seen: of the U-Net, as `Entry.seen`; 0 where none was used.
+        test_set: identity of the scored images, see `segpipe.evaluation.scored_images.describe_test_set`.
     """
 
     entries: Sequence[Entry]
@@ -71,6 +74,7 @@ class Comparison:
     majority_baseline: float
     melanomas: int | None
     segmenter_seen: int | None
+    test_set: Mapping[str, Any]
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
@@ -91,7 +95,9 @@ def _numbers(entry: Entry, comparison: Comparison) -> dict[str, object]:
     for name in METRICS:
         numbers |= _columns(name, entry.figures[name]) | _columns(f"{name}_change", entry.changes[name])
     numbers |= {"parameters_millions": entry.parameters / 1e6, "gmacs": entry.macs / 1e9}
-    return numbers | _columns(RATE, entry.figures[RATE]) | _columns(f"{RATE}_ratio", entry.changes[RATE])
+    numbers |= _columns(RATE, entry.figures[RATE]) | _columns(f"{RATE}_ratio", entry.changes[RATE])
+    test_set = comparison.test_set
+    return numbers | {"dataset": test_set["dataset"], "part": test_set["part"], "test_set_sha256": test_set["sha256"]}
 
 
 def _columns(name: str, figure: Figure) -> dict[str, float | None]:
@@ -170,7 +176,9 @@ def _marks(comparison: Comparison) -> Iterable[str]:
 
 def _notes(comparison: Comparison) -> list[str]:
     marked = zip(_marks(comparison), comparison.entries, strict=True)
-    notes = [f"{mark} {entry.title} {_seen_text(entry.seen)}" for mark, entry in marked if mark]
+    scored = {"images": comparison.images, "test_set": comparison.test_set}
+    notes = [f"All are scored on {images_text(scored)}."]
+    notes += [f"{mark} {entry.title} {_seen_text(entry.seen)}" for mark, entry in marked if mark]
     if comparison.segmenter_seen != 0:
         notes.append(f"The segmenter {_seen_text(comparison.segmenter_seen)}")
     figures = [entry.figures[name] for entry in comparison.entries for name in METRICS]

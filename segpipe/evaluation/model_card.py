@@ -2,7 +2,7 @@
 
     python -m segpipe.evaluation.model_card > docs/model_card.md
 
-writes it for the shipped ones, from their `card.json` alone. The table of the README is its first.
+writes it for the shipped ones, from their `card.json` alone. The table of the README is its first table of metrics.
 """
 
 import sys
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter
+from segpipe.card import Training
 from segpipe.diagnosis import full_name
 from segpipe.errors import CommandParser, run_command
-from segpipe.evaluation.table import figure_text, markdown_table, results_table
+from segpipe.evaluation.card_tests import tests_text
+from segpipe.evaluation.table import figure_text, markdown_table
 
 PER_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
 SCREENING = {
@@ -29,7 +31,7 @@ GROUPED = {
         "macro_auroc": "macro AUROC",
         "sensitivity_mel": "mel sensitivity",
     },
-    "segmentation": {"dice": "mean Dice", "share_below_065": "Jaccard below 0.65"},
+    "segmentation": {"dice": "localizer mean Dice", "share_below_065": "localizer Jaccard below 0.65"},
 }
 ERRORS = {"nll": "negative log-likelihood", "ece": "ECE", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 LIMITS = """\
@@ -49,22 +51,29 @@ LIMITS_OF_DATA = {
 
 
 def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
-    """Write the card of a segmenter and the classifier that was scored on its crops, as Markdown."""
+    """Write the card of a segmenter and a classifier, as Markdown; each test stands apart, with its images."""
     of_data = LIMITS_OF_DATA.get(classifier.card.training.dataset)
     limits = [LIMITS] if of_data is None else [of_data, LIMITS]
     sections = {
         "What it is": _models(segmenter, classifier),
         "Intended use": "\n\n".join([classifier.card.intended_use, "Limits:", "\n".join(limits)]),
-        "Data": _data(classifier),
-        "Figures": _figures(segmenter, classifier),
-        "Each class against the rest": _classes(classifier),
-        "Melanoma and malignancy": _screening(classifier),
-        "Groups": _groups(classifier),
+        "Data": _data(segmenter, classifier),
+        "Metrics": tests_text(segmenter, classifier),
+        **(_details(classifier) if "metrics" in classifier.card.metrics else {}),
         "Calibration": _calibration(classifier),
         "Licence": f"{classifier.card.licence}.",
     }
     texts = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
     return f"# Model card\n\n**Not a medical device.** Written by `python -m segpipe.evaluation.model_card`.\n\n{texts}\n"
+
+
+def _details(classifier: ClassifierBundle) -> dict[str, str]:
+    """The test of the classifier, end to end, class by class and group by group."""
+    return {
+        "Each class against the rest": _classes(classifier),
+        "Melanoma and malignancy": _screening(classifier),
+        "Groups": _groups(classifier),
+    }
 
 
 def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
@@ -87,26 +96,23 @@ def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     return f"{table}\n\nThe classifier sees {rule}. All settings stand in `card.json`. Libraries: {versions}."
 
 
-def _data(classifier: ClassifierBundle) -> str:
-    training = classifier.card.training
-    codes = classifier.card.classes
+def _data(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+    training, codes = classifier.card.training, classifier.card.classes
+    trained_on = {"segmenter": _trained_on(segmenter.card.training), "classifier": _trained_on(training)}
+    if trained_on["segmenter"] == trained_on["classifier"]:
+        trained_on = {"both": trained_on["classifier"]}
     rows = [[part, *(f"{counts.get(code, 0):,}" for code in codes)] for part, counts in training.counts.items()]
+    texts = [f"Data of {name}: {text}" for name, text in trained_on.items()]
+    names = ", ".join(f"{code}: {full_name(code)}" for code in codes)
+    counts = [f"Images of the classifier's data by diagnosis:\n\n{markdown_table(['images', *codes], rows)}"] if rows else []
+    return "\n\n".join([*texts, *counts, f"{names}."])
+
+
+def _trained_on(training: Training) -> str:
     leaks = "No leak was allowed." if not training.leaks_allowed else "**A leak was allowed by name: the figures may flatter.**"
     return (
         f"{training.dataset}, split by lesion: no lesion stands in two parts. {leaks} Split hash `{training.split_hash[:12]}`, "
-        f"data set hash `{training.dataset_hash[:12]}`.\n\n{markdown_table(['images', *codes], rows)}\n\n"
-        + ", ".join(f"{code}: {full_name(code)}" for code in codes)
-        + "."
-    )
-
-
-def _figures(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
-    metrics = classifier.card.metrics
-    both = {"segmentation": {"metrics": segmenter.card.metrics.get("metrics", {})}, "classification": metrics}
-    return (
-        f"On the {metrics['images']:,} images of the test part, end to end: the segmenter's own crops, test-time augmentation, "
-        f"these very weights. Intervals are 95 % bootstrap intervals over {metrics['intervals_over']}s.\n\n"
-        + results_table({"test": both})
+        f"data set hash `{training.dataset_hash[:12]}`."
     )
 
 
@@ -171,7 +177,7 @@ def _calibration(classifier: ClassifierBundle) -> str:
         for method, errors in found["errors"].items()
     ]
     table = markdown_table(["", *ERRORS.values()], rows)
-    return f"Fitted and measured on the {found['images']:,} validation images; the ECE on the test part stands above.\n\n{table}"
+    return f"Fitted and measured on the {found['images']:,} validation images; the ECE of the test stands above.\n\n{table}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,8 +27,8 @@ class Run:
         malignant: codes of the malignant classes, from `summary.json`; empty where they are not known.
         operating_point: `diagnosis` and `threshold` behind the column `flagged`, from `summary.json`; None where there is none.
         photographs: the file of each image by its `path`; empty where the files are not at hand.
-        pipeline: models and settings behind the results, from `summary.json`: SHA-256 of the weights of `segmenter` and `classifier`
-            (a list for an ensemble), `localize` (the first mask source) and `views` (number of views); empty where not known.
+        pipeline: models and settings behind the results, from `summary.json`: SHA-256 of the weights of `segmenter` and
+            `classifier` (a list for an ensemble), `localize` (first mask source), `views` (number of views); empty where unknown.
     """
 
     folder: Path

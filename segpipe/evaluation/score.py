@@ -78,8 +78,8 @@ def classifier_figures(metrics: Metrics) -> Metrics:
     """Select what the card of a classifier keeps of its test, which is end to end.
 
     Returns:
-        The metrics of the classifier; `groups`, `mask_sources` and `pipeline` of the run; and under `localizer` the metrics of the
-        masks that its crops came from, where true masks were known.
+        The metrics of the classifier; `groups`, `mask_sources` and `pipeline` of the run; and under `localizer` the metrics of
+        the masks that its crops came from, where true masks were known.
     """
     of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline")}
     localizer = {"localizer": metrics["segmentation"]} if "segmentation" in metrics else {}

@@ -26,8 +26,8 @@ def describe_test_set(
         "dataset": dataset,
         "part": part,
         "images": len(image_hashes),
-        "images_sha256": _hash(image_hashes),
-        "sha256": _hash(f"{image} {true}" for image, true in zip(image_hashes, true_values, strict=True)),
+        "images_sha256": hash_all(image_hashes),
+        "sha256": hash_all(f"{image} {true}" for image, true in zip(image_hashes, true_values, strict=True)),
     }
 
 
@@ -57,5 +57,6 @@ def short_hash(sha256: str) -> str:
     return sha256[:_HASH_DIGITS]
 
 
-def _hash(lines: Iterable[str]) -> str:
+def hash_all(lines: Iterable[str]) -> str:
+    """SHA-256 over lines of text, whatever their order."""
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

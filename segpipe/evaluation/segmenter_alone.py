@@ -56,8 +56,9 @@ def score_segmenter(bundle: SegmenterBundle, table: pd.DataFrame, output: Path, 
         dataset: name of the data set.
 
     Returns:
-        What was written into `metrics.json`: under `segmenter_alone` the metrics of the segmenter's own masks, under `segmentation`
-        those of the localizer, whose masks come from the contour or the whole image where the segmenter's is not plausible.
+        What was written into `metrics.json`: under `segmenter_alone` the metrics of the segmenter's own masks, under
+        `segmentation` those of the localizer, whose masks come from the contour or the whole image where the segmenter's is not
+        plausible.
     """
     output.mkdir(parents=True, exist_ok=True)
     locator = Locator(bundle, device=choose_device("auto"))
@@ -81,7 +82,7 @@ def score_segmenter(bundle: SegmenterBundle, table: pd.DataFrame, output: Path, 
 
 
 def _measure(locator: Locator, table: pd.DataFrame) -> tuple[FloatArray, FloatArray, list[MaskSource]]:
-    """Dice and Jaccard of each image, shape (N, 2), of the segmenter's own mask and of the localizer's; and the source of the latter."""
+    """Dice and Jaccard of each image, shape (N, 2), for the segmenter and for the localizer, and the localizer's mask sources."""
     alone, end_to_end, sources = [], [], []
     for image_id, found in zip(table["image_id"], _segment(locator, table), strict=True):
         alone.append(measure_overlap(found.alone, found.true, image_id))

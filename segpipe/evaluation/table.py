@@ -1,14 +1,17 @@
-"""Figures with their intervals as Markdown tables."""
+"""Metrics with their intervals as Markdown tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from segpipe.evaluation.score import Metrics
 
+OF_MASKS = {
+    "dice": "mean Dice",
+    "jaccard": "mean Jaccard",
+    "thresholded_jaccard": "thresholded Jaccard (below 0.65 counts 0)",
+    "share_below_065": "fraction of images with a Jaccard below 0.65",
+}
 ROWS = (
-    ("segmentation", "dice", "mean Dice"),
-    ("segmentation", "jaccard", "mean Jaccard"),
-    ("segmentation", "thresholded_jaccard", "thresholded Jaccard (below 0.65 counts 0)"),
-    ("segmentation", "share_below_065", "share of images with a Jaccard below 0.65"),
+    *(("segmentation", name, f"localizer: {title}") for name, title in OF_MASKS.items()),
     ("classification", "macro_auroc", "macro AUROC"),
     ("classification", "balanced_accuracy", "balanced accuracy"),
     ("classification", "sensitivity_mel", "melanoma sensitivity"),
@@ -20,14 +23,14 @@ ROWS = (
 
 
 def results_table(columns: Mapping[str, Metrics]) -> str:
-    """The main figures of runs; one that none of them has, for want of the class, is left out.
+    """Write the main metrics of runs; one that none of them has, for want of the class, the labels or the masks, is left out.
 
     Args:
-        columns: what `metrics.json` of each run holds, by the title of its column.
+        columns: what `metrics.json` of each run holds, by the title of its column; all parts are of the same images.
     """
     rows = []
     for part, name, title in ROWS:
-        figures = [metrics[part]["metrics"].get(name) for metrics in columns.values()]
+        figures = [metrics.get(part, {}).get("metrics", {}).get(name) for metrics in columns.values()]
         if any(figures):
             rows.append([title, *("none" if figure is None else figure_text(figure) for figure in figures)])
     return markdown_table(["", *columns], rows)

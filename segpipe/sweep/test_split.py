@@ -16,8 +16,8 @@ def read_test_metrics(folder: Path) -> dict[str, float | None]:
         folder: of the training.
 
     Returns:
-        `test_NAME` of the model that was trained, `test_localizer_NAME` of the masks of the localizer, end to end; each with `_low`
-        and `_high` for the ends of its interval.
+        `test_NAME` of the model that was trained, `test_localizer_NAME` of the masks of the localizer, end to end; each with
+        `_low` and `_high` for the ends of its interval.
     """
     metrics = _read(folder)
     values: dict[str, float | None] = {}

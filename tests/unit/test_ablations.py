@@ -1,6 +1,7 @@
 """Runs over the same images against each other: the difference is exact, and its interval is over lesions and paired."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +28,13 @@ def _mean(scores: np.ndarray, weights: Weights) -> dict[str, float | None]:
     return {"score": float(np.average(scores, weights=weights))}
 
 
-def write_run(folder: Path, p_mel: Sequence[float], images: Sequence[str] = IMAGES, area: int = 5) -> Path:
+def write_run(folder: Path, p_mel: Sequence[float], images: Sequence[str] = IMAGES, area: int = 5, content: str = "") -> Path:
     rows = {
         "path": [f"{name}.jpg" for name in images],
         "p_mel": p_mel,
         "p_nv": [1 - prob for prob in p_mel],
         "p_malignant": p_mel,
+        "sha256": [f"{content} {name}" for name in images],
     }
     (folder / "masks").mkdir(parents=True)
     pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
@@ -78,7 +80,7 @@ def test_table_of_two_runs(tmp_path: Path, truth: Truth) -> None:
     assert lines[0] == "| | macro AUROC | balanced accuracy | ECE |"
     assert lines[2] == "| right | 1.000 | 1.000 | 0.100 |"
     assert lines[3].startswith("| wrong | 0.000, -1.000 (-1.000 to -1.000) | 0.000, -1.000 (-1.000 to -1.000) | 0.900, +0.800")
-    assert lines[-1] == "8 images of 4 lesions."
+    assert lines[-1].startswith("8 images of 4 lesions (hash ")
 
 
 def test_masks_are_compared_where_they_are_known(tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_masks_are_compared_where_they_are_known(tmp_path: Path) -> None:
     truth = Truth(masks={name: tmp_path / "true" / f"{name}.png" for name in IMAGES})
     folders = {"same": write_run(tmp_path / "a", [0.5] * 8), "half": write_run(tmp_path / "b", [0.5] * 8, area=10)}
     lines = ablation_table(folders, truth).splitlines()
-    assert lines[0] == "| | mean Dice | thresholded Jaccard |"
+    assert lines[0] == "| | localizer mean Dice | localizer thresholded Jaccard |"
     assert lines[2] == "| same | 1.000 | 1.000 |"
     # Twice the area: Dice 2/3, Jaccard 1/2, which counts 0.
     assert lines[3] == "| half | 0.667, -0.333 (-0.333 to -0.333) | 0.000, -1.000 (-1.000 to -1.000) |"
@@ -98,6 +100,20 @@ def test_runs_over_other_images_are_refused(tmp_path: Path, truth: Truth) -> Non
     folders = {"all": write_run(tmp_path / "a", [0.5] * 8), "seven": write_run(tmp_path / "b", [0.5] * 7, IMAGES[:7])}
     with pytest.raises(DatasetError, match="all runs must be over the same images that labels= knows, got others in 'seven'"):
         ablation_table(folders, truth)
+
+
+def test_runs_over_other_pictures_of_the_same_names_are_refused(tmp_path: Path, truth: Truth) -> None:
+    folders = {"one": write_run(tmp_path / "a", [0.5] * 8), "other": write_run(tmp_path / "b", [0.5] * 8, content="other")}
+    with pytest.raises(DatasetError, match="got others in 'other'"):
+        ablation_table(folders, truth)
+
+
+def test_with_labels_and_masks_both_are_of_the_images_that_have_both(tmp_path: Path, truth: Truth) -> None:
+    write_png(tmp_path / "true.png", columns(5))
+    both = replace(truth, masks=dict.fromkeys([*IMAGES[:6], "stranger"], tmp_path / "true.png"))
+    lines = ablation_table({"one": write_run(tmp_path / "a", [0.9, 0.1] * 4)}, both).splitlines()
+    assert lines[2] == "| one | 1.000 | 1.000 | 0.100 | 1.000 | 1.000 |"
+    assert lines[-1].startswith("6 images of 3 lesions")
 
 
 def test_command_prints_the_table(tmp_path: Path, truth: Truth, capsys: pytest.CaptureFixture[str]) -> None:

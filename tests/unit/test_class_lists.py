@@ -19,8 +19,9 @@ from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, s
 from segpipe.card import OperatingPoint
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, full_name
+from segpipe.evaluation.headline import headline
 from segpipe.evaluation.model_card import model_card
-from segpipe.evaluation.score import headline, score_run
+from segpipe.evaluation.score import score_run
 from segpipe.evaluation.truth import Truth
 from segpipe.inference.finding import Finding
 from segpipe.inference.folder import Ask, Done, run_images

@@ -49,7 +49,8 @@ def entry_of(number: int) -> Entry:
 @pytest.fixture(scope="module")
 def six() -> Comparison:
     entries = [entry_of(number) for number in range(len(TITLES))]
-    return Comparison(entries, 300, 200, "lesion", 0, 0.2, 40, 0)
+    test_set = {"dataset": "drawn", "part": None, "images": 300, "images_sha256": "1" * 64, "sha256": "2" * 64}
+    return Comparison(entries, 300, 200, "lesion", 0, 0.2, 40, 0, test_set)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from segpipe.evaluation.comparison_table import METRICS, NO_FIGURE, RATE, Compar
 
 ANSWERS = Answers(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), ("mel", "nv"))
 ALL = (*METRICS, RATE)
+TEST_SET = {"dataset": "photos", "part": "test", "images": 1234, "images_sha256": "1" * 64, "sha256": "2" * 64}
 
 
 def entry_of(title: str, value: float, seen: int | None = 0) -> Entry:
@@ -23,7 +24,7 @@ def entry_of(title: str, value: float, seen: int | None = 0) -> Entry:
 @pytest.fixture
 def pair() -> Comparison:
     entries = [entry_of("best", 0.75), entry_of("a|b", 0.5)]
-    return Comparison(entries, 1234, 1000, "lesion", 0, 0.625, 170, 0)
+    return Comparison(entries, 1234, 1000, "lesion", 0, 0.625, 170, 0, TEST_SET)
 
 
 def text_of(comparison: Comparison) -> str:
@@ -51,6 +52,8 @@ def test_text_of_two_classifiers(pair: Comparison) -> None:
         "| | macro AUROC | balanced accuracy | macro F1 | melanoma sensitivity | accuracy | ECE | images/s, ratio |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         rf"| a\|b |{' -0.250 (-0.500 to +0.000) |' * 6} -0.25 (-0.50 to 0.00) |",
+        "",
+        f"All are scored on 1,234 images of photos, part test (test set {'2' * 12}).",
     ]
 
 
@@ -98,7 +101,9 @@ def test_columns_of_the_table(pair: Comparison, tmp_path: Path) -> None:
     assert list(first) == [
         *("title", "bundle", "images", "lesions", "images_seen_in_training", "majority_baseline"),
         *(*of_metrics, "parameters_millions", "gmacs", *of_rate),
+        *("dataset", "part", "test_set_sha256"),
     ]
+    assert (second["dataset"], second["part"], second["test_set_sha256"]) == ("photos", "test", "2" * 64)
     assert (second["title"], second["bundle"]) == ("a|b", "runs/a|b/bundle")
     assert [float(second[name]) for name in ("parameters_millions", "gmacs", "images", "lesions")] == [4.22, 0.3854, 1234, 1000]
     assert float(first["macro_auroc"]) == 0.75 and float(first["macro_auroc_change_low"]) == -0.5

@@ -1,6 +1,7 @@
 """The model card says what the bundles say, and nothing is left out because it looks bad."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,16 @@ def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> tuple[S
             }
         }
     }
+    overlaps = random.random((2, 2, 70))
+    localizer, alone = (
+        {"images": 70, "metrics": with_intervals(partial(score_masks, *rows), lesions, resamples=20), "test_set": identity("2")}
+        for rows in overlaps
+    )
+    localizer |= {"mask_sources": {"contour": 64, "unet": 6}, "component": "localizer"}
     metrics: dict[str, Any] = {"images": 70, "intervals_over": "lesion", "metrics": named, "groups": groups}
-    overlaps = random.random((2, 70))
-    masks = {"images": 70, "metrics": with_intervals(lambda weights: score_masks(*overlaps, weights), lesions, resamples=20)}
+    metrics |= {"test_set": identity("1"), "localizer": localizer, "mask_sources": {"contour": 64, "unet": 6}}
+    metrics |= {"pipeline": {"segmenter": segmenter.sha256, "classifier": classifier.sha256, "localize": "unet", "views": 8}}
+    masks = localizer | {"segmenter_alone": alone | {"component": "segmenter"}}
     training = replace(classifier.card.training, counts={"train": {"mel": 1113, "nv": 6705}, "test": {"mel": 12}})
     card = replace(
         classifier.card,
@@ -70,6 +78,11 @@ def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> tuple[S
         },
     )
     return replace(segmenter, card=replace(segmenter.card, metrics=masks)), replace(classifier, card=card)
+
+
+def identity(sha256: str, *, dataset: str = "drawn", images: str = "0") -> dict[str, Any]:
+    """What says on which images metrics were computed."""
+    return {"dataset": dataset, "part": "test", "images": 70, "images_sha256": images * 64, "sha256": sha256 * 64}
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +105,82 @@ def test_the_limits_of_a_known_data_set_are_named(bundles: tuple[SegmenterBundle
 
 def test_every_figure_of_the_cards_stands_in_it(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
     segmenter, classifier = (bundle.card.metrics for bundle in bundles)
-    assert results_table({"test": {"segmentation": segmenter, "classification": classifier}}) in text
+    assert results_table({"test": {"segmentation": classifier["localizer"], "classification": classifier}}) in text
+    for name in ("dice", "jaccard", "thresholded_jaccard", "share_below_065"):
+        both = " | ".join(figure_text(metrics["metrics"][name]) for metrics in (segmenter["segmenter_alone"], segmenter))
+        assert f"| {both} |" in text
     shown = [name for name in classifier["metrics"] if not name.startswith("support")]
     left_out = {"macro_auprc", "macro_f1"}
     missing = [name for name in shown if name not in left_out and figure_text(classifier["metrics"][name]) not in text]
     assert missing == []
+
+
+def test_tests_of_the_same_images_are_said_to_be_so(text: str) -> None:
+    assert f"On 70 images of drawn, part test (test set {'1' * 12}), end to end: crops by the segmenter above" in text
+    assert "8 views averaged; these very weights; masks from contour 64, unet 6" in text
+    assert f"On 70 images of drawn, part test (test set {'2' * 12}); the images of the test above." in text
+    assert "**" not in text.partition("## Metrics")[2].partition("## Each class")[0]
+
+
+def with_metrics(bundle: Any, **changed: Any) -> Any:
+    return replace(bundle, card=replace(bundle.card, metrics={**bundle.card.metrics, **changed}))
+
+
+def test_tests_of_other_images_stand_apart_each_with_its_data_set(
+    bundles: tuple[SegmenterBundle, ClassifierBundle],
+) -> None:
+    segmenter, classifier = bundles
+    other = with_metrics(segmenter, images=16, test_set=identity("3", dataset="elsewhere", images="9"))
+    text = model_card(replace(other, sha256="e" * 64), classifier)
+    assert f"**crops by another segmenter** (SHA-256 `{'u' * 12}`)" in text
+    assert f"On 16 images of elsewhere, part test (test set {'3' * 12}); **other images than those of the test above**" in text
+
+
+def test_masks_and_labels_of_other_images_share_no_table(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+    segmenter, classifier = bundles
+    localizer = classifier.card.metrics["localizer"] | {"images": 12, "test_set": identity("4", images="8")}
+    text = model_card(segmenter, with_metrics(classifier, localizer=localizer))
+    assert results_table({"test": {"segmentation": localizer, "classification": classifier.card.metrics}}) not in text
+    named, masks = (
+        results_table({"test": part}) for part in ({"classification": classifier.card.metrics}, {"segmentation": localizer})
+    )
+    assert text.index(named) < text.index("scored on 12 images of drawn") < text.index(masks)
+
+
+@pytest.mark.parametrize("which", ["segmenter", "classifier", "both"])
+def test_a_card_without_a_hash_is_joined_with_nothing(bundles: tuple[SegmenterBundle, ClassifierBundle], which: str) -> None:
+    cut = [
+        with_metrics(bundle, test_set=None, localizer=None, pipeline=None) if which in (name, "both") else bundle
+        for name, bundle in zip(("segmenter", "classifier"), bundles, strict=True)
+    ]
+    text = model_card(*cut)
+    assert "of an unknown test set (no hash was recorded)" in text
+    assert "whether these are the images of the test above is not known" in text
+    assert "the images of the test above." not in text.replace("whether these are the images of the test above", "")
+    assert ("which segmenter cut the crops was not recorded" in text) == (which != "segmenter")
+
+
+def test_a_segmenter_that_was_not_scored_alone_is_said_not_to_be(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+    segmenter, classifier = bundles
+    text = model_card(with_metrics(segmenter, segmenter_alone=None), classifier)
+    assert "The segmenter alone was not scored." in text
+    assert "| | localizer, end to end |" in text
+
+
+def test_bundles_without_a_test_have_a_card_that_says_so(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> None:
+    text = model_card(segmenter, classifier)
+    for name in ("segmenter", "classifier"):
+        assert f"The card of this {name} has no metrics of a test" in text
+    assert "## Groups" not in text
+
+
+def test_other_training_data_of_the_segmenter_are_named(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
+    segmenter, classifier = bundles
+    assert "Data of both: tiny" in text
+    training = replace(segmenter.card.training, dataset="elsewhere", leaks_allowed=True)
+    other = model_card(replace(segmenter, card=replace(segmenter.card, training=training)), classifier)
+    assert "Data of segmenter: elsewhere, split by lesion: no lesion stands in two parts. **A leak was allowed" in other
+    assert "Data of classifier: tiny, split by lesion: no lesion stands in two parts. No leak was allowed" in other
 
 
 def test_each_class_has_its_number_of_images(text: str) -> None:

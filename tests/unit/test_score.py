@@ -1,11 +1,14 @@
 """Evaluation is prediction plus labels: a table written by hand gives figures that can be counted on the fingers."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,8 +25,10 @@ from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, DatasetError
 from segpipe.evaluation.calibration import fit_calibration
-from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_classifier, score_segmenter, truth_of
-from segpipe.evaluation.score import headline, score_mask_pairs, score_run
+from segpipe.evaluation.headline import headline
+from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_classifier, truth_of
+from segpipe.evaluation.score import classifier_figures, measure_overlaps, score_overlaps, score_run, segmenter_figures
+from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import BoolMask, read_image, read_mask, write_png
 from segpipe.inference.classifier import Classifier
@@ -54,7 +59,7 @@ def write_run(output: Path, paths: Sequence[str], answers: Sequence[str], masks:
     rows = [
         {"path": path, "diagnosis": answer, "confidence": 0.7}
         | {f"p_{code}": 0.7 if code == answer else 0.05 for code in CODES}
-        | {"p_malignant": 0.5, "mask_source": "unet"}
+        | {"p_malignant": 0.5, "mask_source": "unet", "sha256": sha256(path.encode()).hexdigest()}
         for path, answer in zip(paths, answers, strict=True)
     ]
     pd.DataFrame(rows).to_csv(output / "results.csv", index=False)
@@ -272,15 +277,26 @@ def test_masks_of_none_of_the_images_are_refused(tmp_path: Path) -> None:
 def test_headline_shows_accuracy_beside_its_baseline(scored: dict[str, dict[str, Any]]) -> None:
     lines = headline(scored["isic"]).splitlines()
     names = [line[:22].strip() for line in lines]
-    assert names == ["accuracy", "majority baseline", "balanced accuracy", "sensitivity mel", "macro auroc", "ece"]
+    metrics = ["accuracy", "majority baseline", "balanced accuracy", "sensitivity mel", "macro auroc", "ece"]
+    assert names == [*metrics, "classifier scored on"]
     assert lines[0].startswith("accuracy               0.833  (95 % ")
-    masks = score_mask_pairs([(half(10), half(20))], ["a"], Truth())
-    assert headline({"segmentation": masks}).splitlines() == [
-        "dice                   0.667",
-        "jaccard                0.500",
-        "thresholded jaccard    0.000",
-    ]
     assert headline({}) == ""
+
+
+def test_headline_names_the_component_of_each_metric_of_masks() -> None:
+    alone, whole = (
+        score_overlaps(measure_overlaps([pair], ["a"]), ["a"], Truth()) for pair in ((half(5), half(20)), (half(10), half(20)))
+    )
+    metrics = {"segmentation": whole | {"mask_sources": {"contour": 3, "unet": 1}}, "segmenter_alone": alone}
+    assert [line.split() for line in headline(metrics).splitlines()] == [
+        ["segmenter", "dice", "0.400"],
+        ["segmenter", "jaccard", "0.250"],
+        ["segmenter", "thresholded", "jaccard", "0.000"],
+        ["localizer", "dice", "0.667"],
+        ["localizer", "jaccard", "0.500"],
+        ["localizer", "thresholded", "jaccard", "0.000"],
+        ["localizer", "masks", "from", "contour", "3,", "unet", "1"],
+    ]
 
 
 # The test split of a training
@@ -313,28 +329,96 @@ def test_truth_of_a_table_leaves_out_what_is_not_known(table: pd.DataFrame) -> N
     assert truth_of(table.assign(mask_path=None)).masks is None
 
 
-def test_segmenter_is_scored_with_its_fallbacks(segmenter: SegmenterBundle, table: pd.DataFrame, tmp_path: Path) -> None:
-    metrics = score_segmenter(segmenter, table, tmp_path / "test")
-    places = Locator(segmenter, device=CPU)([read_image(Path(path)) for path in table["image_path"]])
-    pairs = [(place.mask, read_mask(Path(path))) for place, path in zip(places, table["mask_path"], strict=True)]
-    assert metrics["segmentation"] == score_mask_pairs(pairs, list(table["image_id"]), truth_of(table))
-    assert metrics["segmentation"]["intervals_over"] == "lesion"
+def expected_metrics(masks: Sequence[BoolMask], table: pd.DataFrame) -> dict[str, Any]:
+    pairs = [(mask, read_mask(Path(path))) for mask, path in zip(masks, table["mask_path"], strict=True)]
+    image_ids = list(table["image_id"])
+    return score_overlaps(measure_overlaps(pairs, image_ids), image_ids, truth_of(table))
+
+
+def test_segmenter_is_scored_alone_and_beside_it_the_localizer(
+    segmenter: SegmenterBundle, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    metrics = score_segmenter(segmenter, table.assign(part="test"), tmp_path / "test", dataset="drawn")
+    images = [read_image(Path(path)) for path in table["image_path"]]
+    locator = Locator(segmenter, device=CPU)
+    alone = [cv2.resize(probs, (80, 60)) > 0.5 for probs in locator.mask_probs(images)]
+    for part, masks in (("segmenter_alone", alone), ("segmentation", [place.mask for place in locator(images)])):
+        assert metrics[part].items() >= expected_metrics(masks, table).items()
+    assert metrics["segmentation"]["intervals_over"] == metrics["segmenter_alone"]["intervals_over"] == "lesion"
+    assert (metrics["segmentation"]["component"], metrics["segmenter_alone"]["component"]) == ("localizer", "segmenter")
     assert sum(metrics["mask_sources"].values()) == metrics["images"] == 10
+    assert metrics["segmentation"]["mask_sources"] == metrics["mask_sources"]
+    test_set = metrics["segmenter_alone"]["test_set"]
+    assert test_set == metrics["segmentation"]["test_set"]
+    assert (test_set["dataset"], test_set["part"], test_set["images"]) == ("drawn", "test", 10)
     assert json.loads((tmp_path / "test" / "metrics.json").read_text()) == metrics
     assert read_image(tmp_path / "test" / "predictions.png").shape[1] == 1280
+
+
+@pytest.mark.parametrize(("logit", "dice"), [(-9.0, 0.0), (9.0, None)])
+def test_a_segmenter_that_learnt_nothing_is_not_scored_by_its_fallback(
+    segmenter: SegmenterBundle, table: pd.DataFrame, tmp_path: Path, logit: float, dice: float | None
+) -> None:
+    model = _Constant(logit)
+    metrics = score_segmenter(replace(segmenter, model=model), table, tmp_path)
+    true_areas = [read_mask(Path(path)).mean() for path in table["mask_path"]]
+    expected = np.mean([2 * area / (1 + area) for area in true_areas]) if dice is None else dice
+    assert values(metrics, "segmenter_alone")["dice"] == pytest.approx(expected)
+    assert "unet" not in metrics["mask_sources"]
+    assert metrics["mask_sources"]["contour"] > 0
+    assert values(metrics, "segmentation")["dice"] > 0.5
+    card = segmenter_figures(metrics)
+    assert card["segmenter_alone"] == metrics["segmenter_alone"]
+    assert (card["component"], card["mask_sources"]) == ("localizer", metrics["mask_sources"])
+
+
+class _Constant(torch.nn.Module):
+    """Gives each pixel the same logit."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(batch[:, :1], self.logit)
+
+
+def test_two_ways_to_score_the_same_images_give_one_test_set(
+    segmenter: SegmenterBundle, classifier: ClassifierBundle, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    locator, asked = Locator(None, device=CPU, start=MaskSource.CONTOUR), {"views": VIEWS["none"], "batch_size": 4}
+    by_training = score_classifier(locator, classifier, table.assign(part="test"), tmp_path / "a", dataset="d", **asked)
+    of_masks = score_segmenter(segmenter, table.assign(part="test"), tmp_path / "b", dataset="d")
+    assert by_training["segmentation"]["test_set"] == of_masks["segmentation"]["test_set"]
+    moved = tmp_path / "moved" / "deep"
+    shutil.copytree(Path(table["image_path"][0]).parent, moved)
+    by_user = read_truth(
+        labels=write_labels(tmp_path, "ham10000", dict(zip(table["image_id"], table["dx"], strict=True))), masks=moved
+    )
+    again = score_run(tmp_path / "a", replace(by_user, dataset="d", part="test"))
+    for part in ("classification", "segmentation"):
+        assert again[part]["test_set"] == by_training[part]["test_set"]
 
 
 def test_score_of_a_classifier_is_that_of_a_run_over_the_images(
     classifier: ClassifierBundle, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
-    metrics = score_classifier(locator, classifier, table, tmp_path / "deep" / "test", views=VIEWS["none"], batch_size=4)
+    asked = {"views": VIEWS["none"], "batch_size": 4, "dataset": "drawn"}
+    metrics = score_classifier(locator, classifier, table.assign(part="test"), tmp_path / "deep" / "test", **asked)
     results = pd.read_csv(tmp_path / "deep" / "test" / "results.csv")
     right = [dx == answer for dx, answer in zip(table["dx"], results["diagnosis"], strict=True)]
     assert values(metrics)["accuracy"] == pytest.approx(np.mean(right))
     assert metrics["segmentation"]["images"] == 10
     assert metrics["classification"]["intervals_over"] == "lesion"
     assert metrics["classification"]["operating_point"] is None
+    assert metrics["pipeline"] == {"segmenter": None, "classifier": classifier.sha256, "localize": "contour", "views": 1}
+    card = classifier_figures(metrics)
+    assert card["localizer"] == metrics["segmentation"]
+    assert card["localizer"]["component"] == "localizer"
+    assert set(card["localizer"]["mask_sources"]) <= {"contour", "whole_image"}
+    assert card["test_set"]["images_sha256"] == card["localizer"]["test_set"]["images_sha256"]
+    assert card["test_set"]["sha256"] != card["localizer"]["test_set"]["sha256"]
     assert {"worst.png", "worst_masks.png"} <= {path.name for path in (tmp_path / "deep" / "test" / "plots").iterdir()}
 
 

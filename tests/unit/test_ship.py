@@ -1,5 +1,7 @@
 """The shipped copies: half precision, on one split, with figures of these very copies on their cards."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from segpipe.data.splits import assign_parts, read_split, split_hash, write_spli
 from segpipe.data.synthetic import write_dataset
 from segpipe.errors import BundleError
 from segpipe.evaluation.held_out import score_classifier
+from segpipe.evaluation.model_card import model_card
 from segpipe.evaluation.score import PLOTS
+from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.ship import main, ship
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
@@ -43,12 +47,19 @@ def trainings(
     return folder
 
 
+def trained(folder: Path) -> dict[str, Path]:
+    return {
+        "segmenter": folder / "seg" / "bundle",
+        "classifier": folder / "cls" / "bundle",
+        "split": folder / "cls" / "split.csv",
+    }
+
+
 @pytest.fixture(scope="module")
 def shipped(few_resamples: None, data: Path, trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("shipped") / "weights"
-    headline = ship(data=data, segmenter=trainings / "seg", classifier=trainings / "cls", output=output)
-    assert "accuracy" in headline
-    assert "dice" in headline
+    headline = ship(data=data, **trained(trainings), output=output)
+    assert {"accuracy", "segmenter dice", "localizer dice"} <= {line[:22].strip() for line in headline.splitlines()}
     return output
 
 
@@ -70,11 +81,29 @@ def test_cards_hold_the_figures_of_the_copies_on_the_test_split(shipped: Path, d
     unet, namer = load_segmenter(shipped / "segmenter"), load_classifier(shipped / "classifier")
     table = assign_parts(load_ham10000(str(data)).table, read_split(shipped / "split.csv"))
     locator, test = Locator(unet, device=torch.device("cpu")), table[table["part"] == "test"]
-    metrics = score_classifier(locator, namer, test, tmp_path / "run", views=VIEWS["d4"], batch_size=8)
+    metrics = score_classifier(locator, namer, test, tmp_path / "run", views=VIEWS["d4"], batch_size=8, dataset="synthetic")
     assert metrics["images"] == 3
-    assert unet.card.metrics == metrics["segmentation"]
-    named = metrics["classification"] | {"groups": metrics["groups"], "mask_sources": metrics["mask_sources"]}
-    assert namer.card.metrics == named
+    assert metrics["pipeline"] == {"segmenter": unet.sha256, "classifier": namer.sha256, "localize": "unet", "views": 8}
+    alone = score_segmenter(unet, test, tmp_path / "alone", dataset="synthetic")["segmenter_alone"]
+    assert unet.card.metrics == metrics["segmentation"] | {"segmenter_alone": alone}
+    of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline")}
+    assert namer.card.metrics == metrics["classification"] | of_run | {"localizer": metrics["segmentation"]}
+
+
+def test_shipped_bundles_are_scored_again_and_nothing_else_changes(shipped: Path, data: Path, tmp_path: Path) -> None:
+    again = tmp_path / "weights"
+    shutil.copytree(shipped, again)
+    for kind in ("segmenter", "classifier"):
+        card = json.loads((again / kind / "card.json").read_text())
+        (again / kind / "card.json").write_text(json.dumps(card | {"metrics": {}}))
+    assert main(["--data", str(data), "--output", str(again), "--results", str(tmp_path / "run")]) == 0
+    for kind in ("segmenter", "classifier"):
+        for name in ("card.json", "model.safetensors"):
+            assert (again / kind / name).read_bytes() == (shipped / kind / name).read_bytes()
+    kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert kept["classification"].items() <= load_classifier(again / "classifier").card.metrics.items()
+    text = model_card(load_segmenter(again / "segmenter"), load_classifier(again / "classifier"))
+    assert "crops by the segmenter above" in text and "the images of the test above" in text
 
 
 def test_split_lies_beside_the_copies_and_nothing_else(shipped: Path, trainings: Path) -> None:
@@ -86,7 +115,7 @@ def test_trainings_on_two_splits_are_refused(data: Path, trainings: Path, segmen
     (tmp_path / "seg").mkdir()
     save_bundle(tmp_path / "seg" / "bundle", segmenter.model, segmenter.card)
     with pytest.raises(BundleError, match="must be trained on one split"):
-        ship(data=data, segmenter=tmp_path / "seg", classifier=trainings / "cls", output=tmp_path / "out")
+        ship(data=data, **trained(trainings) | {"segmenter": tmp_path / "seg" / "bundle"}, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -94,6 +123,8 @@ def test_command_ends_with_one_line_and_status_2(
     data: Path, trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = ["--data", str(data), "--classifier", str(trainings / "cls"), "--output", str(tmp_path / "out")]
+    assert main(call) == 2
+    assert "--segmenter and --classifier must be given together" in capsys.readouterr().err
     assert main([*call, "--segmenter", str(tmp_path / "absent")]) == 2
     output = capsys.readouterr()
     assert output.out == ""

@@ -57,6 +57,8 @@ def test_segmenter_is_scored_and_pictured(trained: Trained) -> None:
     metrics = read_json(trained.folder / "seg" / "test" / "metrics.json")
     assert metrics["segmentation"]["intervals_over"] == "lesion"
     assert metrics["segmentation"]["metrics"]["dice"]["value"] > 0.6
+    assert metrics["segmenter_alone"]["metrics"]["dice"]["value"] > 0.6
+    assert metrics["segmenter_alone"]["test_set"]["part"] == "test"
     assert metrics["mask_sources"]["unet"] > 0
     assert read_image(trained.folder / "seg" / "test" / "predictions.png").shape[1] == 1280
 
@@ -69,6 +71,9 @@ def test_classifier_is_scored_by_what_a_run_over_the_test_split_writes(trained: 
     table = results(folder / "test")
     assert {Path(path).stem for path in table["path"]} == test_ids
     assert metrics["classification"]["images"] == metrics["segmentation"]["images"] == len(test_ids)
+    of_segmenter = read_json(trained.folder / "seg" / "test" / "metrics.json")
+    assert metrics["segmentation"]["test_set"] == of_segmenter["segmentation"]["test_set"]
+    assert metrics["pipeline"]["segmenter"] == load_segmenter(trained.folder / "seg" / "bundle").sha256
     assert set(table["tta_spread"]) != {""}
 
 
@@ -77,9 +82,11 @@ def test_last_lines_are_the_headline_and_the_path_of_the_bundle(trained: Trained
     ended = trained.segmenter if kind == "seg" else trained.classifier
     lines = ended.out.splitlines()
     assert lines[-1] == f"bundle in {trained.folder / kind / 'bundle'}"
-    shown = {line[:22].strip() for line in lines[-10:-1]}
-    assert {"dice", "jaccard"} <= shown
-    assert kind == "seg" or {"accuracy", "majority baseline", "balanced accuracy", "macro auroc"} <= shown
+    shown = {line[:22].strip() for line in lines[-13:-1]}
+    assert {"localizer dice", "localizer jaccard", "localizer masks from"} <= shown
+    assert not any(line.startswith(("dice", "jaccard")) for line in lines)
+    own = {"segmenter dice"} if kind == "seg" else {"accuracy", "majority baseline", "balanced accuracy", "macro auroc"}
+    assert own <= shown
     assert "usable images of 42 lesions" in ended.out
     assert "Traceback" not in ended.err
 
@@ -105,6 +112,7 @@ def test_cards_tell_the_story_of_the_training(trained: Trained) -> None:
         assert card.metrics == figures(read_json(trained.folder / kind / "test" / "metrics.json"))
         assert str(trained.folder) not in (trained.folder / kind / "bundle" / "card.json").read_text()
     text = model_card(load_segmenter(trained.folder / "seg" / "bundle"), load_classifier(trained.folder / "cls" / "bundle"))
+    assert "crops by the segmenter above" in text and "the images of the test above." in text
     assert f"| macro AUROC | {classifier.metrics['metrics']['macro_auroc']['value']:.3f}" in text
     assert segmenter.training.dataset_hash == classifier.training.dataset_hash
     assert classifier.classes == CODES

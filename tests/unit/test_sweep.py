@@ -17,8 +17,11 @@ import segpipe.config  # noqa: F401 - registers the schemas
 from segpipe.errors import DatasetError
 from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds
 from segpipe.memory import peak_memory_mib, restart_peak_memory
+from segpipe.sweep import picture
 from segpipe.sweep.job import job_name
 from segpipe.sweep.leaderboard import FAILURES, LEADERBOARD, PICTURE, leaderboard, varying_settings, write_tables
+from segpipe.sweep.out_of_fold import write_out_of_fold
+from segpipe.sweep.picture import draw_leaderboard
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, read_record, write_record
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -85,7 +88,7 @@ def test_data_that_cannot_be_used_still_has_a_name(root: Path) -> None:
 
 def record(folder: Path, status: str = FINISHED, **changed: Any) -> JobRecord:
     """A training of a sweep as it lies on disk."""
-    score, lr = changed.pop("score", 0.5), changed.pop("lr", 0.1)
+    score, lr, test_set = changed.pop("score", 0.5), changed.pop("lr", 0.1), changed.pop("test_set", None)
     made = JobRecord(
         folder,
         status,
@@ -98,9 +101,13 @@ def record(folder: Path, status: str = FINISHED, **changed: Any) -> JobRecord:
     made = dataclasses.replace(made, **changed)
     (folder / "test").mkdir(parents=True)
     figures = {"macro_auroc": {"value": score - 0.1, "low": 0.1, "high": None}}
-    (folder / "test" / "metrics.json").write_text(json.dumps({"classification": {"metrics": figures}}))
+    (folder / "test" / "metrics.json").write_text(json.dumps({"classification": {"metrics": figures, "test_set": test_set}}))
     write_record(made)
     return made
+
+
+def identity(sha256: str, dataset: str = "drawn") -> dict[str, Any]:
+    return {"dataset": dataset, "part": "test", "images": 16, "images_sha256": sha256, "sha256": sha256}
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -125,6 +132,68 @@ def test_the_best_on_the_validation_images_stands_first_with_the_settings_that_v
     assert list(table.columns[:5]) == ["job", "optimizer.lr", "best_epoch", "val_auroc", "val_loss"]
     assert list(table["test_macro_auroc"]) == pytest.approx([0.8, 0.6, 0.5])
     assert "seed" not in table
+
+
+def test_metrics_of_a_segmenters_test_are_its_own_and_those_of_the_localizer_are_named(tmp_path: Path) -> None:
+    made = record(tmp_path / "a", validation={"val_dice": 0.00006})
+    metric = {"low": None, "high": None}
+    parts = {
+        "segmentation": {"metrics": {"dice": {"value": 0.95, **metric}}, "test_set": identity("1")},
+        "segmenter_alone": {"metrics": {"dice": {"value": 0.0, **metric}}, "test_set": identity("1")},
+    }
+    (made.folder / "test" / "metrics.json").write_text(json.dumps(parts))
+    row = leaderboard([made]).iloc[0]
+    assert (row["test_dice"], row["test_localizer_dice"]) == (0.0, 0.95)
+    named = {"classification": {"metrics": {"accuracy": {"value": 0.5, **metric}}}, "segmentation": parts["segmentation"]}
+    (made.folder / "test" / "metrics.json").write_text(json.dumps(named))
+    row = leaderboard([made]).iloc[0]
+    assert (row["test_accuracy"], row["test_localizer_dice"]) == (0.5, 0.95)
+    assert "test_dice" not in row
+
+
+def test_leaderboard_says_which_images_each_training_was_tested_on(tmp_path: Path) -> None:
+    tests = {"a": identity("1"), "b": identity("2", "other"), "c": None}
+    table = leaderboard([record(tmp_path / name, test_set=test_set) for name, test_set in tests.items()])
+    assert list(table.columns[-3:]) == ["test_dataset", "test_images", "test_set_sha256"]
+    assert table["test_set_sha256"].to_list()[:2] == ["1", "2"]
+    assert table["test_dataset"].isna().to_list() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("hashes", "several"), [("1", False), ("11", False), ("12", True), ("1-", True), ("--", True), ("-", False)]
+)
+def test_picture_marks_tests_of_different_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: str, several: bool
+) -> None:
+    drawn = []
+    monkeypatch.setattr(picture, "save_figure", lambda figure, _: drawn.append(figure))
+    sets = [None if sha256 == "-" else identity(sha256) for sha256 in hashes]
+    records = [record(tmp_path / str(number), lr=float(number), test_set=one) for number, one in enumerate(sets)]
+    draw_leaderboard(leaderboard(records), varying_settings(records), tmp_path / PICTURE)
+    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert [label.count("\ntest") == 1 for label in labels] == [several] * len(hashes)
+    assert (drawn[0].get_suptitle() != "") == several
+
+
+def test_folds_of_other_data_are_not_joined(tmp_path: Path) -> None:
+    records = []
+    for number, (fold, test) in enumerate([(0, "1"), (1, "1"), (0, "2"), (1, "2")]):
+        settings = {"data.fold": fold, "data.folds": 2, "seed": 0}
+        made = record(tmp_path / str(number), settings=settings, test_set=identity(test, f"data {test}"))
+        rows = {"image_id": [f"i{fold}", f"j{fold}"], "lesion_id": [f"i{fold}", f"j{fold}"], "dx": ["mel", "nv"], "fold": fold}
+        answers = {"p_mel": [0.9, 0.2], "p_nv": [0.1, 0.8], "sha256": [f"{test}{fold}i", f"{test}{fold}j"]}
+        pd.DataFrame(rows | answers).to_csv(made.folder / FOLD_TABLE, index=False)
+        records.append(made)
+    write_out_of_fold(tmp_path, records)
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("out_of_fold.json", "out_of_fold_2.json"))
+    for scored, test in ((first, "1"), (second, "2")):
+        assert scored["accuracy"]["value"] == 1
+        assert (scored["test_set"]["dataset"], scored["test_set"]["part"], scored["test_set"]["images"]) == (
+            f"data {test}",
+            "val",
+            4,
+        )
+    assert first["test_set"]["sha256"] != second["test_set"]["sha256"]
 
 
 def test_chosen_options_stand_before_single_keys(tmp_path: Path) -> None:
@@ -154,6 +223,12 @@ def test_a_sweep_in_which_nothing_is_done_has_empty_tables(tmp_path: Path) -> No
 def test_a_lesion_in_two_folds_is_refused() -> None:
     folds = [pd.DataFrame({"image_id": [f"i{fold}"], "lesion_id": ["same"], "fold": [fold]}) for fold in range(2)]
     with pytest.raises(DatasetError, match="1 lesions stand in two folds, same for one"):
+        join_folds(folds)
+
+
+def test_an_image_twice_in_the_folds_is_refused() -> None:
+    folds = [pd.DataFrame({"image_id": ["same"], "lesion_id": ["one"], "fold": [0]})] * 2
+    with pytest.raises(DatasetError, match="each image must stand in one fold, got same twice"):
         join_folds(folds)
 
 

@@ -41,7 +41,7 @@ def _rows(part: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "mask_sources" in metrics:
         yield f"{prefix}masks from", sources_text(metrics["mask_sources"])
     if "test_set" in metrics:
-        yield f"{prefix or 'classifier '}scored on", images_text(metrics)
+        yield f"{metrics['component']} scored on", images_text(metrics)
 
 
 def _value_text(metric: Mapping[str, float | None]) -> str:

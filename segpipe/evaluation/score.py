@@ -124,7 +124,7 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
         "operating_point": run.operating_point,
         "metrics": with_intervals(metric, lesions, resamples=RESAMPLES),
         "groups": score_groups(_attributes(scored, truth), lesions, metric_of),
-        "component": "classifier",
+        "component": "ensemble" if isinstance(run.pipeline.get("classifier"), list) else "classifier",
         "test_set": _describe(scored["sha256"], [diagnoses[image_id] for image_id in image_ids], truth),
     }
 

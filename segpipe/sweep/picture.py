@@ -13,7 +13,7 @@ SHOWN = 40  # trainings, the best of them
 # The figure of the test split that stands beside a score.
 _TEST_FIGURES = {"val_auroc": "test_macro_auroc", "val_dice": "test_dice"}
 _TITLES = {
-    "val_auroc": "Validation images, true masks\nmacro AUROC",
+    "val_auroc": "Validation images, crops as in training\nmacro AUROC",
     "val_dice": "Validation images, segmenter alone\nDice",
     "test_macro_auroc": "Test images, end to end\nmacro AUROC, 95 % interval",
     "test_dice": "Test images, segmenter alone\nDice, 95 % interval",

@@ -34,7 +34,7 @@ class MaskMetrics(Metric):
 
 
 class DiagnosisMetrics(Metric):
-    """Accuracy, balanced accuracy and macro AUROC on crops of true masks, in one view."""
+    """Accuracy, balanced accuracy and macro AUROC in one view, on crops as in training: of true masks, else of found ones."""
 
     probs: list[Tensor]
     labels: list[Tensor]

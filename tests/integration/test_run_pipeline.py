@@ -112,7 +112,9 @@ def test_labels_and_masks_score_the_part_of_a_split(pipeline: Script, photos: Pa
     assert 0 <= metrics["segmentation"]["metrics"]["dice"]["value"] <= 1
     assert {"plots/confusion_matrix.png", "plots/roc.png", "plots/reliability.png"} <= files(Path("out"))
     assert "balanced accuracy" in ended.out
-    assert "dice" in ended.out
+    assert "localizer dice" in ended.out
+    assert metrics["segmentation"]["test_set"].items() >= {"dataset": "images", "part": "test", "images": 2}.items()
+    assert metrics["classification"]["test_set"]["images"] == 1
 
 
 def test_without_lesion_ids_intervals_are_over_images_and_the_file_says_so(pipeline: Script, photos: Path) -> None:

@@ -262,6 +262,24 @@ def test_flags_are_scored_at_the_operating_point_of_the_run(grouped: tuple[Path,
     assert "sensitivity_flagged" not in scored["metrics"]
 
 
+def test_metrics_name_what_they_measure(grouped: tuple[Path, Truth]) -> None:
+    output, truth = grouped
+    truth = replace(truth, masks=dict(list(truth.masks.items())[:5]), dataset="photos", part="val")
+    models = {"segmenter": None, "classifier": ["c1", "c2"]}
+    (output / "summary.json").write_text(json.dumps({"models": models, "run": {"localize": "contour", "tta": [{}, {}]}}))
+    metrics = score_run(output, truth)
+    assert metrics["pipeline"] == {**models, "localize": "contour", "views": 2}
+    named, masks = metrics["classification"], metrics["segmentation"]
+    assert (named["component"], masks["component"]) == ("ensemble", "localizer")
+    assert (metrics["mask_sources"], masks["mask_sources"]) == ({"unet": 40, "contour": 8}, {"unet": 5})
+    assert (named["test_set"]["images"], masks["test_set"]["images"]) == (48, 5)
+    assert named["test_set"]["images_sha256"] != masks["test_set"]["images_sha256"]
+    lines = headline(metrics).splitlines()
+    assert any(line.startswith("ensemble scored on ") and " 48 images of photos, part val (" in line for line in lines)
+    assert any(line.startswith("localizer scored on ") and " 5 images of photos, part val (" in line for line in lines)
+    assert not any(line.startswith(("dice", "jaccard", "thresholded")) for line in lines)
+
+
 def test_worst_cases_are_drawn_where_the_photographs_are_at_hand(grouped: tuple[Path, Truth], tmp_path: Path) -> None:
     output, truth = grouped
     score_run(output, truth, [(tmp_path / f"{number}.png", Path(f"{number}.png")) for number in range(48)])

@@ -73,8 +73,8 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, split: Path, output: 
 
 def _score(unet: SegmenterBundle, namer: ClassifierBundle, test: pd.DataFrame, run: Path, *, dataset: str) -> Metrics:
     """Score both end to end, into the folder of a run, and the segmenter alone, into `segmenter/` in it."""
-    locator, answer = Locator(unet, device=choose_device("auto")), {"views": VIEWS["d4"], "batch_size": BATCH_SIZE}
-    metrics = score_classifier(locator, namer, test, run, dataset=dataset, **answer)
+    locator = Locator(unet, device=choose_device("auto"))
+    metrics = score_classifier(locator, namer, test, run, views=VIEWS["d4"], batch_size=BATCH_SIZE, dataset=dataset)
     alone = score_segmenter(unet, test, run / "segmenter", dataset=dataset)
     return metrics | {"segmenter_alone": alone["segmenter_alone"]}
 

@@ -1,11 +1,12 @@
 """How good the models are: the model card of each that is chosen, with the plots of its test."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 
-from segpipe.app.found_bundles import age_of
+from segpipe.app.found_bundles import CARD, age_of
 from segpipe.app.frame import literal
 from segpipe.app.sidebar import Model
 
@@ -37,22 +38,44 @@ def _show_model(model: Model) -> None:
 
     settings = model.settings
     for classifier in settings.classifier or (str(SHIPPED / "classifier"),):
-        _show_plots(Path(classifier).parent / "test" / "plots")
+        _show_plots(Path(classifier))
         segmenter = settings.segmenter or str(SHIPPED / "segmenter")
         st.markdown(_card(segmenter, classifier, (age_of(segmenter), age_of(classifier))))
 
 
-def _show_plots(folder: Path) -> None:
-    """The plots that training and shipping leave beside a bundle; none where they are gone."""
-    found = {title: path for name, title in PLOTS.items() if (path := folder / f"{name}.png").is_file()}
-    if not found:
-        st.info("The plots of this model's test are not there; its figures are those of its card.")
+def _show_plots(bundle: Path) -> None:
+    """Show the plots that training and shipping leave beside a bundle; none where they are gone or of another test."""
+    test = bundle.parent / "test"
+    found = {title: path for name, title in PLOTS.items() if (path := test / "plots" / f"{name}.png").is_file()}
+    if not found or not is_test_of(bundle, test):
+        st.info("The plots of this model's test are not there; its metrics are those of its card.")
         return
     st.write("Plots of the classifier's test, end to end:")
     for tab, (title, path) in zip(st.tabs([title.partition(":")[0] for title in found]), found.items(), strict=True):
         with tab:
             st.image(path.read_bytes(), width="stretch", alt=title)
             st.caption(title)
+
+
+def is_test_of(bundle: Path, test: Path) -> bool:
+    """Whether the files of a test beside a bundle are those of the test on its card.
+
+    Args:
+        bundle: folder of the classifier.
+        test: folder with `plots/` and, except beside the shipped bundles, `metrics.json`.
+    """
+    if not (test / "metrics.json").is_file():
+        return True
+    try:
+        on_card = json.loads((bundle / CARD).read_text(encoding="utf-8"))["metrics"]
+        measured = json.loads((test / "metrics.json").read_text(encoding="utf-8"))
+        same_test: bool = (on_card["test_set"], on_card["pipeline"]) == (
+            measured["classification"]["test_set"],
+            measured["pipeline"],
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return same_test
 
 
 @st.cache_data(max_entries=20, show_spinner="Reading the card")

@@ -218,7 +218,8 @@ def test_a_sample_is_one_click_away(page: "Page") -> None:
 
 def test_how_good_it_is_stands_on_a_page_with_plots(visit: Visit) -> None:
     page = visit("quality")
-    expect(page.get_by_test_id("stMain")).to_contain_text("balanced accuracy")
+    for text in ("balanced accuracy", "localizer: mean Dice", "segmenter alone", "of ham10000, part test (test set "):
+        expect(page.get_by_test_id("stMain")).to_contain_text(text)
     plots = page.get_by_test_id("stMain").get_by_role("tab")
     for number in range(plots.count()):
         plots.nth(number).click()

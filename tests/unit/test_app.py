@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from segpipe.app.examination import Examination, Upload, examine
 from segpipe.app.found_bundles import CARD, WEIGHTS, find_bundles
 from segpipe.app.frame import literal
 from segpipe.app.quality_page import PLOTS as SHOWN_PLOTS
+from segpipe.app.quality_page import is_test_of
 from segpipe.app.shared import CONF
 from segpipe.bundle import CARD as BUNDLE_CARD
 from segpipe.bundle import SHIPPED
@@ -129,6 +131,27 @@ def test_offered_names_have_no_path_in_them(name: str, stem: str) -> None:
 def test_punctuation_of_a_literal_text_means_nothing_to_markdown() -> None:
     assert literal("![x](http://a.b) <i> $_$ :red[y]") == (r"\!\[x\]\(http\:\/\/a\.b\) \<i\> \$\_\$ \:red\[y\]")
     assert literal("plain words 12") == "plain words 12"
+
+
+@pytest.mark.parametrize(
+    ("measured", "same"),
+    [
+        (None, True),  # as beside the shipped bundles
+        ({"classification": {"test_set": {"sha256": "1"}}, "pipeline": {"classifier": "c"}}, True),
+        ({"classification": {"test_set": {"sha256": "2"}}, "pipeline": {"classifier": "c"}}, False),
+        ({"classification": {"test_set": {"sha256": "1"}}, "pipeline": {"classifier": "d"}}, False),
+        ({"classification": {}}, False),
+        ([], False),
+    ],
+)
+def test_plots_beside_a_bundle_are_those_of_the_test_on_its_card(tmp_path: Path, measured: Any, same: bool) -> None:
+    (tmp_path / "test").mkdir()
+    (tmp_path / "bundle").mkdir()
+    card = {"metrics": {"test_set": {"sha256": "1"}, "pipeline": {"classifier": "c"}}}
+    (tmp_path / "bundle" / CARD).write_text(json.dumps(card))
+    if measured is not None:
+        (tmp_path / "test" / "metrics.json").write_text(json.dumps(measured))
+    assert is_test_of(tmp_path / "bundle", tmp_path / "test") == same
 
 
 def test_bundles_are_found_by_what_their_cards_say(tmp_path: Path) -> None:

@@ -9,15 +9,18 @@ import pytest
 from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
 from segpipe.evaluation.model_card import model_card
-from segpipe.evaluation.table import ROWS, results_table
+from segpipe.evaluation.scored_images import same_images
+from segpipe.evaluation.table import ROWS, figure_text, results_table
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_table_and_model_card_are_those_of_the_shipped_bundles() -> None:
     segmenter, classifier = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
-    figures = {"segmentation": segmenter.card.metrics, "classification": classifier.card.metrics}
-    assert results_table({"test": figures}) in (ROOT / "README.md").read_text(encoding="utf-8")
+    figures = {"segmentation": classifier.card.metrics["localizer"], "classification": classifier.card.metrics}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert results_table({"test": figures}) in readme
+    assert figure_text(segmenter.card.metrics["segmenter_alone"]["metrics"]["dice"]) in readme
     assert (ROOT / "docs/model_card.md").read_text(encoding="utf-8") == model_card(segmenter, classifier)
 
 
@@ -73,6 +76,19 @@ def test_cards_of_the_shipped_bundles_hold_the_same_figures(part, load) -> None:
         for key, value in found.items():
             # Two runs with different numbers of threads, so sums differ in their last digits.
             assert value == pytest.approx(measured[figure][key], abs=1e-6), figure
+
+
+def test_shipped_bundles_were_tested_together_on_the_images_of_the_run_that_the_readme_names() -> None:
+    segmenter, classifier = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
+    measured = json.loads((ROOT / "docs/results/unet.json").read_text())
+    assert classifier.card.metrics["test_set"] == measured["classification"]["test_set"]
+    masks = (segmenter.card.metrics, segmenter.card.metrics["segmenter_alone"], classifier.card.metrics["localizer"])
+    assert all(metrics["test_set"] == measured["segmentation"]["test_set"] for metrics in masks)
+    assert same_images(segmenter.card.metrics, classifier.card.metrics)
+    assert classifier.card.metrics["pipeline"] == measured["pipeline"]
+    assert (measured["pipeline"]["segmenter"], measured["pipeline"]["classifier"]) == (segmenter.sha256, classifier.sha256)
+    part = read_split(SHIPPED / "split.csv").query("part == 'test'")
+    assert measured["classification"]["test_set"].items() >= {"dataset": "ham10000", "part": "test", "images": len(part)}.items()
 
 
 def test_shipped_bundles_belong_to_the_shipped_split_and_are_small() -> None:

@@ -1,6 +1,7 @@
 """A trained model on disk: a folder with `model.safetensors` and `card.json`. Nothing in it is pickled.
 
 The card says what to build and how to feed it, so inference needs no configuration. Only segpipe's own builders can be named.
+The weights repeat in their metadata what kind of model they are of and its classes in order, which a card alone cannot prove.
 """
 
 import hashlib
@@ -11,16 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
 from segpipe.card import Card, ClassifierCard, SegmenterCard
-from segpipe.errors import BundleError, OutputError
+from segpipe.errors import BundleError, OutputError, one_line
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.unet import build_unet
+from segpipe.models.weights import load_weights, require_finite
+from segpipe.strict_json import encode_json, parse_json, read_json
 
 FORMAT = "segpipe-bundle-1"
 WEIGHTS = "model.safetensors"
@@ -65,21 +67,27 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         half: store float16 instead of float32, half the size.
 
     Raises:
+        BundleError: the card could not be read again, or a weight is not finite, so that nothing is written.
         OutputError: the bundle cannot be written.
     """
-    kind = "segmenter" if isinstance(card, SegmenterCard) else "classifier"
     state = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
-    text = json.dumps({"format": FORMAT, "kind": kind} | asdict(card), indent=2, ensure_ascii=False, default=dict)
+    kind = _identity(card)["kind"]
+    text = encode_json({"format": FORMAT, "kind": kind} | asdict(card))
+    _parse_card(folder, parse_json(text), kind, type(card))
+    try:
+        require_finite(state)
+    except ValueError as error:
+        raise BundleError(f"{folder}: the bundle is not written, its weight {error}; train the model again") from error
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workshop:
             fresh = Path(workshop, "fresh")
             fresh.mkdir()
             # Not save_file, whose files nobody else may read.
-            (fresh / WEIGHTS).write_bytes(save(state))
-            (fresh / CARD).write_text(text + "\n", encoding="utf-8")
+            (fresh / WEIGHTS).write_bytes(save(state, _identity(card)))
+            (fresh / CARD).write_bytes(text)
             if folder.exists():
                 folder.replace(Path(workshop, "old"))
             fresh.replace(folder)
@@ -94,7 +102,7 @@ def load_segmenter(folder: Path) -> SegmenterBundle:
         BundleError: the bundle is missing, damaged, foreign, or a classifier.
     """
     card = read_card(folder, "segmenter", SegmenterCard)
-    model, sha256 = _load_weights(folder, lambda: build_unet(**card.arguments))
+    model, sha256 = _load_weights(folder, card, lambda: build_unet(**card.arguments))
     return SegmenterBundle(model, card, sha256)
 
 
@@ -105,7 +113,7 @@ def load_classifier(folder: Path) -> ClassifierBundle:
         BundleError: the bundle is missing, damaged, foreign, or a segmenter.
     """
     card = read_card(folder, "classifier", ClassifierCard)
-    model, sha256 = _load_weights(folder, lambda: build_classifier(classes=len(card.classes), **card.arguments))
+    model, sha256 = _load_weights(folder, card, lambda: build_classifier(classes=len(card.classes), **card.arguments))
     return ClassifierBundle(model, card, sha256)
 
 
@@ -121,27 +129,39 @@ def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
         BundleError: the card is missing, damaged, foreign, or of the other kind.
     """
     try:
-        content: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        content = read_json(folder / CARD)
     except OSError as error:
         raise BundleError(f"{folder}: a bundle must be a folder with {WEIGHTS} and {CARD}; {CARD} cannot be read") from error
     except ValueError as error:
-        raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON") from error
+        raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON ({one_line(str(error))})") from error
+    return _parse_card(folder, content, kind, schema)
+
+
+def _parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) -> AnyCard:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise BundleError(f"{folder}: {CARD} is not that of a {FORMAT}; train or ship the model with this version of segpipe")
-    found = content.pop("kind", None)
+    found = one_line(str(content.pop("kind", None)))
     if found != kind:
         raise BundleError(
             f"{folder}: must be the bundle of a {kind}, got that of a {found}; name the one that bundle.{kind}= needs"
         )
     try:
-        return TypeAdapter(schema).validate_python(content)
+        # Strictly: no text or boolean for a number. By way of JSON, where a list may stand for a tuple.
+        return TypeAdapter(schema).validate_json(encode_json(content), strict=True, extra="forbid")
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(f"{folder}: {CARD} is damaged, {where}: {first['msg']}") from error
+        reason = ": ".join([".".join(map(str, first["loc"])), first["msg"]])
+        raise BundleError(f"{folder}: {CARD} is damaged, {one_line(reason)}") from error
 
 
-def _load_weights(folder: Path, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
+def _identity(card: Card) -> dict[str, str]:
+    """The metadata of the weights: what kind of model they are of, and the classes in the order of its logits."""
+    if isinstance(card, ClassifierCard):
+        return {"kind": "classifier", "classes": json.dumps(card.classes)}
+    return {"kind": "segmenter"}
+
+
+def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
     """Build a model, in eval mode, with the weights of a bundle; and the SHA-256 of these."""
     try:
         content = (folder / WEIGHTS).read_bytes()
@@ -149,13 +169,27 @@ def _load_weights(folder: Path, build: Callable[[], AnyModel]) -> tuple[AnyModel
     except OSError as error:
         raise BundleError(f"{folder}: {WEIGHTS} cannot be read ({error.strerror})") from error
     except SafetensorError as error:
-        raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({error})") from error
+        raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({one_line(str(error))})") from error
+    found, expected = _metadata(content), _identity(card)
+    if found not in ({}, expected):  # weights of older versions say nothing of themselves
+        raise BundleError(
+            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(found))} as the weights do, got "
+            f"{one_line(str(expected))}); copy both files again"
+        )
     try:
         model = build()
-        model.load_state_dict(state)
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # whatever arguments a damaged card may name
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"{folder}: weights and card do not belong together ({reason})") from error
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
-        raise BundleError(f"{folder}: {WEIGHTS} holds values that are not finite; train or copy it again")
+        load_weights(model, state)
+    except Exception as error:  # whatever a library makes of arguments that a damaged card may name
+        raise BundleError(f"{folder}: weights and card do not belong together ({one_line(str(error))})") from error
+    try:
+        require_finite(model.state_dict())
+    except ValueError as error:
+        raise BundleError(f"{folder}: {WEIGHTS} cannot be used, {error}; train or copy it again") from error
     return model.eval(), hashlib.sha256(content).hexdigest()
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file that was read before says of itself by the keys of `_identity`."""
+    length = int.from_bytes(content[:8], "little")
+    said = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    return {key: said[key] for key in ("kind", "classes") if key in said}

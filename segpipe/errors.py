@@ -54,6 +54,11 @@ class TrainingError(SegpipeError):
     exit_status = 1
 
 
+def one_line(text: str, longest: int = 300) -> str:
+    """The beginning of a text of unknown origin on one line; a character that cannot be printed stands as its escape."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(text.split())[:longest])
+
+
 class CommandParser(ArgumentParser):
     """Parses the arguments of a command of the package; wrong ones are an error like any other."""
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds, score_folds
 from segpipe.image_io import write_file
+from segpipe.strict_json import encode_json
 from segpipe.sweep.record import JobRecord
 
 
@@ -36,5 +37,4 @@ def write_out_of_fold(sweep: Path, records: Sequence[JobRecord]) -> None:
         joined = join_folds([pd.read_csv(member.folder / FOLD_TABLE, dtype=text_columns) for member in members])
         write_file(path, joined.to_csv(index=False).encode())
         if len(members) == members[0].settings["data.folds"]:
-            figures = json.dumps(score_folds(joined), indent=2) + "\n"
-            write_file(path.with_suffix(".json"), figures.encode())
+            write_file(path.with_suffix(".json"), encode_json(score_folds(joined)))

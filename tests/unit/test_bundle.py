@@ -96,7 +96,7 @@ def test_a_bundle_is_replaced_whole_and_leaves_nothing_beside_it(folder: Path, c
 
 
 def test_a_failed_save_leaves_the_old_bundle(folder: Path, classifier: ClassifierBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: object) -> bytes:
+    def full(*_: object) -> bytes:
         raise OSError(28, "No space left on device")
 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -149,7 +149,7 @@ def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
 
 def test_weights_of_another_model_are_refused(folder: Path, bundles: Path) -> None:
     shutil.copy(bundles / "segmenter" / WEIGHTS, folder / WEIGHTS)
-    with pytest.raises(BundleError, match=r"weights and card do not belong together .*backbone"):
+    with pytest.raises(BundleError, match=r"weights and card do not belong together .*segmenter.*classifier"):
         load_classifier(folder)
 
 
@@ -180,14 +180,14 @@ def test_a_card_without_a_field_is_refused_by_the_fields_name(folder: Path, fiel
     ("field", "value", "message"),
     [
         ("classes", "mel", "classes: "),
-        ("classes", ["mel", "mel"], "classes must be there, each once"),
+        ("classes", ["mel", "mel"], "classes must be there, .* got mel, mel and"),
         ("classes", [], "classes must be there"),
         ("malignant", ["cancer"], "must be among the classes, got cancer"),
         ("input", {"size": "large"}, r"input\.size: "),
-        ("input", {"size": -1}, "size and std must be above 0"),
+        ("input", {"size": -1}, r"input: .*size must be 16 to 2048 .*got -1"),
         ("input", {"size": 64, "mean": [0.5]}, r"input\.mean"),
         ("crop", {"margin_fraction": -1}, "margin_fraction must be 0 or more"),
-        ("temperature", 0, "temperature must be above 0, got 0"),
+        ("temperature", 0, r"temperature must lie in \[0\.001, 1000\], got 0"),
         ("temperature", None, "temperature: "),
         ("operating_point", {"diagnosis": "mel"}, r"operating_point\.threshold: "),
         ("operating_point", {"diagnosis": "mel", "threshold": 1.5}, r"threshold must be in \[0, 1\], got 1\.5"),

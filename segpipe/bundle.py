@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -177,15 +178,26 @@ def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tu
             f"{one_line(str(expected))}); copy both files again"
         )
     try:
-        model = build()
+        model = build().eval()
         load_weights(model, state)
+        _try_out(model, card)
     except Exception as error:  # whatever a library makes of arguments that a damaged card may name
         raise BundleError(f"{folder}: weights and card do not belong together ({one_line(str(error))})") from error
     try:
         require_finite(model.state_dict())
     except ValueError as error:
         raise BundleError(f"{folder}: {WEIGHTS} cannot be used, {error}; train or copy it again") from error
-    return model.eval(), hashlib.sha256(content).hexdigest()
+    return model, hashlib.sha256(content).hexdigest()
+
+
+@torch.no_grad()
+def _try_out(model: nn.Module, card: Card) -> None:
+    """See that a network answers an image of the size that its card names, which not every network does for every size."""
+    size = card.input.size
+    expected = (1, len(card.classes)) if isinstance(card, ClassifierCard) else (1, 1, size, size)
+    found = tuple(model(torch.zeros(1, 3, size, size)).shape)
+    if found != expected:
+        raise ValueError(f"the network's answer must have the shape {expected}, got {found}")
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -57,8 +57,8 @@ def check_class_name(name: str) -> None:
         name: of the class.
 
     Raises:
-        ValueError: it is empty or too long, not in the normal form NFC, holds a character that is no letter, mark, digit, blank or
-            one of `_.()+&-`, begins with none of a letter, a digit and `_`, ends with a blank or `&`, or is reserved.
+        ValueError: it is empty or too long, not in the normal form NFC, holds a character that is no letter, mark, digit, blank
+            or one of `_.()+&-`, begins with none of a letter, a digit and `_`, ends with a blank or `&`, or is reserved.
     """
     # A mark belongs to the letter before it, so it may stand wherever a dot may, but not first.
     shape = "".join("." if unicodedata.category(char)[0] == "M" else char for char in name)

@@ -36,6 +36,12 @@ class OutputError(SegpipeError):
     """The output folder cannot be used."""
 
 
+class AnswerError(SegpipeError):
+    """A model gave a number that is not finite, so that nothing can be said of an image."""
+
+    exit_status = 1
+
+
 class ImagesFailedError(SegpipeError):
     """Some or all images of a folder failed; the others were done."""
 

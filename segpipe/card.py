@@ -85,6 +85,9 @@ class Card:
         versions: of the libraries and of Python.
         licence: of the weights.
         intended_use: and what it is not for.
+
+    Raises:
+        ValueError: `metrics.metrics` holds something else than scores, see `segpipe.evaluation.bootstrap.with_intervals`.
     """
 
     arguments: Mapping[str, Any]
@@ -94,6 +97,18 @@ class Card:
     versions: Mapping[str, str] = field(default_factory=library_versions)
     licence: str = LICENCE
     intended_use: str = INTENDED_USE
+
+    def __post_init__(self) -> None:
+        scores = self.metrics.get("metrics", {})
+        if not isinstance(scores, Mapping) or not all(map(_is_score, scores.values())):
+            raise ValueError("metrics.metrics must name scores, each with value, low and high, which are numbers or null")
+
+
+def _is_score(score: Any) -> bool:
+    if not isinstance(score, Mapping):
+        return False
+    numbers = [score.get(name, "missing") for name in ("value", "low", "high")]
+    return all(isinstance(number, int | float | None) and not isinstance(number, bool) for number in numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +120,7 @@ class SegmenterCard(Card):
     """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.input.size % 32:
             raise ValueError(f"input.size must be a multiple of 32 for a U-Net, got {self.input.size}")
 
@@ -137,6 +153,7 @@ class ClassifierCard(Card):
     operating_point: OperatingPoint | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for code in self.classes:
             check_class_name(code)
         if len(self.classes) < 2 or any(len(set(codes)) != len(codes) for codes in (self.classes, self.malignant)):

@@ -56,16 +56,58 @@ WRONG_TYPES = {
     "operating_point.threshold": (True, "0.3", None),
     "operating_point.diagnosis": (1, True, None, "wart"),
     "metrics": (None, 1, []),
+    "metrics.metrics": (None, 1, "good", [], {"dice": 0.9}, {"dice": None}, {"dice": {"value": 0.9}}),
+    "metrics.metrics.accuracy": (0.9, None, {"value": "0.9", "low": None, "high": None}, {"value": [1], "low": 0, "high": 1}),
     "licence": (None, 1, ["free"]),
 }
 BAD_NAMES = (
     *("", " ", " mel", "mel ", "mel\n", "a\nb", "a\r\nb", "a\tb", "a\0b", "a\x1bb", "a\x7fb", "a\x85b", "a\u2028b", "\ufeffmel"),
     *("a,b", "a;b", "a|b", 'a"b', "a'b", "`a`", "a\\b", "a/b", "../..", "..", ".", "-x", "+x", "=x", "@x", "(x)", "&x", "x&"),
-    *("=cmd|' /C calc'!A0", "@SUM(1)", "<script>alert(1)</script>", "<b>", "a<b", "a>b", "{{x}}", "${x}", "$x$", "%s", "a:b", "a*b"),
-    *("\ud800", "a\udcff", "\u202emel", "a\u200bb", "a\u00a0b", "\u0301a", "e\u0301", "malignant", "flagged", "predicted", "a" * 65),
+    *(
+        "=cmd|' /C calc'!A0",
+        "@SUM(1)",
+        "<script>alert(1)</script>",
+        "<b>",
+        "a<b",
+        "a>b",
+        "{{x}}",
+        "${x}",
+        "$x$",
+        "%s",
+        "a:b",
+        "a*b",
+    ),
+    *(
+        "\ud800",
+        "a\udcff",
+        "\u202emel",
+        "a\u200bb",
+        "a\u00a0b",
+        "\u0301a",
+        "e\u0301",
+        "malignant",
+        "flagged",
+        "predicted",
+        "a" * 65,
+    ),
 )
 GOOD_NAMES = (
-    *("0", "Ä", "a b", "mole (dark)", "x-1", "a.b", "c&d", "IV+", "nævus", "Muttermal (gutartig)", "良性", "родинка", "तिल", "a" * 64),
+    *(
+        "0",
+        "Ä",
+        "a b",
+        "mole (dark)",
+        "x-1",
+        "a.b",
+        "c&d",
+        "IV+",
+        "nævus",
+        "Muttermal (gutartig)",
+        "良性",
+        "родинка",
+        "तिल",
+        "a" * 64,
+    ),
 )
 
 
@@ -142,9 +184,7 @@ def test_value_of_another_type_is_refused(card: dict[str, Any], refuse: Callable
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_class_name_that_is_unsafe_somewhere_is_refused(
-    card: dict[str, Any], refuse: Callable[[bytes], None], name: str
-) -> None:
+def test_class_name_that_is_unsafe_somewhere_is_refused(card: dict[str, Any], refuse: Callable[[bytes], None], name: str) -> None:
     refuse(json.dumps(renamed(card, name)).encode())
     refuse(json.dumps(renamed(card, name), ensure_ascii=False).encode("utf-8", "surrogatepass"))
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segpipe.errors import ConfigError
-from segpipe.models.weights import load_weights, require_finite
+from segpipe.models.weights import require_finite
 
 
 def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: Callable[[], nn.Module]) -> None:
@@ -33,8 +33,8 @@ def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: C
             f"init={init!r} must hold weights of {name!r}: {len(wrong)} of its {len(own)} tensors are missing or of another "
             f"shape, the first is {wrong[0]!r}; use init=random or weights of the same network"
         )
+    backbone.load_state_dict({key: weights[key].to(own[key].dtype) for key in own})
     try:
-        load_weights(backbone, {key: weights[key] for key in own})
         require_finite(backbone.state_dict())
     except ValueError as error:
         raise ConfigError(f"init={init!r} must hold weights of {name!r}: {error}; train or copy them again") from error

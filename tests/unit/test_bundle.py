@@ -14,14 +14,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny import tiny_classifier
 from torch import Tensor
 
 from segpipe import bundle
 from segpipe.bundle import CARD, SHIPPED, WEIGHTS, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
 from segpipe.card import OperatingPoint
 from segpipe.errors import BundleError, OutputError
-from segpipe.lesion.crop import CropRule
 from segpipe.models.classifier import build_classifier
 from segpipe.models.preprocessing import InputSpec
 
@@ -222,7 +220,7 @@ def test_header_that_lies_is_refused(folder: Path, content: bytes) -> None:
 )
 def test_another_order_of_the_classes_is_seen_by_the_weights(folder: Path, reorder: Callable[[list[str]], list[str]]) -> None:
     edit_card(folder, lambda card: card.update(classes=reorder(card["classes"]), malignant=[]))
-    with pytest.raises(BundleError, match="weights and card do not belong together .*mel.*; copy both files again"):
+    with pytest.raises(BundleError, match=r"weights and card do not belong together .*mel.*; copy both files again"):
         load_classifier(folder)
 
 
@@ -269,13 +267,11 @@ def test_scores_and_settings_that_are_not_finite_are_written_as_null(classifier:
     assert loaded.metrics["metrics"]["ece"]["value"] is None
 
 
-@pytest.mark.parametrize("size", [32, 16])
-def test_network_that_does_not_answer_the_size_of_its_card_is_refused(tmp_path: Path, size: int) -> None:
-    bundle = tiny_classifier("test_efficientnet", 96, sha256="", crop=CropRule())
-    arguments = {"name": "inception_v3", "attention": "none"}
-    model = build_classifier(classes=len(bundle.card.classes), **arguments)
-    save_bundle(tmp_path / "bundle", model, replace(bundle.card, arguments=arguments, input=InputSpec(size)))
-    with pytest.raises(BundleError, match=r"weights and card do not belong together \("):
+def test_network_that_does_not_answer_the_size_of_its_card_is_refused(classifier: ClassifierBundle, tmp_path: Path) -> None:
+    arguments = {"name": "test_vit", "attention": "none"}  # takes images of one size only
+    model = build_classifier(classes=len(classifier.card.classes), **arguments)
+    save_bundle(tmp_path / "bundle", model, replace(classifier.card, arguments=arguments, input=InputSpec(96)))
+    with pytest.raises(BundleError, match=r"weights and card do not belong together \(.*96"):
         load_classifier(tmp_path / "bundle")
 
 

@@ -171,12 +171,7 @@ def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tu
         raise BundleError(f"{folder}: {WEIGHTS} cannot be read ({error.strerror})") from error
     except SafetensorError as error:
         raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({one_line(str(error))})") from error
-    found, expected = _metadata(content), _identity(card)
-    if found not in ({}, expected):  # weights of older versions say nothing of themselves
-        raise BundleError(
-            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(found))} as the weights do, got "
-            f"{one_line(str(expected))}); copy both files again"
-        )
+    _compare_identity(folder, content, card)
     try:
         model = build().eval()
         load_weights(model, state)
@@ -200,8 +195,14 @@ def _try_out(model: nn.Module, card: Card) -> None:
         raise ValueError(f"the network's answer must have the shape {expected}, got {found}")
 
 
-def _metadata(content: bytes) -> dict[str, str]:
-    """What a safetensors file that was read before says of itself by the keys of `_identity`."""
+def _compare_identity(folder: Path, content: bytes, card: Card) -> None:
+    """See that a safetensors file, which was read before, is of the model that a card describes, as far as it says so."""
     length = int.from_bytes(content[:8], "little")
     said = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    return {key: said[key] for key in ("kind", "classes") if key in said}
+    expected = _identity(card)
+    found = {key: said[key] for key in ("kind", "classes") if key in said}
+    if found not in ({}, expected):  # weights of older versions say nothing of themselves
+        raise BundleError(
+            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(found))} as the weights do, got "
+            f"{one_line(str(expected))}); copy both files again"
+        )

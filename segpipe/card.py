@@ -87,7 +87,8 @@ class Card:
         intended_use: and what it is not for.
 
     Raises:
-        ValueError: `metrics.metrics` holds something else than scores, see `segpipe.evaluation.bootstrap.with_intervals`.
+        ValueError: `metrics.metrics` holds something else than scores, see `segpipe.evaluation.bootstrap.with_intervals`, or the
+            number of images is missing.
     """
 
     arguments: Mapping[str, Any]
@@ -102,6 +103,8 @@ class Card:
         scores = self.metrics.get("metrics", {})
         if not isinstance(scores, Mapping) or not all(map(_is_score, scores.values())):
             raise ValueError("metrics.metrics must name scores, each with value, low and high, which are numbers or null")
+        if scores and type(self.metrics.get("images")) is not int:
+            raise ValueError(f"metrics.images must be the number of images that were scored, got {self.metrics.get('images')!r}")
 
 
 def _is_score(score: Any) -> bool:

@@ -61,8 +61,13 @@ class TrainingError(SegpipeError):
 
 
 def one_line(text: str, longest: int = 300) -> str:
-    """The beginning of a text of unknown origin on one line; a character that cannot be printed stands as its escape."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(text.split())[:longest])
+    """The beginning of a text of unknown origin on one line, see `escape_unprintable`."""
+    return escape_unprintable(" ".join(text.split())[:longest])
+
+
+def escape_unprintable(text: str) -> str:
+    """A text of unknown origin as a terminal may take it: what cannot be printed stands as its escape, line breaks stay."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
 class CommandParser(ArgumentParser):

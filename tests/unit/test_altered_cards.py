@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from segpipe.bundle import CARD, ClassifierBundle, load_classifier, read_card, save_bundle
-from segpipe.card import ClassifierCard, OperatingPoint, SegmenterCard
+from segpipe.card import ClassifierCard, SegmenterCard
 from segpipe.diagnosis import check_class_name
 from segpipe.errors import BundleError
 from segpipe.inference.namer import Namer
@@ -56,6 +56,7 @@ WRONG_TYPES = {
     "operating_point.threshold": (True, "0.3", None),
     "operating_point.diagnosis": (1, True, None, "wart"),
     "metrics": (None, 1, []),
+    "metrics.images": (None, "70", True, 1.5),
     "metrics.metrics": (None, 1, "good", [], {"dice": 0.9}, {"dice": None}, {"dice": {"value": 0.9}}),
     "metrics.metrics.accuracy": (0.9, None, {"value": "0.9", "low": None, "high": None}, {"value": [1], "low": 0, "high": 1}),
     "licence": (None, 1, ["free"]),
@@ -164,7 +165,8 @@ def refuse(tmp_path: Path) -> Callable[[bytes], None]:
 
 def test_card_as_it_was_is_read(card: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / CARD).write_text(json.dumps(card))
-    assert read_card(tmp_path, "classifier", ClassifierCard).operating_point == OperatingPoint("mel", 0.3, 0.9)
+    read = read_card(tmp_path, "classifier", ClassifierCard)
+    assert (read.temperature, read.logit_bias, read.metrics["images"]) == (1.5, (0.0,) * 7, 70)
 
 
 @pytest.mark.parametrize("word", NO_NUMBERS)

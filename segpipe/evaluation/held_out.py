@@ -94,13 +94,16 @@ def score_classifier(
         output: takes what a run over a folder writes.
         views: for test-time augmentation.
         batch_size: cap on images x views.
+
+    Raises:
+        AnswerError: a model gave a number that is not finite.
     """
     output.mkdir(parents=True, exist_ok=True)
     namer = Namer([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     files = tuple((Path(path), Path(Path(path).name)) for path in table["image_path"])
     pipeline = Pipeline(locator, namer)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
-    run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None))
+    run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None)).require_answers()
     return score_run(output, truth_of(table), files)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from segpipe.errors import OutputError, RunStoppedError
+from segpipe.errors import AnswerError, OutputError, RunStoppedError
 from segpipe.image_io import DEFAULT_MAX_PIXELS, display_path
 from segpipe.inference.finding import Finding
 from segpipe.inference.journal import Journal, run_key
@@ -75,6 +75,15 @@ class Done:
     names: Mapping[str, Path]
     shown: tuple[tuple[str, Finding], ...]
     summary: Mapping[str, Any]
+
+    def require_answers(self) -> None:
+        """See that scores would not leave out images only because a model failed on them.
+
+        Raises:
+            AnswerError: for one of the images a model gave a number that is not finite.
+        """
+        if self.model_failed:
+            raise AnswerError(f"no answer for {len(self.failures)} images, the first is {': '.join(self.failures[0])}")
 
 
 def run_images(pipeline: Pipeline, source: Source, ask: Ask, engine: Engine) -> Done:

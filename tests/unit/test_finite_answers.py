@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from findings import drawn_finding
@@ -18,6 +19,7 @@ from segpipe.bundle import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import AnswerError, ImageError
+from segpipe.evaluation.held_out import score_classifier
 from segpipe.image_io import RgbImage, encode_png
 from segpipe.inference import namer as namer_module
 from segpipe.inference.classifier import Classifier, Crop
@@ -175,3 +177,15 @@ def test_result_that_an_older_version_wrote_with_nan_is_done_again(make_pipeline
     done = run(pipeline, folder)
     assert done.summary["images_done_before"] == 4
     assert len(done.rows) == 5 and all(np.isfinite(row["confidence"]) for row in done.rows)
+
+
+def test_no_test_is_scored_without_the_images_that_a_model_failed_on(
+    make_pipeline: MakePipeline, ensemble: list[ClassifierBundle], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    poison_classifier(monkeypatch, float("nan"), sha256="c" * 64)
+    paths = sorted(folder.iterdir())
+    columns = {"image_id": [path.stem for path in paths], "dx": CODES[:5], "lesion_id": list("abcde"), "mask_path": [None] * 5}
+    table = pd.DataFrame(columns | {"image_path": list(map(str, paths)), "age": None, "sex": None, "localization": None})
+    with pytest.raises(AnswerError, match=r"no answer for 1 images, .*c\.png"):
+        score_classifier(make_pipeline().locator, ensemble[0], table, folder.parent / "test", views=VIEWS["none"], batch_size=8)
+    assert not (folder.parent / "test" / "metrics.json").exists()

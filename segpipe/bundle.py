@@ -7,7 +7,8 @@ The weights repeat in their metadata what kind of model they are of and its clas
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from segpipe.strict_json import encode_json, parse_json, read_json
 FORMAT = "segpipe-bundle-1"
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 SHIPPED = Path(__file__).parent / "weights"
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -164,25 +166,44 @@ def _identity(card: Card) -> dict[str, str]:
 
 def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
     """Build a model, in eval mode, with the weights of a bundle; and the SHA-256 of these."""
+    with _refuse_unlike(folder):
+        model = build().eval()
+    content = _read_weights(folder, model)
     try:
-        content = (folder / WEIGHTS).read_bytes()
         state = load(content)
-    except OSError as error:
-        raise BundleError(f"{folder}: {WEIGHTS} cannot be read ({error.strerror})") from error
     except SafetensorError as error:
         raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({one_line(str(error))})") from error
     _compare_identity(folder, content, card)
-    try:
-        model = build().eval()
+    with _refuse_unlike(folder):
         load_weights(model, state)
         _try_out(model, card)
-    except Exception as error:  # whatever a library makes of arguments that a damaged card may name
-        raise BundleError(f"{folder}: weights and card do not belong together ({one_line(str(error))})") from error
     try:
         require_finite(model.state_dict())
     except ValueError as error:
         raise BundleError(f"{folder}: {WEIGHTS} cannot be used, {error}; train or copy it again") from error
     return model, hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def _refuse_unlike(folder: Path) -> Iterator[None]:
+    """Turn whatever a library makes of arguments or tensors that a damaged bundle may name into a BundleError."""
+    try:
+        yield
+    except Exception as error:
+        raise BundleError(f"{folder}: weights and card do not belong together ({one_line(str(error))})") from error
+
+
+def _read_weights(folder: Path, model: nn.Module) -> bytes:
+    """The file of the weights, as far as it is no longer than those of this model can be."""
+    most = LONGEST_HEADER + 8 * sum(tensor.numel() for tensor in model.state_dict().values())
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise BundleError(f"{folder}: {WEIGHTS} cannot be read ({error.strerror})") from error
+    if len(content) > most:
+        raise BundleError(f"{folder}: {WEIGHTS} must have at most {most:,} bytes for the network of the card, got more")
+    return content
 
 
 @torch.no_grad()

@@ -210,6 +210,12 @@ def test_header_that_lies_is_refused(folder: Path, content: bytes) -> None:
     assert str(caught.value).isprintable()
 
 
+def test_weights_that_are_far_too_long_are_not_read_into_memory(folder: Path) -> None:
+    os.truncate(folder / WEIGHTS, 2**34)  # sparse
+    with pytest.raises(BundleError, match=r"model\.safetensors must have at most [0-9,]+ bytes"):
+        load_classifier(folder)
+
+
 @pytest.mark.parametrize(
     "reorder",
     [

@@ -143,8 +143,9 @@ class ClassifierCard(Card):
         operating_point: None where none was chosen.
 
     Raises:
-        ValueError: a class is named twice, is malignant twice, or has a name that no class may have; another field names a class
-            that is none; the temperature or a bias is outside its range; or there is not one bias for each class.
+        ValueError: a class is named twice, is malignant twice, or has a name that no class may have; a class `malignant` is not
+            the only malignant one; another field names a class that is none; the temperature or a bias is outside its range; or
+            there is not one bias for each class.
     """
 
     classes: tuple[str, ...]
@@ -167,6 +168,8 @@ class ClassifierCard(Card):
         named = {*self.malignant, *([self.operating_point.diagnosis] if self.operating_point else [])}
         if not named <= set(self.classes):
             raise ValueError(f"malignant and operating_point must be among the classes, got {', '.join(sorted(named))}")
+        if "malignant" in self.classes and self.malignant != ("malignant",):  # the column p_malignant is the sum over these
+            raise ValueError(f"malignant must name the class malignant alone, got {', '.join(self.malignant) or 'none'}")
         if not 1e-3 <= self.temperature <= 1e3:
             raise ValueError(f"temperature must lie in [0.001, 1000], got {self.temperature}")
         if self.logit_bias and len(self.logit_bias) != len(self.classes):

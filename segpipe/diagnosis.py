@@ -46,8 +46,8 @@ MALIGNANT_CODES: tuple[str, ...] = tuple(code for code in CODES if _KNOWN[code].
 LONGEST_CLASS_NAME = 64  # characters
 # What can stand in a column's name, a command line, a file and a page without quotes or escapes.
 _CLASS_NAME = re.compile(r"\w([\w .()+&-]*[\w.()+-])?")
-# `p_malignant` and `sensitivity_flagged` are columns and metrics of their own, `predicted` is a word of `explain.diagnosis`.
-_RESERVED = frozenset({"malignant", "flagged", "predicted"})
+# `sensitivity_flagged` is a metric of its own, `predicted` a word of `explain.diagnosis`.
+_RESERVED = frozenset({"flagged", "predicted"})
 
 
 def check_class_name(name: str) -> None:

@@ -9,6 +9,8 @@ from segpipe.data.check import CheckedDataset
 from segpipe.diagnosis import check_class_name, class_code, in_order
 from segpipe.errors import DatasetError
 
+_TAKEN = "malignant"  # the column p_malignant is the sum over the malignant classes
+
 
 def load_folders(root: str, *, without_lesion_ids: bool = False, malignant: Sequence[str] | None = None) -> CheckedDataset:
     """Find a data set with a folder for each class, `ROOT/CLASS/photo.jpg`, and check it.
@@ -60,6 +62,11 @@ def _classes_of(codes: Iterable[str]) -> tuple[str, ...]:
             check_class_name(code)
     except ValueError as error:
         raise DatasetError(str(error)) from error
+    if _TAKEN in classes:
+        raise DatasetError(
+            f"a class must have a name of letters, digits, blanks and _.()+&- that is not {_TAKEN!r}, which is a column of the "
+            "results; rename it"
+        )
     if len(classes) < 2:
         raise DatasetError(
             f"data.root must hold at least two classes, got {len(classes)}; see data/README.md: data=folders takes a folder for "

@@ -215,6 +215,21 @@ def test_class_list_that_contradicts_itself_is_refused(
     refuse(json.dumps(altered(card, key, value)).encode())
 
 
+@pytest.mark.parametrize(
+    ("malignant", "read"), [(["malignant"], True), ([], False), (["benign"], False), (["benign", "malignant"], False)]
+)
+def test_class_malignant_is_the_only_malignant_one(
+    card: dict[str, Any], refuse: Callable[[bytes], None], tmp_path: Path, malignant: list[str], read: bool
+) -> None:
+    two = card | {"classes": ["benign", "malignant"], "malignant": malignant, "logit_bias": []}
+    del two["operating_point"]
+    if read:
+        (tmp_path / CARD).write_text(json.dumps(two))
+        assert read_card(tmp_path, "classifier", ClassifierCard).malignant == ("malignant",)
+    else:
+        refuse(json.dumps(two).encode())
+
+
 @pytest.mark.parametrize("where", ["", "input.", "crop.", "training.", "operating_point."])
 @pytest.mark.parametrize("name", ["temprature", "a\nb\x1b[2J", "\u202e"])
 def test_unknown_field_is_refused(card: dict[str, Any], refuse: Callable[[bytes], None], where: str, name: str) -> None:

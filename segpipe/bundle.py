@@ -1,7 +1,8 @@
 """A trained model on disk: a folder with `model.safetensors` and `card.json`. Nothing in it is pickled.
 
 The card says what to build and how to feed it, so inference needs no configuration. Only segpipe's own builders can be named.
-The weights repeat in their metadata what kind of model they are of and its classes in order, which a card alone cannot prove.
+The weights repeat in their metadata what kind of model they are of and its classes in order, which a card alone cannot prove, and
+hold a hash of their tensors.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from segpipe.card import Card, ClassifierCard, SegmenterCard
 from segpipe.errors import BundleError, OutputError, one_line
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.unet import build_unet
-from segpipe.models.weights import load_weights, require_finite
+from segpipe.models.weights import hash_tensors, load_weights, read_metadata, require_finite
 from segpipe.strict_json import encode_json, parse_json, read_json
 
 FORMAT = "segpipe-bundle-1"
@@ -89,7 +90,7 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
             fresh = Path(workshop, "fresh")
             fresh.mkdir()
             # Not save_file, whose files nobody else may read.
-            (fresh / WEIGHTS).write_bytes(save(state, _identity(card)))
+            (fresh / WEIGHTS).write_bytes(save(state, _identity(card) | {"tensors": hash_tensors(save(state))}))
             (fresh / CARD).write_bytes(text)
             if folder.exists():
                 folder.replace(Path(workshop, "old"))
@@ -217,13 +218,13 @@ def _try_out(model: nn.Module, card: Card) -> None:
 
 
 def _compare_identity(folder: Path, content: bytes, card: Card) -> None:
-    """See that a safetensors file, which was read before, is of the model that a card describes, as far as it says so."""
-    length = int.from_bytes(content[:8], "little")
-    said = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    expected = _identity(card)
-    found = {key: said[key] for key in ("kind", "classes") if key in said}
-    if found not in ({}, expected):  # weights of older versions say nothing of themselves
+    """See that weights are whole and of the model that a card describes, as far as they say so; older ones do not."""
+    expected = _identity(card) | {"tensors": hash_tensors(content)}
+    said = {key: text for key, text in read_metadata(content).items() if key in (*expected, "classes")}
+    if said and said.pop("tensors", None) != expected.pop("tensors"):
+        raise BundleError(f"{folder}: {WEIGHTS} is damaged, its tensors are not those that were saved; copy it again")
+    if said and said != expected:
         raise BundleError(
-            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(found))} as the weights do, got "
+            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(said))} as the weights do, got "
             f"{one_line(str(expected))}); copy both files again"
         )

@@ -1,5 +1,7 @@
-"""Weights from a file into a network: the same tensors, of the same kind, each number finite."""
+"""Weights from a file into a network: the same tensors, of the same kind, each number finite; and what the file says of them."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 
 import torch
@@ -34,3 +36,18 @@ def require_finite(state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds values that are not finite")
+
+
+def read_metadata(content: bytes) -> dict[str, str]:
+    """Metadata of a safetensors file that has been read before; `content` is all of it."""
+    metadata: dict[str, str] = json.loads(content[8 : _header_end(content)]).get("__metadata__", {})
+    return metadata
+
+
+def hash_tensors(content: bytes) -> str:
+    """SHA-256 of the values of all tensors in a safetensors file, whatever its metadata; `content` is all of it."""
+    return hashlib.sha256(memoryview(content)[_header_end(content) :]).hexdigest()
+
+
+def _header_end(content: bytes) -> int:
+    return 8 + int.from_bytes(content[:8], "little")

@@ -237,7 +237,16 @@ def test_weights_of_older_versions_say_nothing_and_are_read(folder: Path) -> Non
         save_file(state, folder / WEIGHTS, metadata)
         assert load_classifier(folder).card.classes[-1] == "mel"
     save_file(state, folder / WEIGHTS, {"format": "pt", "kind": "classifier"})
-    with pytest.raises(BundleError, match="do not belong together"):
+    with pytest.raises(BundleError, match="is damaged"):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.999])
+def test_changed_byte_of_a_tensor_is_seen(folder: Path, place: float) -> None:
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[int(place * len(content))] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.safetensors is damaged, its tensors are not those that were saved"):
         load_classifier(folder)
 
 

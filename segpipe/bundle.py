@@ -30,6 +30,7 @@ from segpipe.strict_json import encode_json, parse_json, read_json
 FORMAT = "segpipe-bundle-1"
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+IDENTITY = "segpipe"  # entry of the metadata of the weights
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -78,7 +79,7 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
-    kind = _identity(card)["kind"]
+    kind = _kind_of(card)
     text = encode_json({"format": FORMAT, "kind": kind} | asdict(card))
     _parse_card(folder, parse_json(text), kind, type(card))
     try:
@@ -90,7 +91,8 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
             fresh = Path(workshop, "fresh")
             fresh.mkdir()
             # Not save_file, whose files nobody else may read.
-            (fresh / WEIGHTS).write_bytes(save(state, _identity(card) | {"tensors": hash_tensors(save(state))}))
+            # One entry: safetensors would write several in any order, and the same weights must give the same file.
+            (fresh / WEIGHTS).write_bytes(save(state, {IDENTITY: json.dumps(_identity(card, save(state)))}))
             (fresh / CARD).write_bytes(text)
             if folder.exists():
                 folder.replace(Path(workshop, "old"))
@@ -158,11 +160,14 @@ def _parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) ->
         raise BundleError(f"{folder}: {CARD} is damaged, {one_line(reason)}") from error
 
 
-def _identity(card: Card) -> dict[str, str]:
-    """The metadata of the weights: what kind of model they are of, and the classes in the order of its logits."""
-    if isinstance(card, ClassifierCard):
-        return {"kind": "classifier", "classes": json.dumps(card.classes)}
-    return {"kind": "segmenter"}
+def _kind_of(card: Card) -> str:
+    return "classifier" if isinstance(card, ClassifierCard) else "segmenter"
+
+
+def _identity(card: Card, content: bytes) -> dict[str, Any]:
+    """What the metadata of weights hold, the file of which is `content`: kind, classes in order, and a hash of the tensors."""
+    classes = list(card.classes) if isinstance(card, ClassifierCard) else None
+    return {"kind": _kind_of(card), "classes": classes, "tensors": hash_tensors(content)}
 
 
 def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
@@ -219,12 +224,20 @@ def _try_out(model: nn.Module, card: Card) -> None:
 
 def _compare_identity(folder: Path, content: bytes, card: Card) -> None:
     """See that weights are whole and of the model that a card describes, as far as they say so; older ones do not."""
-    expected = _identity(card) | {"tensors": hash_tensors(content)}
-    said = {key: text for key, text in read_metadata(content).items() if key in (*expected, "classes")}
-    if said and said.pop("tensors", None) != expected.pop("tensors"):
+    text = read_metadata(content).get(IDENTITY)
+    if text is None:
+        return
+    expected = _identity(card, content)
+    try:
+        said = json.loads(text)
+        differing = {key: said.get(key) for key in expected if said.get(key) != expected[key]}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{folder}: {WEIGHTS} is damaged, its metadata are none of segpipe's; copy it again") from error
+    if "tensors" in differing:
         raise BundleError(f"{folder}: {WEIGHTS} is damaged, its tensors are not those that were saved; copy it again")
-    if said and said != expected:
+    if differing:
+        got = {key: expected[key] for key in differing}
         raise BundleError(
-            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(said))} as the weights do, got "
-            f"{one_line(str(expected))}); copy both files again"
+            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(differing))} as the weights do, got "
+            f"{one_line(str(got))}); copy both files again"
         )

@@ -17,7 +17,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segpipe import bundle
-from segpipe.bundle import CARD, SHIPPED, WEIGHTS, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.bundle import (
+    CARD,
+    IDENTITY,
+    SHIPPED,
+    WEIGHTS,
+    ClassifierBundle,
+    SegmenterBundle,
+    load_classifier,
+    load_segmenter,
+    save_bundle,
+)
 from segpipe.card import OperatingPoint
 from segpipe.errors import BundleError, OutputError
 from segpipe.models.classifier import build_classifier
@@ -236,9 +246,19 @@ def test_weights_of_older_versions_say_nothing_and_are_read(folder: Path) -> Non
     for metadata in (None, {"format": "pt"}):
         save_file(state, folder / WEIGHTS, metadata)
         assert load_classifier(folder).card.classes[-1] == "mel"
-    save_file(state, folder / WEIGHTS, {"format": "pt", "kind": "classifier"})
-    with pytest.raises(BundleError, match="is damaged"):
+
+
+@pytest.mark.parametrize("said", ["", "{", "1", "null", "[]", "{}", '{"kind": "classifier"}', "[" * 100_000])
+def test_metadata_of_segpipe_are_whole_or_refused(folder: Path, said: str) -> None:
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, {IDENTITY: said})
+    with pytest.raises(BundleError, match=r"model\.safetensors is damaged"):
         load_classifier(folder)
+
+
+def test_same_weights_give_the_same_file(classifier: ClassifierBundle, tmp_path: Path) -> None:
+    for number in range(8):
+        save_bundle(tmp_path / str(number), classifier.model, classifier.card)
+    assert len({(tmp_path / str(number) / WEIGHTS).read_bytes() for number in range(8)}) == 1
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.999])
@@ -253,10 +273,10 @@ def test_changed_byte_of_a_tensor_is_seen(folder: Path, place: float) -> None:
 @pytest.mark.parametrize("kind", ["segmenter", "classifier"])
 def test_shipped_weights_say_what_they_are(kind: str) -> None:
     with safe_open(SHIPPED / kind / WEIGHTS, "pt") as file:
-        said = file.metadata()
+        said = json.loads(file.metadata()[IDENTITY])
     card = json.loads((SHIPPED / kind / CARD).read_text())
     assert said["kind"] == card["kind"] == kind
-    assert json.loads(said.get("classes", "null")) == card.get("classes")
+    assert said["classes"] == card.get("classes")
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e5])

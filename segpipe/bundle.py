@@ -238,6 +238,6 @@ def _compare_identity(folder: Path, content: bytes, card: Card) -> None:
     if differing:
         got = {key: expected[key] for key in differing}
         raise BundleError(
-            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(differing))} as the weights do, got "
-            f"{one_line(str(got))}); copy both files again"
+            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(differing))} as the weights do, "
+            f"got {one_line(str(got))}); copy both files again"
         )

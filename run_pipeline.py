@@ -123,7 +123,7 @@ def tell(config: DictConfig, done: "Done", output: Path) -> None:
     print(counts if done.shown else f"{counts}\n{DISCLAIMER}")
     if done.failures:
         first = ": ".join(done.failures[0])
-        if config.folder is None:
+        if config.folder is None and not done.model_failed:
             raise ImageError(first)
         raise ImagesFailedError(f"{len(done.failures)} images failed, see {output / 'failures.csv'}; the first is {first}")
 

@@ -1,12 +1,15 @@
 """A trained model on disk: a folder with `model.safetensors` and `card.json`. Nothing in it is pickled.
 
 The card says what to build and how to feed it, so inference needs no configuration. Only segpipe's own builders can be named.
+The weights repeat in their metadata what kind of model they are of and its classes in order, which a card alone cannot prove, and
+hold a hash of their tensors.
 """
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +21,17 @@ from safetensors.torch import load, save
 from torch import nn
 
 from segpipe.card import Card, ClassifierCard, SegmenterCard
-from segpipe.errors import BundleError, OutputError
+from segpipe.errors import BundleError, OutputError, one_line
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.unet import build_unet
+from segpipe.models.weights import hash_tensors, load_weights, read_metadata, require_finite
+from segpipe.strict_json import encode_json, parse_json, read_json
 
 FORMAT = "segpipe-bundle-1"
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+IDENTITY = "segpipe"  # entry of the metadata of the weights
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 SHIPPED = Path(__file__).parent / "weights"
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -65,21 +72,28 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         half: store float16 instead of float32, half the size.
 
     Raises:
+        BundleError: the card could not be read again, or a weight is not finite, so that nothing is written.
         OutputError: the bundle cannot be written.
     """
-    kind = "segmenter" if isinstance(card, SegmenterCard) else "classifier"
     state = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
-    text = json.dumps({"format": FORMAT, "kind": kind} | asdict(card), indent=2, ensure_ascii=False, default=dict)
+    kind = _kind_of(card)
+    text = encode_json({"format": FORMAT, "kind": kind} | asdict(card))
+    _parse_card(folder, parse_json(text), kind, type(card))
+    try:
+        require_finite(state)
+    except ValueError as error:
+        raise BundleError(f"{folder}: the bundle is not written, its weight {error}; train the model again") from error
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workshop:
             fresh = Path(workshop, "fresh")
             fresh.mkdir()
             # Not save_file, whose files nobody else may read.
-            (fresh / WEIGHTS).write_bytes(save(state))
-            (fresh / CARD).write_text(text + "\n", encoding="utf-8")
+            # One entry: safetensors would write several in any order, and the same weights must give the same file.
+            (fresh / WEIGHTS).write_bytes(save(state, {IDENTITY: json.dumps(_identity(card, save(state)))}))
+            (fresh / CARD).write_bytes(text)
             if folder.exists():
                 folder.replace(Path(workshop, "old"))
             fresh.replace(folder)
@@ -94,7 +108,7 @@ def load_segmenter(folder: Path) -> SegmenterBundle:
         BundleError: the bundle is missing, damaged, foreign, or a classifier.
     """
     card = read_card(folder, "segmenter", SegmenterCard)
-    model, sha256 = _load_weights(folder, lambda: build_unet(**card.arguments))
+    model, sha256 = _load_weights(folder, card, lambda: build_unet(**card.arguments))
     return SegmenterBundle(model, card, sha256)
 
 
@@ -105,7 +119,7 @@ def load_classifier(folder: Path) -> ClassifierBundle:
         BundleError: the bundle is missing, damaged, foreign, or a segmenter.
     """
     card = read_card(folder, "classifier", ClassifierCard)
-    model, sha256 = _load_weights(folder, lambda: build_classifier(classes=len(card.classes), **card.arguments))
+    model, sha256 = _load_weights(folder, card, lambda: build_classifier(classes=len(card.classes), **card.arguments))
     return ClassifierBundle(model, card, sha256)
 
 
@@ -121,41 +135,109 @@ def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
         BundleError: the card is missing, damaged, foreign, or of the other kind.
     """
     try:
-        content: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        content = read_json(folder / CARD)
     except OSError as error:
         raise BundleError(f"{folder}: a bundle must be a folder with {WEIGHTS} and {CARD}; {CARD} cannot be read") from error
     except ValueError as error:
-        raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON") from error
+        raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON ({one_line(str(error))})") from error
+    return _parse_card(folder, content, kind, schema)
+
+
+def _parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) -> AnyCard:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise BundleError(f"{folder}: {CARD} is not that of a {FORMAT}; train or ship the model with this version of segpipe")
-    found = content.pop("kind", None)
+    found = one_line(str(content.pop("kind", None)))
     if found != kind:
         raise BundleError(
             f"{folder}: must be the bundle of a {kind}, got that of a {found}; name the one that bundle.{kind}= needs"
         )
     try:
-        return TypeAdapter(schema).validate_python(content)
+        # Strictly: no text or boolean for a number. By way of JSON, where a list may stand for a tuple.
+        return TypeAdapter(schema).validate_json(encode_json(content), strict=True, extra="forbid")
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(f"{folder}: {CARD} is damaged, {where}: {first['msg']}") from error
+        reason = ": ".join([".".join(map(str, first["loc"])), first["msg"]])
+        raise BundleError(f"{folder}: {CARD} is damaged, {one_line(reason)}") from error
 
 
-def _load_weights(folder: Path, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
+def _kind_of(card: Card) -> str:
+    return "classifier" if isinstance(card, ClassifierCard) else "segmenter"
+
+
+def _identity(card: Card, content: bytes) -> dict[str, Any]:
+    """What the metadata of weights hold, the file of which is `content`: kind, classes in order, and a hash of the tensors."""
+    classes = list(card.classes) if isinstance(card, ClassifierCard) else None
+    return {"kind": _kind_of(card), "classes": classes, "tensors": hash_tensors(content)}
+
+
+def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
     """Build a model, in eval mode, with the weights of a bundle; and the SHA-256 of these."""
+    with _refuse_unlike(folder):
+        model = build().eval()
+    content = _read_weights(folder, model)
     try:
-        content = (folder / WEIGHTS).read_bytes()
         state = load(content)
+    except SafetensorError as error:
+        raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({one_line(str(error))})") from error
+    _compare_identity(folder, content, card)
+    with _refuse_unlike(folder):
+        load_weights(model, state)
+        _try_out(model, card)
+    try:
+        require_finite(model.state_dict())
+    except ValueError as error:
+        raise BundleError(f"{folder}: {WEIGHTS} cannot be used, {error}; train or copy it again") from error
+    return model, hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def _refuse_unlike(folder: Path) -> Iterator[None]:
+    """Turn whatever a library makes of arguments or tensors that a damaged bundle may name into a BundleError."""
+    try:
+        yield
+    except Exception as error:
+        raise BundleError(f"{folder}: weights and card do not belong together ({one_line(str(error))})") from error
+
+
+def _read_weights(folder: Path, model: nn.Module) -> bytes:
+    """The file of the weights, as far as it is no longer than those of this model can be."""
+    most = LONGEST_HEADER + 8 * sum(tensor.numel() for tensor in model.state_dict().values())
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            content = file.read(most + 1)
     except OSError as error:
         raise BundleError(f"{folder}: {WEIGHTS} cannot be read ({error.strerror})") from error
-    except SafetensorError as error:
-        raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({error})") from error
+    if len(content) > most:
+        raise BundleError(f"{folder}: {WEIGHTS} must have at most {most:,} bytes for the network of the card, got more")
+    return content
+
+
+@torch.no_grad()
+def _try_out(model: nn.Module, card: Card) -> None:
+    """See that a network answers an image of the size that its card names, which not every network does for every size."""
+    size = card.input.size
+    expected = (1, len(card.classes)) if isinstance(card, ClassifierCard) else (1, 1, size, size)
+    found = tuple(model(torch.zeros(1, 3, size, size)).shape)
+    if found != expected:
+        raise ValueError(f"the network's answer must have the shape {expected}, got {found}")
+
+
+def _compare_identity(folder: Path, content: bytes, card: Card) -> None:
+    """See that weights are whole and of the model that a card describes, as far as they say so; older ones do not."""
+    text = read_metadata(content).get(IDENTITY)
+    if text is None:
+        return
+    expected = _identity(card, content)
     try:
-        model = build()
-        model.load_state_dict(state)
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # whatever arguments a damaged card may name
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"{folder}: weights and card do not belong together ({reason})") from error
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
-        raise BundleError(f"{folder}: {WEIGHTS} holds values that are not finite; train or copy it again")
-    return model.eval(), hashlib.sha256(content).hexdigest()
+        said = json.loads(text)
+        differing = {key: said.get(key) for key in expected if said.get(key) != expected[key]}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{folder}: {WEIGHTS} is damaged, its metadata are none of segpipe's; copy it again") from error
+    if "tensors" in differing:
+        raise BundleError(f"{folder}: {WEIGHTS} is damaged, its tensors are not those that were saved; copy it again")
+    if differing:
+        got = {key: expected[key] for key in differing}
+        raise BundleError(
+            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(differing))} as the weights do, "
+            f"got {one_line(str(got))}); copy both files again"
+        )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from segpipe.diagnosis import check_class_name
 from segpipe.lesion.crop import CropRule
 from segpipe.models.preprocessing import InputSpec
 
@@ -84,6 +85,10 @@ class Card:
         versions: of the libraries and of Python.
         licence: of the weights.
         intended_use: and what it is not for.
+
+    Raises:
+        ValueError: `metrics.metrics` holds something else than scores, see `segpipe.evaluation.bootstrap.with_intervals`, or the
+            number of images is missing.
     """
 
     arguments: Mapping[str, Any]
@@ -94,10 +99,33 @@ class Card:
     licence: str = LICENCE
     intended_use: str = INTENDED_USE
 
+    def __post_init__(self) -> None:
+        scores = self.metrics.get("metrics", {})
+        if not isinstance(scores, Mapping) or not all(map(_is_score, scores.values())):
+            raise ValueError("metrics.metrics must name scores, each with value, low and high, which are numbers or null")
+        if scores and type(self.metrics.get("images")) is not int:
+            raise ValueError(f"metrics.images must be the number of images that were scored, got {self.metrics.get('images')!r}")
+
+
+def _is_score(score: Any) -> bool:
+    if not isinstance(score, Mapping):
+        return False
+    numbers = [score.get(name, "missing") for name in ("value", "low", "high")]
+    return all(isinstance(number, int | float | None) and not isinstance(number, bool) for number in numbers)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterCard(Card):
-    """Card of a U-Net."""
+    """Card of a U-Net.
+
+    Raises:
+        ValueError: the input size is no multiple of 32, which the U-Net halves five times.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.input.size % 32:
+            raise ValueError(f"input.size must be a multiple of 32 for a U-Net, got {self.input.size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,17 +133,18 @@ class ClassifierCard(Card):
     """Card of a classifier.
 
     Attributes:
-        classes: codes in the order of the logits.
+        classes: codes in the order of the logits, two or more, each as `segpipe.diagnosis.check_class_name` allows.
         malignant: codes of the malignant classes; empty where it is not known.
         crop: how the lesion is cut out for it.
-        temperature: logits are divided by it before the softmax, arXiv 1706.04599; 1 where none was fitted.
-        logit_bias: of each class, added after that division; empty for none.
+        temperature: logits are divided by it before the softmax, arXiv 1706.04599, 0.001 to 1,000; 1 where none was fitted.
+        logit_bias: of each class, added after that division, -1,000 to 1,000; empty for none.
         calibration: on the validation images, for each method of `segpipe.evaluation.calibration.METHODS`, its errors; and which
             one was `chosen`.
         operating_point: None where none was chosen.
 
     Raises:
-        ValueError: classes are doubled, another field names none of them, the temperature is not above 0, or
+        ValueError: a class is named twice, is malignant twice, or has a name that no class may have; a class `malignant` is not
+            the only malignant one; another field names a class that is none; the temperature or a bias is outside its range; or
             there is not one bias for each class.
     """
 
@@ -128,12 +157,22 @@ class ClassifierCard(Card):
     operating_point: OperatingPoint | None = None
 
     def __post_init__(self) -> None:
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must be there, each once, got {self.classes}")
+        super().__post_init__()
+        for code in self.classes:
+            check_class_name(code)
+        if len(self.classes) < 2 or any(len(set(codes)) != len(codes) for codes in (self.classes, self.malignant)):
+            raise ValueError(
+                f"classes must be there, two or more, each once, and malignant each once, got {', '.join(self.classes) or 'none'}"
+                f" and {', '.join(self.malignant) or 'none'}"
+            )
         named = {*self.malignant, *([self.operating_point.diagnosis] if self.operating_point else [])}
         if not named <= set(self.classes):
             raise ValueError(f"malignant and operating_point must be among the classes, got {', '.join(sorted(named))}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if "malignant" in self.classes and self.malignant != ("malignant",):  # the column p_malignant is the sum over these
+            raise ValueError(f"malignant must name the class malignant alone, got {', '.join(self.malignant) or 'none'}")
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise ValueError(f"temperature must lie in [0.001, 1000], got {self.temperature}")
         if self.logit_bias and len(self.logit_bias) != len(self.classes):
             raise ValueError(f"logit_bias must hold {len(self.classes)} values or none, got {len(self.logit_bias)}")
+        if not all(abs(bias) <= 1e3 for bias in self.logit_bias):
+            raise ValueError(f"logit_bias must lie in [-1000, 1000], got {self.logit_bias}")

@@ -24,6 +24,8 @@ COUNTS = (
 )
 NOT_NEGATIVE = ("workers", "data.fold", "crop.margin_fraction", "augment.mixup_alpha")
 PROBABILITIES = ("classifier.dropout", "classifier.drop_path")
+# The bounds of a card: no training makes a model that could not be loaded.
+RANGES = {"classifier.input_size": (16, 2048), "segmenter.input_size": (32, 2048), "crop.margin_fraction": (0, 10)}
 CHOICES: dict[str, tuple[str, ...]] = {
     "localize": ("unet", "contour", "whole_image"),
     "figures": ("auto", "true", "false"),
@@ -115,8 +117,12 @@ def _check_numbers(config: DictConfig) -> None:
     for least, keys in ((1, COUNTS), (0, NOT_NEGATIVE)):
         for key in keys:
             number = _value(config, key)
-            if number is not None and number < least:
+            if number is not None and not number >= least:  # NaN fails the comparison
                 raise ConfigError(f"{key} must be {least} or more, got {number}")
+    for key, (least, most) in RANGES.items():
+        number = _value(config, key)
+        if number is not None and not least <= number <= most:
+            raise ConfigError(f"{key} must lie in [{least}, {most}], got {number}")
     for key in PROBABILITIES:
         probability = _value(config, key)
         if probability is not None and not 0 <= probability < 1:

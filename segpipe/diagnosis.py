@@ -1,5 +1,7 @@
 """The diagnoses of HAM10000 and ISIC 2019: code, full name, malignant or not, in one fixed order."""
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -39,6 +41,34 @@ _KNOWN = {diagnosis.code: diagnosis for diagnosis in DIAGNOSES}
 CODES: tuple[str, ...] = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
 ISIC_2019_CODES: tuple[str, ...] = ("mel", "nv", "bcc", "ak", "bkl", "df", "vasc", "scc")
 MALIGNANT_CODES: tuple[str, ...] = tuple(code for code in CODES if _KNOWN[code].malignant)
+
+
+LONGEST_CLASS_NAME = 64  # characters
+# What can stand in a column's name, a command line, a file and a page without quotes or escapes.
+_CLASS_NAME = re.compile(r"\w([\w .()+&-]*[\w.()+-])?")
+# `sensitivity_flagged` is a metric of its own, `predicted` a word of `explain.diagnosis`.
+_RESERVED = frozenset({"flagged", "predicted"})
+
+
+def check_class_name(name: str) -> None:
+    """Check that a name can be that of a class, of a data set and of a bundle alike.
+
+    Args:
+        name: of the class.
+
+    Raises:
+        ValueError: it is empty or too long, not in the normal form NFC, holds a character that is no letter, mark, digit, blank
+            or one of `_.()+&-`, begins with none of a letter, a digit and `_`, ends with a blank or `&`, or is reserved.
+    """
+    # A mark belongs to the letter before it, so it may stand wherever a dot may, but not first.
+    shape = "".join("." if unicodedata.category(char)[0] == "M" else char for char in name)
+    fits = _CLASS_NAME.fullmatch(shape) and len(name) <= LONGEST_CLASS_NAME and unicodedata.is_normalized("NFC", name)
+    if not fits or name in _RESERVED:
+        raise ValueError(
+            f"a class must have a name of letters, digits, blanks and _.()+&- in Unicode's form NFC, of at most "
+            f"{LONGEST_CLASS_NAME} characters, that is none of {', '.join(sorted(_RESERVED))}, which the results use for "
+            f"something else, got {name[: 2 * LONGEST_CLASS_NAME]!r}; rename it"
+        )
 
 
 def in_order(codes: Iterable[str]) -> tuple[str, ...]:

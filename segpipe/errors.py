@@ -36,6 +36,12 @@ class OutputError(SegpipeError):
     """The output folder cannot be used."""
 
 
+class AnswerError(SegpipeError):
+    """A model gave a number that is not finite, so that nothing can be said of an image."""
+
+    exit_status = 1
+
+
 class ImagesFailedError(SegpipeError):
     """Some or all images of a folder failed; the others were done."""
 
@@ -52,6 +58,16 @@ class TrainingError(SegpipeError):
     """A training started and failed."""
 
     exit_status = 1
+
+
+def one_line(text: str, longest: int = 300) -> str:
+    """The beginning of a text of unknown origin on one line, see `escape_unprintable`."""
+    return escape_unprintable(" ".join(text.split())[:longest])
+
+
+def escape_unprintable(text: str) -> str:
+    """A text of unknown origin as a terminal may take it: what cannot be printed stands as its escape, line breaks stay."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
 class CommandParser(ArgumentParser):

@@ -1,6 +1,5 @@
 """What a visitor takes home: JSON, figure and PDF of one finding, the table of many. All drawn anew from pixels and numbers."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,6 +12,7 @@ from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text
 from segpipe.inference.results import encode_results
 from segpipe.report import DISCLAIMER
+from segpipe.strict_json import encode_json as encode_strict_json
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -42,7 +42,7 @@ def encode_json(examination: Examination, pipeline: "Pipeline") -> bytes:
         "precision": str(pipeline.namer.precision).removeprefix("torch."),
         "versions": {"segpipe": __version__} | library_versions(),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+    return encode_strict_json(content)
 
 
 def encode_picture(examination: Examination) -> bytes:

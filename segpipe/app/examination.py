@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segpipe.errors import ImageError
+from segpipe.errors import AnswerError, ImageError
 from segpipe.image_io import RgbImage, decode_photograph
 from segpipe.inference.finding import Finding, enlarge_finding
 from segpipe.inference.results import Row, result_row
@@ -57,13 +57,15 @@ def examine(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Examina
         max_pixels: refuse larger images (height x width).
 
     Raises:
-        ImageError: it cannot be used; the message does not name it.
+        ImageError: it cannot be used, or a model gave a number that is not finite; the message does not name it.
     """
     begun = time.perf_counter()
     try:
         read = decode_photograph(io.BytesIO(upload.content), least_side=pipeline.least_side, max_pixels=max_pixels)
         finding = pipeline([read.image])[0]
         whole = enlarge_finding(finding, read.height, read.width)
+    except AnswerError as error:
+        raise ImageError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
         from segpipe.inference.networks import is_out_of_memory
 

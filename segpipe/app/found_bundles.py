@@ -1,6 +1,5 @@
 """The trained models in a folder, found by what their cards say of themselves; none of them is loaded."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from segpipe.inference.journal import JOURNAL
+from segpipe.strict_json import read_json
 
 OUTPUTS = Path("outputs")  # where trainings write by default
 CARD, WEIGHTS = "card.json", "model.safetensors"  # as in segpipe.bundle, which takes seconds to import
@@ -56,7 +56,7 @@ def _bundles_below(root: Path) -> Iterator[FoundBundle]:
 def _describe(card: Path, place: str) -> FoundBundle | None:
     """What a card says that it is of; None where it says nothing that can be understood."""
     try:
-        said = json.loads(card.read_text(encoding="utf-8"))
+        said = read_json(card)
         arguments = said["arguments"]
         return FoundBundle(said["kind"], f"{place} ({arguments.get('name') or arguments['encoder']})", str(card.parent))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -1,17 +1,14 @@
 """Images of one's own, of any classes: a folder for each class, or a table beside the images."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from segpipe.data.annotations import read_labels
 from segpipe.data.assembly import assemble, find_photographs, label_by_folder
 from segpipe.data.check import CheckedDataset
-from segpipe.diagnosis import class_code, in_order
+from segpipe.diagnosis import check_class_name, class_code, in_order
 from segpipe.errors import DatasetError
 
-# What can stand in a column's name, a command line and a file without quotes or escapes.
-_CLASS_NAME = re.compile(r"\w([\w .()+&-]*[\w.()+-])?")
 _TAKEN = "malignant"  # the column p_malignant is the sum over the malignant classes
 
 
@@ -60,11 +57,15 @@ def load_csv(
 def _classes_of(codes: Iterable[str]) -> tuple[str, ...]:
     """The classes in their order, see `in_order`."""
     classes = in_order(codes)
-    wrong = [code for code in classes if not _CLASS_NAME.fullmatch(code) or code == _TAKEN]
-    if wrong:
+    try:
+        for code in classes:
+            check_class_name(code)
+    except ValueError as error:
+        raise DatasetError(str(error)) from error
+    if _TAKEN in classes:
         raise DatasetError(
             f"a class must have a name of letters, digits, blanks and _.()+&- that is not {_TAKEN!r}, which is a column of the "
-            f"results, got {wrong[0]!r}; rename it"
+            "results; rename it"
         )
     if len(classes) < 2:
         raise DatasetError(

@@ -19,6 +19,7 @@ from segpipe.data.synthetic_photo import draw_view, render
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError, OutputError
 from segpipe.image_io import BoolMask, RgbImage, display_path, write_png
+from segpipe.strict_json import encode_json
 
 RECIPE_NAME = "synthetic.json"
 IMAGES_NAME = "HAM10000_images_part_1"
@@ -199,7 +200,7 @@ def _write_files(folder: Path, recipe: Recipe) -> None:
     for lesion in range(recipe.lesions):
         rows += _write_lesion(folder, recipe, lesion, first_number=_FIRST_NUMBER + len(rows))
     _write_csv(folder / METADATA_NAME, METADATA_COLUMNS, rows)
-    (folder / RECIPE_NAME).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+    (folder / RECIPE_NAME).write_bytes(encode_json(asdict(recipe)))
 
 
 def _write_lesion(folder: Path, recipe: Recipe, index: int, *, first_number: int) -> list[tuple[str, ...]]:

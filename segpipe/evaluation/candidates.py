@@ -141,6 +141,7 @@ def run_candidate(candidate: Candidate, source: Source, truth: Truth, *, overwri
         overwrite: begin anew.
 
     Raises:
+        AnswerError: the classifier gave a number that is not finite.
         RunStoppedError: the disk is full or broken.
         KeyboardInterrupt: the user stopped it; the text says how far it is.
     """
@@ -151,9 +152,10 @@ def run_candidate(candidate: Candidate, source: Source, truth: Truth, *, overwri
         else:
             sys.stderr.write(f"{title}: {len(source.files):,} images\n")
             try:
-                run_images(pipeline, source, ask, LocalEngine(pipeline, workers=None))
+                done = run_images(pipeline, source, ask, LocalEngine(pipeline, workers=None))
             except KeyboardInterrupt as stop:
                 raise KeyboardInterrupt(f"{title}: {stop}; the same call, without --overwrite, goes on") from stop
+            done.require_answers()
         files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
         metrics = score_run(ask.output, truth, files)["classification"]
         run, diagnoses = read_run(ask.output), truth.diagnoses or {}

@@ -72,13 +72,16 @@ def score_classifier(
         views: for test-time augmentation.
         batch_size: cap on images x views.
         dataset: name of the data set.
+
+    Raises:
+        AnswerError: a model gave a number that is not finite.
     """
     output.mkdir(parents=True, exist_ok=True)
     namer = Namer([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     files = tuple((Path(path), Path(Path(path).name)) for path in table["image_path"])
     pipeline = Pipeline(locator, namer)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
-    run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None))
+    run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None)).require_answers()
     return score_run(output, truth_of(table, dataset=dataset), files)
 
 

@@ -6,14 +6,15 @@ writes it for the shipped ones, from their `card.json` alone. The table of the R
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter
 from segpipe.card import Training
 from segpipe.diagnosis import full_name
-from segpipe.errors import CommandParser, run_command
+from segpipe.errors import BundleError, CommandParser, escape_unprintable, one_line, run_command
 from segpipe.evaluation.card_tests import tests_text
 from segpipe.evaluation.table import figure_text, markdown_table
 
@@ -50,6 +51,21 @@ LIMITS_OF_DATA = {
 }
 
 
+@contextmanager
+def _refuse_incomplete() -> Iterator[None]:
+    """Refuse a card whose metrics or calibration lack what the model card shows.
+
+    Raises:
+        BundleError: in place of the error that this leads to.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise BundleError(f"card.json must hold the metrics that a test of this version writes, got others ({reason})") from error
+
+
+@_refuse_incomplete()
 def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     """Write the card of a segmenter and a classifier, as Markdown; each test stands apart, with its images."""
     of_data = LIMITS_OF_DATA.get(classifier.card.training.dataset)
@@ -64,7 +80,8 @@ def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
         "Licence": f"{classifier.card.licence}.",
     }
     texts = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-    return f"# Model card\n\n**Not a medical device.** Written by `python -m segpipe.evaluation.model_card`.\n\n{texts}\n"
+    head = "# Model card\n\n**Not a medical device.** Written by `python -m segpipe.evaluation.model_card`."
+    return escape_unprintable(f"{head}\n\n{texts}\n")
 
 
 def _details(classifier: ClassifierBundle) -> dict[str, str]:

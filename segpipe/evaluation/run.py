@@ -1,6 +1,5 @@
 """What a run over images wrote, read again."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import pandas as pd
 
 from segpipe.evaluation.classification import Answers
 from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask
+from segpipe.strict_json import read_json
 
 # The run has accepted these images by its own max_pixels.
 ANY_SIZE = sys.maxsize
@@ -80,7 +80,7 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
     results = pd.read_csv(folder / "results.csv", keep_default_na=False)
     results["image_id"] = [Path(path).stem for path in results["path"]]
     file = folder / "summary.json"
-    summary = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    summary = read_json(file) if file.is_file() else {}
     photographs = {display_path(relative): path for path, relative in files}
     malignant, point = tuple(summary.get("malignant", ())), summary.get("operating_point")
     return Run(folder, results, malignant, point, photographs, _pipeline_of(summary))

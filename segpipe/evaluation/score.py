@@ -1,6 +1,5 @@
 """Evaluation is prediction plus labels: the results of a run, joined with what is known of its images."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -24,6 +23,7 @@ from segpipe.evaluation.truth import Truth
 from segpipe.evaluation.worst import draw_worst_answers, draw_worst_masks
 from segpipe.image_io import BoolMask, read_mask
 from segpipe.storage import content_hash
+from segpipe.strict_json import encode_json
 
 Metrics = dict[str, Any]
 FloatArray = NDArray[np.float64]
@@ -92,8 +92,8 @@ def count_sources(sources: Iterable[str]) -> dict[str, int]:
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
-    """Write figures as JSON."""
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    """Write figures as JSON; one that does not exist is null."""
+    path.write_bytes(encode_json(metrics))
 
 
 def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Metrics:

@@ -11,7 +11,7 @@ from torch import Tensor
 from segpipe.bundle import ClassifierBundle
 from segpipe.image_io import RgbImage
 from segpipe.inference.gradcam import HeadPass, scale_to_unit
-from segpipe.inference.networks import prepare_network, take_turn
+from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
 from segpipe.inference.source import Item, batched
 from segpipe.inference.tta import View, mean_maps, stack_views, unstack
 from segpipe.lesion.crop import Box, crop_box, cut_out, resize_square
@@ -97,9 +97,20 @@ class Classifier:
 
     @torch.inference_mode()
     def __call__(self, crops: Sequence[Crop]) -> Opinion:
-        """Args: crops, as `cut` makes them, a group of `group_crops`. Returns: what it says of them."""
+        """Classify a group of crops.
+
+        Args:
+            crops: as `cut` makes them, a group of `group_crops`.
+
+        Returns:
+            What it says of them.
+
+        Raises:
+            AnswerError: the network gave a number that is not finite.
+        """
         head_pass = HeadPass(self.bundle.model.head, self._features(crops))
-        scaled = head_pass.logits.cpu().double() / self.bundle.card.temperature  # Apple's MPS has no float64
+        logits = require_finite_logits(head_pass.logits.cpu(), "classifier")
+        scaled = logits.double() / self.bundle.card.temperature  # Apple's MPS has no float64
         return Opinion(unstack((scaled + self._logit_bias).softmax(1), self._views), head_pass, self._views)
 
     def view_logits(self, crops: Sequence[Crop]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.errors import AnswerError
 from segpipe.image_io import RgbImage
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization
@@ -39,6 +40,9 @@ class Finding:
         flagged: the operating point of the card is reached; None where it has none, or there are several classifiers.
         tta_spread: largest standard deviation of a class's probability over the views; None with a single view.
         heatmap: None with `explain=none`.
+
+    Raises:
+        AnswerError: a probability, the spread or the heatmap holds a number that is not finite.
     """
 
     localization: Localization
@@ -49,6 +53,11 @@ class Finding:
     flagged: bool | None
     tta_spread: float | None
     heatmap: Heatmap | None
+
+    def __post_init__(self) -> None:
+        heat = () if self.heatmap is None else self.heatmap.values.ravel()
+        if not np.isfinite([*self.probs.values(), self.tta_spread or 0.0, *heat]).all():
+            raise AnswerError("the answer holds a number that is not finite; use precision=float32, or another bundle")
 
     @property
     def diagnosis(self) -> str:

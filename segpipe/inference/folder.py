@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from segpipe.errors import OutputError, RunStoppedError
+from segpipe.errors import AnswerError, OutputError, RunStoppedError
 from segpipe.image_io import DEFAULT_MAX_PIXELS, display_path
 from segpipe.inference.finding import Finding
 from segpipe.inference.journal import Journal, run_key
@@ -63,6 +63,7 @@ class Done:
     Attributes:
         rows: of the images with a result, sorted by path, see `result_row`.
         failures: path and reason of the rest, sorted by path.
+        model_failed: for one of these a model gave a number that is not finite; the others are files that cannot be used.
         names: of the pictures of each image, by its path.
         shown: path and finding of the first few images, for the terminal.
         summary: what `summary.json` holds.
@@ -70,9 +71,19 @@ class Done:
 
     rows: tuple[Row, ...]
     failures: tuple[tuple[str, str], ...]
+    model_failed: bool
     names: Mapping[str, Path]
     shown: tuple[tuple[str, Finding], ...]
     summary: Mapping[str, Any]
+
+    def require_answers(self) -> None:
+        """See that scores would not leave out images only because a model failed on them.
+
+        Raises:
+            AnswerError: for one of the images a model gave a number that is not finite.
+        """
+        if self.model_failed:
+            raise AnswerError(f"no answer for {len(self.failures)} images, the first is {': '.join(self.failures[0])}")
 
 
 def run_images(pipeline: Pipeline, source: Source, ask: Ask, engine: Engine) -> Done:
@@ -159,7 +170,8 @@ class _Run:
         write_failures(output / "failures.csv", failures)
         if {code.lower() for code in SUBMISSION_CLASSES} == set(classes):
             write_submission(output / "submission.csv", rows)
-        return Done(rows, failures, self._names, tuple(sorted(recorder.shown.items())), self._summarize(finished=finished))
+        shown, summary = tuple(sorted(recorder.shown.items())), self._summarize(finished=finished)
+        return Done(rows, failures, recorder.model_failed, self._names, shown, summary)
 
     def how_far(self) -> str:
         return f"{len(self._rows())} of {len(self._tasks)} images are done"

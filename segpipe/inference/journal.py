@@ -10,6 +10,7 @@ from typing import Any
 from segpipe.errors import OutputError
 from segpipe.image_io import display_path, write_file
 from segpipe.inference.results import Row
+from segpipe.strict_json import encode_json, parse_json
 
 JOURNAL = "results.jsonl"
 
@@ -57,12 +58,12 @@ class Journal:
         Raises:
             OutputError: they cannot be written; the journal is as it was.
         """
-        lines = [json.dumps({**row, "run": self.key}, ensure_ascii=False) + "\n" for row in rows]
+        lines = [encode_json({**row, "run": self.key}, indent=None) for row in rows]
         try:
             with self.path.open("ab", buffering=0) as file:
                 size = file.tell()
                 try:
-                    _write_all(file.fileno(), "".join(lines).encode())
+                    _write_all(file.fileno(), b"".join(lines))
                     os.fsync(file.fileno())
                 except OSError:
                     file.truncate(size)
@@ -80,7 +81,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(line) if line.endswith(b"\n") else None
+        row = parse_json(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
     return row if isinstance(row, dict) and {"path", "sha256", "run"} <= set(row) else None

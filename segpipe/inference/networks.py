@@ -6,8 +6,9 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from segpipe.errors import AnswerError
 from segpipe.models.folding import AnyModel, fold_batch_norm
 from segpipe.models.packing import pack_convolutions
 
@@ -37,6 +38,21 @@ def take_turn(device: torch.device, precision: torch.dtype) -> Iterator[None]:
     lock = nullcontext() if device.type == "cpu" else _ACCELERATOR
     with lock, torch.autocast(device.type, precision, enabled=precision != torch.float32):
         yield
+
+
+def require_finite_logits(logits: Tensor, role: str) -> Tensor:
+    """Check what a network gave for a batch, and return it.
+
+    Args:
+        logits: float, any shape.
+        role: of the network, `segmenter` for one.
+
+    Raises:
+        AnswerError: one is NaN or infinite.
+    """
+    if not torch.isfinite(logits).all():
+        raise AnswerError(f"the {role} gave a number that is not finite; use precision=float32, or another bundle")
+    return logits
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from segpipe.bundle import SegmenterBundle
 from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding
 from segpipe.inference.namer import Answer, Crops, Namer
-from segpipe.inference.networks import prepare_network, take_turn
+from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
 from segpipe.lesion.localizer import Localization, MaskSource, localize
 from segpipe.models.preprocessing import images_to_batch
 
@@ -45,7 +45,17 @@ class Locator:
         self.bundle = None if bundle is None else replace(bundle, model=prepare_network(bundle.model, device, precision))
 
     def __call__(self, images: Sequence[RgbImage]) -> list[Localization]:
-        """Args: images, RGB uint8, each of any size. Returns: one localization each, in the coordinates of its image."""
+        """Find the lesions of a batch.
+
+        Args:
+            images: RGB uint8, each of any size.
+
+        Returns:
+            One localization each, in the coordinates of its image.
+
+        Raises:
+            AnswerError: the U-Net gave a number that is not finite for one of them.
+        """
         return self.localize(images, self.mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images))
 
     def localize(self, images: Sequence[RgbImage], maps: Sequence[NDArray[np.float32] | None]) -> list[Localization]:
@@ -77,7 +87,7 @@ class Locator:
             raise ValueError("a segmenter must be given where the way begins at the U-Net, got None")
         batch = images_to_batch(images, self.bundle.card.input, self._device)
         with take_turn(self._device, self._precision):
-            logits = self.bundle.model(batch)
+            logits = require_finite_logits(self.bundle.model(batch), "segmenter")
         return list(torch.sigmoid(logits.float())[:, 0].cpu().numpy())
 
 
@@ -107,6 +117,9 @@ class Pipeline:
 
         Returns:
             One finding each.
+
+        Raises:
+            AnswerError: a model gave a number that is not finite for one of them; alone, the others have their findings.
         """
         localizations = self.locator(images)
         between()

@@ -26,12 +26,14 @@ class Recorder:
     Attributes:
         written: number of images whose results came to the journal.
         failures: reasons by path.
+        model_failed: there is a sound file for which a model gave a number that is not finite.
         shown: findings that were asked for, by path.
     """
 
     def __init__(self, folder: Path, journal: Journal, failures: Mapping[str, str]) -> None:
         self.written = 0
         self.failures = dict(failures)
+        self.model_failed = False
         self.shown: dict[str, Finding] = {}
         self._folder = folder
         self._journal = journal
@@ -45,7 +47,9 @@ class Recorder:
         """
         rows = [outcome.row for outcome in outcomes if isinstance(outcome, Result) and self._write_pictures(outcome)]
         self._append(rows)
-        self.failures |= {outcome.path: outcome.reason for outcome in outcomes if isinstance(outcome, Failure)}
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        self.failures |= {failure.path: failure.reason for failure in failures}
+        self.model_failed |= any(failure.by_model for failure in failures)
         self._doubles += [outcome for outcome in outcomes if isinstance(outcome, Double)]
 
     def record_doubles(self, names: Mapping[str, Path], endings: Mapping[str, str]) -> None:

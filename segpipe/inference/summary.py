@@ -16,6 +16,7 @@ from segpipe.image_io import display_path, write_file
 from segpipe.inference.journal import Journal, run_key
 from segpipe.inference.pictures import Wanted
 from segpipe.inference.pipeline import Pipeline
+from segpipe.strict_json import encode_json
 
 SUMMARY = "summary.json"
 
@@ -119,7 +120,5 @@ def write_summary(
         "platform": platform.platform(),
         "notice": "Not a medical device.",
     }
-    # The settings may hold a path whose bytes are no text.
-    text = json.dumps(summary, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    write_file(folder / SUMMARY, text + b"\n")
+    write_file(folder / SUMMARY, encode_json(summary))
     return summary

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpipe.errors import ImageError
+from segpipe.errors import AnswerError, ImageError
 from segpipe.image_io import Photograph, decode_photograph, display_path
 from segpipe.inference.finding import Finding, enlarge_finding
 from segpipe.inference.networks import is_out_of_memory
@@ -61,10 +61,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file cannot be used."""
+    """There is no result for a file.
+
+    Attributes:
+        path: of the file.
+        reason: in words.
+        by_model: the file is sound, but a model gave a number that is not finite.
+    """
 
     path: str
     reason: str
+    by_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,25 +144,28 @@ class Worker:
             return Failure(task.path, str(error).removeprefix(f"{_shown(task.source)}: "))
         return _Read(task, sha256, photograph)
 
-    def _find(self, photographs: Sequence[Photograph]) -> "list[Finding | None]":
-        """The finding on each photograph; None where even alone it needs more memory than there is."""
+    def _find(self, photographs: Sequence[Photograph]) -> "list[Finding | _Unanswered]":
+        """The finding on each photograph, or why even alone it has none."""
         self._check()
         if not photographs:
             return []
         try:
             return list(self._pipeline([photograph.image for photograph in photographs], between=self._check))
+        except AnswerError as error:
+            unanswered = _Unanswered(str(error), by_model=True)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+            unanswered = _Unanswered("needs more memory than there is; lower batch_size or max_pixels")
         if len(photographs) == 1:
-            return [None]
+            return [unanswered]
         return [finding for photograph in photographs for finding in self._find([photograph])]
 
-    def _finish(self, read: "_Read", finding: Finding | None, latency_ms: float) -> Outcome:
+    def _finish(self, read: "_Read", finding: "Finding | _Unanswered", latency_ms: float) -> Outcome:
         self._check()
         task, photograph = read.task, read.photograph
-        if finding is None:
-            return Failure(task.path, "needs more memory than there is; lower batch_size or max_pixels")
+        if isinstance(finding, _Unanswered):
+            return Failure(task.path, finding.reason, finding.by_model)
         whole = enlarge_finding(finding, photograph.height, photograph.width)
         row = result_row(task.path, read.sha256, whole, latency_ms=latency_ms)
         pictures = encode_pictures(self._plan.wanted, photograph.image, finding, whole, task.name)
@@ -171,6 +181,12 @@ class _Read:
     task: Task
     sha256: str
     photograph: Photograph
+
+
+@dataclass(frozen=True)
+class _Unanswered:
+    reason: str
+    by_model: bool = False
 
 
 def _shown(source: Path | str) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 
 from segpipe.image_io import BoolMask, RgbImage
 
+LARGEST_MARGIN = 10  # as a fraction of the lesion's longer side; more than any photograph holds
+
 
 @dataclass(frozen=True)
 class Box:
@@ -34,7 +36,7 @@ class CropRule:
 
     Attributes:
         whole_image: do not crop at all; the other fields then only say what happens to the background.
-        margin_fraction: skin around the lesion's box on each side, as a fraction of the box's longer side; 0 is tight.
+        margin_fraction: skin around the lesion's box on each side, as a fraction of the box's longer side, 0 to 10; 0 is tight.
         keep_background: keep the skin outside the mask; false paints it black
             (worse in Mahbod et al. 2020, arXiv 2008.12602; kept for the ablation).
     """
@@ -44,8 +46,8 @@ class CropRule:
     keep_background: bool = True
 
     def __post_init__(self) -> None:
-        if self.margin_fraction < 0:
-            raise ValueError(f"margin_fraction must be 0 or more, got {self.margin_fraction}")
+        if not 0 <= self.margin_fraction <= LARGEST_MARGIN:
+            raise ValueError(f"margin_fraction must be 0 or more and at most {LARGEST_MARGIN}, got {self.margin_fraction}")
 
 
 def full_box(image: RgbImage) -> Box:

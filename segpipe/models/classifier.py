@@ -124,10 +124,12 @@ def build_classifier(
         drop_path: probability that a residual block is passed by, at the last block; earlier ones less (arXiv 1603.09382).
 
     Raises:
-        ValueError: timm does not know `name`, it has no drop path, or `attention` is none of the four.
+        ValueError: timm does not know `name`, it has no drop path, a probability is none, or `attention` is none of the four.
     """
     if not timm.is_model(name):
         raise ValueError(f"classifier.name must be a network that timm knows, got {name!r}")
+    if not (0 <= dropout < 1 and 0 <= drop_path < 1):
+        raise ValueError(f"dropout and drop_path must be at least 0 and below 1, got {dropout} and {drop_path}")
     try:
         model = LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout, drop_path=drop_path)
     except TypeError as error:

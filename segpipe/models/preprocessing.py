@@ -12,6 +12,7 @@ from segpipe.lesion.crop import resize_square
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LEAST_SIZE, LARGEST_SIZE = 16, 2048  # pixels
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,12 @@ class InputSpec:
     """What a network expects; kept in the bundle's card.
 
     Attributes:
-        size: side of the square input, pixels.
+        size: side of the square input, pixels, 16 to 2,048.
         mean: per channel, on the scale 0 to 1.
-        std: per channel, on the scale 0 to 1.
+        std: per channel, on the same scale, 0.001 to 10.
 
     Raises:
-        ValueError: `size` or a standard deviation is not above 0.
+        ValueError: a value is outside its range, or no number.
     """
 
     size: int
@@ -32,8 +33,10 @@ class InputSpec:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if self.size < 1 or min(self.std) <= 0:
-            raise ValueError(f"size and std must be above 0, got size={self.size} and std={self.std}")
+        if not LEAST_SIZE <= self.size <= LARGEST_SIZE:
+            raise ValueError(f"size must be {LEAST_SIZE} to {LARGEST_SIZE} pixels, got {self.size}")
+        if not all(0 <= mean <= 1 for mean in self.mean) or not all(0.001 <= std <= 10 for std in self.std):
+            raise ValueError(f"mean must lie in [0, 1] and std in [0.001, 10], got mean={self.mean} and std={self.std}")
 
 
 def normalize(pixels: Tensor, spec: InputSpec) -> Tensor:

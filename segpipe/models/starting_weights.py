@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segpipe.errors import ConfigError
+from segpipe.models.weights import require_finite
 
 
 def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: Callable[[], nn.Module]) -> None:
@@ -33,6 +34,10 @@ def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: C
             f"shape, the first is {wrong[0]!r}; use init=random or weights of the same network"
         )
     backbone.load_state_dict({key: weights[key].to(own[key].dtype) for key in own})
+    try:
+        require_finite(backbone.state_dict())
+    except ValueError as error:
+        raise ConfigError(f"init={init!r} must hold weights of {name!r}: {error}; train or copy them again") from error
 
 
 def _imagenet_weights(name: str, fetch: Callable[[], nn.Module]) -> Mapping[str, Tensor]:

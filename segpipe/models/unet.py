@@ -11,6 +11,8 @@ from torch import nn
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
 from segpipe.models.trial import example_batch, refuse_failing
 
+WIDEST = 2048  # channels of a decoder block
+
 
 def build_unet(*, encoder: str, decoder_channels: Sequence[int]) -> nn.Module:
     """Build a U-Net with one output channel: logits of "lesion", float (N, 1, H, W) for an input (N, 3, H, W).
@@ -20,7 +22,7 @@ def build_unet(*, encoder: str, decoder_channels: Sequence[int]) -> nn.Module:
         decoder_channels: width of the five decoder blocks, deepest first.
 
     Raises:
-        ValueError: the encoder cannot be used, or there are not five widths.
+        ValueError: the encoder cannot be used, or there are not five widths of 1 to 2,048.
     """
     # Names are looked up in the libraries' own lists: they would take `hf-hub:...` too, and ask the network.
     listed = timm.is_model(encoder.removeprefix("tu-")) if _is_of_timm(encoder) else encoder in smp.encoders.get_encoder_names()
@@ -29,8 +31,10 @@ def build_unet(*, encoder: str, decoder_channels: Sequence[int]) -> nn.Module:
             "segmenter.encoder must be a network that segmentation-models-pytorch knows, resnet18 for one, or tu- and one that "
             f"timm knows, tu-resnet18 for one, got {encoder!r}"
         )
-    if len(decoder_channels) != 5:
-        raise ValueError(f"segmenter.decoder_channels must have 5 entries, deepest first, got {list(decoder_channels)}")
+    if len(decoder_channels) != 5 or not all(1 <= width <= WIDEST for width in decoder_channels):
+        raise ValueError(
+            f"segmenter.decoder_channels must have 5 entries, deepest first, got {list(decoder_channels)}; each is 1 to {WIDEST}"
+        )
     with _refuse_failing(encoder):
         unet: nn.Module = smp.Unet(encoder, encoder_weights=None, decoder_channels=tuple(decoder_channels))
     return unet.to(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds, score_folds
 from segpipe.image_io import write_file
+from segpipe.strict_json import encode_json
 from segpipe.sweep.record import JobRecord
 from segpipe.sweep.test_split import read_test_set
 
@@ -40,5 +41,4 @@ def write_out_of_fold(sweep: Path, records: Sequence[JobRecord]) -> None:
         write_file(path, joined.to_csv(index=False).encode())
         if len(members) == members[0].settings["data.folds"]:
             dataset = read_test_set(members[0].folder)["test_dataset"]
-            figures = json.dumps(score_folds(joined, dataset=dataset), indent=2) + "\n"
-            write_file(path.with_suffix(".json"), figures.encode())
+            write_file(path.with_suffix(".json"), encode_json(score_folds(joined, dataset=dataset)))

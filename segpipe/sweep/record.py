@@ -11,6 +11,7 @@ import pandas as pd
 
 from segpipe.bundle import CARD
 from segpipe.image_io import write_file
+from segpipe.strict_json import encode_json
 
 RECORD = "job.json"
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
@@ -65,7 +66,7 @@ def write_record(record: JobRecord) -> None:
         OutputError: it cannot be written.
     """
     content = {key: value for key, value in asdict(record).items() if key != "folder"}
-    write_file(record.folder / RECORD, (json.dumps(content, indent=2, default=str) + "\n").encode())
+    write_file(record.folder / RECORD, encode_json(content))
 
 
 def read_record(folder: Path) -> JobRecord | None:

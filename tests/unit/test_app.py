@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from starlette.formparsers import MultiPartParser
 from streamlit.testing.v1 import AppTest
 
@@ -158,7 +161,8 @@ def test_bundles_are_found_by_what_their_cards_say(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED / "classifier", tmp_path / "runs" / "a" / "bundle")
     shutil.copytree(SHIPPED / "segmenter", tmp_path / "seg")
     shutil.copytree(SHIPPED / "segmenter", tmp_path / ".hidden")
-    for number, card in enumerate(("{", "[]", '{"kind": "classifier"}', '{"kind": "classifier", "arguments": 3}')):
+    broken = ("{", "[]", '{"kind": "classifier"}', '{"kind": "classifier", "arguments": 3}', "[" * 100_000 + "]" * 100_000)
+    for number, card in enumerate(broken):
         (tmp_path / f"broken{number}").mkdir()
         (tmp_path / f"broken{number}" / CARD).write_text(card)
         (tmp_path / f"broken{number}" / WEIGHTS).write_bytes(b"")
@@ -241,9 +245,18 @@ def test_wrong_call_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> 
     assert not page.title
 
 
-def test_bundle_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def overflow(file: Path) -> None:
+    """Finite weights whose logits are infinite."""
+    state = load_file(file)
+    save_file(state | {"linear.weight": torch.full_like(state["linear.weight"], 3e38, dtype=torch.float32)}, file)
+
+
+@pytest.mark.parametrize("spoil", [lambda file: file.write_bytes(b"none"), overflow])
+def test_bundle_that_cannot_be_used_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
     shutil.copytree(SHIPPED / "classifier", tmp_path / "broken")
-    (tmp_path / "broken" / WEIGHTS).write_bytes(b"none")
+    spoil(tmp_path / "broken" / WEIGHTS)
     find_bundles.clear()
     page = start(monkeypatch, f"bundles={tmp_path}", "device=cpu")
     page.selectbox(key="Classifier").select_index(1).run()

@@ -16,13 +16,14 @@ from torch import nn
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier
 from segpipe.config import AppConfig, RunPipelineConfig, TrainClsConfig, TrainSegConfig
-from segpipe.config_values import CHOICES, COUNTS, NOT_NEGATIVE, PATHS, PROBABILITIES, check_values, refuse_values
+from segpipe.config_values import CHOICES, COUNTS, NOT_NEGATIVE, PATHS, PROBABILITIES, RANGES, check_values, refuse_values
 from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS
 from segpipe.inference.namer import Namer
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule
 from segpipe.lesion.localizer import MaskSource
+from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
 from segpipe.training.classifier import build_untrained
 from segpipe.training.setup import build_augmentation, portable_settings, trainer_arguments
@@ -300,6 +301,27 @@ def test_number_that_is_too_small_is_refused(key: str, least: int) -> None:
 def test_number_that_is_no_probability_is_refused(key: str, number: float) -> None:
     with pytest.raises(ConfigError, match=f"{key} must be at least 0 and below 1, got {number}"):
         check_values(compose("train_cls", ["data=synthetic", f"{key}={number}"]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("classifier.input_size", size) for size in (15, 2049, 10**9)),
+        *(("segmenter.input_size", size) for size in (16, 2080)),
+        *(("crop.margin_fraction", margin) for margin in ("nan", "inf", 10.5, 1e308)),
+    ],
+)
+def test_training_is_refused_whose_card_would_be(key: str, value: object) -> None:
+    script = "train_seg" if key.startswith("segmenter") else "train_cls"
+    with pytest.raises(ConfigError, match=rf"{key} must (lie in \[|be 0 or more)"):
+        check_values(compose(script, ["data=synthetic", f"{key}={value}"]))
+
+
+def test_ranges_are_those_of_the_card() -> None:
+    for size in (*RANGES["classifier.input_size"], *RANGES["segmenter.input_size"]):
+        assert InputSpec(size).size == size
+    for margin in RANGES["crop.margin_fraction"]:
+        assert CropRule(margin_fraction=margin).margin_fraction == margin
 
 
 def test_words_are_taken_as_they_are_written() -> None:

@@ -74,7 +74,7 @@ def test_whole_image_rule_ignores_the_lesion() -> None:
 
 
 def test_negative_margin_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"margin_fraction must be 0 or more, got -0\.1"):
+    with pytest.raises(ValueError, match=r"margin_fraction must be .* got -0\.1"):
         CropRule(margin_fraction=-0.1)
 
 

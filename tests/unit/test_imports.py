@@ -15,7 +15,7 @@ MOST_LINES = 280
 # From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
 # unless FRIENDS says so.
 FLOORS = (
-    {"memory", "diagnosis", "errors", "image_decoding", "image_io", "folders", "storage", "output"},
+    {"memory", "diagnosis", "errors", "image_decoding", "image_io", "folders", "storage", "output", "strict_json"},
     {"lesion"},
     {"data", "losses", "models", "card", "bundle"},
     {"training", "inference"},

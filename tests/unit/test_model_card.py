@@ -10,6 +10,7 @@ import pytest
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
 from segpipe.card import OperatingPoint
 from segpipe.diagnosis import CODES
+from segpipe.errors import BundleError
 from segpipe.evaluation.bootstrap import with_intervals
 from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.model_card import LIMITS, LIMITS_OF_DATA, main, model_card
@@ -220,3 +221,22 @@ def test_command_writes_it_from_the_folders(
     assert "| sex: female | 40 | 0.123 |" in capsys.readouterr().out
     assert main(["--segmenter", str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize("field", ["metrics", "calibration", "training"])
+def test_card_that_lacks_what_is_shown_is_refused(bundles: tuple[SegmenterBundle, ClassifierBundle], field: str) -> None:
+    segmenter, classifier = bundles
+    score = {"value": 0.5, "low": None, "high": None}
+    changed = {
+        "metrics": {"images": 1, "metrics": {"accuracy": score}},
+        "calibration": {"images": "many"},
+        "training": replace(classifier.card.training, settings={"classifier": 5}),
+    }
+    with pytest.raises(BundleError, match=r"card\.json must hold the metrics"):
+        model_card(segmenter, replace(classifier, card=replace(classifier.card, **{field: changed[field]})))
+
+
+def test_control_characters_of_a_card_do_not_reach_the_terminal(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+    segmenter, classifier = bundles
+    card = replace(classifier.card, licence="free\x1b[2J\u202e")
+    assert "free\\x1b[2J\\u202e" in model_card(segmenter, replace(classifier, card=card))

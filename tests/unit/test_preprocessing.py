@@ -44,7 +44,14 @@ def test_an_image_of_the_right_size_is_not_touched() -> None:
     torch.testing.assert_close(images_to_batch([image], SPEC, CPU), normalize(pixels, SPEC), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("arguments", [{"size": 0}, {"size": -32}, {"size": 16, "std": (0.2, 0.0, 0.2)}])
-def test_a_specification_that_cannot_be_is_refused(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="size and std must be above 0, got size="):
-        InputSpec(**arguments)
+@pytest.mark.parametrize("size", [0, -32, 15, 2049, 10**9])
+def test_input_size_outside_its_bounds_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"size must be 16 to 2048 .*got {size}"):
+        InputSpec(size)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e308, -0.1])
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_normalization_outside_its_bounds_is_refused(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"mean must lie .* std in .*{field}=\(0\.5"):
+        InputSpec(16, **{field: (0.5, value, 0.5)})

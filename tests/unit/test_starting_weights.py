@@ -138,3 +138,11 @@ def test_the_weights_file_of_a_bundle_is_no_start(bundles: Path) -> None:
     with pytest.raises(ConfigError, match="must hold weights of 'test_efficientnet'"):
         backbone = build_classifier(name="test_efficientnet", classes=7).backbone
         load(backbone, bundles / "classifier" / "model.safetensors", name="test_efficientnet")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(weights: dict[str, torch.Tensor], tmp_path: Path, value: float) -> None:
+    spoiled = weights | {"conv1.0.weight": torch.full_like(weights["conv1.0.weight"], value)}
+    save_file(spoiled, tmp_path / "nan.safetensors")
+    with pytest.raises(ConfigError, match=r"resnet10t.*conv1\.0\.weight holds values that are not finite"):
+        load(classifier_backbone(), tmp_path / "nan.safetensors")

@@ -1,0 +1,191 @@
+"""A number that is not finite never leaves the pipeline, wherever it arises: that image fails, and the others are done."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from findings import drawn_finding
+from PIL import Image
+from torch import Tensor, nn
+
+from segpipe.app.examination import Upload, examine
+from segpipe.bundle import ClassifierBundle, SegmenterBundle
+from segpipe.data.synthetic import make_image
+from segpipe.diagnosis import CODES
+from segpipe.errors import AnswerError, ImageError
+from segpipe.evaluation.held_out import score_classifier
+from segpipe.image_io import RgbImage, encode_png
+from segpipe.inference import namer as namer_module
+from segpipe.inference.classifier import Classifier, Crop
+from segpipe.inference.finding import Heatmap
+from segpipe.inference.folder import Ask, Done, run_images
+from segpipe.inference.gradcam import HeadPass
+from segpipe.inference.local_engine import LocalEngine
+from segpipe.inference.namer import Namer
+from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.source import images_of_folder
+from segpipe.inference.tta import VIEWS
+
+CPU = torch.device("cpu")
+POISON = "c.png"  # the image of this name is black, and poisonous to some networks
+NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
+MakePipeline = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five photographs, one of them black."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for code, name in zip(CODES, "abcde", strict=False):
+        image = make_image(code, rng, (50, 60))[0]
+        Image.fromarray(image * (f"{name}.png" != POISON)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def make_pipeline(segmenter: SegmenterBundle, ensemble: list[ClassifierBundle]) -> MakePipeline:
+    """A pipeline of tiny networks."""
+
+    def make(members: int = 1, views: str = "none") -> Pipeline:
+        namer = Namer(ensemble[:members], device=CPU, views=VIEWS[views], explained="predicted", batch_size=20)
+        return Pipeline(Locator(segmenter, device=CPU), namer)
+
+    return make
+
+
+class PoisonedUnet(nn.Module):
+    """Gives something else than a number for one pixel of a black image."""
+
+    def __init__(self, unet: nn.Module, value: float) -> None:
+        super().__init__()
+        self._unet, self._value = unet, value
+
+    def forward(self, batch: Tensor) -> Tensor:
+        logits: Tensor = self._unet(batch)
+        logits[(batch.std((2, 3)) < 1e-3).all(1), 0, 3, 3] = self._value
+        return logits
+
+
+def poison_classifier(monkeypatch: pytest.MonkeyPatch, value: float, *, sha256: str) -> None:
+    """Let one classifier give something else than a number for the last view of a black crop."""
+    features = Classifier._features
+
+    def poisoned(self: Classifier, crops: Sequence[Crop]) -> Tensor:
+        found = features(self, crops)
+        if self.bundle.sha256 == sha256:
+            last_view = found[-len(crops) :]
+            last_view[[index for index, crop in enumerate(crops) if not crop.pixels.any()]] = value
+        return found
+
+    monkeypatch.setattr(Classifier, "_features", poisoned)
+
+
+def run(pipeline: Pipeline, folder: Path, workers: int = 0) -> Done:
+    output = folder.parent / "out"
+    output.mkdir(exist_ok=True)
+    return run_images(pipeline, images_of_folder(folder), Ask(output), LocalEngine(pipeline, workers))
+
+
+def assert_only_the_poisoned_image_failed(done: Done, output: Path, reason: str) -> None:
+    assert [row["path"] for row in done.rows] == ["a.png", "b.png", "d.png", "e.png"]
+    ((path, said),) = done.failures
+    assert path == POISON and reason in said
+    assert done.model_failed
+    for name in ("results.csv", "results.jsonl", "summary.json", "failures.csv"):
+        assert not re.search(r"\b(nan|inf|infinity)\b", (output / name).read_text(encoding="utf-8").lower())
+    assert POISON in (output / "failures.csv").read_text()
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize(("members", "views", "workers"), [(1, "none", 0), (1, "d4", 0), (3, "flips", 0), (1, "none", 2)])
+def test_classifier_that_fails_on_one_image_costs_no_other(
+    make_pipeline: MakePipeline,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: float,
+    members: int,
+    views: str,
+    workers: int,
+) -> None:
+    poison_classifier(monkeypatch, value, sha256=("c", "c", "d")[members - 1] * 64)
+    done = run(make_pipeline(members, views), folder, workers)
+    assert_only_the_poisoned_image_failed(done, folder.parent / "out", "classifier")
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_segmenter_that_fails_on_one_image_is_not_taken_for_an_empty_mask(
+    make_pipeline: MakePipeline, folder: Path, value: float
+) -> None:
+    pipeline = make_pipeline()
+    bundle = pipeline.locator.bundle
+    assert bundle is not None
+    pipeline.locator.bundle = replace(bundle, model=PoisonedUnet(bundle.model, value))
+    assert_only_the_poisoned_image_failed(run(pipeline, folder), folder.parent / "out", "segmenter")
+
+
+@pytest.mark.parametrize("value", NOT_FINITE[:2])
+def test_heatmap_that_is_not_finite_fails_the_image(
+    make_pipeline: MakePipeline, folder: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    maps = HeadPass.maps
+    monkeypatch.setattr(HeadPass, "maps", lambda *arguments: maps(*arguments) * value)
+    done = run(make_pipeline(), folder)
+    assert not done.rows and len(done.failures) == 5 and done.model_failed
+
+
+def test_whatever_else_goes_wrong_no_finding_holds_it(
+    make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setattr(namer_module, "mean_probs", lambda probs: probs.mean(0) * float("nan"))
+    done = run(make_pipeline(), folder)
+    assert not done.rows and len(done.failures) == 5
+    with pytest.raises(AnswerError, match="not finite"):
+        make_pipeline()([np.zeros((40, 40, 3), dtype=np.uint8)])
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize("field", ["probs", "tta_spread", "heatmap"])
+def test_finding_refuses_what_is_not_finite(field: str, value: float) -> None:
+    finding = drawn_finding(40, 50)
+    bad = {"probs": dict(finding.probs) | {"mel": value}, "tta_spread": value}
+    bad["heatmap"] = Heatmap(np.full((7, 7), value, dtype=np.float32), "mel")
+    with pytest.raises(AnswerError):
+        replace(finding, **{field: bad[field]})
+
+
+def test_the_page_refuses_the_photograph(make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison_classifier(monkeypatch, float("nan"), sha256="c" * 64)
+    black: RgbImage = np.zeros((50, 60, 3), dtype=np.uint8)
+    with pytest.raises(ImageError, match="not finite"):
+        examine(make_pipeline(), Upload("key", "black.png", encode_png(black)), max_pixels=10**6)
+
+
+def test_result_that_an_older_version_wrote_with_nan_is_done_again(make_pipeline: MakePipeline, folder: Path) -> None:
+    pipeline, journal = make_pipeline(), folder.parent / "out" / "results.jsonl"
+    run(pipeline, folder)
+    lines = journal.read_text().splitlines()
+    row = json.loads(lines[0])
+    journal.write_text("\n".join([json.dumps(row | {"confidence": float("nan")}), *lines[1:]]) + "\n")
+    done = run(pipeline, folder)
+    assert done.summary["images_done_before"] == 4
+    assert len(done.rows) == 5 and all(np.isfinite(row["confidence"]) for row in done.rows)
+
+
+def test_no_test_is_scored_without_the_images_that_a_model_failed_on(
+    make_pipeline: MakePipeline, ensemble: list[ClassifierBundle], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    poison_classifier(monkeypatch, float("nan"), sha256="c" * 64)
+    paths = sorted(folder.iterdir())
+    columns = {"image_id": [path.stem for path in paths], "dx": CODES[:5], "lesion_id": list("abcde"), "mask_path": [None] * 5}
+    table = pd.DataFrame(columns | {"image_path": list(map(str, paths)), "age": None, "sex": None, "localization": None})
+    with pytest.raises(AnswerError, match=r"no answer for 1 images, .*c\.png"):
+        score_classifier(make_pipeline().locator, ensemble[0], table, folder.parent / "test", views=VIEWS["none"], batch_size=8)
+    assert not (folder.parent / "test" / "metrics.json").exists()

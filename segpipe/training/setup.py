@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra.utils import instantiate
 from lightning import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from segpipe.building import build
 from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset
@@ -137,7 +137,7 @@ def choose_split(config: DictConfig, dataset: CheckedDataset) -> pd.DataFrame:
 
 def build_augmentation(config: DictConfig) -> Augmentation:
     """The augmentation of a training."""
-    return Augmentation([instantiate(transform, _convert_="all") for transform in config.augment.transforms])
+    return Augmentation([build(transform, "augment") for transform in config.augment.transforms])
 
 
 def fit_as_configured(

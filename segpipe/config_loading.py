@@ -88,7 +88,7 @@ def check_hydra(hydra: DictConfig) -> None:
     if hydra.job.env_set or hydra.job.env_copy:
         raise ConfigError("hydra.job.env_set and env_copy must be empty; set environment variables in the shell")
     for part, allowed in _TARGETS.items():
-        for key, target in find_targets(hydra.get(part), f"hydra.{part}", strict=True):
+        for key, target in find_targets(hydra, "hydra", strict=True, but={str(name) for name in hydra} - {part}):
             if key.count(".") > (2 if part == "callbacks" else 1) or not allowed.fullmatch(str(target)):
                 raise ConfigError(f"{key}._target_ must be one that Hydra or segpipe brings, got {target!r}")
     _check_commands(hydra)

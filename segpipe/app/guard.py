@@ -108,6 +108,7 @@ def security_headers() -> dict[str, str]:
         "default-src": "'self'",
         "script-src": " ".join(["'self'", "'wasm-unsafe-eval'", *hashes]),
         "style-src": "'self' 'unsafe-inline'",
+        "connect-src": "'self' data: blob:",  # the camera's picture is fetched as data
         "img-src": "'self' data: blob:",
         "media-src": "'self' data: blob:",
         "font-src": "'self' data:",

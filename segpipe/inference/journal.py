@@ -81,6 +81,6 @@ def _write_all(descriptor: int, content: bytes) -> None:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and {"path", "sha256", "run"} <= set(row) else None

@@ -84,8 +84,8 @@ def read_record(folder: Path) -> JobRecord | None:
     except OSError:
         return None
     try:
-        return _RECORDS.validate_python(json.loads(content) | {"folder": folder}, strict=True)
-    except (ValueError, TypeError) as error:
+        return _RECORDS.validate_python(json.loads(content) | {"folder": folder})
+    except (ValueError, TypeError, RecursionError) as error:
         raise OutputError(
             f"{folder / RECORD} must be the record of a training, got something else; delete it, and that training is done again"
         ) from error

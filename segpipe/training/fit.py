@@ -137,7 +137,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ConfigError: it is damaged, or no checkpoint.
     """
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's version, where it is none of torch's
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not {"epoch", "state_dict"} <= set(checkpoint):
             raise KeyError("epoch")
     except Exception as error:  # torch's reader lets through whatever it meets in a damaged file

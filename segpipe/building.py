@@ -117,7 +117,7 @@ def find_targets(node: Any, key: str = "", *, strict: bool = False, but: Collect
             continue
         if name == "_target_":
             yield key, value
-            if node.get("_partial_") and key != _PARTIAL:
+            if isinstance(node, DictConfig) and node.get("_partial_") and key != _PARTIAL:
                 raise ConfigError(f"{key}._partial_ must be false, got true; only {_PARTIAL} is completed later")
         else:
             yield from find_targets(value, inner, strict=strict)

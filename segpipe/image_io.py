@@ -214,7 +214,8 @@ def write_file(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        raise WriteError(f"{display_path(path)}: cannot be written ({error.strerror or error})") from error
+        reason = f"cannot be written ({error.strerror or error}); make room or name another folder"
+        raise WriteError(f"{display_path(path)}: {reason}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()

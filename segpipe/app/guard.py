@@ -153,6 +153,6 @@ def _held_uploads(session: str) -> tuple[int, int]:
     """Bytes of the files that all visitors hold, and the number of those of one."""
     if not exists():
         return 0, 0
-    storage = get_instance().uploaded_file_mgr.file_storage
+    storage = get_instance().uploaded_file_mgr.file_storage  # type: ignore[attr-defined]
     sizes = [len(file.data) for files in list(storage.values()) for file in list(files.values())]
     return sum(sizes), len(storage.get(session, ()))

@@ -89,12 +89,18 @@ class OptunaSweeper(Sweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = self._storage or str(self._folder / STORAGE)
         question = repr([sorted((key, repr(values)) for key, values in space.items()), sorted(fixed)])
-        study = optuna.create_study(
-            storage=storage if "://" in storage else JournalStorage(JournalFileBackend(storage)),
-            study_name=f"segpipe-{hashlib.sha256(question.encode()).hexdigest()[:12]}",  # another question is another study
-            direction="maximize",
-            load_if_exists=True,
-        )
+        try:
+            study = optuna.create_study(
+                storage=storage if "://" in storage else JournalStorage(JournalFileBackend(storage)),
+                study_name=f"segpipe-{hashlib.sha256(question.encode()).hexdigest()[:12]}",  # another question is another study
+                direction="maximize",
+                load_if_exists=True,
+            )
+        except Exception as error:  # Optuna lets through whatever it meets in a damaged journal or a database
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise ConfigError(
+                f"hydra.sweeper.storage must be a journal or a database of Optuna, got {storage} ({reason}); name another one"
+            ) from error
         # Not the seed alone: a start that goes on would draw the first trials again.
         study.sampler = optuna.samplers.TPESampler(seed=self._seed + len(study.trials))
         return study

@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from segpipe.card import Card, ClassifierCard, SegmenterCard
-from segpipe.errors import BundleError, OutputError, one_line
+from segpipe.errors import BundleError, WriteError, one_line
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.unet import build_unet
 from segpipe.models.weights import hash_tensors, load_weights, read_metadata, require_finite
@@ -73,7 +73,7 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
 
     Raises:
         BundleError: the card could not be read again, or a weight is not finite, so that nothing is written.
-        OutputError: the bundle cannot be written.
+        WriteError: the bundle cannot be written; one that stood there is still there.
     """
     state = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
@@ -94,11 +94,25 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
             # One entry: safetensors would write several in any order, and the same weights must give the same file.
             (fresh / WEIGHTS).write_bytes(save(state, {IDENTITY: json.dumps(_identity(card, save(state)))}))
             (fresh / CARD).write_bytes(text)
-            if folder.exists():
-                folder.replace(Path(workshop, "old"))
-            fresh.replace(folder)
+            _put_in_place(fresh, folder, old=Path(workshop, "old"))
     except OSError as error:
-        raise OutputError(f"{folder}: the bundle cannot be written ({error.strerror})") from error
+        raise WriteError(f"{folder}: the bundle cannot be written ({error.strerror})") from error
+
+
+def _put_in_place(fresh: Path, folder: Path, *, old: Path) -> None:
+    """Let a fresh bundle take the place of an old one, which is put back if that fails; other files in the folder stay."""
+    if not folder.exists():
+        fresh.replace(folder)
+        return
+    folder.replace(old)
+    try:
+        fresh.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+    for path in old.iterdir() if old.is_dir() else ():
+        if path.name not in (WEIGHTS, CARD):
+            path.replace(folder / path.name)
 
 
 def load_segmenter(folder: Path) -> SegmenterBundle:

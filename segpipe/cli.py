@@ -6,12 +6,13 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+import hydra._internal.hydra as hydra_internals
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
@@ -27,8 +28,9 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from segpipe.call_errors import explain, explain_unknown_key, unwrap
 from segpipe.config import register_resolvers, register_schemas
+from segpipe.config_loading import CheckedConfigLoader, refuse_packages
 from segpipe.config_values import check_values
-from segpipe.errors import ConfigError, SegpipeError
+from segpipe.errors import ConfigError, SegpipeError, disk_error
 
 _PATH_ARGUMENT = re.compile(
     r"(\+{0,2}(?:image|folder|output|labels|masks|split|ckpt_path|bundles|bundle\.\w+|data\.(?:root|cache|table)"
@@ -93,7 +95,7 @@ def compose_config(conf: Path, name: str, arguments: Sequence[str]) -> DictConfi
         return ConfigError(re.sub(r";? (--help|write image=).*", "", reason))
 
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
+        with _checked_loading(), initialize_config_dir(str(conf), version_base="1.3"):
             config = compose(name, overrides=quote_paths(arguments))
     except _CALL_ERRORS as error:
         raise refuse(explain(error, arguments)) from error
@@ -177,6 +179,11 @@ class CappedJobs(Callback):
 def _refuse_unknown_key(config: DictConfig, arguments: Sequence[str]) -> str | None:
     """What to say of a key at the top that the schema does not know, None where there is none."""
     schema: Any = OmegaConf.get_type(config)
+    if not is_dataclass(schema):
+        return (
+            "a primary configuration must have a schema of segpipe first in its defaults, train_cls_schema for one; or give its "
+            "values as an experiment, +experiment=NAME"
+        )
     known = {field.name for field in fields(schema)}
     unknown = sorted(set(map(str, config)) - known - {"hydra"})
     return explain_unknown_key(unknown[0], known, arguments) if unknown else None
@@ -205,6 +212,9 @@ def _call_hydra(main: Callable[[], Any], arguments: list[str], *, callbacks: lis
     parser = get_args_parser()
     parser.error = _refuse_flag  # type: ignore[method-assign]
     parsed = parser.parse_intermixed_args(arguments)
+    if parsed.experimental_rerun is not None:
+        _refuse_flag("--experimental-rerun reads a pickled file, which can run any code")
+    refuse_packages(parsed.config_path, parsed.config_dir)
     flags = [argument for argument in arguments if argument not in parsed.overrides]
     # In a sweep a comma or a bracket in a path has to keep Hydra's meaning.
     overrides = parsed.overrides if parsed.multirun else quote_paths(parsed.overrides)
@@ -216,12 +226,17 @@ def _call_hydra(main: Callable[[], Any], arguments: list[str], *, callbacks: lis
         env_override({"HYDRA_FULL_ERROR": "1"}),
         _replaced(sys, "argv", argv),
         _replaced(Hydra, "format_config_groups", list_groups),
+        _checked_loading(),
     ):
         main()
 
 
 def _refuse_flag(message: str) -> NoReturn:
     raise ConfigError(f"{message}; --hydra-help lists the flags, --help the keys")
+
+
+def _checked_loading() -> AbstractContextManager[None]:
+    return _replaced(hydra_internals, "ConfigLoaderImpl", CheckedConfigLoader)
 
 
 @contextmanager
@@ -244,6 +259,10 @@ def _report(error: Exception, arguments: Sequence[str], call_errors: tuple[type[
     if isinstance(error, call_errors):
         _write_error(prefix + explain(error, arguments))
         return ConfigError.exit_status
+    refusal = disk_error(error)
+    if refusal is not None:
+        _write_error(prefix + str(refusal))
+        return refusal.exit_status
     traceback.print_exception(error)
     return 1
 

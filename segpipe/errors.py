@@ -1,5 +1,6 @@
 """What can go wrong at the borders: each error is one clear line, and knows the exit status it leads to."""
 
+import errno
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -36,6 +37,12 @@ class OutputError(SegpipeError):
     """The output folder cannot be used."""
 
 
+class WriteError(OutputError):
+    """A file cannot be written, because the disk is full for one; what was there before is whole."""
+
+    exit_status = 1
+
+
 class AnswerError(SegpipeError):
     """A model gave a number that is not finite, so that nothing can be said of an image."""
 
@@ -70,6 +77,21 @@ def escape_unprintable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
+# Of the disk and the rights on it, not of segpipe.
+_DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO),
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
+}
+
+
+def disk_error(error: BaseException) -> WriteError | None:
+    """What to tell a user of an OSError that comes from a disk; None where it is another error."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        where = f"{error.filename}: " if error.filename else ""
+        return WriteError(f"{where}a file cannot be written or read ({error.strerror}); make room or name another folder")
+    return None
+
+
 class CommandParser(ArgumentParser):
     """Parses the arguments of a command of the package; wrong ones are an error like any other."""
 
@@ -92,6 +114,12 @@ def run_command(work: Callable[[], str]) -> int:
     except SegpipeError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
+    except OSError as error:
+        refusal = disk_error(error)
+        if refusal is None:
+            raise
+        sys.stderr.write(f"error: {refusal}\n")
+        return refusal.exit_status
     except KeyboardInterrupt as stop:
         sys.stderr.write(": ".join(["interrupted", *map(str, stop.args)]) + "\n")
         return 130

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segpipe.errors import ImageError, OutputError
+from segpipe.errors import ImageError, WriteError
 from segpipe.image_decoding import Decoded, decode
 
 RgbImage = NDArray[np.uint8]
@@ -205,7 +205,7 @@ def write_file(path: Path, content: bytes) -> None:
         content: of the file.
 
     Raises:
-        OutputError: the file cannot be written; its cause is the OSError.
+        WriteError: the file cannot be written; its cause is the OSError.
     """
     # A name of its own length: the final name may already be as long as the file system allows.
     temporary = path.parent / f".{uuid.uuid4().hex}.part"
@@ -214,7 +214,8 @@ def write_file(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{display_path(path)}: cannot be written ({error.strerror or error})") from error
+        reason = f"cannot be written ({error.strerror or error}); make room or name another folder"
+        raise WriteError(f"{display_path(path)}: {reason}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()

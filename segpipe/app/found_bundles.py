@@ -59,5 +59,5 @@ def _describe(card: Path, place: str) -> FoundBundle | None:
         said = read_json(card)
         arguments = said["arguments"]
         return FoundBundle(said["kind"], f"{place} ({arguments.get('name') or arguments['encoder']})", str(card.parent))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None

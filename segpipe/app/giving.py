@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 
 import streamlit as st
-from starlette.formparsers import MultiPartParser
 
 from segpipe.app.examination import Upload
 from segpipe.app.frame import hide, show_error
@@ -15,9 +14,6 @@ from segpipe.report import name_with_code
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 FILES, CAMERA, SAMPLE = "Files", "Camera", "Samples"
-
-# Starlette keeps larger parts of a request in a file on disk.
-MultiPartParser.spool_max_size = 2 * 1024 * 1024 * st.get_option("server.maxUploadSize")
 
 
 def gather_uploads(max_files: int, *, shown: bool) -> Sequence[Upload]:

@@ -82,7 +82,8 @@ class StoredExamples:
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._arguments = (folder, tuple(names))
         try:
-            self._arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
+            # Not np.load, which takes other files than arrays.
+            self._arrays = [np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in names]
         except (OSError, ValueError) as error:
             raise OutputError(
                 f"data.cache holds a damaged entry, {display_path(folder)} ({error}); delete that folder and start again"

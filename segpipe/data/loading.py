@@ -2,9 +2,9 @@
 
 from functools import lru_cache
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from segpipe.building import build
 from segpipe.data.check import CheckedDataset
 
 _NOT_OF_THE_LOADER = ("limit", "cache", "fold", "folds")
@@ -25,5 +25,5 @@ def load_dataset(data: DictConfig) -> CheckedDataset:
 
 @lru_cache(maxsize=1)
 def _load(settings: str) -> CheckedDataset:
-    dataset: CheckedDataset = instantiate(OmegaConf.create(settings))
+    dataset: CheckedDataset = build(OmegaConf.create(settings), "data")
     return dataset

@@ -8,6 +8,7 @@ import pandas as pd
 
 from segpipe.data.annotations import read_table
 from segpipe.errors import DatasetError
+from segpipe.image_io import write_file
 
 PARTS = ("train", "val", "test")
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -104,7 +105,7 @@ def split_hash(split: pd.DataFrame) -> str:
 
 def write_split(path: Path, split: pd.DataFrame) -> None:
     """Write `image_id,lesion_id,part`."""
-    split.to_csv(path, index=False, columns=["image_id", "lesion_id", "part"])
+    write_file(path, split.to_csv(index=False, columns=["image_id", "lesion_id", "part"]).encode())
 
 
 def read_split(path: Path, *, allow_leak: bool = False) -> pd.DataFrame:

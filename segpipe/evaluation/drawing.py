@@ -1,12 +1,15 @@
 """The look that all plots share: colours, dashes, texts, and what each of them says of itself."""
 
 import textwrap
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from segpipe.image_io import write_file
 
 # Told apart with any colour vision (arXiv 2107.02270); the dashes come on top, for prints in grey.
 COLOURS = color_sequences["petroff8"]
@@ -53,4 +56,6 @@ def wrap_text(text: str, width: int) -> str:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    figure.savefig(path, format="png", dpi=DOTS_PER_INCH)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
+    write_file(path, content.getvalue())

@@ -21,7 +21,7 @@ from segpipe.evaluation.screening import screening_of
 from segpipe.evaluation.segmentation import dice, jaccard, score_masks
 from segpipe.evaluation.truth import Truth
 from segpipe.evaluation.worst import draw_worst_answers, draw_worst_masks
-from segpipe.image_io import BoolMask, read_mask
+from segpipe.image_io import BoolMask, read_mask, write_file
 from segpipe.storage import content_hash
 from segpipe.strict_json import encode_json
 
@@ -93,7 +93,7 @@ def count_sources(sources: Iterable[str]) -> dict[str, int]:
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """Write figures as JSON; one that does not exist is null."""
-    path.write_bytes(encode_json(metrics))
+    write_file(path, encode_json(metrics))
 
 
 def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Metrics:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from segpipe.image_io import BoolMask, RgbImage
+from segpipe.image_io import BoolMask, RgbImage, write_file
 from segpipe.report import DISCLAIMER, printable
 from segpipe.report.lettering import elide, style
 
@@ -82,7 +83,9 @@ def draw_panels(path: Path, panels: Iterable[Panel], *, heading: str) -> None:
         place.set_title("\n".join(fitting), **style(_TEXT_SIZE))
     figure.suptitle(heading, y=1 - 0.1 / height, va="top", fontsize=11)
     figure.text(0.5, 0.1 / height, DISCLAIMER, ha="center", va="bottom", fontsize=8)
-    figure.savefig(path, dpi=_DPI)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=_DPI)
+    write_file(path, content.getvalue())
 
 
 def _small_with_outlines(panel: Panel) -> RgbImage:

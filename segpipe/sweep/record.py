@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter
 
 from segpipe.bundle import CARD
+from segpipe.errors import OutputError
 from segpipe.image_io import write_file
 from segpipe.strict_json import encode_json
 
@@ -59,6 +61,9 @@ class JobRecord:
         return self.seconds + (max(0.0, moment - self.started) if self.status == RUNNING else 0.0)
 
 
+_RECORDS = TypeAdapter(JobRecord)
+
+
 def write_record(record: JobRecord) -> None:
     """Write `job.json` into the folder of the training.
 
@@ -70,11 +75,21 @@ def write_record(record: JobRecord) -> None:
 
 
 def read_record(folder: Path) -> JobRecord | None:
-    """Read the `job.json` of a training; None where there is none."""
+    """Read the `job.json` of a training; None where there is none.
+
+    Raises:
+        OutputError: it is damaged, or not written by a sweep.
+    """
     try:
-        return JobRecord(folder=folder, **json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        content = (folder / RECORD).read_bytes()
     except OSError:
         return None
+    try:
+        return _RECORDS.validate_python(json.loads(content) | {"folder": folder})
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OutputError(
+            f"{folder / RECORD} must be the record of a training, got something else; delete it, and that training is done again"
+        ) from error
 
 
 def read_records(sweep: Path) -> list[JobRecord]:

@@ -4,11 +4,11 @@ from functools import partial
 from pathlib import Path
 
 import timm
-from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig
 from torch import nn
 
+from segpipe.building import build, check_targets
 from segpipe.bundle import load_classifier
 from segpipe.card import ClassifierCard
 from segpipe.data.datamodules import SeededDataModule
@@ -31,6 +31,7 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
     Args:
         config: see `segpipe.config.TrainClsConfig`.
     """
+    check_targets(config)
     seed_everything(config.seed, workers=True, verbose=False)
     settings, folder = config.classifier, start_bundle(config)
     start = None if folder is None else load_classifier(folder)
@@ -98,10 +99,10 @@ def train_classifier(
     task = Task(
         model,
         spec,
-        instantiate(config.loss, counts=drawn * counts.sum()),
+        build(config.loss, "loss", counts=drawn * counts.sum()),
         DiagnosisMetrics(),
-        optimizer=instantiate(config.optimizer),
-        schedule=instantiate(config.scheduler),
+        optimizer=build(config.optimizer, "optimizer", _partial_=True),
+        schedule=build(config.scheduler, "scheduler"),
         groups=parameter_groups(model, plan),
         mixup_alpha=config.augment.mixup_alpha,
     )

@@ -9,6 +9,8 @@ import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from segpipe.image_io import write_file
+
 
 class EpochTable(Logger):
     """Writes `metrics.csv`: one row for each epoch, rewritten whole, so that a reader never sees half of it.
@@ -43,9 +45,8 @@ class EpochTable(Logger):
         """Add figures to the row of their epoch, which Lightning puts among them."""
         values = dict(metrics)
         self._rows.setdefault(int(values.pop("epoch")), {}).update(values)
-        part = self._path.with_suffix(".part")
-        pd.DataFrame.from_dict(self._rows, orient="index").rename_axis("epoch").sort_index().to_csv(part)
-        part.replace(self._path)
+        table = pd.DataFrame.from_dict(self._rows, orient="index").rename_axis("epoch").sort_index()
+        write_file(self._path, table.to_csv().encode())
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:

@@ -1,6 +1,5 @@
 """One training from start to best weights, by Lightning's Trainer."""
 
-import pickle
 import signal
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import ProcessException
 
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.errors import ConfigError, TrainingError
+from segpipe.errors import ConfigError, TrainingError, WriteError
 from segpipe.training.processes import choose_strategy, quieten
 from segpipe.training.resuming import Patience, SeededEpochs, WholeCheckpoints, epoch_checkpoints
 from segpipe.training.tasks import Task
@@ -113,7 +112,7 @@ def _run(lightning: Trainer, task: Task, data: SeededDataModule, *, ckpt_path: P
         if lightning.strategy.launcher is not None:
             lightning.strategy.launcher.kill(signal.SIGKILL)
         raise KeyboardInterrupt(way_on()) from exit_
-    except OSError as error:
+    except (OSError, WriteError) as error:
         raise TrainingError(f"a file could not be read or written: {error}; {way_on()}") from error
     except ProcessException as error:
         reason = str(error).strip().splitlines()[-1]  # the end of a traceback, which is all that comes over
@@ -138,9 +137,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ConfigError: it is damaged, or no checkpoint.
     """
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's version, where it is none of torch's
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not {"epoch", "state_dict"} <= set(checkpoint):
             raise KeyError("epoch")
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch's reader lets through whatever it meets in a damaged file
         raise ConfigError(f"ckpt_path must be a checkpoint of a training, got {path}, which cannot be read as one") from error
     return checkpoint

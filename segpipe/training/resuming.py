@@ -66,6 +66,11 @@ class WholeCheckpoints(TorchCheckpointIO):
             part.unlink(missing_ok=True)  # on a full disk its place is needed
             raise
 
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Called by Lightning; only tensors and plain values are taken from a checkpoint, no code."""
+        checkpoint: dict[str, Any] = super().load_checkpoint(path, *args, **{**kwargs, "weights_only": True})
+        return checkpoint
+
 
 def epoch_checkpoints(folder: Path, *, monitor: str) -> tuple[ModelCheckpoint, ModelCheckpoint]:
     """Writers of `best.ckpt` and, after every epoch, `last.ckpt`.

@@ -4,11 +4,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig
 from torch import nn
 
+from segpipe.building import build, check_targets
 from segpipe.bundle import load_segmenter
 from segpipe.card import SegmenterCard
 from segpipe.data.datamodules import SeededDataModule
@@ -28,6 +28,7 @@ def build_untrained(config: DictConfig) -> nn.Module:
     Args:
         config: see `segpipe.config.TrainSegConfig`.
     """
+    check_targets(config)
     seed_everything(config.seed, workers=True, verbose=False)
     settings = config.segmenter
     model, folder = build_unet(**_arguments(config)), start_bundle(config)
@@ -64,10 +65,10 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
     task = Task(
         model,
         spec,
-        instantiate(config.loss),
+        build(config.loss, "loss"),
         MaskMetrics(),
-        optimizer=instantiate(config.optimizer),
-        schedule=instantiate(config.scheduler),
+        optimizer=build(config.optimizer, "optimizer", _partial_=True),
+        schedule=build(config.scheduler, "scheduler"),
         mixup_alpha=config.augment.mixup_alpha,
     )
     examples = SeededDataModule(

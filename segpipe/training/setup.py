@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra.utils import instantiate
 from lightning import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from segpipe.building import build
 from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset
@@ -21,6 +21,7 @@ from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
 from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
 from segpipe.errors import BundleError, DatasetError
+from segpipe.image_io import write_file
 from segpipe.training.fit import Fitted, auto_precision, fit
 from segpipe.training.processes import MovingAverage
 from segpipe.training.start import start_card
@@ -104,7 +105,7 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     Raises:
         DatasetError: the data set or the split cannot be used, or two parts share what `allow_leak` does not allow.
     """
-    OmegaConf.save(config, output / "config.yaml", resolve=True)
+    write_file(output / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
     dataset = load_dataset(config.data)
     split = choose_split(config, dataset)
     write_split(output / "split.csv", split)
@@ -137,7 +138,7 @@ def choose_split(config: DictConfig, dataset: CheckedDataset) -> pd.DataFrame:
 
 def build_augmentation(config: DictConfig) -> Augmentation:
     """The augmentation of a training."""
-    return Augmentation([instantiate(transform, _convert_="all") for transform in config.augment.transforms])
+    return Augmentation([build(transform, "augment") for transform in config.augment.transforms])
 
 
 def fit_as_configured(

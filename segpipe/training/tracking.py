@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import env_override
-from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from segpipe.building import build
 from segpipe.errors import ConfigError
 from segpipe.training.epoch_table import EpochTable
 from segpipe.training.fit import read_checkpoint
@@ -133,8 +133,8 @@ def build_loggers(config: DictConfig, output: Path) -> list[Logger]:
         ConfigError: the checkpoint cannot be read, or a tracker cannot be reached.
     """
     checkpoint = None if config.ckpt_path is None else read_checkpoint(Path(config.ckpt_path))
-    trackers = [instantiate(tracker, _partial_=True) for tracker in config.logger.values() if tracker is not None]
-    return [build(output=output, checkpoint=checkpoint) for build in (EpochTable, *trackers)]
+    trackers = [build(tracker, "logger", _partial_=True) for tracker in config.logger.values() if tracker is not None]
+    return [make(output=output, checkpoint=checkpoint) for make in (EpochTable, *trackers)]
 
 
 class TrackedSettings(Callback):

@@ -202,7 +202,7 @@ def test_switches_switch_heatmap_and_views_off(page: "Page") -> None:
 
 def test_the_camera_takes_a_photograph(page: "Page") -> None:
     page.get_by_role("radio", name="Camera").click()
-    page.wait_for_function("document.querySelector('video')?.readyState === 4")
+    page.wait_for_function("() => document.querySelector('video')?.readyState === 4")
     page.get_by_role("button", name="Take Photo").click()
     assert "confidence" in answers(page)[0]
     assert json.loads(download(page, DATA))["finding"]["path"] == "camera.jpg"

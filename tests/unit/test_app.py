@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from starlette.formparsers import MultiPartParser
 from streamlit.testing.v1 import AppTest
 
-from segpipe.app import downloads, giving
+from segpipe.app import downloads, guard
 from segpipe.app.examination import Examination, Upload, examine
 from segpipe.app.found_bundles import CARD, WEIGHTS, find_bundles
 from segpipe.app.frame import literal
@@ -37,7 +37,7 @@ from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.results import result_columns
 from segpipe.inference.settings import PipelineSettings
 
-MAIN = Path(downloads.__file__).parent / "main.py"
+PAGES = Path(downloads.__file__).parent / "pages.py"
 MAX_PIXELS = 10**6
 
 
@@ -205,14 +205,14 @@ def test_path_is_taken_literally(tmp_path: Path) -> None:
 
 def test_uploads_up_to_the_limit_stay_out_of_files() -> None:
     # Streamlit's own limit, where its configuration is not ours.
-    assert giving.MultiPartParser is MultiPartParser
+    assert guard.MultiPartParser is MultiPartParser
     assert MultiPartParser.spool_max_size > 200 * 1024 * 1024
 
 
 def start(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> AppTest:
     """The page as a first visitor sees it."""
     monkeypatch.setattr("sys.argv", ["main.py", *arguments])
-    page = AppTest.from_file(str(MAIN), default_timeout=120).run()
+    page = AppTest.from_file(str(PAGES), default_timeout=120).run()
     assert not page.exception
     return page
 

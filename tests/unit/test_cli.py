@@ -158,7 +158,7 @@ def test_every_path_key_is_quoted(prefix: str) -> None:
 
 
 def test_a_list_of_images_is_a_list_and_an_experiment_may_be_added(app: ModuleType) -> None:
-    assert run_script(app.main, ["image=[a b.jpg,c.jpg]", "+experiment=seven", "+hydra.job.env_set.X=1"]) == 0
+    assert run_script(app.main, ["image=[a b.jpg,c.jpg]", "+experiment=seven", "hydra.job.name=mine"]) == 0
     assert (app.SEEN[0].image, app.SEEN[0].seed) == (["a b.jpg", "c.jpg"], 7)
 
 

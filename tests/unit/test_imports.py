@@ -15,7 +15,7 @@ MOST_LINES = 280
 # From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
 # unless FRIENDS says so.
 FLOORS = (
-    {"memory", "diagnosis", "errors", "image_decoding", "image_io", "folders", "storage", "output", "strict_json"},
+    {"memory", "diagnosis", "errors", "building", "image_decoding", "image_io", "folders", "storage", "output", "strict_json"},
     {"lesion"},
     {"data", "losses", "models", "card", "bundle"},
     {"training", "inference"},
@@ -26,6 +26,7 @@ FLOORS = (
 FRIENDS = {
     "image_decoding": {"errors"},
     "image_io": {"errors", "image_decoding"},
+    "building": {"errors"},
     "folders": {"errors", "image_io"},
     "storage": {"errors", "image_io"},
     "output": {"errors"},
@@ -34,8 +35,8 @@ FRIENDS = {
     "evaluation": {"report"},
     "app": {"cli"},
 }
-# Between Hydra and the shell: for scripts and web page alone; they import nothing of the house but errors and themselves.
-DOORS = {"config", "config_groups", "config_values", "cli", "call_errors"}
+# Between Hydra and the shell: for scripts and web page alone; of the house they import errors, building and themselves.
+DOORS = {"config", "config_groups", "config_loading", "config_values", "cli", "call_errors"}
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 
@@ -67,7 +68,7 @@ def imported_parts(path: Path) -> set[str]:
 
 def allowed(part: str) -> set[str]:
     if part in DOORS:
-        return {"errors", *DOORS}
+        return {"errors", "building", *DOORS}
     lower = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[part]}
     return lower | FRIENDS.get(part, set()) | {part, "__version__"}
 

@@ -133,12 +133,31 @@ def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
         raise BundleError(
             f"{folder}: must be the bundle of a {kind}, got that of a {found}; name the one that bundle.{kind}= needs"
         )
+    _list_operating_point(content)
     try:
         return TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BundleError(f"{folder}: {CARD} is damaged, {where}: {first['msg']}") from error
+
+
+def _list_operating_point(content: dict[str, Any]) -> None:
+    """Bring the one operating point of earlier cards, with its test metrics, into the list that it is now."""
+    point = content.pop("operating_point", None)
+    if point is None or content.get("operating_points"):
+        return
+    if isinstance(point, dict) and "diagnosis" in point:
+        metrics = content.get("metrics")
+        values = metrics.get("metrics") if isinstance(metrics, dict) else None
+        known = values if isinstance(values, dict) else {}
+        names = {name: f"{name}_flagged" for name in ("sensitivity", "specificity")}
+        point = {
+            **{key: value for key, value in point.items() if key != "diagnosis"},
+            "target": point["diagnosis"],
+            "test": {name: known[key] for name, key in names.items() if key in known},
+        }
+    content["operating_points"] = [point]
 
 
 def _load_weights(folder: Path, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:

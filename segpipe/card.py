@@ -8,6 +8,7 @@ from typing import Any
 
 from segpipe.lesion.crop import CropRule
 from segpipe.models.preprocessing import InputSpec
+from segpipe.operating_points import OperatingPoint, ValidationProbs, check_targets
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "lightning", "numpy", "opencv-python-headless")
 LICENCE = "CC BY-NC 4.0 where trained on HAM10000 or ISIC 2019, or from weights that were (non-commercial), see LICENSE"
@@ -47,29 +48,6 @@ class Training:
     leaks_allowed: bool = False
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seen: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """From which probability of a diagnosis on an image is flagged.
-
-    Attributes:
-        diagnosis: code of the class.
-        threshold: calibrated probability in [0, 1].
-        target_sensitivity: share of the diagnosis that the threshold was to find among the validation images; None where it was
-            chosen in another way.
-
-    Raises:
-        ValueError: `threshold` is outside [0, 1].
-    """
-
-    diagnosis: str
-    threshold: float
-    target_sensitivity: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold must be in [0, 1], got {self.threshold}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +90,13 @@ class ClassifierCard(Card):
         logit_bias: of each class, added after that division; empty for none.
         calibration: on the validation images, for each method of `segpipe.evaluation.calibration.METHODS`, its errors; and which
             one was `chosen`.
-        operating_point: None where none was chosen.
+        operating_points: from which probabilities on an image is suspicious; empty where none was chosen.
+        validation: probabilities of the validation images, from which an ensemble fits its operating points; None where they
+            were not kept.
 
     Raises:
-        ValueError: classes are doubled, another field names none of them, the temperature is not above 0, or
+        ValueError: classes are doubled, another field names none of them, an operating point or the
+            validation probabilities do not fit, the temperature is not above 0, or
             there is not one bias for each class.
     """
 
@@ -125,15 +106,16 @@ class ClassifierCard(Card):
     temperature: float = 1.0
     logit_bias: tuple[float, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    operating_point: OperatingPoint | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
+    validation: ValidationProbs | None = None
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes must be there, each once, got {self.classes}")
-        named = {*self.malignant, *([self.operating_point.diagnosis] if self.operating_point else [])}
-        if not named <= set(self.classes):
-            raise ValueError(f"malignant and operating_point must be among the classes, got {', '.join(sorted(named))}")
+        check_targets(self.operating_points, self.classes, self.malignant)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if self.validation is not None:
+            self.validation.check(len(self.classes))
         if self.logit_bias and len(self.logit_bias) != len(self.classes):
             raise ValueError(f"logit_bias must hold {len(self.classes)} values or none, got {len(self.logit_bias)}")

@@ -25,14 +25,14 @@ class Run:
         folder: with `results.csv` and `masks/`.
         results: the table, with the `image_id` (file stem) of each row.
         malignant: codes of the malignant classes, from `summary.json`; empty where they are not known.
-        operating_point: `diagnosis` and `threshold` behind the column `flagged`, from `summary.json`; None where there is none.
+        operating_points: `target` and `threshold` of each, from `summary.json`; empty where there are none.
         photographs: the file of each image by its `path`; empty where the files are not at hand.
     """
 
     folder: Path
     results: pd.DataFrame
     malignant: tuple[str, ...]
-    operating_point: Mapping[str, Any] | None
+    operating_points: tuple[Mapping[str, Any], ...]
     photographs: Mapping[str, Path]
 
     @property
@@ -71,12 +71,13 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
     """Read the results in a folder.
 
     Args:
-        folder: of the run, with `results.csv`, `masks/` and, for the malignant classes and the operating point, `summary.json`.
+        folder: of the run, with `results.csv`, `masks/` and, for the malignant classes and the operating points, `summary.json`.
         files: the images, each with its path relative to the folder that it was found in.
     """
-    results = pd.read_csv(folder / "results.csv", keep_default_na=False)
+    results = pd.read_csv(folder / "results.csv", keep_default_na=False, dtype={"flagged_for": str})
     results["image_id"] = [Path(path).stem for path in results["path"]]
     file = folder / "summary.json"
     summary = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     photographs = {display_path(relative): path for path, relative in files}
-    return Run(folder, results, tuple(summary.get("malignant", ())), summary.get("operating_point"), photographs)
+    malignant, points = (tuple(summary.get(name, ())) for name in ("malignant", "operating_points"))
+    return Run(folder, results, malignant, points, photographs)

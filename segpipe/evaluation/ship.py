@@ -18,7 +18,7 @@ from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, CommandParser, run_command
 from segpipe.evaluation.held_out import score_classifier
-from segpipe.evaluation.score import PLOTS, classifier_figures, headline, segmenter_figures
+from segpipe.evaluation.score import PLOTS, headline, scored_card, segmenter_figures
 from segpipe.inference.loading import choose_device
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
@@ -57,7 +57,7 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, output: Path) -> str:
         for name in PLOTS:
             shutil.copyfile(Path(scratch, "run", "plots", name), output / "test" / "plots" / name)
     save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=segmenter_figures(metrics)), half=True)
-    save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=classifier_figures(metrics)), half=True)
+    save_bundle(output / "classifier", namer.model, scored_card(namer.card, metrics), half=True)
     shutil.copyfile(classifier / "split.csv", output / "split.csv")
     return headline(metrics)
 

@@ -15,8 +15,8 @@ MOST_LINES = 280
 # From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
 # unless FRIENDS says so.
 FLOORS = (
-    {"memory", "diagnosis", "errors", "image_decoding", "image_io", "folders", "storage", "output"},
-    {"lesion"},
+    {"memory", "diagnosis", "errors", "image_decoding", "image_io", "folders", "storage", "output", "numerals"},
+    {"lesion", "operating_points"},
     {"data", "losses", "models", "card", "bundle"},
     {"training", "inference"},
     {"evaluation", "report"},

@@ -11,6 +11,7 @@ from segpipe import __version__
 from segpipe.app.examination import Examination
 from segpipe.evaluation.table import figure_text
 from segpipe.inference.results import encode_results
+from segpipe.numerals import counted
 from segpipe.report import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _about(pipeline: "Pipeline") -> list[str]:
     views = len(pipeline.namer.views)
     lines = [
         f"Made {datetime.now():%Y-%m-%d %H:%M} by segpipe {__version__}",
-        f"SHA-256: {', '.join(named)}; {f'{views} views averaged' if views > 1 else 'one view'}",
+        f"SHA-256: {', '.join(named)}; {counted(views, 'view')}{' averaged' if views > 1 else ''}",
     ]
     if len(classifiers) > 1:
         return [*lines, "How good the mean of these classifiers is has not been measured"]
@@ -86,4 +87,4 @@ def _measured(metrics: Mapping[str, Any]) -> str:
     texts = [f"{title} {figure_text(figures[name])}" for name, title in _FIGURES.items() if name in figures]
     if not texts:
         return "How good the classifier is has not been measured"
-    return f"In the classifier's own test ({metrics['images']:,} images, 95 % intervals): {', '.join(texts)}"
+    return f"In the classifier's own test ({counted(metrics['images'], 'image')}, 95 % intervals): {', '.join(texts)}"

@@ -21,6 +21,7 @@ from segpipe.evaluation.segmentation import score_masks
 from segpipe.evaluation.titles import read_titles
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import read_mask
+from segpipe.numerals import counted
 
 CLASSIFICATION = {"macro_auroc": "macro AUROC", "balanced_accuracy": "balanced accuracy", "ece": "ECE"}
 SEGMENTATION = {"dice": "mean Dice", "thresholded_jaccard": "thresholded Jaccard"}
@@ -52,7 +53,7 @@ def ablation_table(folders: Mapping[str, Path], truth: Truth) -> str:
             row.extend(differences)
     head = [f"| | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
     body = [f"| {title} | {' | '.join(map(_cell, row))} |" for title, row in zip(runs, rows, strict=True)]
-    count = f"{len(image_ids):,} images of {len(set(lesions)):,} lesions."
+    count = f"{counted(len(image_ids), 'image')} of {counted(len(set(lesions)), 'lesion')}."
     return "\n".join([*head, *body, "", count])
 
 

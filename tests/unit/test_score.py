@@ -21,9 +21,16 @@ from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import PARTS
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
-from segpipe.errors import BundleError, DatasetError
+from segpipe.errors import BundleError, ConfigError, DatasetError
 from segpipe.evaluation.calibration import fit_calibration
-from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_classifier, score_segmenter, truth_of
+from segpipe.evaluation.held_out import (
+    calibrate,
+    load_unseen_segmenter,
+    present_targets,
+    score_classifier,
+    score_segmenter,
+    truth_of,
+)
 from segpipe.evaluation.score import headline, score_mask_pairs, score_run, scored_card
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import BoolMask, read_image, read_mask, write_png
@@ -424,3 +431,25 @@ def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(
             load_unseen_segmenter(config, data)
     else:
         assert load_unseen_segmenter(config, data).bundle is not None
+
+
+@pytest.mark.parametrize(
+    ("classes", "malignant", "codes", "present"),
+    [
+        (CODES, MALIGNANT_CODES, ["mel", "nv"], ["mel", "malignant"]),
+        (CODES, MALIGNANT_CODES, ["bcc", "nv"], ["malignant"]),
+        (CODES, MALIGNANT_CODES, ["nv"], []),
+        (("mole", "wart"), (), ["mole"], []),
+        (("benign", "malignant"), ("malignant",), ["benign", "malignant"], ["malignant"]),
+    ],
+)
+def test_operating_points_are_for_targets_among_the_validation_images(
+    classes: tuple[str, ...], malignant: tuple[str, ...], codes: list[str], present: list[str]
+) -> None:
+    dataset = CheckedDataset("drawn", pd.DataFrame(), (), classes, malignant)
+    data = TrainingData(dataset, pd.DataFrame(), {"val": pd.DataFrame({"dx": codes})})
+    targets = {"mel": 0.9, "malignant": 0.8}
+    assert present_targets(targets, data, required=False) == {target: targets[target] for target in present}
+    if len(present) < 2:
+        with pytest.raises(ConfigError, match=r"threshold\.diagnosis must occur among the validation images, got '"):
+            present_targets(targets, data, required=True)

@@ -16,7 +16,8 @@ from segpipe.errors import ImageError, ImagesFailedError
 from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.source import Source, choose_images
 from segpipe.memory import garbage_left, keep_freed_memory
-from segpipe.output import hold_output
+from segpipe.numerals import counted
+from segpipe.output import check_free, check_output, hold_output
 
 if TYPE_CHECKING:
     from segpipe.inference.folder import Done, Engine
@@ -29,8 +30,10 @@ FIGURES_UP_TO = 20  # images, with figures=auto
 def run(config: DictConfig) -> dict[str, Any]:
     """Work through the images of a call; returns the metrics, empty where neither labels nor masks are given."""
     check_values(config)
-    source = choose_images(config)
     output = output_folder(config)
+    check_output(output, overwrite=config.overwrite, resume=config.resume)
+    check_free(output)
+    source = choose_images(config)
     keep_freed_memory()
     with garbage_left():
         from segpipe.inference.folder import Ask, run_images
@@ -49,7 +52,7 @@ def run(config: DictConfig) -> dict[str, Any]:
 
             write_report(output, done.rows, done.names, done.failures, done.summary)
         metrics: dict[str, Any] = score(output) if done.rows else {}
-    tell(config, done, output)
+    tell(config, done, output, metrics)
     return metrics
 
 
@@ -58,7 +61,6 @@ def prepare_score(config: DictConfig, source: Source) -> Callable[[Path], dict[s
     if config.labels is None and config.masks is None:
         return lambda _: {}
 
-    from segpipe.evaluation.headline import headline
     from segpipe.evaluation.score import score_run
     from segpipe.evaluation.truth import read_truth
 
@@ -67,12 +69,7 @@ def prepare_score(config: DictConfig, source: Source) -> Callable[[Path], dict[s
     truth = replace(truth, dataset=dataset, part=config.part)
     files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
 
-    def score(output: Path) -> dict[str, Any]:
-        metrics = score_run(output, truth, files)
-        print(headline(metrics))
-        return metrics
-
-    return score
+    return lambda output: score_run(output, truth, files)
 
 
 def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":
@@ -108,14 +105,23 @@ def build_engine(config: DictConfig, settings: PipelineSettings) -> tuple["Pipel
     return pipeline, LocalEngine(pipeline, config.workers)
 
 
-def tell(config: DictConfig, done: "Done", output: Path) -> None:
-    """Say on the terminal what was found and where it lies; raises where images failed."""
-    from segpipe.report import DISCLAIMER
+def tell(config: DictConfig, done: "Done", output: Path, metrics: dict[str, Any]) -> None:
+    """Say on the terminal what was found, how good that is and where it lies; raises where images failed.
+
+    The summary comes last, where it stays in sight however many findings stand above it.
+    """
+    from segpipe.report import DISCLAIMER, titled_warnings
     from segpipe.report.terminal import finding_table
 
     for path, finding in done.shown:
         figure = output / "figures" / done.names[path]
         print(finding_table(path, finding, figure if figure.is_file() else None), end="\n\n")
+    if metrics:
+        from segpipe.evaluation.score import headline
+
+        print(headline(metrics))
+    if unsure := [f"{title}: {count}" for title, count in titled_warnings(done.summary["warnings"]).items()]:
+        print(f"images whose diagnosis is not to be relied on: {', '.join(unsure)}; see the column warnings")
     before = done.summary["images_done_before"]
     earlier = f" ({before} of them before)" if before else ""
     where = output / "report.html" if config.report == "html" else output
@@ -125,7 +131,8 @@ def tell(config: DictConfig, done: "Done", output: Path) -> None:
         first = ": ".join(done.failures[0])
         if config.folder is None and not done.model_failed:
             raise ImageError(first)
-        raise ImagesFailedError(f"{len(done.failures)} images failed, see {output / 'failures.csv'}; the first is {first}")
+        failed = counted(len(done.failures), "image")
+        raise ImagesFailedError(f"{failed} failed, see {output / 'failures.csv'}; the first is {first}")
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="run_pipeline")

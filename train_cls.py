@@ -1,7 +1,6 @@
 """Train the classifier, which names a lesion, and score it end to end on the test split. Not a medical device."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +9,31 @@ from omegaconf import DictConfig
 
 from segpipe.cli import in_sweep, output_folder, run_script
 from segpipe.config import optional_path
-from segpipe.config_values import check_values, refuse_values
-from segpipe.errors import ConfigError
+from segpipe.config_values import AUTO, check_values, refuse_values, threshold_targets
 from segpipe.memory import keep_freed_memory
-from segpipe.output import prepare_output
+from segpipe.output import check_output, prepare_output
 from segpipe.training.imbalance import double_remedy
 
 
 def train(config: DictConfig, output: Path) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops."""
     check_values(config)
+    check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     if warning := double_remedy(config):
         sys.stderr.write(f"warning: {warning}\n")
     keep_freed_memory()
 
     from segpipe.bundle import load_classifier, save_bundle
     from segpipe.evaluation.headline import headline
-    from segpipe.evaluation.held_out import calibrate, find_missing_masks, load_unseen_segmenter, score_classifier
+    from segpipe.evaluation.held_out import (
+        calibrate,
+        find_missing_masks,
+        load_unseen_segmenter,
+        present_targets,
+        score_classifier,
+    )
     from segpipe.evaluation.out_of_fold import predict_fold
-    from segpipe.evaluation.score import classifier_figures
+    from segpipe.evaluation.score import scored_card
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_head, train_classifier
     from segpipe.training.setup import prepare_data
@@ -38,8 +43,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=False)
     print(data.dataset.report())
-    if config.threshold.diagnosis not in (None, *data.parts["val"]["dx"]):
-        raise ConfigError(f"threshold.diagnosis must occur among the validation images, got {config.threshold.diagnosis!r}")
+    targets = present_targets(threshold_targets(config), data, required=config.threshold.diagnosis != AUTO)
     plan, start = fit_head(config, data, model)
     print(f"{start}\n{plan}")
     segmenter = load_unseen_segmenter(config, data)
@@ -50,14 +54,14 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     save_bundle(output / "bundle", model, card)
     answer = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
     card = calibrate(
-        segmenter, load_classifier(output / "bundle"), data.parts, method=config.calibration, **config.threshold, **answer
+        segmenter, load_classifier(output / "bundle"), data.parts, method=config.calibration, targets=targets, **answer
     )
     save_bundle(output / "bundle", model, card)
     answer |= {"dataset": data.dataset.name}
     if config.data.fold is not None:
         predict_fold(segmenter, load_classifier(output / "bundle"), checked["val"], output, fold=config.data.fold, **answer)
     metrics = score_classifier(segmenter, load_classifier(output / "bundle"), checked["test"], output / "test", **answer)
-    save_bundle(output / "bundle", model, replace(card, metrics=classifier_figures(metrics)))
+    save_bundle(output / "bundle", model, scored_card(card, metrics))
     print(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
     return metrics
 

@@ -12,12 +12,13 @@ from segpipe.cli import in_sweep, output_folder, run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.memory import keep_freed_memory
-from segpipe.output import prepare_output
+from segpipe.output import check_output, prepare_output
 
 
 def train(config: DictConfig, output: Path) -> dict[str, Any]:
     """Train a segmenter, write its bundle, and return its metrics on the test split."""
     check_values(config)
+    check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
 
     from segpipe.bundle import load_segmenter, save_bundle

@@ -165,6 +165,7 @@ def _parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) ->
         raise BundleError(
             f"{folder}: must be the bundle of a {kind}, got that of a {found}; name the one that bundle.{kind}= needs"
         )
+    _list_operating_point(content)
     try:
         # Strictly: no text or boolean for a number. By way of JSON, where a list may stand for a tuple.
         return TypeAdapter(schema).validate_json(encode_json(content), strict=True, extra="forbid")
@@ -172,6 +173,24 @@ def _parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) ->
         first = error.errors()[0]
         reason = ": ".join([".".join(map(str, first["loc"])), first["msg"]])
         raise BundleError(f"{folder}: {CARD} is damaged, {one_line(reason)}") from error
+
+
+def _list_operating_point(content: dict[str, Any]) -> None:
+    """Bring the one operating point of earlier cards, with its test metrics, into the list that it is now."""
+    point = content.pop("operating_point", None)
+    if point is None or content.get("operating_points"):
+        return
+    if isinstance(point, dict) and "diagnosis" in point:
+        metrics = content.get("metrics")
+        values = metrics.get("metrics") if isinstance(metrics, dict) else None
+        known = values if isinstance(values, dict) else {}
+        names = {name: f"{name}_flagged" for name in ("sensitivity", "specificity")}
+        point = {
+            **{key: value for key, value in point.items() if key != "diagnosis"},
+            "target": point["diagnosis"],
+            "test": {name: known[key] for name, key in names.items() if key in known},
+        }
+    content["operating_points"] = [point]
 
 
 def _kind_of(card: Card) -> str:

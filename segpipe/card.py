@@ -9,6 +9,7 @@ from typing import Any
 from segpipe.diagnosis import check_class_name
 from segpipe.lesion.crop import CropRule
 from segpipe.models.preprocessing import InputSpec
+from segpipe.operating_points import OperatingPoint, ValidationProbs, check_targets
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "lightning", "numpy", "opencv-python-headless")
 LICENCE = "CC BY-NC 4.0 where trained on HAM10000 or ISIC 2019, or from weights that were (non-commercial), see LICENSE"
@@ -48,29 +49,6 @@ class Training:
     leaks_allowed: bool = False
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seen: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """From which probability of a diagnosis on an image is flagged.
-
-    Attributes:
-        diagnosis: code of the class.
-        threshold: calibrated probability in [0, 1].
-        target_sensitivity: share of the diagnosis that the threshold was to find among the validation images; None where it was
-            chosen in another way.
-
-    Raises:
-        ValueError: `threshold` is outside [0, 1].
-    """
-
-    diagnosis: str
-    threshold: float
-    target_sensitivity: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold must be in [0, 1], got {self.threshold}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +118,14 @@ class ClassifierCard(Card):
         logit_bias: of each class, added after that division, -1,000 to 1,000; empty for none.
         calibration: on the validation images, for each method of `segpipe.evaluation.calibration.METHODS`, its errors; and which
             one was `chosen`.
-        operating_point: None where none was chosen.
+        operating_points: from which probabilities on an image is suspicious; empty where none was chosen.
+        validation: probabilities of the validation images, from which an ensemble fits its operating points; None where they
+            were not kept.
 
     Raises:
         ValueError: a class is named twice, is malignant twice, or has a name that no class may have; a class `malignant` is not
-            the only malignant one; another field names a class that is none; the temperature or a bias is outside its range; or
+            the only malignant one; another field names a class that is none; an operating point or the validation probabilities
+            do not fit; the temperature or a bias is outside its range; or
             there is not one bias for each class.
     """
 
@@ -154,7 +135,8 @@ class ClassifierCard(Card):
     temperature: float = 1.0
     logit_bias: tuple[float, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    operating_point: OperatingPoint | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
+    validation: ValidationProbs | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,13 +147,13 @@ class ClassifierCard(Card):
                 f"classes must be there, two or more, each once, and malignant each once, got {', '.join(self.classes) or 'none'}"
                 f" and {', '.join(self.malignant) or 'none'}"
             )
-        named = {*self.malignant, *([self.operating_point.diagnosis] if self.operating_point else [])}
-        if not named <= set(self.classes):
-            raise ValueError(f"malignant and operating_point must be among the classes, got {', '.join(sorted(named))}")
+        check_targets(self.operating_points, self.classes, self.malignant)
         if "malignant" in self.classes and self.malignant != ("malignant",):  # the column p_malignant is the sum over these
             raise ValueError(f"malignant must name the class malignant alone, got {', '.join(self.malignant) or 'none'}")
         if not 1e-3 <= self.temperature <= 1e3:
             raise ValueError(f"temperature must lie in [0.001, 1000], got {self.temperature}")
+        if self.validation is not None:
+            self.validation.check(len(self.classes))
         if self.logit_bias and len(self.logit_bias) != len(self.classes):
             raise ValueError(f"logit_bias must hold {len(self.classes)} values or none, got {len(self.logit_bias)}")
         if not all(abs(bias) <= 1e3 for bias in self.logit_bias):

@@ -218,10 +218,15 @@ class SegmenterBundleConfig:
 
 @dataclass
 class ThresholdConfig:
-    """The operating point: a diagnosis to flag, and the share of it to find; null flags nothing."""
+    """Operating points of a classifier.
 
-    diagnosis: str | None = None
-    target_sensitivity: float = 0.95
+    `diagnosis`: code of a class, `malignant` (the sum of the malignant classes), a list of these, or null for none; `auto` takes
+    `mel` and `malignant` as far as they occur among the validation images. `target_sensitivity`: fraction of the images with each
+    that is to be found, one number or one for each.
+    """
+
+    diagnosis: Any = "auto"
+    target_sensitivity: Any = 0.95
 
 
 @dataclass

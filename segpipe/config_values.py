@@ -39,6 +39,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tta.views": ("none", "flips", "d4"),
     "explain.method": ("gradcam", "none"),
 }
+AUTO = "auto"
+AUTO_TARGETS = ["mel", "malignant"]  # of threshold.diagnosis=auto, as far as they occur
 # What a tracker needs and segpipe does not; MLflow keeps its store, where there is no server, by the last two.
 LIBRARIES = {"tensorboard": ("tensorboard",), "wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 
@@ -108,9 +110,7 @@ def _check_trackers(config: DictConfig) -> None:
 
 def list_paths(value: Any) -> list[str]:
     """The paths that a key holds, which may be a single one, a list of them, or null."""
-    if value is None:
-        return []
-    return [str(path) for path in value] if isinstance(value, ListConfig) else [str(value)]
+    return [str(path) for path in as_list(value)]
 
 
 def _check_numbers(config: DictConfig) -> None:
@@ -130,12 +130,50 @@ def _check_numbers(config: DictConfig) -> None:
     fold, folds = _value(config, "data.fold"), _value(config, "data.folds")
     if fold is not None and (folds < 2 or fold >= folds):
         raise ConfigError(f"data.fold must be below data.folds, which must be 2 or more, got {fold} of {folds}")
-    share = _value(config, "threshold.target_sensitivity")
-    if share is not None and not 0 < share <= 1:
-        raise ConfigError(f"threshold.target_sensitivity must be above 0 and at most 1, got {share}")
+    if "threshold" in config:
+        threshold_targets(config)
     size = _value(config, "segmenter.input_size")
     if size is not None and size % 32:
         raise ConfigError(f"segmenter.input_size must be a multiple of 32, because the U-Net halves it five times, got {size}")
+
+
+def threshold_targets(config: DictConfig) -> dict[str, float]:
+    """Sensitivity to reach by target of an operating point, as `threshold.*` of a training asks for.
+
+    Raises:
+        ConfigError: `threshold.diagnosis` holds no names or one twice, or `threshold.target_sensitivity` no fractions, or not as
+            many.
+    """
+    names, fractions = _target_names(config.threshold.diagnosis), as_list(config.threshold.target_sensitivity)
+    for fraction in fractions:
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+            raise ConfigError(f"threshold.target_sensitivity must be above 0 and at most 1, got {fraction}")
+    if len(fractions) == 1:
+        return dict.fromkeys(names, fractions[0])
+    if config.threshold.diagnosis == AUTO or len(fractions) != len(names):
+        raise ConfigError(
+            "threshold.target_sensitivity must be one number, or one for each name that threshold.diagnosis lists, got "
+            f"{len(fractions)} numbers for {config.threshold.diagnosis}"
+        )
+    return dict(zip(names, fractions, strict=True))
+
+
+def _target_names(asked: Any) -> list[str]:
+    """The names in `threshold.diagnosis`; a class may be called by a number."""
+    named = AUTO_TARGETS if asked == AUTO else as_list(asked)
+    names = {str(name): None for name in named if isinstance(name, str | int) and not isinstance(name, bool) and name != ""}
+    if len(names) < len(named):
+        raise ConfigError(
+            f"threshold.diagnosis must be {AUTO}, null, or one or more codes of classes and malignant, each once, got {asked}"
+        )
+    return list(names)
+
+
+def as_list(value: Any) -> list[Any]:
+    """The values that a key holds, which may be a single one, a list of them, or null."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, ListConfig) else [value]
 
 
 @contextmanager

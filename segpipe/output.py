@@ -1,8 +1,9 @@
 """The output folder of a run: the results of two runs never mix."""
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -47,19 +48,46 @@ def hold_output(folder: Path, *, overwrite: bool, resume: bool) -> Iterator[None
         OutputError: another run writes into `folder` now, or as for `prepare_output`.
     """
     _make(folder)
-    # The system's lock, which ends with the process whatever ends it; the file that a killed run leaves behind locks nothing.
-    lock = FileLock(folder / LOCK)
-    try:
-        held = lock.acquire(blocking=False)
-    except Timeout as error:
-        raise OutputError(f"{folder} is being written by another run; wait for its end, or name another output") from error
-    with held:
+    with _locked(folder):
         if not resume:
             prepare_output(folder, overwrite=overwrite)
         for half_written in folder.rglob(_HALF_WRITTEN):  # by a run that was killed
             half_written.unlink(missing_ok=True)
         yield
-        Path(lock.lock_file).unlink(missing_ok=True)
+        Path(folder, LOCK).unlink(missing_ok=True)
+
+
+def check_output(folder: Path, *, overwrite: bool, resume: bool = False, ckpt_path: Path | None = None) -> None:
+    """Refuse an output folder that cannot be used, and change nothing: it takes no time, so it comes before all that does.
+
+    Args:
+        folder: need not exist.
+        overwrite: the results of an earlier run may be removed.
+        resume: they may be kept, for a run over images to go on with.
+        ckpt_path: the checkpoint that a training goes on from; where it lies in `folder`, all that is there stays.
+
+    Raises:
+        OutputError: `folder` is a file, cannot be made or written, or holds results that none of the other arguments allows for.
+    """
+    try:
+        # A name that is too long or leads through a file is an error of its own, a folder that is not there is none.
+        with suppress(FileNotFoundError):
+            folder.lstat()
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except OSError as error:
+        raise _unusable(folder, str(error.strerror)) from error
+    _refuse_read_only(folder, nearest)
+    if not resume:
+        _removable_results(folder, overwrite=overwrite, ckpt_path=ckpt_path)
+
+
+def check_free(folder: Path) -> None:
+    """Raise an OutputError where a run over images writes into a folder now; see `hold_output`."""
+    if (folder / LOCK).exists():
+        with _locked(folder):
+            pass
 
 
 def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = None) -> None:
@@ -75,18 +103,24 @@ def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = No
     """
     _make(folder)
     try:
-        goes_on = ckpt_path is not None and ckpt_path.resolve().is_relative_to(folder.resolve())
-        found = [] if goes_on else find_results(folder)
-        if found and not overwrite:
-            raise OutputError(
-                f"output must be a folder without results, got {folder} with {', '.join(found)}; "
-                f"{'resume=true goes on with them, ' if 'results.jsonl' in found else ''}overwrite=true replaces them, "
-                "or name another folder"
-            )
-        for name in found:
+        for name in _removable_results(folder, overwrite=overwrite, ckpt_path=ckpt_path):
             _remove(folder, _WRITTEN_FILES[name])
     except OSError as error:
         raise OutputError(f"{folder}: its old results cannot be removed ({error.strerror})") from error
+
+
+def _removable_results(folder: Path, *, overwrite: bool, ckpt_path: Path | None) -> list[str]:
+    """The files that show results to be removed; none where a training goes on with them."""
+    if ckpt_path is not None and ckpt_path.resolve().is_relative_to(folder.resolve()):
+        return []
+    found = find_results(folder)
+    if found and not overwrite:
+        raise OutputError(
+            f"output must be a folder without results, got {folder} with {', '.join(found)}; "
+            f"{'resume=true goes on with them, ' if 'results.jsonl' in found else ''}overwrite=true replaces them, "
+            "or name another folder"
+        )
+    return found
 
 
 def find_results(folder: Path) -> list[str]:
@@ -94,13 +128,32 @@ def find_results(folder: Path) -> list[str]:
     return [name for name in _WRITTEN_FILES if (folder / name).exists()]
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the system's lock, which ends with the process whatever ends it; the file that a killed run leaves locks nothing."""
+    try:
+        held = FileLock(folder / LOCK).acquire(blocking=False)
+    except Timeout as error:
+        raise OutputError(f"{folder} is being written by another run; wait for its end, or name another output") from error
+    with held:
+        yield
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"output must be a folder to write into, got {folder}: {error.strerror}; name another one") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unusable(folder, str(error.strerror)) from error
+    _refuse_read_only(folder, folder)
+
+
+def _refuse_read_only(folder: Path, nearest: Path) -> None:
+    if not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"output must be a folder to write into, got {folder}, which is read-only; name another one")
+
+
+def _unusable(folder: Path, reason: str) -> OutputError:
+    return OutputError(f"output must be a folder to write into, got {folder}: {reason}; name another one")
 
 
 def _remove(folder: Path, patterns: tuple[str, ...]) -> None:

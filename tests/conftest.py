@@ -10,11 +10,12 @@ import torch
 from tiny import TRAINING, drawn_batch, settle, tiny_classifier
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import OperatingPoint, SegmenterCard
+from segpipe.card import SegmenterCard
 from segpipe.data.synthetic import write_dataset
 from segpipe.lesion.crop import CropRule
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
+from segpipe.operating_points import OperatingPoint
 
 torch.set_num_threads(1)  # for networks as small as these, threads only get into each other's way
 
@@ -46,8 +47,8 @@ def ensemble(classifier: ClassifierBundle) -> list[ClassifierBundle]:
         tiny_classifier("test_resnet", 160, sha256="d" * 64, crop=tight, temperature=0.7),
         tiny_classifier("test_convnext", 128, sha256="e" * 64, crop=whole, logit_bias=bias),
     ]
-    point = OperatingPoint("mel", 0.1)
-    return [replace(bundle, card=replace(bundle.card, operating_point=point)) for bundle in members]
+    points = (OperatingPoint("mel", 0.1),)
+    return [replace(bundle, card=replace(bundle.card, operating_points=points)) for bundle in members]
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from segpipe.diagnosis import CODES, known_malignant
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.operating_points import OperatingPoint
 
 BAD_TITLES = [
     "$x_1$.jpg",
@@ -49,7 +50,7 @@ def drawn_finding(
         crop=np.full((32, 32, 3), 120, dtype=np.uint8),
         probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
         malignant=known_malignant(codes) if malignant is None else malignant,
-        flagged=True,
+        operating_points=(OperatingPoint(codes[0], 0.0),),
         tta_spread=0.034,
         heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]) if heatmap else None,
     )
@@ -64,7 +65,7 @@ def whole_image_finding(height: int, width: int) -> Finding:
         crop=np.zeros((32, 32, 3), dtype=np.uint8),
         probs={"benign": 1.0},
         malignant=(),
-        flagged=None,
+        operating_points=(),
         tta_spread=None,
         heatmap=Heatmap(np.ones((7, 7), dtype=np.float32), "benign"),
     )

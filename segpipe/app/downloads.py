@@ -11,6 +11,7 @@ from segpipe.app.examination import Examination
 from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text
 from segpipe.inference.results import encode_results
+from segpipe.numerals import counted
 from segpipe.report import DISCLAIMER
 from segpipe.strict_json import encode_json as encode_strict_json
 
@@ -75,7 +76,7 @@ def _about(pipeline: "Pipeline") -> list[str]:
     views = len(pipeline.namer.views)
     lines = [
         f"Made {datetime.now():%Y-%m-%d %H:%M} by segpipe {__version__}",
-        f"SHA-256: {', '.join(named)}; {f'{views} views averaged' if views > 1 else 'one view'}",
+        f"SHA-256: {', '.join(named)}; {counted(views, 'view')}{' averaged' if views > 1 else ''}",
     ]
     if len(classifiers) > 1:
         return [*lines, "How good the mean of these classifiers is has not been measured"]

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from segpipe.errors import AnswerError, ImageError
@@ -74,4 +74,4 @@ def examine(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Examina
         raise ImageError("needs more memory than there is; make it smaller") from error
     name, sha256 = printable(upload.name), hashlib.sha256(upload.content).hexdigest()
     row = result_row(name, sha256, whole, latency_ms=1000 * (time.perf_counter() - begun))
-    return Examination(name, read.image, finding, row)
+    return Examination(name, read.image, replace(finding, original_size=(read.height, read.width)), row)

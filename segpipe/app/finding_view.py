@@ -9,14 +9,8 @@ from segpipe.app import downloads
 from segpipe.app.examination import Examination
 from segpipe.app.frame import literal
 from segpipe.image_io import RgbImage
-from segpipe.report import (
-    CROP_CAPTION,
-    HEATMAP_CAPTION,
-    name_with_code,
-    operating_point_words,
-    percent,
-    photograph_caption,
-)
+from segpipe.report import HEATMAP_CAPTION, name_with_code, percent, photograph_caption
+from segpipe.report.html_image import place_context
 from segpipe.report.html_parts import render_part
 from segpipe.report.overlays import draw_heatmap, draw_place, encode_jpeg
 from segpipe.report.preview import HEATMAP_OPACITY, Preview, make_preview
@@ -50,9 +44,8 @@ def show_finding(examination: Examination, pipeline: "Pipeline", *, key: str, wi
 
 
 def _show_part(part: str, examination: Examination, pipeline: "Pipeline") -> None:
-    namer, point = pipeline.namer, pipeline.namer.operating_point
-    words = operating_point_words(None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold})
-    html = render_part(part, examination.row, namer.malignant, operating_point=words, level=2)
+    namer = pipeline.namer
+    html = render_part(part, examination.row, namer.malignant, points=namer.operating_points, level=2)
     st.html(f'<div class="finding">{html}</div>')
 
 
@@ -64,7 +57,7 @@ def _show_pictures(examination: Examination, *, key: str, wide: bool) -> None:
     with places[0]:
         _show_picture(draw_place(preview), "Photograph", photograph_caption(finding.localization.source))
     with places[1]:
-        _show_picture(finding.crop, "Crop", CROP_CAPTION)
+        _show_picture(finding.crop, "Crop", place_context(examination.row)["crop_caption"])
     if finding.heatmap is not None:
         with places[2]:
             _show_heatmap(preview, finding.heatmap, examination.row["heatmap_in_lesion"], key=key)

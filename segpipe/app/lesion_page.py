@@ -15,7 +15,7 @@ from segpipe.app.frame import literal, show_error
 from segpipe.app.shared import NETWORK_THREAD, get_pipeline
 from segpipe.app.sidebar import Model
 from segpipe.errors import ImageError
-from segpipe.report import name_with_code, printable, way_words
+from segpipe.report import answer_name, name_with_code, printable, suspicion_words, warning_titles, way_words
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -133,11 +133,14 @@ def _show_table(findings: Sequence[_ModelFindings], names: dict[str, str]) -> No
 
 def _table_row(examination: Examination) -> dict[str, Any]:
     finding = examination.finding
+    targets = [point.target for point in finding.operating_points]
+    suspicion = suspicion_words(finding.flagged_for, targets, malignant=finding.diagnosis in finding.malignant)
     return {
-        "diagnosis": name_with_code(finding.diagnosis),
+        "diagnosis": answer_name(name_with_code(finding.diagnosis), finding.localization.warnings),
         "confidence": finding.confidence,
         "malignant": finding.p_malignant,
-        "flagged": finding.flagged,
+        "suspicion": "; ".join(suspicion),
+        "warnings": ", ".join(warning_titles(finding.localization.warnings)),
         "outline by": way_words(finding.localization.source),
         "spread of the views": finding.tta_spread,
     }

@@ -13,6 +13,7 @@ import pandas as pd
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError, ImageError
 from segpipe.image_io import read_image, read_mask
+from segpipe.numerals import counted
 
 EXAMPLES_SHOWN = 3
 IMAGE_DEFECTS = ("missing image file", "image that does not decode")
@@ -61,7 +62,7 @@ class CheckedDataset:
         """The check in a few lines."""
         classes = self.table["dx"].value_counts().reindex(self.classes, fill_value=0)
         lines = [
-            f"{self.name}: {len(self.table)} usable images of {self.table['lesion_id'].nunique()} lesions, "
+            f"{self.name}: {counted(len(self.table), 'usable image')} of {counted(self.table['lesion_id'].nunique(), 'lesion')}, "
             f"{self.table['mask_path'].notna().sum()} with a mask",
             "images per diagnosis: " + ", ".join(f"{code} {number}" for code, number in classes.items()),
         ]

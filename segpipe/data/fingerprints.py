@@ -24,7 +24,8 @@ def fingerprint_parts(parts: Mapping[str, pd.DataFrame]) -> dict[str, str]:
         For `train` and `val` one text each, eight characters for each id, sorted.
     """
     return {
-        part: "".join(sorted({*map(_hash, parts[part]["image_id"]), *map(_hash, parts[part]["lesion_id"])})) for part in _NOT_IN
+        part: "".join(sorted({*map(hash_id, parts[part]["image_id"]), *map(hash_id, parts[part]["lesion_id"])}))
+        for part in _NOT_IN
     }
 
 
@@ -48,11 +49,12 @@ def find_seen(parts: Mapping[str, pd.DataFrame], seen: Fingerprints) -> list[str
         known = _split(seen.get(part, ""))
         for judge in set(judges) & parts.keys():
             ids = parts[judge][["image_id", "lesion_id"]]
-            found.update(ids["image_id"][ids.map(_hash).isin(known).any(axis=1)])
+            found.update(ids["image_id"][ids.map(hash_id).isin(known).any(axis=1)])
     return sorted(found)
 
 
-def _hash(name: str) -> str:
+def hash_id(name: str) -> str:
+    """Hash the id of an image or a lesion into eight characters of base64."""
     return base64.b64encode(hashlib.sha256(name.encode()).digest()[:_BYTES]).decode()
 
 

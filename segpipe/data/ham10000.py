@@ -4,6 +4,7 @@ from segpipe.data.assembly import assemble, find_photographs, read_metadata
 from segpipe.data.check import CheckedDataset
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
+from segpipe.numerals import counted
 
 
 def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedDataset:
@@ -26,8 +27,8 @@ def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedData
     labels = read_metadata(files)
     if labels is None:
         raise DatasetError(
-            f"data.root must hold a table of diagnoses, got none in {root!r} beside {len(files.images)} images and "
-            f"{len(files.images.keys() & files.masks)} masks of them; add HAM10000_metadata.csv or the ground truth of ISIC 2018 "
-            "Task 3 (Task 1 has no diagnoses), see data/README.md"
+            f"data.root must hold a table of diagnoses, got none in {root!r} beside {counted(len(files.images), 'image')} and "
+            f"{counted(len(files.images.keys() & files.masks), 'mask')} of them; add HAM10000_metadata.csv or the "
+            "ground truth of ISIC 2018 Task 3 (Task 1 has no diagnoses), see data/README.md"
         )
     return assemble(labels, files, classes=CODES, without_lesion_ids=without_lesion_ids)

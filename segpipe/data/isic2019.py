@@ -6,6 +6,7 @@ from segpipe.data.assembly import assemble, find_photographs, label_by_folder, r
 from segpipe.data.check import CheckedDataset
 from segpipe.diagnosis import ISIC_2019_CODES, class_code
 from segpipe.errors import DatasetError
+from segpipe.numerals import counted
 
 
 def load_isic2019(
@@ -39,7 +40,7 @@ def load_isic2019(
     if not present:
         raise DatasetError(
             f"data.root must hold ISIC_2019_Training_GroundTruth.csv or a folder for each class, got neither in {root!r} beside "
-            f"{len(files.images)} images; see data/README.md"
+            f"{counted(len(files.images), 'image')}; see data/README.md"
         )
     chosen = _choose(present, classes)
     unwanted = set(ISIC_2019_CODES) - set(chosen)

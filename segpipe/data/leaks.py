@@ -27,6 +27,7 @@ from segpipe.data.near_duplicates import (
 from segpipe.data.splits import PARTS
 from segpipe.errors import DatasetError
 from segpipe.image_io import read_thumbnail
+from segpipe.numerals import counted
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Leaks:
         return self.shared_lesions + self.near_duplicates
 
     def __str__(self) -> str:
-        return f"{len(self.shared_lesions)} lesions in two parts, {len(self.near_duplicates)} near-duplicate pairs across parts"
+        lesions, pairs = counted(len(self.shared_lesions), "lesion"), counted(len(self.near_duplicates), "near-duplicate pair")
+        return f"{lesions} in two parts, {pairs} across parts"
 
     def report(self) -> str:
         """The answer in a line, and a line for each leak."""

@@ -9,6 +9,7 @@ import pandas as pd
 from segpipe.data.annotations import read_table
 from segpipe.errors import DatasetError
 from segpipe.image_io import write_file
+from segpipe.numerals import counted
 
 PARTS = ("train", "val", "test")
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -125,7 +126,9 @@ def read_split(path: Path, *, allow_leak: bool = False) -> pd.DataFrame:
     split = split[["image_id", "lesion_id", "part"]]
     gaps = split.isna().any(axis=1)
     if gaps.any():
-        raise DatasetError(f"{path}: image_id, lesion_id and part must be filled in every row, got {gaps.sum()} rows with a gap")
+        raise DatasetError(
+            f"{path}: image_id, lesion_id and part must be filled in every row, got {counted(gaps.sum(), 'row')} with a gap"
+        )
     unknown = sorted(set(split["part"]) - set(PARTS))
     if unknown:
         raise DatasetError(f"{path}: part must be one of {', '.join(PARTS)}, got {', '.join(unknown)}")
@@ -139,7 +142,9 @@ def read_split(path: Path, *, allow_leak: bool = False) -> pd.DataFrame:
 def _refuse_leaks(split: pd.DataFrame, name: str) -> None:
     parts = split.groupby("lesion_id")["part"].nunique()
     if (parts > 1).any():
-        raise DatasetError(f"{name}: {(parts > 1).sum()} lesions stand in two parts, {parts.idxmax()} for one; split by lesion")
+        raise DatasetError(
+            f"{name}: {counted((parts > 1).sum(), 'lesion')} in two parts, {parts.idxmax()} for one; split by lesion"
+        )
 
 
 def assign_parts(table: pd.DataFrame, split: pd.DataFrame, *, allow_leak: bool = False) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from segpipe.evaluation.segmentation import score_masks
 from segpipe.evaluation.titles import read_titles
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import read_mask
+from segpipe.numerals import counted
 
 CLASSIFICATION = {"macro_auroc": "macro AUROC", "balanced_accuracy": "balanced accuracy", "ece": "ECE"}
 SEGMENTATION = {"dice": "localizer mean Dice", "thresholded_jaccard": "localizer thresholded Jaccard"}
@@ -56,7 +57,8 @@ def ablation_table(folders: Mapping[str, Path], truth: Truth) -> str:
             row.extend(differences)
     head = [f"| | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
     body = [f"| {title} | {' | '.join(map(_cell, row))} |" for title, row in zip(runs, rows, strict=True)]
-    count = f"{len(image_ids):,} images of {len(set(lesions)):,} lesions (hash {short_hash(hash_all(hashes[0]))})."
+    counts = f"{counted(len(image_ids), 'image')} of {counted(len(set(lesions)), 'lesion')}"
+    count = f"{counts} (hash {short_hash(hash_all(hashes[0]))})."
     return "\n".join([*head, *body, "", count])
 
 

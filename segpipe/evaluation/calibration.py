@@ -1,6 +1,6 @@
-"""The few numbers that turn logits into probabilities that can be believed, and the threshold that finds enough of a diagnosis.
+"""The few numbers that turn logits into probabilities that can be believed.
 
-Both are fitted on images that the model was not trained on, and kept in its card.
+They are fitted on images that the model was not trained on, and kept in its card.
 """
 
 import math
@@ -102,24 +102,6 @@ def calibration_errors(calibration: Calibration, logits: FloatArray, labels: Lab
         "accuracy": float(right.mean()),
         "balanced_accuracy": float(np.mean([right[labels == code].mean() for code in np.unique(labels)])),
     }
-
-
-def threshold_for_sensitivity(scores: FloatArray, positive: NDArray[np.bool_], target: float) -> float:
-    """The highest threshold at which at least a share `target` of the positives score as much or more.
-
-    Args:
-        scores: of each image, shape (N,).
-        positive: which images have the diagnosis, bool, shape (N,).
-        target: sensitivity wanted, in (0, 1].
-
-    Raises:
-        ValueError: `target` is outside (0, 1], or no image is positive.
-    """
-    if not 0 < target <= 1 or not positive.any():
-        raise ValueError(f"target must be above 0 and at most 1, and images positive, got {target} and {positive.sum()} images")
-    found = np.sort(scores[positive])[::-1]
-    # The slack keeps 0.95 of 20 images at 19, whatever the last bit of the product says.
-    return float(found[max(math.ceil(target * found.size - 1e-9), 1) - 1])
 
 
 def _fit_temperature(logits: FloatArray, labels: Labels) -> float:

@@ -21,6 +21,7 @@ from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.source import Source
 from segpipe.inference.summary import changed_settings, run_identity
+from segpipe.numerals import counted
 from segpipe.output import hold_output
 
 
@@ -118,8 +119,8 @@ def check_candidates(candidates: Sequence[Candidate], source: Source, truth: Tru
     classes, known = candidates[0].card.classes, truth.diagnoses or {}
     if not any(known.get(relative.stem) in classes for _, relative in source.files):
         raise DatasetError(
-            f"--labels must name one of {', '.join(classes)} for at least one of the {len(source.files)} images, by its file "
-            "name without ending, got none"
+            f"--labels must name one of {', '.join(classes)} for at least one image of the folder "
+            f"({len(source.files)}), by its file name without ending, got none"
         )
     for candidate in candidates if not overwrite else ():
         ask = candidate.ask
@@ -150,7 +151,7 @@ def run_candidate(candidate: Candidate, source: Source, truth: Truth, *, overwri
         if is_finished(pipeline, source, ask):
             sys.stderr.write(f"{title}: done before\n")
         else:
-            sys.stderr.write(f"{title}: {len(source.files):,} images\n")
+            sys.stderr.write(f"{title}: {counted(len(source.files), 'image')}\n")
             try:
                 done = run_images(pipeline, source, ask, LocalEngine(pipeline, workers=None))
             except KeyboardInterrupt as stop:

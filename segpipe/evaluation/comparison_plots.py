@@ -14,6 +14,7 @@ from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.comparison_table import METRICS, Comparison, Entry
 from segpipe.evaluation.comparison_table import Figure as Estimate
 from segpipe.evaluation.drawing import GREY, colour_of, line_style, new_figure, save_figure, set_texts, set_unit_range, wrap_text
+from segpipe.numerals import counted
 
 FloatArray = NDArray[np.float64]
 
@@ -37,7 +38,7 @@ def draw_roc(comparison: Comparison, path: Path) -> None:
         curves = [_roc(entry.answers, list(entry.answers.codes).index("mel")) for entry in entries]
         _draw_curves(panels[1], entries, curves, "auroc_mel")
         set_texts(panels[1], f"Melanoma (n = {comparison.melanomas:,}) against the rest", "False alarms (1 - specificity)", "")
-    figure.suptitle(f"ROC curves, n = {comparison.images:,} images", fontsize=15)
+    figure.suptitle(f"ROC curves, n = {counted(comparison.images, 'image')}", fontsize=15)
     save_figure(figure, path)
 
 
@@ -88,7 +89,7 @@ def draw_metrics(comparison: Comparison, path: Path) -> None:
             axes.axvline(comparison.majority_baseline, color=GREY, linestyle=":")
     panels[0].set_yticks(range(len(entries)), titles)
     panels[0].set_ylim(len(entries) - 0.4, -0.6)
-    picture.suptitle(f"95 % intervals over {comparison.interval_unit}s, n = {comparison.images:,} images", fontsize=15)
+    picture.suptitle(f"95 % intervals over {comparison.interval_unit}s, n = {counted(comparison.images, 'image')}", fontsize=15)
     save_figure(picture, path)
 
 

@@ -9,6 +9,7 @@ from segpipe.evaluation.classification import Answers
 from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text, markdown_table
 from segpipe.inference.results import write_csv
+from segpipe.numerals import counted
 
 # `value`, `low` and `high`, as `with_intervals` gives them.
 Figure = Mapping[str, float | None]
@@ -125,7 +126,7 @@ def comparison_text(comparison: Comparison, *, images_from: str, conditions: str
     )
     return "\n\n".join(
         [
-            f"# {len(comparison.entries)} classifiers on {images_from}",
+            f"# {counted(len(comparison.entries), 'classifier')} on {images_from}",
             _introduction(comparison, conditions),
             figures,
             f"Differences from {best.title}, paired over the same resampled {comparison.interval_unit}s:",
@@ -136,10 +137,10 @@ def comparison_text(comparison: Comparison, *, images_from: str, conditions: str
 
 
 def _introduction(comparison: Comparison, conditions: str) -> str:
-    lesions = f" of {comparison.lesions:,} lesions" if comparison.interval_unit == "lesion" else ""
+    lesions = f" of {counted(comparison.lesions, 'lesion')}" if comparison.interval_unit == "lesion" else ""
     failed = f" ({comparison.failed} more failed)" if comparison.failed else ""
     return (
-        f"{comparison.images:,} images{lesions}{failed}; {conditions}. In brackets 95 % bootstrap intervals "
+        f"{counted(comparison.images, 'image')}{lesions}{failed}; {conditions}. In brackets 95 % bootstrap intervals "
         f"over {comparison.interval_unit}s, and for images/s (the classifier alone, timed side by side) the range over the "
         "rounds. The best by macro AUROC comes first. **Not a medical device.**"
     )

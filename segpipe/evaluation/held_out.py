@@ -11,8 +11,10 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, load_segmenter
-from segpipe.card import ClassifierCard, OperatingPoint
-from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_calibration, threshold_for_sensitivity
+from segpipe.card import ClassifierCard
+from segpipe.data.fingerprints import hash_id
+from segpipe.errors import ConfigError
+from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_calibration
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import Truth, read_attributes
 from segpipe.image_io import read_image, write_png
@@ -26,11 +28,10 @@ from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.source import Source, batched
 from segpipe.inference.tta import View
 from segpipe.lesion.localizer import MaskSource
+from segpipe.operating_points import MALIGNANT, ValidationProbs, fit_point, target_codes
 from segpipe.training.setup import TrainingData
 
 BATCH_SIZE = 8
-# The threshold is the probability of one of the images, which must not fall below it because it shares a batch with others.
-ROUNDING = 1e-6
 _SILENT_SECONDS = 3.0
 
 
@@ -91,44 +92,65 @@ def calibrate(
     parts: Mapping[str, pd.DataFrame],
     *,
     method: str,
-    diagnosis: str | None,
-    target_sensitivity: float,
+    targets: Mapping[str, float],
     views: Sequence[View],
     batch_size: int,
 ) -> ClassifierCard:
-    """Fit a classifier's probabilities and its operating point to images that it was not trained on, end to end like the score.
+    """Fit a classifier's probabilities and operating points to images that it was not trained on, end to end like the score.
 
     Args:
         locator: finds the lesions.
         bundle: of the classifier.
         parts: tables of the images; `val` is fitted to, `train` gives the class frequencies.
         method: that is chosen, one of `segpipe.evaluation.calibration.METHODS`; all are measured.
-        diagnosis: code of the one that is flagged, it occurs in `val`; None for no operating point.
-        target_sensitivity: share of it that is to be flagged, in (0, 1].
+        targets: of each operating point, the sensitivity to reach, in (0, 1]; each target occurs in `val`.
         views: for test-time augmentation.
         batch_size: cap on images x views.
 
     Returns:
-        The bundle's card with the calibration, its errors before and after, and the operating point.
+        The bundle's card with the calibration, its errors before and after, the operating points, and the probabilities that
+        these were fitted to.
     """
-    classes = bundle.card.classes
-    counts = parts["train"]["dx"].value_counts().reindex(classes, fill_value=0).to_list()
-    logits, labels = view_logits(locator, bundle, parts["val"], views=views, batch_size=batch_size)
+    card, table = bundle.card, parts["val"]
+    counts = parts["train"]["dx"].value_counts().reindex(card.classes, fill_value=0).to_list()
+    logits, labels = view_logits(locator, bundle, table, views=views, batch_size=batch_size)
     fits = {name: fit_calibration(name, logits, labels, counts=counts) for name in METHODS}
     chosen = fits[method]
-    point = None
-    if diagnosis is not None:
-        index = classes.index(diagnosis)
-        threshold = threshold_for_sensitivity(chosen.probs(logits)[:, index], labels == index, target_sensitivity)
-        point = OperatingPoint(diagnosis, max(0.0, threshold - ROUNDING), target_sensitivity)
+    probs = chosen.probs(logits)
     errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
     return replace(
-        bundle.card,
+        card,
         temperature=chosen.temperature,
         logit_bias=chosen.logit_bias,
         calibration={"images": len(labels), "chosen": method, "errors": errors},
-        operating_point=point,
+        operating_points=tuple(
+            fit_point(target, sensitivity, probs, labels, classes=card.classes, malignant=card.malignant)
+            for target, sensitivity in targets.items()
+        ),
+        validation=ValidationProbs.pack([hash_id(image_id) for image_id in table["image_id"]], labels, probs),
     )
+
+
+def present_targets(targets: Mapping[str, float], data: TrainingData, *, required: bool) -> dict[str, float]:
+    """Return the targets of operating points that occur among the validation images.
+
+    Args:
+        targets: sensitivity to reach by target: the code of a class, or `malignant`.
+        data: of the training.
+        required: all of them must occur.
+
+    Raises:
+        ConfigError: one that is required does not.
+    """
+    codes, malignant = set(data.parts["val"]["dx"]), data.dataset.malignant
+    present = {target: value for target, value in targets.items() if not codes.isdisjoint(target_codes(target, malignant))}
+    missing = [target for target in targets if target not in present]
+    if missing and required:
+        raise ConfigError(
+            f"threshold.diagnosis must occur among the validation images, got {missing[0]!r}; name classes that do, or "
+            f"{MALIGNANT} where malignant classes are known (data.malignant=)"
+        )
+    return present
 
 
 def view_logits(

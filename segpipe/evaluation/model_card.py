@@ -17,6 +17,8 @@ from segpipe.diagnosis import full_name
 from segpipe.errors import BundleError, CommandParser, escape_unprintable, one_line, run_command
 from segpipe.evaluation.card_tests import tests_text
 from segpipe.evaluation.table import figure_text, markdown_table
+from segpipe.numerals import counted
+from segpipe.report import target_name
 
 PER_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
 SCREENING = {
@@ -100,7 +102,8 @@ def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
         card, weights = bundle.card, sum(tensor.numel() for tensor in bundle.model.parameters())
         built = ", ".join(f"{key} {value}" for key, value in card.arguments.items())
         start = card.training.settings.get(name, {}).get("init", "random")
-        made = f"{card.training.images:,} images, {card.training.epochs} epochs from {start} weights, the best kept"
+        images, epochs = counted(card.training.images, "image"), counted(card.training.epochs, "epoch")
+        made = f"{images}, {epochs} from {start} weights, the best kept"
         rows.append([name, built, f"{weights:,}", f"{card.input.size} px", made, f"`{bundle.sha256[:12]}`"])
     versions = ", ".join(f"{name} {version}" for name, version in classifier.card.versions.items())
     table = markdown_table(["", "built with", "weights", "input", "trained on", "SHA-256"], rows)
@@ -108,9 +111,12 @@ def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     rule = (
         "the whole image"
         if crop.whole_image
-        else f"the lesion's box with a margin of {crop.margin_fraction:g} of its longer side"
+        else f"a square around the lesion with a margin of {crop.margin_fraction:g} of its longer side, where the image has room"
     )
-    return f"{table}\n\nThe classifier sees {rule}. All settings stand in `card.json`. Libraries: {versions}."
+    return (
+        f"{table}\n\nThe classifier sees {rule}; a crop that is not square is squeezed into one. All settings stand in "
+        f"`card.json`. Libraries: {versions}."
+    )
 
 
 def _data(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
@@ -152,19 +158,32 @@ def _screening(classifier: ClassifierBundle) -> str:
         if malignant
         else "Which classes are malignant is not known."
     )
-    return "\n\n".join([*tables, f"{meaning} {_operating_point(classifier)}"])
+    return "\n\n".join([*tables, meaning, _operating_points(classifier)])
 
 
-def _operating_point(classifier: ClassifierBundle) -> str:
-    point, figures = classifier.card.operating_point, classifier.card.metrics["metrics"]
-    if point is None:
-        return "No operating point was chosen, so nothing is flagged."
-    found, quiet = figure_text(figures["sensitivity_flagged"]), figure_text(figures["specificity_flagged"])
-    return (
-        f"An image is flagged where p_{point.diagnosis} is at least {point.threshold:.4f}, which finds at least "
-        f"{point.target_sensitivity} of the validation images with it. On the test part its sensitivity is {found}, its "
-        f"specificity {quiet}."
-    )
+def _operating_points(classifier: ClassifierBundle) -> str:
+    """From which probabilities on an image is suspicious, and what each of these thresholds does on the test images."""
+    points = classifier.card.operating_points
+    if not points:
+        return "No operating point was chosen, so no image is suspicious by a threshold."
+    rows = []
+    for point in points:
+        target = "" if point.target_sensitivity is None else f"{point.target_sensitivity:g}"
+        measured = (figure_text(point.test[name]) if name in point.test else "" for name in ("sensitivity", "specificity"))
+        rows.append([target_name(point.target), f"{point.threshold:.4f}", target, *measured])
+    figures = classifier.card.metrics["metrics"]
+    if len(points) > 1 and all(f"sensitivity_flagged_{point.target}" in figures for point in points):
+        rows.append(
+            ["any of these", "", "", *(figure_text(figures[f"{name}_flagged"]) for name in ("sensitivity", "specificity"))]
+        )
+    header = [
+        "suspicious for",
+        "from a probability of",
+        "sensitivity aimed at on validation",
+        "sensitivity on test",
+        "specificity on test",
+    ]
+    return f"An image is suspicious where a probability reaches one of these operating points.\n\n{markdown_table(header, rows)}"
 
 
 def _groups(classifier: ClassifierBundle) -> str:
@@ -194,7 +213,8 @@ def _calibration(classifier: ClassifierBundle) -> str:
         for method, errors in found["errors"].items()
     ]
     table = markdown_table(["", *ERRORS.values()], rows)
-    return f"Fitted and measured on the {found['images']:,} validation images; the ECE of the test stands above.\n\n{table}"
+    images = counted(found["images"], "validation image")
+    return f"Fitted and measured on the {images}; the ECE on the test part stands above.\n\n{table}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from segpipe.evaluation.scored_images import describe_test_set
 from segpipe.image_io import write_file
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import View
+from segpipe.numerals import counted
 
 FOLD_TABLE = "out_of_fold.csv"
 
@@ -71,7 +72,8 @@ def join_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     folds = joined.groupby("lesion_id")["fold"].nunique()
     if (folds > 1).any():
         raise DatasetError(
-            f"{(folds > 1).sum()} lesions stand in two folds, {folds.idxmax()} for one; give all folds the same seed and split"
+            f"{counted((folds > 1).sum(), 'lesion')} in two folds, {folds.idxmax()} for one; give all folds the same "
+            "seed and split"
         )
     twice = joined["image_id"].duplicated()
     if twice.any():

@@ -15,6 +15,7 @@ from segpipe.diagnosis import full_name
 from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.drawing import COLOURS, GREY, line_style, new_figure, save_figure, set_texts, set_unit_range, wrap_text
 from segpipe.evaluation.reliability import expected_calibration_error, reliability_curve
+from segpipe.numerals import counted
 
 
 def draw_confusion_matrix(answers: Answers, path: Path) -> None:
@@ -87,7 +88,7 @@ def draw_reliability(answers: Answers, path: Path) -> None:
     axes.vlines(curve.confidence[filled], curve.confidence[filled], curve.accuracy[filled], color=COLOURS[1], label="gap")
     axes.plot(curve.confidence[filled], curve.accuracy[filled], "o-", color=COLOURS[0], label="this model")
     error = expected_calibration_error(answers.confidence, correct)
-    title = f"Reliability\nexpected calibration error {error:.3f}, n = {len(answers.labels):,} images"
+    title = f"Reliability\nexpected calibration error {error:.3f}, n = {counted(len(answers.labels), 'image')}"
     set_texts(axes, title, "", "Share of right answers")
     axes.legend(loc="upper left", frameon=False, fontsize=11)
     set_unit_range(axes)
@@ -111,7 +112,7 @@ def _curve_label(code: str, scores: dict[str, float | None], area: str) -> str:
 
 def _curves_title(name: str, area_name: str, area: float | None, images: int) -> str:
     mean = "" if area is None else f"macro {area_name} {area:.2f}, "
-    return f"{name}\neach diagnosis against the rest: {mean}n = {images:,} images"
+    return f"{name}\neach diagnosis against the rest: {mean}n = {counted(images, 'image')}"
 
 
 def _finish_curves(axes: Axes) -> None:

@@ -25,7 +25,7 @@ class Run:
         folder: with `results.csv` and `masks/`.
         results: the table, with the `image_id` (file stem) of each row.
         malignant: codes of the malignant classes, from `summary.json`; empty where they are not known.
-        operating_point: `diagnosis` and `threshold` behind the column `flagged`, from `summary.json`; None where there is none.
+        operating_points: `target` and `threshold` of each, from `summary.json`; empty where there are none.
         photographs: the file of each image by its `path`; empty where the files are not at hand.
         pipeline: models and settings behind the results, from `summary.json`: SHA-256 of the weights of `segmenter` and
             `classifier` (a list for an ensemble), `localize` (first mask source), `views` (number of views); empty where unknown.
@@ -34,7 +34,7 @@ class Run:
     folder: Path
     results: pd.DataFrame
     malignant: tuple[str, ...]
-    operating_point: Mapping[str, Any] | None
+    operating_points: tuple[Mapping[str, Any], ...]
     photographs: Mapping[str, Path]
     pipeline: Mapping[str, Any] = field(default_factory=dict)
 
@@ -77,13 +77,13 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
         folder: of the run, with `results.csv`, `masks/` and, for the models and what their cards say, `summary.json`.
         files: the images, each with its path relative to the folder that it was found in.
     """
-    results = pd.read_csv(folder / "results.csv", keep_default_na=False)
+    results = pd.read_csv(folder / "results.csv", keep_default_na=False, dtype={"flagged_for": str})
     results["image_id"] = [Path(path).stem for path in results["path"]]
     file = folder / "summary.json"
     summary = read_json(file) if file.is_file() else {}
     photographs = {display_path(relative): path for path, relative in files}
-    malignant, point = tuple(summary.get("malignant", ())), summary.get("operating_point")
-    return Run(folder, results, malignant, point, photographs, _pipeline_of(summary))
+    malignant, points = (tuple(summary.get(name, ())) for name in ("malignant", "operating_points"))
+    return Run(folder, results, malignant, points, photographs, _pipeline_of(summary))
 
 
 def _pipeline_of(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from segpipe.card import ClassifierCard
 from segpipe.errors import DatasetError
 from segpipe.evaluation.bootstrap import WeightedMetric, Weights, with_intervals
 from segpipe.evaluation.classification import classes_left_out, score_answers
@@ -91,6 +93,16 @@ def count_sources(sources: Iterable[str]) -> dict[str, int]:
     return dict(Counter(map(str, sources)).most_common())
 
 
+def scored_card(card: ClassifierCard, metrics: Metrics) -> ClassifierCard:
+    """The card of a classifier with the metrics of its test, those of each operating point among them."""
+    values = metrics["classification"]["metrics"]
+    points = tuple(
+        replace(point, test={name: values[f"{name}_flagged_{point.target}"] for name in ("sensitivity", "specificity")})
+        for point in card.operating_points
+    )
+    return replace(card, metrics=classifier_figures(metrics), operating_points=points)
+
+
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """Write figures as JSON; one that does not exist is null."""
     write_file(path, encode_json(metrics))
@@ -100,14 +112,14 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
     scored = run.labelled(diagnoses)
     if scored.empty:
         raise DatasetError(
-            f"labels must name at least one of the {len(run.results)} images by its file name without ending, got none"
+            f"labels must name at least one image of the run ({len(run.results)}) by its file name without ending, got none"
         )
     image_ids, answers = list(scored["image_id"]), run.answers(scored, diagnoses)
     for name, draw in PLOTS.items():
         draw(answers, run.folder / "plots" / name)
     if run.photographs:
         draw_worst_answers(run, scored, answers)
-    screening = screening_of(scored, answers, malignant=run.malignant, point=run.operating_point)
+    screening = screening_of(scored, answers, malignant=run.malignant, points=run.operating_points)
     lesions = truth.groups(image_ids)
 
     def metric(weights: Weights) -> dict[str, float | None]:
@@ -121,7 +133,7 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
         "images_without_label": len(run.results) - len(scored),
         "intervals_over": truth.interval_unit(image_ids),
         "classes_left_out": classes_left_out(answers),
-        "operating_point": run.operating_point,
+        "operating_points": list(run.operating_points),
         "metrics": with_intervals(metric, lesions, resamples=RESAMPLES),
         "groups": score_groups(_attributes(scored, truth), lesions, metric_of),
         "component": "ensemble" if isinstance(run.pipeline.get("classifier"), list) else "classifier",
@@ -141,7 +153,7 @@ def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: Truth) -> Metr
     scored = run.results[run.results["image_id"].isin(true_masks)]
     if scored.empty:
         raise DatasetError(
-            f"masks must hold a mask for at least one of the {len(run.results)} images, got none; "
+            f"masks must hold a mask for at least one image of the run ({len(run.results)}), got none; "
             "name them IMAGE_segmentation.png"
         )
     image_ids = list(scored["image_id"])

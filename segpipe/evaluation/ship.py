@@ -24,7 +24,7 @@ from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, CommandParser, ConfigError, run_command
 from segpipe.evaluation.headline import headline
 from segpipe.evaluation.held_out import score_classifier
-from segpipe.evaluation.score import PLOTS, Metrics, classifier_figures, segmenter_figures
+from segpipe.evaluation.score import PLOTS, Metrics, scored_card, segmenter_figures
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.inference.loading import choose_device
 from segpipe.inference.pipeline import Locator
@@ -65,7 +65,7 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, split: Path, output: 
         for name in PLOTS:
             shutil.copyfile(run / "plots" / name, output / "test" / "plots" / name)
     save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=segmenter_figures(metrics)), half=True)
-    save_bundle(output / "classifier", namer.model, replace(namer.card, metrics=classifier_figures(metrics)), half=True)
+    save_bundle(output / "classifier", namer.model, scored_card(namer.card, metrics), half=True)
     if not (output / "split.csv").exists() or not split.samefile(output / "split.csv"):
         shutil.copyfile(split, output / "split.csv")
     return headline(metrics)

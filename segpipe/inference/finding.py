@@ -11,6 +11,7 @@ from segpipe.errors import AnswerError
 from segpipe.image_io import RgbImage
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization
+from segpipe.operating_points import OperatingPoint, reached_targets
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,11 @@ class Finding:
         crop: the same as the network saw it, RGB uint8, shape (size, size, 3).
         probs: calibrated probability of each class by code, in the card's order; they sum to 1.
         malignant: codes of the malignant classes; empty where the card names none.
-        flagged: the operating point of the card is reached; None where it has none, or there are several classifiers.
+        operating_points: thresholds of the card, or of the ensemble; empty where none are known.
         tta_spread: largest standard deviation of a class's probability over the views; None with a single view.
         heatmap: None with `explain=none`.
+        original_size: height and width of the photograph in pixels, where `localization` is in those of a reduced one; None where
+            it was not reduced.
 
     Raises:
         AnswerError: a probability, the spread or the heatmap holds a number that is not finite.
@@ -50,9 +53,10 @@ class Finding:
     crop: RgbImage
     probs: Mapping[str, float]
     malignant: tuple[str, ...]
-    flagged: bool | None
+    operating_points: tuple[OperatingPoint, ...]
     tta_spread: float | None
     heatmap: Heatmap | None
+    original_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         heat = () if self.heatmap is None else self.heatmap.values.ravel()
@@ -74,6 +78,28 @@ class Finding:
         """Sum of the probabilities of the malignant classes; None where the card names none."""
         return sum(self.probs[code] for code in self.malignant) if self.malignant else None
 
+    @property
+    def flagged_for(self) -> tuple[str, ...]:
+        """Targets whose operating point is reached."""
+        return reached_targets(self.operating_points, self.probs, self.malignant)
+
+    @property
+    def flagged(self) -> bool | None:
+        """An operating point is reached; None where none is known."""
+        return bool(self.flagged_for) if self.operating_points else None
+
+    @property
+    def suspicious(self) -> bool:
+        """An operating point is reached, or the diagnosis itself is malignant."""
+        return bool(self.flagged_for) or self.diagnosis in self.malignant
+
+    @property
+    def original_crop_box(self) -> Box:
+        """What the classifier saw, in pixels of the original photograph."""
+        height, width = self.localization.mask.shape
+        down, across = self.original_size or (height, width)
+        return _enlarge_box(self.crop_box, down / height, across / width)
+
 
 def enlarge_finding(finding: Finding, height: int, width: int) -> Finding:
     """What was found on a reduced photograph, in pixels of the original.
@@ -91,7 +117,7 @@ def enlarge_finding(finding: Finding, height: int, width: int) -> Finding:
         return finding
     mask = cv2.resize(place.mask.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR) > 127
     box = _enlarge_box(finding.crop_box, height / place.mask.shape[0], width / place.mask.shape[1])
-    return replace(finding, localization=replace(place, mask=mask, box=mask_box(mask)), crop_box=box)
+    return replace(finding, localization=replace(place, mask=mask, box=mask_box(mask)), crop_box=box, original_size=None)
 
 
 def _enlarge_box(box: Box, down: float, across: float) -> Box:

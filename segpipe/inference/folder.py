@@ -1,6 +1,7 @@
 """Many images: batch after batch through an engine, written down as they are done, and the tables at the end."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from segpipe.inference.results import (
 from segpipe.inference.source import Source, batched, result_names
 from segpipe.inference.summary import read_identity, refuse_other_run, run_identity, write_summary
 from segpipe.inference.work import Outcome, Plan, Task
+from segpipe.numerals import counted
 from segpipe.storage import content_hash
 
 SHOWN = 3  # findings that go to the terminal, whatever the size of the folder
@@ -174,7 +176,7 @@ class _Run:
         return Done(rows, failures, recorder.model_failed, self._names, shown, summary)
 
     def how_far(self) -> str:
-        return f"{len(self._rows())} of {len(self._tasks)} images are done"
+        return f"{len(self._rows())} of {counted(len(self._tasks), 'image')} done"
 
     def _rows(self) -> tuple[Row, ...]:
         """Of the images of this run, by path, as the journal has them: an interrupt may come before a line is counted."""
@@ -182,7 +184,8 @@ class _Run:
         return tuple(row for path, row in sorted(self._journal.read().items()) if path in here)
 
     def _summarize(self, *, finished: bool) -> dict[str, Any]:
-        recorder, images, now = self._recorder, len(self._rows()), time.perf_counter()
+        rows, recorder, now = self._rows(), self._recorder, time.perf_counter()
+        images = len(rows)
         seconds = now - (self._begun or now)
         counts = {
             "finished": finished,
@@ -190,6 +193,7 @@ class _Run:
             "images_done_before": images - recorder.written,
             "failures": len(recorder.failures),
             "ignored_files": self._source.ignored,
+            "warnings": _count_warnings(rows),
             "seconds": round(seconds, 3),
             "images_per_second": round(recorder.written / max(seconds, 1e-9), 3),
         }
@@ -199,6 +203,11 @@ class _Run:
         """A result counts as done if its mask is there, under the name that it has in this run."""
         name = self._names.get(path)
         return name is not None and (self._ask.output / MASKS / name).is_file()
+
+
+def _count_warnings(rows: Sequence[Row]) -> dict[str, int]:
+    """Number of images by warning."""
+    return dict(Counter(code for row in rows for code in row["warnings"].split(";") if code))
 
 
 def make_tasks(source: Source) -> list[Task]:

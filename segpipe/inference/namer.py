@@ -12,6 +12,7 @@ from segpipe.bundle import ClassifierBundle
 from segpipe.errors import ConfigError
 from segpipe.image_io import RgbImage
 from segpipe.inference.classifier import Classifier, Crop, Opinion, group_crops
+from segpipe.inference.ensemble_points import ensemble_points
 from segpipe.inference.finding import Heatmap
 from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.tta import View, mean_probs, spread
@@ -50,7 +51,7 @@ class Namer:
         bundles: with their models as they run.
         classes: codes in the order of the probabilities.
         malignant: codes of the malignant classes; empty where it is not known.
-        operating_point: None where the card has none, or there are several classifiers.
+        operating_points: of the card, or of the mean of several classifiers; empty where none are known.
 
     Raises:
         ConfigError: `explained` is not a class of the bundles.
@@ -79,8 +80,7 @@ class Namer:
         self.bundles = tuple(classifier.bundle for classifier in self._classifiers)
         self.classes = card.classes
         self.malignant = card.malignant
-        # It was fitted to the probabilities of one classifier, which a mean does not share.
-        self.operating_point = card.operating_point if len(bundles) == 1 else None
+        self.operating_points = ensemble_points([bundle.card for bundle in bundles])
 
     def cut(self, image: RgbImage, localization: Localization) -> Crops:
         """Cut a lesion out for each classifier, by the rule of its own card."""

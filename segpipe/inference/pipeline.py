@@ -128,7 +128,6 @@ class Pipeline:
         return [self._finding(*parts) for parts in zip(localizations, crops, answers, strict=True)]
 
     def _finding(self, localization: Localization, crops: Crops, answer: Answer) -> Finding:
-        point = self.namer.operating_point
         probs = dict(zip(self.namer.classes, map(float, answer.probs), strict=True))
         return Finding(
             localization=localization,
@@ -136,7 +135,7 @@ class Pipeline:
             crop=crops[0].pixels,
             probs=probs,
             malignant=self.namer.malignant,
-            flagged=None if point is None else probs[point.diagnosis] >= point.threshold,
+            operating_points=self.namer.operating_points,
             tta_spread=answer.tta_spread,
             heatmap=answer.heatmap,
         )

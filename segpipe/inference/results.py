@@ -23,6 +23,7 @@ def result_columns(classes: Sequence[str]) -> list[str]:
         *(f"p_{code}" for code in classes),
         *("p_malignant", "flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
         *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
+        *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right"),
     ]
 
 
@@ -58,6 +59,12 @@ def result_row(path: str, sha256: str, finding: Finding, *, latency_ms: float) -
         "tta_spread": finding.tta_spread,
         "heatmap_in_lesion": None if heatmap is None else heatmap_in_lesion(heatmap, place, finding.crop_box),
         "latency_ms": round(latency_ms, 3),
+        "flagged_for": ";".join(finding.flagged_for),
+        "warnings": ";".join(place.warnings),
+        "crop_top": finding.crop_box.top,
+        "crop_left": finding.crop_box.left,
+        "crop_bottom": finding.crop_box.bottom,
+        "crop_right": finding.crop_box.right,
     }
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig
 from segpipe.errors import ConfigError, ImageError
 from segpipe.folders import find_images, select_images
 from segpipe.image_io import display_path
+from segpipe.numerals import counted
 from segpipe.storage import is_url, list_files
 
 Item = TypeVar("Item")
@@ -109,7 +110,7 @@ def images_of_folder(folder: Path | str, *, split: Path | None = None, part: str
     if not files and not everything.failures:
         named = folder if isinstance(folder, str) else display_path(folder)
         raise ConfigError(
-            f"no image to work on in folder={named} ({everything.ignored} other files); check folder, split and part"
+            f"no image to work on in folder={named} ({counted(everything.ignored, 'other file')}); check folder, split and part"
         )
     return replace(everything, files=files)
 
@@ -149,7 +150,7 @@ def shard_of(source: Source, shard: str) -> Source:
     files = tuple((file, relative) for file, relative in source.files if is_here(display_path(relative)))
     failures = tuple((path, reason) for path, reason in source.failures if is_here(path))
     if not files and not failures:
-        raise ConfigError(f"shard={shard} holds none of the {len(source.files)} images; take fewer parts")
+        raise ConfigError(f"shard={shard} holds no image of {len(source.files)}; take fewer parts")
     return replace(source, files=files, failures=failures)
 
 

@@ -108,14 +108,13 @@ def write_summary(
     Raises:
         OutputError: the file cannot be written.
     """
-    point = pipeline.namer.operating_point
     summary = {
         **counts,
         "settings": settings,
         "run": identity,
         "models": model_hashes(pipeline),
         "malignant": list(pipeline.namer.malignant),
-        "operating_point": None if point is None else {"diagnosis": point.diagnosis, "threshold": point.threshold},
+        "operating_points": [{"target": point.target, "threshold": point.threshold} for point in pipeline.namer.operating_points],
         "versions": library_versions(),
         "platform": platform.platform(),
         "notice": "Not a medical device.",

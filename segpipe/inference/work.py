@@ -4,7 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,7 @@ class Worker:
             return Failure(task.path, finding.reason, finding.by_model)
         whole = enlarge_finding(finding, photograph.height, photograph.width)
         row = result_row(task.path, read.sha256, whole, latency_ms=latency_ms)
+        finding = replace(finding, original_size=(photograph.height, photograph.width))
         pictures = encode_pictures(self._plan.wanted, photograph.image, finding, whole, task.name)
         return Result(row, pictures, finding if task.shown else None)
 

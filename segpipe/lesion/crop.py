@@ -29,6 +29,11 @@ class Box:
         """Width in pixels."""
         return self.right - self.left
 
+    @property
+    def is_square(self) -> bool:
+        """Both sides are equal, but for 1 % that rounding to whole pixels may cost."""
+        return abs(self.height - self.width) <= max(self.height, self.width) / 100
+
 
 @dataclass(frozen=True)
 class CropRule:
@@ -76,7 +81,7 @@ def square_around(box: Box, *, margin_fraction: float, height: int, width: int) 
     """The square around a lesion with a margin, moved and then clamped into the image.
 
     The square is shifted inwards where it would leave the image, so it is smaller than asked for, and no longer a square, only
-    where the image itself is too small for it.
+    where the image itself is too small for it. Such a box is squeezed into the network's square, and the outputs say so.
 
     Args:
         box: lesion box in pixels of the image.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
 from segpipe.lesion.crop import Box, mask_box
-from segpipe.lesion.quality import THRESHOLD, fill_holes, judge_mask_probs, label_pieces
+from segpipe.lesion.quality import THRESHOLD, fill_holes, is_uniform, judge_mask_probs, label_pieces
 
 
 class MaskSource(StrEnum):
@@ -31,17 +31,26 @@ class Localization:
         source: the way by which the mask was found.
         reasons: why the ways before it were refused, each as `<way>:<code>` with a code of `quality.REASONS`; empty where the
             first way was taken.
+        uniform: the image has one color, or nearly so.
     """
 
     mask: BoolMask
     box: Box
     source: MaskSource
     reasons: tuple[str, ...]
+    uniform: bool = False
 
     @property
     def area_fraction(self) -> float:
         """Share of the image that the mask covers, in (0, 1]."""
         return np.count_nonzero(self.mask) / self.mask.size
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Codes of `quality.WARNINGS`: why an answer for the image is not to be relied on; empty for none."""
+        # A whole image that was asked for has no reasons.
+        lost = self.source is MaskSource.WHOLE_IMAGE and bool(self.reasons)
+        return tuple(code for code, holds in (("uniform_image", self.uniform), ("no_lesion_found", lost)) if holds)
 
 
 def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: MaskSource = MaskSource.UNET) -> Localization:
@@ -59,20 +68,27 @@ def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: 
     Raises:
         ValueError: `mask_probs` is missing although the way starts at the U-Net, or is not a map of probabilities.
     """
+    mask, source, reasons = _find_mask(image, mask_probs, start)
+    return Localization(mask, mask_box(mask), source, reasons, is_uniform(image))
+
+
+def _find_mask(
+    image: RgbImage, mask_probs: NDArray[np.float32] | None, start: MaskSource
+) -> tuple[BoolMask, MaskSource, tuple[str, ...]]:
     reasons: tuple[str, ...] = ()
     height, width = image.shape[:2]
     if start is MaskSource.UNET:
         mask, refusals = _mask_from_probs(_require_probs(mask_probs), height, width)
         if not refusals:
-            return _localization(mask, MaskSource.UNET)
+            return mask, MaskSource.UNET, reasons
         reasons += _with_way(MaskSource.UNET, refusals)
     if start is not MaskSource.WHOLE_IMAGE:
         contour = find_lesion_contour(image)
         refusals = judge_contour(contour)
         if contour is not None and not refusals:
-            return _localization(contour.mask, MaskSource.CONTOUR, reasons)
+            return contour.mask, MaskSource.CONTOUR, reasons
         reasons += _with_way(MaskSource.CONTOUR, refusals)
-    return _localization(np.ones((height, width), dtype=np.bool_), MaskSource.WHOLE_IMAGE, reasons)
+    return np.ones((height, width), dtype=np.bool_), MaskSource.WHOLE_IMAGE, reasons
 
 
 def threshold_probs(mask_probs: NDArray[np.float32], height: int, width: int) -> BoolMask:
@@ -88,10 +104,6 @@ def threshold_probs(mask_probs: NDArray[np.float32], height: int, width: int) ->
     """
     mask: BoolMask = cv2.resize(mask_probs, (width, height), interpolation=cv2.INTER_LINEAR) > THRESHOLD
     return mask
-
-
-def _localization(mask: BoolMask, source: MaskSource, reasons: tuple[str, ...] = ()) -> Localization:
-    return Localization(mask, mask_box(mask), source, reasons)
 
 
 def _with_way(way: MaskSource, refusals: tuple[str, ...]) -> tuple[str, ...]:

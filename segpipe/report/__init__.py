@@ -1,18 +1,19 @@
 """Findings for people: a figure, a table in the terminal, pages for a browser; here are the words that they share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from segpipe.diagnosis import full_name
 from segpipe.image_io import display_path
 from segpipe.inference.finding import Finding
+from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource
-from segpipe.lesion.quality import REASONS
+from segpipe.lesion.quality import REASONS, WARNINGS
+from segpipe.operating_points import MALIGNANT, OperatingPoint
 
 DISCLAIMER = "Not a medical device: for research and teaching, never for patient care."
 MALIGNANT_SIGN = "\N{BLACK UP-POINTING TRIANGLE}"
-CROP_CAPTION = "as the network saw it"
+SIGN_CAPTION = "marks malignant classes"
 HEATMAP_CAPTION = "Grad-CAM: brighter counted more"
 # Between the parts of what is said in one line.
 SEPARATOR = "  \N{MIDDLE DOT}  "
@@ -46,9 +47,29 @@ def malignant_sign(malignant: bool) -> str:
 
 
 def answer_words(finding: Finding) -> str:
-    """The most probable class with its sign, its code and its probability."""
-    name = name_with_code(finding.diagnosis)
-    return f"{malignant_sign(finding.diagnosis in finding.malignant)}{name}   {percent(finding.confidence)}"
+    """The most probable class with its sign, its code and its probability, behind `unsure:` where a warning speaks against it."""
+    name = malignant_sign(finding.diagnosis in finding.malignant) + name_with_code(finding.diagnosis)
+    return f"{answer_name(name, finding.localization.warnings)}   {percent(finding.confidence)}"
+
+
+def answer_name(name: str, warnings: Sequence[str]) -> str:
+    """The name of a diagnosis, behind `unsure:` where there are warnings."""
+    return f"unsure: {name}" if warnings else name
+
+
+def warning_titles(warnings: Iterable[str]) -> tuple[str, ...]:
+    """A few words for each code of `quality.WARNINGS`."""
+    return tuple(code.replace("_", " ") for code in warnings)
+
+
+def titled_warnings(counts: Mapping[str, int]) -> dict[str, int]:
+    """The number of images by the title of a warning; `counts` has it by code."""
+    return dict(zip(warning_titles(counts), counts.values(), strict=True))
+
+
+def warning_sentences(warnings: Iterable[str]) -> tuple[str, ...]:
+    """One sentence for each code of `quality.WARNINGS`."""
+    return tuple(WARNINGS[code] for code in warnings)
 
 
 def finding_sentences(finding: Finding) -> tuple[str, ...]:
@@ -56,13 +77,27 @@ def finding_sentences(finding: Finding) -> tuple[str, ...]:
     certainty, place = SEPARATOR.join(certainty_words(finding)), finding.localization
     outline = f"lesion outline: {outline_words(place.source, place.area_fraction)}"
     sentences = certainty, outline, *reason_words(place.reasons)
-    return tuple(sentence[:1].upper() + sentence[1:] for sentence in sentences)
+    return tuple(_sentence(sentence) for sentence in sentences)
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def photograph_caption(source: MaskSource) -> str:
     """What is drawn on a photograph."""
     drawn = source is not MaskSource.WHOLE_IMAGE
     return "lesion outline, and crop box (dashed)" if drawn else "no lesion outline; crop box (dashed)"
+
+
+def crop_caption(box: Box) -> str:
+    """Size of a crop, width x height, and what was done to it.
+
+    Args:
+        box: what was cut out, in pixels of the original.
+    """
+    change = "as the network saw it" if box.is_square else "scaled to a square"
+    return f"crop {box.width:,} x {box.height:,} px, {change}"
 
 
 def way_words(source: MaskSource) -> str:
@@ -90,12 +125,12 @@ def _reason_sentence(reason: str) -> str:
 
 
 def certainty_words(finding: Finding) -> tuple[str, ...]:
-    """The spread over the views, the probability of malignancy and the flag, each where the finding has it."""
+    """The probability of malignancy, the suspicion and the spread over the views, each where the finding has it."""
     words = []
     if finding.p_malignant is not None:
         words.append(f"probability of malignancy {percent(finding.p_malignant)}")
-    if finding.flagged is not None:
-        words.append(flag_words(finding.flagged))
+    targets = [point.target for point in finding.operating_points]
+    words += suspicion_words(finding.flagged_for, targets, malignant=finding.diagnosis in finding.malignant)
     if finding.tta_spread is not None:
         words.append(f"spread over the views {percent(finding.tta_spread)}")
     return tuple(words)
@@ -105,8 +140,11 @@ def reading_sentences(finding: Finding) -> tuple[str, ...]:
     """How to read a finding, for those who have never seen one; only what applies to this one."""
     drawn = finding.localization.source is not MaskSource.WHOLE_IMAGE
     line = "The line on the photograph is the border that was found" if drawn else "No border of a lesion is drawn"
+    cut = (
+        "is what was cut out for the network" if finding.original_crop_box.is_square else "was cut out and squeezed into a square"
+    )
     sentences = [
-        f"{line}; the dashed box is what was cut out for the network.",
+        f"{line}; the dashed box {cut}.",
         "The probabilities are calibrated on validation images of the data set that the network was trained on.",
         "The network knows the classes listed and no other: whatever the photograph shows, it gets one of these names.",
     ]
@@ -119,18 +157,33 @@ def reading_sentences(finding: Finding) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def flag_words(flagged: bool) -> str:
-    """Whether the operating point of the card is reached."""
-    return "flagged: the operating point is reached" if flagged else "not flagged"
-
-
-def operating_point_words(point: Mapping[str, Any] | None) -> str | None:
-    """From which probability on an image is flagged; None where there is no operating point.
+def suspicion_words(flagged_for: Sequence[str], targets: Sequence[str], *, malignant: bool) -> tuple[str, ...]:
+    """For what an image is suspicious, and why where that is not plain.
 
     Args:
-        point: its `diagnosis` (code) and `threshold` (probability in [0, 1]).
+        flagged_for: targets whose operating point is reached.
+        targets: of all operating points; empty where none is known.
+        malignant: the diagnosis is malignant.
     """
-    return None if point is None else f"a probability of {percent(point['threshold'])} of {name_with_code(point['diagnosis'])}"
+    words = [f"suspicious for {target_name(target)}" for target in flagged_for]
+    if malignant and not words:
+        words.append("suspicious: the diagnosis is malignant")
+    if not targets:
+        words.append("no operating point is known")
+    elif not flagged_for:
+        words.append(f"below the threshold for {' and for '.join(map(target_name, targets))}")
+    return tuple(words)
+
+
+def target_name(target: str) -> str:
+    """The clinical name of the target of an operating point, with its code."""
+    return f"malignancy ({target})" if target == MALIGNANT else name_with_code(target)
+
+
+def operating_point_words(points: Sequence[OperatingPoint]) -> str:
+    """From which probabilities on an image is suspicious, and for what."""
+    words = [f"{target_name(point.target)} from a probability of {percent(point.threshold)}" for point in points]
+    return ", ".join(words) or "no operating point is known"
 
 
 def percent(share: float) -> str:

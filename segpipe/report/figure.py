@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from segpipe.image_io import RgbImage, encode_png, write_file
 from segpipe.inference.finding import Finding
-from segpipe.report import DISCLAIMER, answer_words, finding_sentences, printable
+from segpipe.report import DISCLAIMER, answer_words, finding_sentences, printable, warning_sentences
 from segpipe.report.lettering import GREY, INK, LINE_HEIGHT, elide, wrap, write
 from segpipe.report.panels import (
     TITLE_LINE_HEIGHT,
@@ -111,17 +111,20 @@ def _lay_out(preview: Preview, finding: Finding, *, header_lines: int) -> _Layou
     return _Layout(image_height * ratio, image_height, bars_height, panels_top, panels_top + bars_height + 0.9)
 
 
-def _header_lines(finding: Finding) -> list[str]:
-    return [part for line in finding_sentences(finding) for part in wrap(line, _TEXT_WIDTH, size=_TEXT_SIZE)]
+def _header_lines(finding: Finding) -> list[tuple[str, bool]]:
+    """The lines under the answer, each with whether it is bold: warnings and suspicion must not be missed."""
+    certainty, *place = finding_sentences(finding)
+    warnings = warning_sentences(finding.localization.warnings)
+    sentences = [*((text, True) for text in warnings), (certainty, finding.suspicious), *((text, False) for text in place)]
+    return [(line, bold) for text, bold in sentences for line in wrap(text, _TEXT_WIDTH, size=_TEXT_SIZE, bold=bold)]
 
 
-def _write_header(figure: Figure, finding: Finding, lines: Sequence[str], *, title: str) -> None:
+def _write_header(figure: Figure, finding: Finding, lines: Sequence[tuple[str, bool]], *, title: str) -> None:
     _write(figure, 0.42, elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=GREY)
     answer = elide(answer_words(finding), _TEXT_WIDTH, size=_ANSWER_SIZE, bold=True)
     _write(figure, 0.86, answer, size=_ANSWER_SIZE, bold=True, color=answer_color(finding.diagnosis in finding.malignant))
-    for number, line in enumerate(lines):
-        # The first line holds the flag, which must not be missed under an answer that reads benign.
-        _write(figure, 1.23 + number * _TEXT_SIZE * LINE_HEIGHT, line, bold=number == 0 and finding.flagged is True)
+    for number, (line, bold) in enumerate(lines):
+        _write(figure, 1.23 + number * _TEXT_SIZE * LINE_HEIGHT, line, bold=bold)
 
 
 def _draw_panels(figure: Figure, layout: _Layout, preview: Preview, finding: Finding) -> None:
@@ -130,7 +133,7 @@ def _draw_panels(figure: Figure, layout: _Layout, preview: Preview, finding: Fin
     draw_photograph(add_panel(figure, place, "Photograph", size=_TITLE_SIZE), preview, finding, size=_SMALL_SIZE)
     left += place.width + _GAP
     place = Place(left, top, height, height)
-    draw_crop(add_panel(figure, place, "Crop", size=_TITLE_SIZE), finding.crop, size=_SMALL_SIZE)
+    draw_crop(add_panel(figure, place, "Crop", size=_TITLE_SIZE), finding, size=_SMALL_SIZE)
     left += place.width + _GAP
     if finding.heatmap is not None:
         place = Place(left, top, layout.photograph_width, height)

@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from segpipe.image_io import write_file
 from segpipe.inference.results import Row
-from segpipe.report import DISCLAIMER, MALIGNANT_SIGN, operating_point_words
+from segpipe.operating_points import OperatingPoint
+from segpipe.report import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION, operating_point_words
 from segpipe.report.html_image import ReportImage, image_context, url
 from segpipe.report.html_parts import html_templates
 from segpipe.report.html_pictures import HEATMAPS
@@ -44,19 +45,21 @@ def write_report(
     """
     images = [_image(output, row, names[row["path"]]) for row in rows]
     settings = flatten(summary["settings"] or {})
+    points = [OperatingPoint(**point) for point in summary["operating_points"]]
     templates = html_templates()
     shared = {
         "disclaimer": DISCLAIMER,
         "sign": MALIGNANT_SIGN,
+        "sign_caption": SIGN_CAPTION,
         "models": {role: _hashes(model) for role, model in summary["models"].items()},
-        "operating_point": operating_point_words(summary["operating_point"]),
+        "operating_points": operating_point_words(points),
     }
     page = templates.get_template("image.html", globals=shared)
     for image, neighbours in zip(images, _neighbours(images), strict=True):
-        _write_page(output / image.page, page.render(image_context(image, settings, summary["malignant"]) | neighbours))
+        _write_page(output / image.page, page.render(image_context(image, settings, summary["malignant"], points) | neighbours))
     script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
     report = templates.get_template("report.html", globals=shared)
-    context = report_context(images, failures, summary, settings)
+    context = report_context(images, failures, summary, settings, points)
     # Last, so that what it links to is there.
     _write_page(output / "report.html", report.render(context, script=Markup(script), script_hash=_hash(script)))
     return output / "report.html"

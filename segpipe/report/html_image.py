@@ -1,24 +1,28 @@
 """What the HTML report says of one image, and where its files lie."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from segpipe.inference.results import Row
+from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource
+from segpipe.operating_points import OperatingPoint
 from segpipe.report import (
-    CROP_CAPTION,
     HEATMAP_CAPTION,
-    flag_words,
+    crop_caption,
     name_with_code,
     outline_words,
     percent,
     photograph_caption,
     printable,
     reason_words,
+    suspicion_words,
+    warning_sentences,
+    warning_titles,
 )
 from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS
 
@@ -73,13 +77,16 @@ def share_text(share: float | None) -> str | None:
     return None if share is None else percent(share)
 
 
-def image_context(image: ReportImage, settings: Mapping[str, Any], malignant: Collection[str]) -> dict[str, Any]:
+def image_context(
+    image: ReportImage, settings: Mapping[str, Any], malignant: Collection[str], points: Sequence[OperatingPoint]
+) -> dict[str, Any]:
     """What the page of an image shows, without its neighbours.
 
     Args:
         image: of the report.
         settings: of the run by their dotted keys, empty where they are not known.
         malignant: codes of the malignant classes.
+        points: operating points of the run.
     """
     row, start = image.row, image.page.parent
     pictures = {
@@ -93,10 +100,9 @@ def image_context(image: ReportImage, settings: Mapping[str, Any], malignant: Co
         "mask_url": url("masks" / image.name, start=start),
         "heatmap_url": None,
         **pictures,
-        "crop_caption": CROP_CAPTION,
         "heatmap_caption": HEATMAP_CAPTION,
         "explained": _explained_class(row, settings),
-        **answer_context(row, malignant),
+        **answer_context(row, malignant, points),
         **place_context(row),
         **measures_context(row),
         "sha256": row["sha256"],
@@ -109,15 +115,32 @@ def _explained_class(row: Row, settings: Mapping[str, Any]) -> str | None:
     return name_with_code(settings["explain.diagnosis"] or row["diagnosis"])
 
 
-def answer_context(row: Row, malignant: Collection[str]) -> dict[str, Any]:
-    """What is said of the classes: the diagnosis, all probabilities, malignancy; `malignant` are the codes of that."""
+def suspicion_of(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> tuple[bool, tuple[str, ...]]:
+    """Whether an image is suspicious, and in which words; the arguments are those of `image_context`."""
+    flagged_for = split_names(row["flagged_for"])
+    is_malignant = row["diagnosis"] in malignant
+    words = suspicion_words(flagged_for, [point.target for point in points], malignant=is_malignant)
+    return bool(flagged_for) or is_malignant, words
+
+
+def split_names(joined: str) -> list[str]:
+    """The names in a field of the results that holds several, or none."""
+    return joined.split(";") if joined else []
+
+
+def answer_context(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> dict[str, Any]:
+    """What is said of the classes: diagnosis, warnings, suspicion, probabilities; the arguments are as in `image_context`."""
+    suspicious, suspicion = suspicion_of(row, malignant, points)
+    warnings = split_names(row["warnings"])
     probs = sorted(((code, row[f"p_{code}"]) for code in class_codes(row)), key=lambda item: -item[1])
     return {
         "diagnosis": described_class(row["diagnosis"], malignant),
         "confidence": percent(row["confidence"]),
         "p_malignant": share_text(row["p_malignant"]),
-        "flagged": row["flagged"],
-        "flag": None if row["flagged"] is None else flag_words(row["flagged"]),
+        "suspicious": suspicious,
+        "suspicion": suspicion,
+        "unsure": ", ".join(warning_titles(warnings)),
+        "warnings": warning_sentences(warnings),
         "probabilities": [
             {
                 **described_class(code, malignant),
@@ -137,8 +160,9 @@ def place_context(row: Row) -> dict[str, Any]:
     height, width = row["box_bottom"] - row["box_top"], row["box_right"] - row["box_left"]
     return {
         "photograph_caption": photograph_caption(source),
+        "crop_caption": crop_caption(Box(row["crop_top"], row["crop_left"], row["crop_bottom"], row["crop_right"])),
         "outline": _sentence(outline_words(source, row["mask_area_fraction"])),
-        "reasons": [_sentence(reason) for reason in reason_words(reasons.split(";") if reasons else ())],
+        "reasons": [_sentence(reason) for reason in reason_words(split_names(reasons))],
         "box": f"{width} pixels wide, {height} high; {row['box_left']} from the left, {row['box_top']} from the top",
     }
 

@@ -8,8 +8,10 @@ from typing import Any
 from segpipe.image_io import display_path
 from segpipe.inference.results import PROBABILITY_DIGITS
 from segpipe.lesion.localizer import MaskSource
-from segpipe.report import MALIGNANT_SIGN, operating_point_words, percent, printable, way_words
-from segpipe.report.html_image import ReportImage, class_codes, described_class, url
+from segpipe.numerals import counted
+from segpipe.operating_points import OperatingPoint
+from segpipe.report import MALIGNANT_SIGN, operating_point_words, percent, printable, titled_warnings, warning_titles, way_words
+from segpipe.report.html_image import ReportImage, class_codes, described_class, split_names, suspicion_of, url
 from segpipe.report.html_pictures import HEATMAPS, THUMBNAILS
 
 # Settings that a reader of numbers asks for first; all are listed further down.
@@ -28,7 +30,7 @@ _COLUMNS = (
     ("diagnosis", "Diagnosis", True),
     ("confidence", "Confidence", True),
     ("malignant", "P malignant", True),
-    ("flagged", "Flagged", True),
+    ("suspicion", "Suspicion", True),
     ("source", "Mask source", True),
     ("spread", "Spread", True),
     ("heatmap", "Heatmap", False),
@@ -40,6 +42,7 @@ def report_context(
     failures: Sequence[tuple[str, str]],
     summary: Mapping[str, Any],
     settings: Mapping[str, Any],
+    points: Sequence[OperatingPoint],
 ) -> dict[str, Any]:
     """What the page of all images shows.
 
@@ -48,21 +51,23 @@ def report_context(
         failures: path and reason of the rest.
         summary: as `summary.json` holds it.
         settings: those of `summary` by their dotted keys.
+        points: operating points of the run.
     """
-    rows = [_row(image) for image in images]
+    rows = [_row(image, summary["malignant"], points) for image in images]
     classes = _with_counts(images, summary["malignant"])
     folder = settings.get("folder")
     return {
-        "title": f"segpipe report: {len(rows):,} {'image' if len(rows) == 1 else 'images'}",
+        "title": f"segpipe report: {counted(len(rows), 'image')}",
         "folder": None if folder is None else display_path(Path(folder)),
-        "facts": _facts(summary, settings, failures=len(failures)),
+        "facts": _facts(summary, settings, points, failures=len(failures)),
         "details": [(key, str(value)) for key, value in {**settings, **_versions(summary)}.items() if value is not None],
         "failures": sorted(failures),
         "classes": classes,
         "any_malignant": any(item["malignant"] for item in classes),
         "sources": _sources(images),
         "total": len(rows),
-        "any_flag": any(row["flagged"] is not None for row in rows),
+        "any_suspicious": any(row["suspicious"] for row in rows),
+        "any_unsure": any(row["unsure"] for row in rows),
         "columns": [
             {"key": key, "label": label, "sortable": sortable} for key, label, sortable in _COLUMNS if _has_values(rows, key)
         ],
@@ -84,8 +89,9 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _row(image: ReportImage) -> dict[str, Any]:
+def _row(image: ReportImage, malignant: Collection[str], points: Sequence[OperatingPoint]) -> dict[str, Any]:
     row = image.row
+    suspicious, suspicion = suspicion_of(row, malignant, points)
     return {
         "path": row["path"],
         "page": url(image.page),
@@ -93,7 +99,9 @@ def _row(image: ReportImage) -> dict[str, Any]:
         "diagnosis": printable(row["diagnosis"]),
         "confidence": _share(row["confidence"]),
         "malignant": _share(row["p_malignant"]),
-        "flagged": row["flagged"],
+        "suspicious": suspicious,
+        "suspicion": suspicion,
+        "unsure": ", ".join(warning_titles(split_names(row["warnings"]))),
         "source": row["mask_source"],
         "spread": _share(row["tta_spread"]),
         "heatmap": image.has_heatmap,
@@ -108,7 +116,7 @@ def _share(share: float | None) -> tuple[float, str] | None:
 def _has_values(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
     if key == "heatmap":
         return any(row["heatmap"] for row in rows)
-    return key not in {"malignant", "flagged", "spread"} or any(row[key] is not None for row in rows)
+    return key not in {"malignant", "spread"} or any(row[key] is not None for row in rows)
 
 
 def _with_counts(images: Sequence[ReportImage], malignant: Collection[str]) -> list[dict[str, Any]]:
@@ -127,14 +135,17 @@ def _sources(images: Sequence[ReportImage]) -> list[dict[str, Any]]:
     return [{"code": source, "name": way_words(source), "count": counts[source]} for source in MaskSource if counts[source]]
 
 
-def _facts(summary: Mapping[str, Any], settings: Mapping[str, Any], *, failures: int) -> list[tuple[str, str]]:
+def _facts(
+    summary: Mapping[str, Any], settings: Mapping[str, Any], points: Sequence[OperatingPoint], *, failures: int
+) -> list[tuple[str, str]]:
+    unsure = [f"{title}: {count:,}" for title, count in titled_warnings(summary["warnings"]).items()]
     facts = [
         ("Images", f"{summary['images']:,} with a result, {failures:,} failed"),
+        *([("Unsure", ", ".join(unsure))] if unsure else []),
         ("Speed", f"{summary['images_per_second']:,.1f} images per second"),
     ]
     facts += [(label, str(settings[key])) for key, label in _HEAD_SETTINGS.items() if settings.get(key) is not None]
-    point = operating_point_words(summary["operating_point"])
-    return facts if point is None else [*facts, ("Flagged from", point)]
+    return [*facts, ("Operating points", operating_point_words(points))]
 
 
 def _versions(summary: Mapping[str, Any]) -> dict[str, Any]:

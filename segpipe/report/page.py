@@ -10,7 +10,15 @@ from matplotlib.patches import Rectangle
 
 from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding
-from segpipe.report import DISCLAIMER, SEPARATOR, answer_words, finding_sentences, printable, reading_sentences
+from segpipe.report import (
+    DISCLAIMER,
+    SEPARATOR,
+    answer_words,
+    finding_sentences,
+    printable,
+    reading_sentences,
+    warning_sentences,
+)
 from segpipe.report.lettering import GREY, INK, LINE_HEIGHT, elide, wrap, write
 from segpipe.report.panels import (
     TITLE_LINE_HEIGHT,
@@ -122,8 +130,9 @@ def _head(finding: Finding, *, title: str) -> list[_Line]:
     return [
         _Line(elide(name, _TEXT_WIDTH, size=_TEXT_SIZE), color=GREY),
         _Line(answer, _ANSWER_SIZE, bold=True, color=answer_color(finding.diagnosis in finding.malignant)),
-        # The flag must not be missed under an answer that reads benign.
-        *_wrapped([certainty], bold=finding.flagged is True, separator=SEPARATOR),
+        *_wrapped(warning_sentences(finding.localization.warnings), bold=True),
+        # The suspicion must not be missed under an answer that reads benign.
+        *_wrapped([certainty], bold=finding.suspicious, separator=SEPARATOR),
         *_wrapped(place),
     ]
 
@@ -162,7 +171,7 @@ def _draw_panels(figure: Figure, rows: _Rows, preview: Preview, finding: Finding
     panel = add_panel(figure, Place(_MARGIN, first, _COLUMN, height), "Photograph", size=_TITLE_SIZE)
     draw_photograph(panel, preview, finding, size=_SMALL_SIZE)
     panel = add_panel(figure, Place(right, first, _COLUMN, height), "Crop", size=_TITLE_SIZE)
-    draw_crop(panel, finding.crop, size=_SMALL_SIZE)
+    draw_crop(panel, finding, size=_SMALL_SIZE)
     bars = Place(_MARGIN, second, _TEXT_WIDTH, rows.bars_height)
     if finding.heatmap is not None:
         title = "\n".join(heatmap_title(finding.heatmap, _COLUMN, size=_TITLE_SIZE))

@@ -10,10 +10,19 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 
 from segpipe.diagnosis import full_name
-from segpipe.image_io import BoolMask, RgbImage
+from segpipe.image_io import BoolMask
 from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.heatmap import heatmap_on_image
-from segpipe.report import CROP_CAPTION, HEATMAP_CAPTION, MALIGNANT_SIGN, malignant_sign, percent, photograph_caption, printable
+from segpipe.report import (
+    HEATMAP_CAPTION,
+    MALIGNANT_SIGN,
+    SIGN_CAPTION,
+    crop_caption,
+    malignant_sign,
+    percent,
+    photograph_caption,
+    printable,
+)
 from segpipe.report.lettering import GREY, elide, style, wrap
 from segpipe.report.preview import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
 
@@ -85,10 +94,11 @@ def _halo() -> withStroke:
     return withStroke(linewidth=2.8, foreground="black", alpha=0.8)
 
 
-def draw_crop(axes: Axes, crop: RgbImage, *, size: float) -> None:
-    """What the network saw, RGB uint8, shape (H, W, 3); letters are of `size` points."""
-    axes.imshow(crop)
-    _caption(axes, CROP_CAPTION, size=size)
+def draw_crop(axes: Axes, finding: Finding, *, size: float) -> None:
+    """What the network saw, with the size in which it was cut out; letters are of `size` points."""
+    axes.imshow(finding.crop)
+    room = axes.get_window_extent().width / axes.figure.dpi
+    _caption(axes, "\n".join(wrap(crop_caption(finding.original_crop_box), room, size=size)), size=size)
 
 
 def draw_heatmap(axes: Axes, preview: Preview, heatmap: Heatmap, *, size: float) -> None:
@@ -126,7 +136,7 @@ def draw_probabilities(axes: Axes, finding: Finding, *, size: float) -> None:
         axes.barh(row + 0.7, 1, height=0.2, color=_TRACK)
         axes.barh(row + 0.7, prob, height=0.2, color=answer_color(malignant), alpha=1.0 if chosen else 0.5)
     if finding.malignant:
-        _caption(axes, f"{MALIGNANT_SIGN} malignant", size=size)
+        _caption(axes, f"{MALIGNANT_SIGN} {SIGN_CAPTION}", size=size)
 
 
 def answer_color(malignant: bool) -> str:

@@ -7,11 +7,23 @@ from pathlib import Path
 from segpipe.diagnosis import full_name
 from segpipe.image_io import display_path
 from segpipe.inference.finding import Finding
-from segpipe.report import DISCLAIMER, certainty_words, name_with_code, outline_words, percent, printable, reason_words
+from segpipe.report import (
+    DISCLAIMER,
+    SIGN_CAPTION,
+    answer_name,
+    certainty_words,
+    name_with_code,
+    outline_words,
+    percent,
+    printable,
+    reason_words,
+    warning_sentences,
+)
 
 _LINE_LENGTH = 79
 _LABEL_LENGTH = 14
 _BAR_LENGTH = 18
+_SIGN = "!"
 
 
 def finding_table(name: str, finding: Finding, figure: Path | None) -> str:
@@ -27,7 +39,8 @@ def finding_table(name: str, finding: Finding, figure: Path | None) -> str:
     """
     place = finding.localization
     fields = [
-        *_field("diagnosis", [name_with_code(finding.diagnosis)]),
+        *_field("warning", warning_sentences(place.warnings)),
+        *_field("diagnosis", [answer_name(name_with_code(finding.diagnosis), place.warnings)]),
         *_field("confidence", [percent(finding.confidence), *certainty_words(finding)]),
         *_field("lesion outline", [outline_words(place.source, place.area_fraction), *reason_words(place.reasons)]),
     ]
@@ -45,9 +58,9 @@ def _field(label: str, sentences: Sequence[str]) -> list[str]:
 def _probability_rows(finding: Finding) -> list[str]:
     names = {code: printable(full_name(code)) for code in finding.probs}
     longest = max(len(name) for name in names.values())
-    signs = {code: "!" if code in finding.malignant else " " for code in finding.probs}
+    signs = {code: _SIGN if code in finding.malignant else " " for code in finding.probs}
     rows = [
         f"  {signs[code]} {names[code]:<{longest}}  {percent(prob):>7}  {'#' * round(prob * _BAR_LENGTH)}".rstrip()
         for code, prob in sorted(finding.probs.items(), key=lambda item: -item[1])
     ]
-    return [*rows, "  ! malignant"] if finding.malignant else rows
+    return [f"  probabilities ({_SIGN} {SIGN_CAPTION})" if finding.malignant else "  probabilities", *rows]

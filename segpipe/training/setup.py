@@ -22,6 +22,7 @@ from segpipe.data.loading import load_dataset
 from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
 from segpipe.errors import BundleError, DatasetError
 from segpipe.image_io import write_file
+from segpipe.numerals import counted
 from segpipe.training.fit import Fitted, auto_precision, fit
 from segpipe.training.processes import MovingAverage
 from segpipe.training.start import start_card
@@ -82,7 +83,7 @@ class TrainingData:
         """
         seen = find_seen(self.parts, model.seen)
         if seen:
-            reason = f"lesions of this run's val or test part ({len(seen)} images, {seen[0]} for one)"
+            reason = f"lesions of this run's val or test part ({counted(len(seen), 'image')}, {seen[0]} for one)"
         elif not model.seen and model.dataset_hash == self.dataset_hash and model.split_hash != self.split_hash:
             reason = "another split of this data set, so it has seen test lesions"
         else:
@@ -112,7 +113,8 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     usable = dataset.table[dataset.table["mask_path"].notna()] if need_masks else dataset.table
     if usable.empty:
         raise DatasetError(
-            f"data.root must hold masks to learn from, got none for its {len(dataset.table)} images; see data/README.md"
+            f"data.root must hold masks to learn from, got none for its {counted(len(dataset.table), 'image')}; see "
+            "data/README.md"
         )
     table = assign_parts(usable, split, allow_leak=config.allow_leak)
     parts = {part: table[table["part"] == part].reset_index(drop=True) for part in PARTS}

@@ -51,12 +51,12 @@ def test_a_folder_gets_the_mean_of_what_each_gives_and_is_scored_by_it(photos: P
     labels = dict(line.split(",") for line in (photos / "labels.csv").read_text().splitlines()[1:])
     hits = [labels.get(Path(path).stem) == code for path, code in zip(table["path"], table["diagnosis"], strict=True)]
     assert scored["metrics"]["accuracy"]["value"] == pytest.approx(sum(hits) / 5)
-    assert scored["operating_point"] is None
+    assert scored["operating_points"] == []
 
     summary = read_json(Path("out/summary.json"))
     models = summary["models"]["classifier"]
     assert models == [read_json(Path(f"alone{number}/summary.json"))["models"]["classifier"] for number in range(3)]
-    assert summary["operating_point"] is None
+    assert summary["operating_points"] == []
     page = Path("out/report/pages/a.html").read_text(encoding="utf-8")
     assert all(model in page for model in models)
 

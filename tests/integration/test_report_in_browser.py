@@ -16,6 +16,7 @@ from segpipe.inference.results import Row, result_row
 from segpipe.inference.source import result_names
 from segpipe.lesion.crop import Box, cut_out, mask_box, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.operating_points import OperatingPoint
 from segpipe.report.html import write_report
 from segpipe.report.html_pictures import report_pictures
 
@@ -30,14 +31,15 @@ SUMMARY = {
     "settings": None,
     "models": {"segmenter": "a" * 64, "classifier": "b" * 64},
     "malignant": list(MALIGNANT_CODES),
-    "operating_point": None,
+    "warnings": {},
+    "operating_points": [{"target": "mel", "threshold": 0.3}],
     "versions": {},
     "platform": "Linux",
 }
 
 
 def drawn_finding(number: int, rng: np.random.Generator) -> tuple[np.ndarray, Finding]:
-    """A drawn photograph, and an answer made up for it; every third mask is one of the contour, every fifth image is flagged."""
+    """A drawn photograph, and an answer made up for it; every third mask is one of the contour, some are suspicious."""
     image, mask = make_image(CODES[number % len(CODES)], rng, (60, 80))
     probs = rng.dirichlet(np.full(len(CODES), 0.4))
     box = Box(0, 0, 60, 60)
@@ -48,10 +50,14 @@ def drawn_finding(number: int, rng: np.random.Generator) -> tuple[np.ndarray, Fi
         crop=resize_square(cut_out(image, mask, box, keep_background=True), 64),
         probs=dict(zip(CODES, probs.tolist(), strict=True)),
         malignant=MALIGNANT_CODES,
-        flagged=number % 5 == 0,
+        operating_points=(OperatingPoint("mel", 0.3),),
         tta_spread=float(rng.uniform(0, 0.1)) if number % 2 else None,
         heatmap=Heatmap(rng.random((3, 3), dtype=np.float32), CODES[int(probs.argmax())]) if number % 4 else None,
     )
+
+
+def suspicious(row: Row) -> bool:
+    return row["flagged"] or row["diagnosis"] in MALIGNANT_CODES
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +157,10 @@ def test_filters_filter_and_the_count_follows(page: "Page", run: tuple[Path, lis
     page.fill("[name=least]", "40")
     page.fill("[name=most]", "60.5")
     expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605)
-    page.check("[name=flagged]")
-    expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605 and row["flagged"])
+    page.check("[name=suspicious]")
+    expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605 and suspicious(row))
     page.fill("[name=text]", "PART 1/")
-    expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605 and row["flagged"] and "part 1/" in row["path"])
+    expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605 and suspicious(row) and "part 1/" in row["path"])
     page.fill("[name=text]", "no such path")
     assert count(page) == 0 and "No image fits" in page.locator("tbody").inner_text()
 

@@ -93,7 +93,7 @@ def test_bad_file_of_a_folder_does_not_stop_the_others(pipeline: Script, photos:
     (folder / "cut.jpg").write_bytes((photos / "images" / "a.jpg").read_bytes()[:900])
     ended = pipeline(folder=folder)
     assert ended.status == 1
-    assert ended.error.startswith("1 images failed, see out/failures.csv; the first is cut.jpg: ")
+    assert ended.error.startswith("1 image failed, see out/failures.csv; the first is cut.jpg: ")
     assert results(Path("out"))["path"].tolist() == ["good.jpg"]
     assert Path("out/failures.csv").read_text().splitlines()[1].startswith("cut.jpg,")
     assert "images done: 1, failed: 1" in ended.out

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -28,10 +29,10 @@ from segpipe.bundle import (
     load_segmenter,
     save_bundle,
 )
-from segpipe.card import OperatingPoint
 from segpipe.errors import BundleError, OutputError
 from segpipe.models.classifier import build_classifier
 from segpipe.models.preprocessing import InputSpec
+from segpipe.operating_points import OperatingPoint, ValidationProbs
 
 Tensors = dict[str, Tensor]
 
@@ -75,9 +76,34 @@ def test_the_card_comes_back_as_it_was(bundles: Path, segmenter: SegmenterBundle
 
 
 def test_an_operating_point_and_metrics_are_kept(classifier: ClassifierBundle, tmp_path: Path) -> None:
-    card = replace(classifier.card, operating_point=OperatingPoint("mel", 0.3), metrics={"dice": {"value": 0.9, "low": None}})
+    points = (OperatingPoint("mel", 0.3, 0.95, {"sensitivity": {"value": 0.9, "low": None}}), OperatingPoint("malignant", 0.5))
+    validation = ValidationProbs.pack(["b" * 8, "a" * 8], np.array([1, 0]), np.full((2, 7), 1 / 7))
+    metrics = {"dice": {"value": 0.9, "low": None}}
+    card = replace(classifier.card, operating_points=points, validation=validation, metrics=metrics)
     save_bundle(tmp_path / "bundle", classifier.model, card)
     assert load_classifier(tmp_path / "bundle").card == card
+
+
+def test_the_single_operating_point_of_earlier_cards_is_read_with_what_it_did_on_the_test_images(folder: Path) -> None:
+    flagged = {f"{name}_flagged": {"value": 0.9, "low": 0.8, "high": 1.0} for name in ("sensitivity", "specificity")}
+
+    def age(card: dict[str, Any]) -> None:
+        del card["operating_points"], card["validation"]
+        card.update(
+            operating_point={"diagnosis": "mel", "threshold": 0.3, "target_sensitivity": 0.95}, metrics={"metrics": flagged}
+        )
+
+    edit_card(folder, age)
+    test = {name: flagged[f"{name}_flagged"] for name in ("sensitivity", "specificity")}
+    assert load_classifier(folder).card.operating_points == (OperatingPoint("mel", 0.3, 0.95, test),)
+    edit_card(folder, lambda card: card.update(metrics={}))
+    assert load_classifier(folder).card.operating_points == (OperatingPoint("mel", 0.3, 0.95),)
+    edit_card(folder, lambda card: card.update(operating_point=None))
+    assert load_classifier(folder).card.operating_points == ()
+    for wrong in ({"diagnosis": "wart", "threshold": 0.5}, {"diagnosis": "mel"}, "mel", {"diagnosis": "mel", "threshold": 2}):
+        edit_card(folder, lambda card, wrong=wrong: card.update(operating_point=wrong))
+        with pytest.raises(BundleError, match=r"card\.json is damaged, .*operating_points"):
+            load_classifier(folder)
 
 
 def test_a_loaded_model_is_ready_for_answers_and_known_by_its_hash(
@@ -352,9 +378,13 @@ def test_a_card_without_a_field_is_refused_by_the_fields_name(folder: Path, fiel
         ("crop", {"margin_fraction": -1}, "margin_fraction must be 0 or more"),
         ("temperature", 0, r"temperature must lie in \[0\.001, 1000\], got 0"),
         ("temperature", None, "temperature: "),
-        ("operating_point", {"diagnosis": "mel"}, r"operating_point\.threshold: "),
-        ("operating_point", {"diagnosis": "mel", "threshold": 1.5}, r"threshold must be in \[0, 1\], got 1\.5"),
-        ("operating_point", {"diagnosis": "wart", "threshold": 0.5}, "must be among the classes, got .*wart"),
+        ("operating_points", [{"target": "mel"}], r"operating_points\.0\.threshold: "),
+        ("operating_points", [{"target": "mel", "threshold": 1.5}], r"threshold must be in \[0, 1\], got 1\.5"),
+        ("operating_points", [{"target": "wart", "threshold": 0.5}], "must be among the classes, got .*wart"),
+        ("operating_points", [{"target": "mel", "threshold": 0.5}] * 2, "each target once, got mel, mel"),
+        ("validation", {"images": "a" * 8, "labels": "AAA=", "probs": "AAAAAA=="}, "probabilities of 7 classes"),
+        ("validation", {"images": "a" * 8, "labels": "é", "probs": "AAAA"}, "validation must be base64"),
+        ("validation", {"images": "a" * 8, "labels": "CQA=", "probs": "AAAA" * 9 + "AA=="}, "probabilities of 7 classes"),
         ("training", "much", "training: "),
     ],
 )

@@ -16,7 +16,17 @@ from torch import nn
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier
 from segpipe.config import AppConfig, RunPipelineConfig, TrainClsConfig, TrainSegConfig
-from segpipe.config_values import CHOICES, COUNTS, NOT_NEGATIVE, PATHS, PROBABILITIES, RANGES, check_values, refuse_values
+from segpipe.config_values import (
+    CHOICES,
+    COUNTS,
+    NOT_NEGATIVE,
+    PATHS,
+    PROBABILITIES,
+    RANGES,
+    check_values,
+    refuse_values,
+    threshold_targets,
+)
 from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS
 from segpipe.inference.namer import Namer
@@ -277,6 +287,51 @@ def test_fold_that_is_none_is_refused() -> None:
 def test_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match=f"threshold.target_sensitivity must be above 0 and at most 1, got {share}"):
         check_values(compose("train_cls", ["data=synthetic", f"threshold.target_sensitivity={share}"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "targets"),
+    [
+        ([], {"mel": 0.95, "malignant": 0.95}),
+        (["threshold.target_sensitivity=0.9"], {"mel": 0.9, "malignant": 0.9}),
+        (["threshold.diagnosis=null"], {}),
+        (["threshold.diagnosis=[]"], {}),
+        (["threshold.diagnosis=bcc"], {"bcc": 0.95}),
+        (["threshold.diagnosis=[mel,malignant]", "threshold.target_sensitivity=[0.95,1]"], {"mel": 0.95, "malignant": 1}),
+        (["threshold.diagnosis=[3,nv]"], {"3": 0.95, "nv": 0.95}),
+        (["threshold.diagnosis=[auto]"], {"auto": 0.95}),
+    ],
+)
+def test_operating_points_are_a_word_a_list_or_null(given: list[str], targets: dict[str, float]) -> None:
+    config = compose("train_cls", ["data=synthetic", *given])
+    check_values(config)
+    assert threshold_targets(config) == targets
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        (["threshold.diagnosis=[mel,mel]"], "diagnosis"),
+        (["threshold.diagnosis=[1,'1']"], "diagnosis"),
+        (["threshold.diagnosis=true"], "diagnosis"),
+        (["threshold.diagnosis=[mel,null]"], "diagnosis"),
+        (["threshold.diagnosis={a: 1}"], "diagnosis"),
+        (["threshold.diagnosis=[[mel]]"], "diagnosis"),
+        (["threshold.diagnosis=''"], "diagnosis"),
+        (["threshold.diagnosis=[mel,nv]", "threshold.target_sensitivity=[0.9,0.8,0.7]"], "target_sensitivity"),
+        (["threshold.diagnosis=mel", "threshold.target_sensitivity=[0.9,0.8]"], "target_sensitivity"),
+        (["threshold.target_sensitivity=[0.9,0.8]"], "target_sensitivity"),
+        (["threshold.target_sensitivity=[]"], "target_sensitivity"),
+        (["threshold.target_sensitivity=null"], "target_sensitivity"),
+        (["threshold.diagnosis=[mel,nv]", "threshold.target_sensitivity=[0.9,0]"], "target_sensitivity"),
+        (["threshold.target_sensitivity=high"], "target_sensitivity"),
+        (["threshold.target_sensitivity=true"], "target_sensitivity"),
+        (["threshold.target_sensitivity=nan"], "target_sensitivity"),
+    ],
+)
+def test_operating_points_that_cannot_be_meant_are_refused(given: list[str], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^threshold\.{key} must be .*, got "):
+        check_values(compose("train_cls", ["data=synthetic", *given]))
 
 
 def test_lists_of_words_are_those_that_the_code_knows() -> None:

@@ -112,3 +112,10 @@ def test_resize_square_averages_when_it_shrinks() -> None:
     stripes = np.zeros((64, 64, 3), dtype=np.uint8)
     stripes[:, ::2] = 200
     np.testing.assert_array_equal(resize_square(stripes, 32), np.full((32, 32, 3), 100, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "square"), [(1, 1, True), (450, 450, True), (450, 448, True), (290, 380, False), (10, 9, False)]
+)
+def test_a_box_is_square_but_for_rounding(height: int, width: int, square: bool) -> None:
+    assert Box(5, 7, 5 + height, 7 + width).is_square is square

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tiny import TRAINING
 
 from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
+from segpipe.data.fingerprints import hash_id
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
 from segpipe.image_io import RgbImage
 from segpipe.inference import ray_engine
 from segpipe.inference.classifier import Classifier
+from segpipe.inference.ensemble_points import ensemble_points
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.loading import load_classifiers, load_pipeline
@@ -29,6 +32,7 @@ from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource
+from segpipe.operating_points import OperatingPoint, ValidationProbs
 
 CPU = torch.device("cpu")
 Ensemble = list[ClassifierBundle]
@@ -80,6 +84,65 @@ def test_answer_is_the_mean_of_the_answers_of_each(
 def test_an_ensemble_of_one_is_that_one_and_only_that_has_an_operating_point(ensemble: Ensemble, images: list[RgbImage]) -> None:
     assert {finding.flagged for finding in findings(ensemble[:1], images)} <= {True, False}
     assert {finding.flagged for finding in findings(ensemble, images)} == {None}
+
+
+def with_validation(ensemble: Ensemble, **changes: Any) -> list[ClassifierBundle]:
+    """Members that keep probabilities of 40 validation images, and have points for melanoma and malignancy."""
+    rng = np.random.default_rng(0)
+    labels, hashes = np.arange(40) % len(CODES), [hash_id(str(number)) for number in range(40)]
+    points = (OperatingPoint("mel", 0.5, 0.8), OperatingPoint("malignant", 0.5, 0.9))
+    cards = [
+        replace(
+            bundle.card,
+            operating_points=points,
+            validation=ValidationProbs.pack(hashes, labels, rng.dirichlet(np.ones(len(CODES)), 40)),
+        )
+        for bundle in ensemble
+    ]
+    cards[-1] = replace(cards[-1], **changes)
+    return [replace(bundle, card=card) for bundle, card in zip(ensemble, cards, strict=True)]
+
+
+def test_points_of_an_ensemble_are_fitted_to_the_mean_on_shared_validation_images(ensemble: Ensemble) -> None:
+    stricter = (OperatingPoint("malignant", 0.1, 0.95), OperatingPoint("mel", 0.1, 0.6), OperatingPoint("nv", 0.1, 0.6))
+    cards = [bundle.card for bundle in with_validation(ensemble, operating_points=stricter)]
+    points = ensemble_points(cards)
+    assert [(point.target, point.target_sensitivity) for point in points] == [("mel", 0.8), ("malignant", 0.95)]
+    known = [card.validation.unpack() for card in cards if card.validation is not None]
+    labels, mean = known[0][0], np.mean([probs for _, probs in known], axis=0)
+    for point, codes in zip(points, (("mel",), MALIGNANT_CODES), strict=True):
+        indices = [CODES.index(code) for code in codes]
+        scores = mean[:, indices].sum(axis=1)[np.isin(labels, indices)]
+        target = point.target_sensitivity or 0
+        assert (scores >= point.threshold).mean() >= target > (scores > point.threshold + 2e-6).mean()
+    assert ensemble_points(cards[:1]) == cards[0].operating_points
+
+
+def other_images() -> ValidationProbs:
+    return ValidationProbs.pack([hash_id("other")], np.array([0]), np.full((1, len(CODES)), 0.1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"validation": None},
+        {"validation": other_images()},
+        {"training": replace(TRAINING, split_hash="another")},
+        {"operating_points": ()},
+        {"operating_points": (OperatingPoint("nv", 0.1, 0.9), OperatingPoint("mel", 0.1, None))},
+    ],
+    ids=["not_kept", "other_images", "other_split", "no_points", "chosen_otherwise"],
+)
+def test_an_ensemble_has_no_points_where_they_cannot_be_known(ensemble: Ensemble, changes: dict[str, Any]) -> None:
+    assert ensemble_points([bundle.card for bundle in with_validation(ensemble, **changes)]) == ()
+
+
+def test_findings_of_an_ensemble_have_its_points(ensemble: Ensemble, images: list[RgbImage]) -> None:
+    members = with_validation(ensemble)
+    points = ensemble_points([bundle.card for bundle in members])
+    found = findings(members, images)
+    assert all(finding.operating_points == points for finding in found)
+    assert [finding.flagged for finding in found] == [bool(finding.flagged_for) for finding in found]
 
 
 def test_spread_is_that_of_the_mean_probabilities_of_each_view(ensemble: Ensemble, images: list[RgbImage]) -> None:
@@ -211,7 +274,7 @@ def test_the_same_model_twice_is_refused_but_not_another_calibration_of_it(ensem
     ("changed", "what"),
     [
         ({"classes": CODES[::-1]}, rf"classes and their order, got {', '.join(CODES)} in \S+ and {', '.join(CODES[::-1])} in"),
-        ({"classes": ("a", *CODES[1:]), "malignant": (), "operating_point": None}, r"classes .* and a, nv, .* in"),
+        ({"classes": ("a", *CODES[1:]), "malignant": (), "operating_points": ()}, r"classes .* and a, nv, .* in"),
         ({"malignant": ()}, rf"malignant and their order, got {', '.join(MALIGNANT_CODES)} in \S+ and none in"),
         ({"malignant": MALIGNANT_CODES[:1]}, "malignant and their order, got .* and mel in"),
     ],

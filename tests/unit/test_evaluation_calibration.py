@@ -10,8 +10,8 @@ from segpipe.evaluation.calibration import (
     calibration_errors,
     fit_calibration,
     negative_log_likelihood,
-    threshold_for_sensitivity,
 )
+from segpipe.operating_points import threshold_for_sensitivity
 
 
 def calibrated_logits(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

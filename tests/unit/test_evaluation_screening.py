@@ -11,14 +11,14 @@ from segpipe.evaluation.screening import Screening, screening_of
 TRUE_CODES = ["mel", "nv", "bcc", "nv", "akiec", "nv"]
 P_MALIGNANT = [0.9, 0.8, 0.7, 0.6, 0.5, 0.1]
 P_MEL = [0.5, 0.6, 0.4, 0.3, 0.2, 0.1]
-FLAGGED = ["true", "true", "false", "false", "false", "false"]
-POINT = {"diagnosis": "mel", "threshold": 0.5}
+FLAGGED_FOR = ["mel;malignant", "mel", "malignant", "", "", ""]
+POINT = {"target": "mel", "threshold": 0.5}
+BOTH = (POINT, {"target": "malignant", "threshold": 0.65})
 ONCE = np.ones(6, int)
 
 
 def screening(
-    point: dict[str, object] | None = None,
-    *,
+    *points: dict[str, object],
     codes: tuple[str, ...] = CODES,
     malignant: tuple[str, ...] | None = None,
     **columns: object,
@@ -26,12 +26,12 @@ def screening(
     probs = np.zeros((6, len(codes)))
     probs[:, 0] = P_MEL
     labels = np.array([codes.index(code) if code in codes else 1 for code in TRUE_CODES])
-    results = pd.DataFrame({"p_malignant": P_MALIGNANT, "flagged": FLAGGED} | columns)
+    results = pd.DataFrame({"p_malignant": P_MALIGNANT, "flagged_for": FLAGGED_FOR} | columns)
     return screening_of(
         results,
         Answers(probs, labels, codes),
         malignant=known_malignant(codes) if malignant is None else malignant,
-        point=point,
+        points=points,
     )
 
 
@@ -50,22 +50,28 @@ def test_figures_counted_by_hand() -> None:
             "sensitivity_malignant_at_specificity_095": 1 / 3,
             "specificity_malignant_at_sensitivity_095": 1 / 3,
             "support_malignant": 3,
-            "sensitivity_flagged": 1,  # the one melanoma is flagged
+            "sensitivity_flagged": 1,  # the one melanoma is called
             "specificity_flagged": 4 / 5,  # and one of the five others
+            "sensitivity_flagged_mel": 1,
+            "specificity_flagged_mel": 4 / 5,
         }
     )
 
 
 def test_flags_are_scored_against_the_diagnosis_of_the_operating_point() -> None:
-    scores = screening({"diagnosis": "nv", "threshold": 0.5})(ONCE)
+    scores = screening({"target": "nv", "threshold": 0.5}, flagged_for=["nv", "nv", "", "", "", ""])(ONCE)
     assert (scores["sensitivity_flagged"], scores["specificity_flagged"]) == pytest.approx((1 / 3, 2 / 3))
-    assert screening({"diagnosis": "df", "threshold": 0.5})(ONCE)["sensitivity_flagged"] is None
-    assert not [name for name in screening(None)(ONCE) if "flagged" in name]
+    assert screening({"target": "df", "threshold": 0.5})(ONCE)["sensitivity_flagged"] is None
+    assert not [name for name in screening()(ONCE) if "flagged" in name]
 
 
-@pytest.mark.parametrize("flagged", [[True, True, False, False, False, False], FLAGGED])
-def test_flags_are_read_in_either_form_that_pandas_gives_them(flagged: list[object]) -> None:
-    assert screening(POINT, flagged=flagged)(ONCE)["specificity_flagged"] == 4 / 5
+def test_each_operating_point_is_scored_and_all_of_them_together() -> None:
+    scores = screening(*BOTH)(ONCE)
+    assert (scores["sensitivity_flagged_mel"], scores["specificity_flagged_mel"]) == pytest.approx((1, 4 / 5))
+    # Malignant are mel, bcc and akiec: the first two are called for it, and no other image.
+    assert (scores["sensitivity_flagged_malignant"], scores["specificity_flagged_malignant"]) == pytest.approx((2 / 3, 1))
+    # Called at all are mel, bcc and one of the three nevi.
+    assert (scores["sensitivity_flagged"], scores["specificity_flagged"]) == pytest.approx((2 / 3, 2 / 3))
 
 
 def test_weights_are_the_same_as_repeated_images() -> None:
@@ -98,5 +104,5 @@ def test_malignant_is_what_the_card_calls_so() -> None:
 def test_figures_without_a_positive_are_none() -> None:
     scores = screening(POINT)(np.array([0, 1, 0, 1, 0, 1]))
     assert {name for name, value in scores.items() if value is not None} == {
-        *("support_mel", "support_malignant", "specificity_flagged")
+        *("support_mel", "support_malignant", "specificity_flagged", "specificity_flagged_mel")
     }

@@ -2,6 +2,7 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.heatmap import heatmap_in_lesion, heatmap_on_image
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.quality import WARNINGS
 from segpipe.report import DISCLAIMER
 from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, write_figure
 
@@ -72,7 +74,15 @@ def test_only_the_predicted_class_is_bold() -> None:
 def test_header_and_footer_say_what_must_not_be_missed() -> None:
     finding = drawn_finding(60, 80, source=MaskSource.CONTOUR, reasons=("unet:unsure",))
     shown = "\n".join(text.get_text() for text in _draw(finding=finding, title="holiday.jpg").texts)
-    for words in ("holiday.jpg", "melanoma (mel)", "flagged", "3.4 %", "threshold contour", "U-Net refused", DISCLAIMER):
+    for words in (
+        "holiday.jpg",
+        "melanoma (mel)",
+        "suspicious for melanoma",
+        "3.4 %",
+        "threshold contour",
+        "U-Net refused",
+        DISCLAIMER,
+    ):
         assert words in shown
 
 
@@ -200,3 +210,29 @@ def test_a_crop_box_outside_the_image_is_refused(box: Box) -> None:
         heatmap_on_image(_heatmap(np.ones((7, 7))), box, 40, 50)
     with pytest.raises(ValueError, match="crop_box must lie in the image of 40 x 50 pixels"):
         heatmap_in_lesion(_heatmap(np.ones((7, 7))), _localization(np.ones((40, 50), dtype=np.bool_)), box)
+
+
+@pytest.mark.parametrize(
+    ("uniform", "reasons", "warned"), [(True, (), 1), (False, ("unet:unsure",), 1), (True, ("unet:unsure",), 2), (False, (), 0)]
+)
+def test_the_headline_says_what_cannot_be_relied_on(uniform: bool, reasons: tuple[str, ...], warned: int) -> None:
+    finding = drawn_finding(60, 80, source=MaskSource.WHOLE_IMAGE, reasons=reasons)
+    finding = replace(finding, localization=replace(finding.localization, uniform=uniform))
+    shown = _draw(finding=finding).texts
+    assert any(text.get_text().startswith("unsure: ") for text in shown) == bool(warned)
+    bold = {text.get_text() for text in shown if text.get_fontweight() == "bold"}
+    assert len(bold & set(WARNINGS.values())) == warned
+
+
+def test_a_crop_that_was_squeezed_says_so_with_its_size_in_the_original() -> None:
+    square, wide = (
+        replace(drawn_finding(60, 80), crop_box=Box(0, 0, 60, 60)),
+        replace(drawn_finding(60, 80), crop_box=Box(0, 0, 60, 80)),
+    )
+    assert _crop_caption(square).startswith("crop 60 x 60 px") and "scaled to a square" not in _crop_caption(square)
+    assert _crop_caption(wide) == "crop 80 x 60 px, scaled to a square"
+    assert _crop_caption(replace(wide, original_size=(3000, 4000))) == "crop 4,000 x 3,000 px, scaled to a square"
+
+
+def _crop_caption(finding: Finding) -> str:
+    return " ".join(_draw(finding=finding).axes[1].get_xlabel().split())

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle
-from segpipe.card import OperatingPoint
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import OutputError, RunStoppedError
@@ -32,6 +31,7 @@ from segpipe.inference.results import result_columns
 from segpipe.inference.source import images_of_folder
 from segpipe.inference.tta import VIEWS
 from segpipe.inference.work import Outcome, Plan, Task, Worker
+from segpipe.operating_points import OperatingPoint
 
 CPU = torch.device("cpu")
 Run = Callable[..., Done]
@@ -39,7 +39,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture(scope="module")
 def classifier_with_point(classifier: ClassifierBundle) -> ClassifierBundle:
-    return replace(classifier, card=replace(classifier.card, operating_point=OperatingPoint("mel", 0.125)))
+    return replace(classifier, card=replace(classifier.card, operating_points=(OperatingPoint("mel", 0.125),)))
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_summary_counts_and_names_the_models(run: Run, folder: Path, tmp_path: P
     assert {"python", "torch"} <= set(summary["versions"])
     assert summary["images_per_second"] > 0
     assert "medical device" in summary["notice"]
-    assert summary["operating_point"] == {"diagnosis": "mel", "threshold": 0.125}
+    assert summary["operating_points"] == [{"target": "mel", "threshold": 0.125}]
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
 
 
@@ -257,7 +257,7 @@ def test_interrupt_leaves_tables_of_what_is_done_and_the_next_run_does_the_rest(
     (tmp_path / "out").mkdir()
     pipeline = make_pipeline()
     engine = Interrupted(pipeline, 1, KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt, match="2 of 6 images are done"):
+    with pytest.raises(KeyboardInterrupt, match="2 of 6 images done"):
         run_images(pipeline, images_of_folder(folder), Ask(tmp_path / "out", Wanted(), 10_000), engine)
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["finished"] is False
@@ -334,7 +334,7 @@ def test_other_members_of_an_ensemble_or_another_order_are_refused(run: Run, cha
     first = run(temperatures=[2.0, 1.0])
     assert first.summary["models"]["classifier"] == ["c" * 64] * 2
     assert len(set(first.summary["run"]["bundle.classifier"])) == 2
-    assert first.summary["operating_point"] is None
+    assert first.summary["operating_points"] == []
     assert {row["flagged"] for row in first.rows} == {None}
     with pytest.raises(OutputError, match=r"but bundle\.classifier changed"):
         run(temperatures=changed)
@@ -396,7 +396,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 def test_full_disk_stops_the_run_and_keeps_what_is_done(run: Run, tmp_path: Path) -> None:
     with (
         files_of_at_most(3200),
-        pytest.raises(RunStoppedError, match=r"results\.jsonl: .*; \d of 6 images are done, resume=true"),
+        pytest.raises(RunStoppedError, match=r"results\.jsonl: .*; \d of 6 images done, resume=true"),
     ):
         run()
     kept = journal(tmp_path / "out")

@@ -26,7 +26,8 @@ from segpipe.inference.results import result_row
 from segpipe.inference.source import result_names
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.lesion.quality import REASONS
+from segpipe.lesion.quality import REASONS, WARNINGS
+from segpipe.operating_points import OperatingPoint
 from segpipe.report import DISCLAIMER, percent
 from segpipe.report.html import write_report
 from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS, PICTURES, THUMBNAILS, report_pictures
@@ -80,6 +81,9 @@ class Page(HTMLParser):
         return found
 
 
+POINTS = (OperatingPoint("mel", 0.123), OperatingPoint("malignant", 0.234))
+
+
 def target(page: Path, link: str) -> Path:
     return Path(os.fsdecode(os.fsencode(page.parent) + b"/" + unquote_to_bytes(link)))
 
@@ -96,7 +100,7 @@ def finding(
         crop=np.full((32, 32, 3), 120, dtype=np.uint8),
         probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
         malignant=known_malignant(codes),
-        flagged=True,
+        operating_points=POINTS if "mel" in codes else (),
         tta_spread=0.034,
         heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]),
     )
@@ -113,7 +117,8 @@ def summary(**changes: Any) -> dict[str, Any]:
         "settings": {"folder": "photos", "explain": {"method": "gradcam", "diagnosis": None}, "tta": {"views": "d4"}},
         "models": {"segmenter": None, "classifier": "c1a5" * 16},
         "malignant": list(MALIGNANT_CODES),
-        "operating_point": {"diagnosis": "mel", "threshold": 0.123},
+        "warnings": {},
+        "operating_points": [{"target": point.target, "threshold": point.threshold} for point in POINTS],
         "versions": {"python": "3.11.0"},
         "platform": "Linux",
         "notice": "Not a medical device.",
@@ -155,7 +160,8 @@ def test_every_line_of_the_run_is_in_the_data_of_the_table(tmp_path: Path) -> No
     confidence = finding().confidence
     p_malignant = [pytest.approx(finding().p_malignant), percent(finding().p_malignant)]
     for row in rows:
-        assert (row["diagnosis"], row["flagged"], row["heatmap"]) == ("mel", True, True)
+        assert (row["diagnosis"], row["suspicious"], row["heatmap"]) == ("mel", True, True)
+        assert [words.startswith("suspicious for") for words in row["suspicion"]] == [True, True]
         assert row["confidence"] == [pytest.approx(confidence), percent(confidence)]
         assert (row["malignant"], row["spread"]) == (p_malignant, [0.034, "3.4 %"])
 
@@ -198,9 +204,12 @@ def test_the_page_of_an_image_says_all_that_is_known_of_it(tmp_path: Path) -> No
         "melanoma (mel)",
         percent(finding().confidence),
         percent(finding().p_malignant),
-        "flagged",
+        "suspicious for melanoma",
+        "suspicious for malignancy",
         "3.4 %",
         "12.3 %",
+        "23.4 %",
+        "crop 31 x 24 px, scaled to a square",
         "16 pixels wide, 12 high",
     )
     hashes = ("5ad0" * 16, "c1a5" * 16)
@@ -239,13 +248,14 @@ def columns(report: Page) -> list[str | None]:
 
 
 def test_columns_and_filters_that_would_be_empty_are_left_out(tmp_path: Path) -> None:
-    bare = finding(malignant=(), flagged=None, tta_spread=None, heatmap=None)
-    report, _ = write(tmp_path / "bare", {"a.jpg": bare})
-    assert columns(report) == ["thumbnail", "path", "diagnosis", "confidence", "source"]
-    assert "flagged" not in {field.get("name") for field in report.with_tag("input")}
+    bare = finding(malignant=(), operating_points=(), tta_spread=None, heatmap=None)
+    report, _ = write(tmp_path / "bare", {"a.jpg": bare}, malignant=[], operating_points=[])
+    assert columns(report) == ["thumbnail", "path", "diagnosis", "confidence", "suspicion", "source"]
+    assert report.data["rows"][0]["suspicious"] is False
+    assert "suspicious" not in {field.get("name") for field in report.with_tag("input")}
     report, _ = write(tmp_path / "full", {"a.jpg": finding()})
-    assert {"malignant", "flagged", "spread", "heatmap"} <= set(columns(report))
-    assert "flagged" in {field.get("name") for field in report.with_tag("input")}
+    assert {"malignant", "suspicion", "spread", "heatmap"} <= set(columns(report))
+    assert "suspicious" in {field.get("name") for field in report.with_tag("input")}
 
 
 def test_the_classes_are_those_of_the_rows(tmp_path: Path) -> None:
@@ -269,7 +279,7 @@ def test_the_head_says_how_the_run_was_made(tmp_path: Path) -> None:
         "2.0 images per second",
         "d4",
         "gradcam",
-        "12.3 % of melanoma (mel)",
+        "melanoma (mel) from a probability of 12.3 %",
         "c1a5c1a5c1a5",
         "3.11.0",
     ):
@@ -287,7 +297,7 @@ def test_all_models_are_named_and_where_there_is_none_the_pages_say_so(tmp_path:
 
 
 def test_a_program_without_settings_or_operating_point_gets_its_report(tmp_path: Path) -> None:
-    _, (page,) = write(tmp_path, {"a.jpg": finding()}, settings=None, operating_point=None)
+    _, (page,) = write(tmp_path, {"a.jpg": finding()}, settings=None, operating_points=[])
     assert "Heatmap" in page.text and "Heatmap: " not in page.text
 
 
@@ -307,8 +317,8 @@ def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing_behind(tmp
 
 def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     write(tmp_path, {"a.jpg": finding(), "b.jpg": finding()})
-    report, _ = write(tmp_path, {"a.jpg": finding(flagged=False)})
-    assert [row["flagged"] for row in report.data["rows"]] == [False]
+    report, _ = write(tmp_path, {"a.jpg": finding(tta_spread=0.5)})
+    assert [row["spread"] for row in report.data["rows"]] == [[0.5, "50.0 %"]]
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -383,3 +393,22 @@ def test_threads_draw_what_one_draws() -> None:
 def test_a_finding_of_another_photograph_is_refused() -> None:
     with pytest.raises(ValueError, match="finding must belong to the image of 45 x 60 pixels"):
         report_pictures(np.zeros((45, 60, 3), np.uint8), finding(46, 60))
+
+
+def test_what_cannot_be_relied_on_is_marked_in_the_table_and_on_the_page(tmp_path: Path) -> None:
+    place = replace(finding().localization, source=MaskSource.WHOLE_IMAGE, reasons=("unet:too_small",), uniform=True)
+    changes = {"warnings": {"uniform_image": 1, "no_lesion_found": 1}}
+    report, (sure, unsure) = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding(localization=place)}, **changes)
+    assert [row["unsure"] for row in report.data["rows"]] == ["", "uniform image, no lesion found"]
+    assert "uniform image: 1, no lesion found: 1" in report.text
+    assert "unsure" in {field.get("name") for field in report.with_tag("input")}
+    assert all(sentence in unsure.text and sentence not in sure.text for sentence in WARNINGS.values())
+
+
+def test_a_malignant_diagnosis_is_marked_also_where_no_point_is_reached(tmp_path: Path) -> None:
+    points = (OperatingPoint("mel", 1.0),)
+    changes = {"operating_points": [{"target": "mel", "threshold": 1.0}]}
+    report, (page,) = write(tmp_path, {"a.jpg": finding(operating_points=points)}, **changes)
+    (row,) = report.data["rows"]
+    assert row["suspicious"] is True and row["suspicion"][0].startswith("suspicious")
+    assert "suspicious: " in page.text

@@ -15,8 +15,11 @@ MOST_LINES = 280
 # From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
 # unless FRIENDS says so.
 FLOORS = (
-    {"memory", "diagnosis", "errors", "building", "image_decoding", "image_io", "folders", "storage", "output", "strict_json"},
-    {"lesion"},
+    {
+        *("memory", "diagnosis", "errors", "building", "image_decoding", "image_io", "folders", "storage", "output"),
+        *("strict_json", "numerals"),
+    },
+    {"lesion", "operating_points"},
     {"data", "losses", "models", "card", "bundle"},
     {"training", "inference"},
     {"evaluation", "report"},

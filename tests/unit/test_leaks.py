@@ -128,7 +128,7 @@ def test_the_report_names_each_leak_in_a_line(photographs: pd.DataFrame, tmp_pat
     lines = find_leaks(table).report().splitlines()
     assert lines[:3] == [
         "images in each part: train 6, val 1, test 1",
-        "1 lesions in two parts, 1 near-duplicate pairs across parts",
+        "1 lesion in two parts, 1 near-duplicate pair across parts",
         f"lesion {table.loc[0, 'lesion_id']} stands in train and test",
     ]
     assert lines[3].startswith(f"{photographs.iloc[3]['image_id']} (train) shows the same as copy (val) as it is: similarity ")
@@ -162,7 +162,7 @@ def test_both_trainings_refuse_a_leaking_split_unless_told_otherwise_by_name(lea
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(script, [f"data.root='{leaking}'", f"split='{leaking.parent / 'split.csv'}'"])
-    with pytest.raises(DatasetError, match="1 near-duplicate pairs across parts"):
+    with pytest.raises(DatasetError, match="1 near-duplicate pair across parts"):
         prepare_data(config, leaking.parent, need_masks=True)
     config.allow_leak = True
     assert set(prepare_data(config, leaking.parent, need_masks=True).parts) == set(PARTS)
@@ -189,7 +189,7 @@ def test_the_command_ends_with_1_and_names_shared_lesions_and_photographs(leakin
     done = run_leaks(f"data.root={leaking}", f"split={path}", folder=leaking)
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
-    assert lines[1] == "1 lesions in two parts, 1 near-duplicate pairs across parts"
+    assert lines[1] == "1 lesion in two parts, 1 near-duplicate pair across parts"
     assert lines[2] == f"lesion {lesion} stands in train and val"
     assert " mirrored: similarity " in lines[3]
 

@@ -138,3 +138,23 @@ def test_a_missing_map_is_refused_where_the_way_starts_at_the_network() -> None:
 def test_logits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"mask_probs must lie in \[0, 1\]"):
         localize(BLANK, 8 * _disc_probs(64) - 4)
+
+
+@pytest.mark.parametrize(
+    ("start", "warnings"),
+    [
+        (MaskSource.UNET, ("uniform_image", "no_lesion_found")),
+        (MaskSource.CONTOUR, ("uniform_image", "no_lesion_found")),
+        (MaskSource.WHOLE_IMAGE, ("uniform_image",)),
+    ],
+)
+def test_a_whole_image_is_warned_of_unless_it_was_asked_for(start: MaskSource, warnings: tuple[str, ...]) -> None:
+    blank = np.full((40, 60, 3), 255, dtype=np.uint8)
+    assert localize(blank, np.zeros((32, 32), dtype=np.float32), start=start).warnings == warnings
+    photograph = _lesion_photograph(120, 160)
+    assert localize(photograph, _disc_probs(64), start=start).warnings == ()
+
+
+def test_a_believable_mask_on_a_uniform_image_is_warned_of() -> None:
+    found = localize(np.zeros((40, 60, 3), dtype=np.uint8), _disc_probs(64))
+    assert (found.source, found.warnings) == (MaskSource.UNET, ("uniform_image",))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import OperatingPoint
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError
 from segpipe.evaluation.bootstrap import with_intervals
@@ -16,6 +15,7 @@ from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.model_card import LIMITS, LIMITS_OF_DATA, main, model_card
 from segpipe.evaluation.segmentation import score_masks
 from segpipe.evaluation.table import figure_text, results_table
+from segpipe.operating_points import OperatingPoint
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> tuple[S
         "sensitivity_flagged": {"value": 0.951, "low": 0.9, "high": 0.99},
         "specificity_flagged": {"value": 0.612, "low": 0.5, "high": 0.7},
     }
+    measured = {name: flags[f"{name}_flagged"] for name in ("sensitivity", "specificity")}
     lesions = [str(number) for number in range(70)]
     named = with_intervals(lambda weights: score_answers(answers, weights), lesions, resamples=20) | screening | flags
     groups = {
@@ -68,7 +69,7 @@ def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> tuple[S
         classifier.card,
         metrics=metrics,
         training=training,
-        operating_point=OperatingPoint("mel", 0.0712, 0.95),
+        operating_points=(OperatingPoint("mel", 0.0712, 0.95, measured), OperatingPoint("malignant", 0.25, 0.9)),
         calibration={
             "images": 900,
             "chosen": "temperature",
@@ -191,8 +192,8 @@ def test_each_class_has_its_number_of_images(text: str) -> None:
 
 
 def test_operating_point_groups_and_calibration_are_shown(text: str) -> None:
-    assert "flagged where p_mel is at least 0.0712, which finds at least 0.95" in text
-    assert "its sensitivity is 0.951 (0.900 to 0.990)" in text
+    assert "| melanoma (mel) | 0.0712 | 0.95 | 0.951 (0.900 to 0.990) | 0.612 (0.500 to 0.700) |" in text
+    assert "| malignancy (malignant) | 0.2500 | 0.9 |" in text
     assert "| sex: female | 40 | 0.123 |" in text
     assert "| temperature (shipped) | 0.800 | 0.021 |" in text
 
@@ -206,8 +207,8 @@ def test_a_leak_that_was_allowed_is_said_loudly(bundles: tuple[SegmenterBundle, 
 
 def test_without_a_threshold_and_a_calibration_it_says_so(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
     segmenter, classifier = bundles
-    bare = model_card(segmenter, replace(classifier, card=replace(classifier.card, operating_point=None, calibration={})))
-    assert "No operating point was chosen, so nothing is flagged." in bare
+    bare = model_card(segmenter, replace(classifier, card=replace(classifier.card, operating_points=(), calibration={})))
+    assert "No operating point was chosen" in bare
     assert "None was fitted." in bare
 
 

@@ -1,12 +1,16 @@
 """The output folder: made, refused where it holds results, and cleared of nothing but results."""
 
+import importlib
 import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from segpipe.errors import OutputError
-from segpipe.output import find_results, hold_output, prepare_output
+from segpipe.output import check_free, check_output, find_results, hold_output, prepare_output
+
+TRAININGS = ("train_seg", "train_cls")
 
 
 def write_files(folder: Path, *names: str) -> None:
@@ -118,3 +122,61 @@ def test_held_output_asks_for_a_folder_without_results(tmp_path: Path) -> None:
         pass
     with hold_output(tmp_path / "new" / "one", overwrite=False, resume=True):
         assert (tmp_path / "new" / "one").is_dir()
+
+
+def states(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "results.csv", "checkpoints/last.ckpt", "bundle/card.json"])
+def test_a_check_refuses_results_and_changes_nothing(tmp_path: Path, name: str) -> None:
+    write_files(tmp_path / "out", name)
+    before = states(tmp_path)
+    with pytest.raises(OutputError, match=f"folder without results, got .*out with {name}"):
+        check_output(tmp_path / "out", overwrite=False)
+    check_output(tmp_path / "out", overwrite=True)
+    check_output(tmp_path / "out", overwrite=False, resume=True)
+    check_output(tmp_path / "out", overwrite=False, ckpt_path=tmp_path / "out" / "checkpoints" / "last.ckpt")
+    check_output(tmp_path / "new" / "deep", overwrite=False)
+    assert states(tmp_path) == before
+
+
+def test_a_check_refuses_what_cannot_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "file/below", "broken", "broken/below", "a" * 300):
+        with pytest.raises(OutputError, match="output must be a folder to write into"):
+            check_output(tmp_path / name, overwrite=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="read-only"):
+        check_output(tmp_path / "new", overwrite=False)
+
+
+def test_a_check_refuses_a_folder_that_another_run_holds(tmp_path: Path) -> None:
+    with (
+        hold_output(tmp_path, overwrite=False, resume=False),
+        pytest.raises(OutputError, match="is being written by another run"),
+    ):
+        check_output(tmp_path, overwrite=False)  # the job of a sweep holds its folder itself
+        check_free(tmp_path)
+    (tmp_path / ".lock").touch()  # as a run that was killed leaves it
+    check_free(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "later"), [("run_pipeline", "choose_images"), *((name, "keep_freed_memory") for name in TRAININGS)]
+)
+def test_scripts_refuse_their_output_before_anything_takes_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, later: str
+) -> None:
+    module = importlib.import_module(script)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the output is refused too late")
+
+    monkeypatch.setattr(module, later, fail)
+    monkeypatch.setattr(module, "check_values", lambda _: None)
+    write_files(tmp_path, "results.csv")
+    config = OmegaConf.create({"output": str(tmp_path), "overwrite": False, "resume": False, "ckpt_path": None})
+    with pytest.raises(OutputError, match="folder without results"):
+        module.run(config) if script == "run_pipeline" else module.train(config, tmp_path)

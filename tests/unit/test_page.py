@@ -12,9 +12,10 @@ from findings import BAD_TITLES, LONG_CODES, check_texts, drawn_finding, whole_i
 from matplotlib._pylab_helpers import Gcf
 from matplotlib.figure import Figure
 
-from segpipe.diagnosis import full_name
+from segpipe.diagnosis import CODES, full_name
 from segpipe.inference.finding import Finding
 from segpipe.lesion.localizer import MaskSource
+from segpipe.operating_points import OperatingPoint
 from segpipe.report import DISCLAIMER, certainty_words, finding_sentences, percent, reading_sentences
 from segpipe.report.page import MAX_IMAGE_SIDE, draw_page, encode_page
 
@@ -91,9 +92,10 @@ def test_without_a_heatmap_the_probabilities_have_its_row() -> None:
 
 
 def test_the_flag_is_bold_on_each_of_its_lines() -> None:
-    for flagged, weight in ((True, "bold"), (False, "normal")):
-        texts = _draw(finding=replace(drawn_finding(60, 80), flagged=flagged)).texts
-        weights = {text.get_fontweight() for text in texts if re.search("malignancy|flagged:|^spread", text.get_text())}
+    for threshold, malignant, weight in ((0.0, (), "bold"), (1.0, (CODES[0],), "bold"), (1.0, (CODES[1],), "normal")):
+        finding = replace(drawn_finding(60, 80, malignant=malignant), operating_points=(OperatingPoint(CODES[0], threshold),))
+        texts = _draw(finding=finding).texts
+        weights = {text.get_fontweight() for text in texts if re.search("malignancy|uspicious|^spread", text.get_text())}
         assert weights == {weight}
 
 

@@ -14,7 +14,6 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle
-from segpipe.card import OperatingPoint
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
@@ -29,6 +28,7 @@ from segpipe.inference.tta import VIEWS, View
 from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, resize_square
 from segpipe.lesion.localizer import MaskSource
 from segpipe.models.preprocessing import images_to_batch
+from segpipe.operating_points import OperatingPoint
 
 CPU = torch.device("cpu")
 SIZES = [(60, 80), (75, 100), (100, 75), (64, 64)]
@@ -201,7 +201,7 @@ def test_image_is_flagged_from_the_operating_point_on(classifier: ClassifierBund
     assert finding.flagged is None
     prob = finding.probs["mel"]
     for threshold, flagged in [(prob, True), (prob / 2, True), (np.nextafter(prob, 1), False)]:
-        card = replace(classifier.card, operating_point=OperatingPoint("mel", float(threshold)))
+        card = replace(classifier.card, operating_points=(OperatingPoint("mel", float(threshold)),))
         (finding,) = Pipeline(locator, namer(replace(classifier, card=card)))(images[:1])
         assert finding.flagged is flagged
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segpipe.lesion.quality import REASONS, judge_mask_probs, label_pieces
+from segpipe.image_io import read_image
+from segpipe.lesion.quality import REASONS, is_uniform, judge_mask_probs, label_pieces
 
 Probs = NDArray[np.float32]
 SIZES = [64, 192, 224]
@@ -112,3 +113,27 @@ def test_true_masks_are_believed() -> None:
     refused = [judge_mask_probs(cv2.resize(mask.astype(np.float32), (192, 192), interpolation=cv2.INTER_AREA)) for mask in masks]
     assert len(files) > 200
     assert sum(map(bool, refused)) / len(refused) < 0.015
+
+
+@pytest.mark.parametrize("shape", [(450, 600), (1, 1), (3, 2000), (64, 64)])
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_an_image_of_one_color_is_uniform_whatever_its_size(shape: tuple[int, int], value: int) -> None:
+    assert is_uniform(np.full((*shape, 3), value, dtype=np.uint8))
+
+
+def test_noise_and_a_slight_shade_are_uniform_and_a_lesion_is_not() -> None:
+    rng = np.random.default_rng(0)
+    wall = np.clip(rng.normal(200, 8, (450, 600, 3)), 0, 255).astype(np.uint8)
+    shade = np.broadcast_to(np.linspace(200, 212, 600)[None, :, None], (450, 600, 3)).astype(np.uint8)
+    assert is_uniform(wall) and is_uniform(shade)
+    lesion = wall.copy()
+    cv2.circle(lesion, (300, 225), 60, (150, 110, 90), -1)
+    assert not is_uniform(lesion)
+    # One channel is enough.
+    assert not is_uniform(np.where(np.arange(600)[None, :, None] < 300, (100, 100, 100), (100, 100, 130)).astype(np.uint8))
+
+
+@pytest.mark.realdata
+def test_no_photograph_of_a_lesion_is_uniform(ham10000: Path) -> None:
+    files = sorted(ham10000.glob("**/ISIC_*.jpg"))[::500]
+    assert files and not any(is_uniform(read_image(file)) for file in files)

@@ -12,12 +12,14 @@ from segpipe.inference.finding import Finding, Heatmap
 from segpipe.inference.results import result_row, write_csv, write_failures, write_results, write_submission
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.operating_points import OperatingPoint
 
 COLUMNS = [
     *("path", "sha256", "status", "diagnosis", "confidence"),
     *(f"p_{code}" for code in CODES),
     *("p_malignant", "flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
     *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
+    *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right"),
 ]
 PROBS = dict(zip(CODES, (0.123456789, 0.5, 0.3, 0.05, 0.0265431, 0.0000001, 0.000000011), strict=True))
 
@@ -33,7 +35,9 @@ def finding(*, full: bool) -> Finding:
         crop=np.zeros((4, 4, 3), dtype=np.uint8),
         probs=PROBS,
         malignant=("nv", "bcc") if full else (),
-        flagged=True if full else None,
+        operating_points=(OperatingPoint("malignant", 0.8), OperatingPoint("mel", 0.12), OperatingPoint("nv", 0.6))
+        if full
+        else (),
         tta_spread=0.0625 if full else None,
         heatmap=Heatmap(np.ones((2, 2), dtype=np.float32), "mel") if full else None,
     )
@@ -58,7 +62,9 @@ def test_columns_are_those_of_the_contract_in_order(tmp_path: Path) -> None:
     assert row["mask_source"] == "whole_image"
     assert row["mask_reasons"] == "unet:too_small;contour:implausible"
     assert [row[f"box_{side}"] for side in ("top", "left", "bottom", "right")] == ["2", "4", "6", "14"]
-    assert row["flagged"] == "true"
+    assert (row["flagged"], row["flagged_for"]) == ("true", "malignant;mel")
+    assert row["warnings"] == "no_lesion_found"
+    assert [row[f"crop_{side}"] for side in ("top", "left", "bottom", "right")] == ["0", "2", "10", "16"]
     assert float(row["p_malignant"]) == pytest.approx(0.8)
     assert float(row["mask_area_fraction"]) == pytest.approx(0.2)
     assert float(row["heatmap_in_lesion"]) == pytest.approx(40 / 140)
@@ -67,7 +73,7 @@ def test_columns_are_those_of_the_contract_in_order(tmp_path: Path) -> None:
 
 def test_fields_are_empty_where_there_is_nothing(tmp_path: Path) -> None:
     (row,) = written(tmp_path, image=False)
-    empty = {"p_malignant", "flagged", "mask_reasons", "tta_spread", "heatmap_in_lesion"}
+    empty = {"p_malignant", "flagged", "mask_reasons", "tta_spread", "heatmap_in_lesion", "flagged_for", "warnings"}
     assert {name for name, value in row.items() if value == ""} == empty
 
 

@@ -1,6 +1,7 @@
 """Evaluation is prediction plus labels: a table written by hand gives figures that can be counted on the fingers."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,17 +18,24 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import OperatingPoint, Training
+from segpipe.card import Training
 from segpipe.config import TrainClsConfig
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import PARTS
 from segpipe.data.synthetic import make_image
-from segpipe.diagnosis import CODES
-from segpipe.errors import BundleError, DatasetError
+from segpipe.diagnosis import CODES, MALIGNANT_CODES
+from segpipe.errors import BundleError, ConfigError, DatasetError
 from segpipe.evaluation.calibration import fit_calibration
 from segpipe.evaluation.headline import headline
-from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, score_classifier, truth_of
-from segpipe.evaluation.score import classifier_figures, measure_overlaps, score_overlaps, score_run, segmenter_figures
+from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, present_targets, score_classifier, truth_of
+from segpipe.evaluation.score import (
+    classifier_figures,
+    measure_overlaps,
+    score_overlaps,
+    score_run,
+    scored_card,
+    segmenter_figures,
+)
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.truth import Truth, read_truth
 from segpipe.image_io import BoolMask, read_image, read_mask, write_png
@@ -37,6 +45,7 @@ from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.source import result_names
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localizer import MaskSource
+from segpipe.operating_points import OperatingPoint
 from segpipe.training.setup import TrainingData
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -157,7 +166,9 @@ def test_lesion_ids_come_from_the_labels_or_else_from_the_split(tmp_path: Path) 
 
 def test_labels_that_name_none_of_the_images_are_refused(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
-    with pytest.raises(DatasetError, match="labels must name at least one of the 1 images by its file name without ending"):
+    with pytest.raises(
+        DatasetError, match="labels must name at least one image of the run \\(1\\) by its file name without ending"
+    ):
         score_run(output, Truth({"b": "mel"}))
     with pytest.raises(DatasetError, match="labels must name at least one"):
         score_run(output, Truth({"a": "no diagnosis of ours"}))
@@ -208,9 +219,9 @@ def grouped(tmp_path: Path) -> tuple[Path, Truth]:
     names = [f"{number}.png" for number in range(48)]
     sources = ["unet"] * 40 + ["contour"] * 8
     output = write_run(tmp_path / "out", names, ["mel", "nv", "nv", "mel"] * 12, [half(10)] * 47 + [half(20)])
-    table = pd.read_csv(output / "results.csv").assign(mask_source=sources, flagged=["true", "false", "true", "false"] * 12)
+    table = pd.read_csv(output / "results.csv").assign(mask_source=sources, flagged_for=["mel", "", "mel", ""] * 12)
     table.to_csv(output / "results.csv", index=False)
-    (output / "summary.json").write_text('{"operating_point": {"diagnosis": "mel", "threshold": 0.4}}')
+    (output / "summary.json").write_text('{"operating_points": [{"target": "mel", "threshold": 0.4}]}')
     write_png(tmp_path / "true.png", half(10))
     for name in names:
         write_png(tmp_path / name, np.full((10, 20, 3), 120, dtype=np.uint8))
@@ -251,14 +262,14 @@ def test_groups_stand_beside_the_whole(grouped: tuple[Path, Truth]) -> None:
 def test_flags_are_scored_at_the_operating_point_of_the_run(grouped: tuple[Path, Truth]) -> None:
     output, truth = grouped
     scored = score_run(output, truth)["classification"]
-    assert scored["operating_point"] == {"diagnosis": "mel", "threshold": 0.4}
+    assert scored["operating_points"] == [{"target": "mel", "threshold": 0.4}]
     assert scored["metrics"]["sensitivity_flagged"]["value"] == 1
     flagged = scored["metrics"]["specificity_flagged"]
     assert flagged["value"] == pytest.approx(2 / 3)
     assert flagged["low"] < flagged["value"] < flagged["high"]
     (output / "summary.json").write_text("{}")
     scored = score_run(output, truth)["classification"]
-    assert scored["operating_point"] is None
+    assert scored["operating_points"] == []
     assert "sensitivity_flagged" not in scored["metrics"]
 
 
@@ -288,7 +299,7 @@ def test_worst_cases_are_drawn_where_the_photographs_are_at_hand(grouped: tuple[
 
 def test_masks_of_none_of_the_images_are_refused(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
-    with pytest.raises(DatasetError, match="masks must hold a mask for at least one of the 1 images, got none"):
+    with pytest.raises(DatasetError, match="masks must hold a mask for at least one image of the run \\(1\\), got none"):
         score_run(output, Truth(masks={}))
 
 
@@ -429,7 +440,7 @@ def test_score_of_a_classifier_is_that_of_a_run_over_the_images(
     assert values(metrics)["accuracy"] == pytest.approx(np.mean(right))
     assert metrics["segmentation"]["images"] == 10
     assert metrics["classification"]["intervals_over"] == "lesion"
-    assert metrics["classification"]["operating_point"] is None
+    assert metrics["classification"]["operating_points"] == []
     assert metrics["pipeline"] == {"segmenter": None, "classifier": classifier.sha256, "localize": "contour", "views": 1}
     card = classifier_figures(metrics)
     assert card["localizer"] == metrics["segmentation"]
@@ -444,20 +455,26 @@ def test_operating_point_of_a_classifier_is_checked_on_the_test_images(
     classifier: ClassifierBundle, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
-    card = replace(classifier.card, operating_point=OperatingPoint("nv", 0.1))
+    card = replace(classifier.card, operating_points=(OperatingPoint("nv", 0.1), OperatingPoint("malignant", 0.3)))
     scored = score_classifier(locator, replace(classifier, card=card), table, tmp_path, views=VIEWS["none"], batch_size=4)
     results = pd.read_csv(tmp_path / "results.csv")
     is_nv = np.array([dx == "nv" for dx in table["dx"]])
-    figures = values(scored)
-    assert figures["sensitivity_flagged"] == pytest.approx(results["flagged"][is_nv].mean())
-    assert figures["specificity_flagged"] == pytest.approx(1 - results["flagged"][~is_nv].mean())
+    figures, named = values(scored), results["flagged_for"].fillna("").str.split(";")
+    for target, positive in (("nv", is_nv), ("malignant", np.isin(table["dx"], MALIGNANT_CODES))):
+        called = np.array([target in names for names in named])
+        assert figures[f"sensitivity_flagged_{target}"] == pytest.approx(called[positive].mean())
+        assert figures[f"specificity_flagged_{target}"] == pytest.approx(1 - called[~positive].mean())
+    points = scored_card(card, scored).operating_points
+    assert [point.test["sensitivity"]["value"] for point in points] == [
+        figures[f"sensitivity_flagged_{target}"] for target in ("nv", "malignant")
+    ]
 
 
 def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: ClassifierBundle, table: pd.DataFrame) -> None:
     locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
     parts = {"train": table, "val": table}
     answer = {"views": VIEWS["flips"], "batch_size": 4}
-    asked = {"method": "logit_adjustment", "diagnosis": "mel", "target_sensitivity": 0.5, **answer}
+    asked = {"method": "logit_adjustment", "targets": {"mel": 0.5}, **answer}
     card = calibrate(locator, classifier, parts, **asked)
     network = Classifier(classifier, device=CPU, **answer)
     images = [read_image(Path(path)) for path in table["image_path"]]
@@ -477,15 +494,15 @@ def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: Classifier
 def test_pipeline_flags_the_share_that_the_operating_point_promises(classifier: ClassifierBundle, table: pd.DataFrame) -> None:
     locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
     answer = {"views": VIEWS["flips"], "batch_size": 4}
-    asked = {"method": "logit_adjustment", "diagnosis": "nv", "target_sensitivity": 0.5}
+    asked = {"method": "logit_adjustment", "targets": {"nv": 0.5, "malignant": 0.7}}
     card = calibrate(locator, classifier, {"train": table, "val": table}, **asked, **answer)
-    assert card.operating_point is not None
-    assert card.operating_point.target_sensitivity == 0.5
+    assert [point.target_sensitivity for point in card.operating_points] == [0.5, 0.7]
     namer = Namer([replace(classifier, card=card)], device=CPU, explained=None, **answer)
     images = [read_image(Path(path)) for path in table["image_path"]]
-    flagged = np.array([finding.flagged for finding in Pipeline(locator, namer)(images)])
-    positives = int((table["dx"] == "nv").sum())
-    assert flagged[table["dx"] == "nv"].sum() == -(-positives // 2)
+    flagged_for = [finding.flagged_for for finding in Pipeline(locator, namer)(images)]
+    for target, positive, share in (("nv", table["dx"] == "nv", 0.5), ("malignant", table["dx"].isin(MALIGNANT_CODES), 0.7)):
+        found = sum(target in names for names, holds in zip(flagged_for, positive, strict=True) if holds)
+        assert found == math.ceil(share * positive.sum() - 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -516,3 +533,25 @@ def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(
             load_unseen_segmenter(config, data)
     else:
         assert load_unseen_segmenter(config, data).bundle is not None
+
+
+@pytest.mark.parametrize(
+    ("classes", "malignant", "codes", "present"),
+    [
+        (CODES, MALIGNANT_CODES, ["mel", "nv"], ["mel", "malignant"]),
+        (CODES, MALIGNANT_CODES, ["bcc", "nv"], ["malignant"]),
+        (CODES, MALIGNANT_CODES, ["nv"], []),
+        (("mole", "wart"), (), ["mole"], []),
+        (("benign", "malignant"), ("malignant",), ["benign", "malignant"], ["malignant"]),
+    ],
+)
+def test_operating_points_are_for_targets_among_the_validation_images(
+    classes: tuple[str, ...], malignant: tuple[str, ...], codes: list[str], present: list[str]
+) -> None:
+    dataset = CheckedDataset("drawn", pd.DataFrame(), (), classes, malignant)
+    data = TrainingData(dataset, pd.DataFrame(), {"val": pd.DataFrame({"dx": codes})})
+    targets = {"mel": 0.9, "malignant": 0.8}
+    assert present_targets(targets, data, required=False) == {target: targets[target] for target in present}
+    if len(present) < 2:
+        with pytest.raises(ConfigError, match=r"threshold\.diagnosis must occur among the validation images, got '"):
+            present_targets(targets, data, required=True)

@@ -103,7 +103,7 @@ def test_folder_must_be_one(tmp_path: Path) -> None:
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    with pytest.raises(ConfigError, match=r"no image to work on in folder=.* \(1 other files\)"):
+    with pytest.raises(ConfigError, match=r"no image to work on in folder=.* \(1 other file\)"):
         images_of_folder(tmp_path)
 
 

@@ -222,7 +222,7 @@ def test_a_sweep_in_which_nothing_is_done_has_empty_tables(tmp_path: Path) -> No
 
 def test_a_lesion_in_two_folds_is_refused() -> None:
     folds = [pd.DataFrame({"image_id": [f"i{fold}"], "lesion_id": ["same"], "fold": [fold]}) for fold in range(2)]
-    with pytest.raises(DatasetError, match="1 lesions stand in two folds, same for one"):
+    with pytest.raises(DatasetError, match="1 lesion in two folds, same for one"):
         join_folds(folds)
 
 

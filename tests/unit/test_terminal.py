@@ -10,7 +10,8 @@ from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.inference.finding import Finding
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.lesion.quality import REASONS
+from segpipe.lesion.quality import REASONS, WARNINGS
+from segpipe.operating_points import OperatingPoint
 from segpipe.report import DISCLAIMER, percent
 from segpipe.report.terminal import finding_table
 
@@ -29,7 +30,7 @@ def _finding(**changes: object) -> Finding:
         crop=np.zeros((8, 8, 3), dtype=np.uint8),
         probs=dict(zip(CODES, (weights / weights.sum()).tolist(), strict=True)),
         malignant=MALIGNANT_CODES,
-        flagged=True,
+        operating_points=(OperatingPoint("mel", 0.05),),
         tta_spread=0.021,
         heatmap=None,
     )
@@ -47,7 +48,7 @@ def test_the_table_says_all_that_the_finding_says() -> None:
         "melanocytic nevus (nv)",
         "40.0 %",
         "14.0 %",
-        "flagged",
+        "suspicious for melanoma",
         "2.1 %",
         "U-Net",
         "25.0 %",
@@ -97,8 +98,8 @@ def test_a_reason_without_a_sentence_is_shown_as_it_is() -> None:
 
 
 def test_what_the_finding_does_not_have_is_left_out() -> None:
-    table = finding_table("a.jpg", _finding(malignant=(), flagged=None, tta_spread=None), None)
-    assert not any(words in table for words in ("malignancy", "flagged", "spread", "figure"))
+    table = finding_table("a.jpg", _finding(malignant=(), operating_points=(), tta_spread=None), None)
+    assert not any(words in table for words in ("malignancy", "suspicious", "spread", "figure"))
 
 
 @pytest.mark.parametrize("name", ["a\nb.jpg", "a\x1b[31m.jpg", "a\udcff.jpg", "a\r.jpg"])
@@ -116,8 +117,8 @@ def test_lines_fit_the_terminal_except_for_paths() -> None:
 
 
 def test_classes_from_outside_ham10000_are_their_own_names() -> None:
-    table = finding_table("a.jpg", _finding(probs={"wart": 0.7, "scar": 0.3}, malignant=()), None)
-    assert "diagnosis       wart\n" in table and "! malignant" not in table
+    table = finding_table("a.jpg", _finding(probs={"wart": 0.7, "scar": 0.3}, malignant=(), operating_points=()), None)
+    assert "diagnosis       wart\n" in table and "!" not in table
 
 
 @pytest.mark.parametrize(
@@ -125,3 +126,31 @@ def test_classes_from_outside_ham10000_are_their_own_names() -> None:
 )
 def test_a_share_is_never_rounded_to_nothing_or_to_certainty(share: float, words: str) -> None:
     assert percent(share) == words
+
+
+def test_a_malignant_diagnosis_is_suspicious_whatever_the_operating_points() -> None:
+    malignant = dict(zip(CODES, (0.0, 0.1, 0.9, 0.0, 0.0, 0.0, 0.0), strict=True))
+    for points in ((), (OperatingPoint("mel", 0.5),), (OperatingPoint("malignant", 0.95),)):
+        finding = _finding(probs=malignant, operating_points=points)
+        assert (finding.diagnosis, finding.flagged_for, finding.suspicious) == ("bcc", (), True)
+        assert "suspicious: " in finding_table("a.jpg", finding, None)
+
+
+def test_below_all_thresholds_their_targets_are_named() -> None:
+    finding = _finding(operating_points=(OperatingPoint("mel", 0.5), OperatingPoint("malignant", 0.5)))
+    table = " ".join(finding_table("a.jpg", finding, None).split())
+    assert (finding.flagged, finding.suspicious) == (False, False)
+    assert "suspicious" not in table and "melanoma (mel) and for malignancy (malignant)" in table
+
+
+def test_what_cannot_be_relied_on_stands_above_and_in_the_diagnosis() -> None:
+    lost = dataclasses.replace(_localization(MaskSource.WHOLE_IMAGE, ("unet:too_small",)), uniform=True)
+    lines = finding_table("a.jpg", _finding(localization=lost), None).splitlines()
+    warning, diagnosis = (
+        next(n for n, line in enumerate(lines) if line.startswith(f"  {name}")) for name in ("warning", "diagnosis")
+    )
+    assert 0 < warning < diagnosis
+    assert lines[diagnosis].split()[1] == "unsure:"
+    table = " ".join(" ".join(lines).split())
+    assert all(sentence in table for sentence in WARNINGS.values())
+    assert "unsure" not in finding_table("a.jpg", _finding(), None)

@@ -32,15 +32,19 @@
     diagnosis: {
       cell: (row) => {
         const { name, malignant } = classes.get(row.diagnosis);
-        return element("span", {}, ...(malignant ? [sign(), name] : [name]));
+        const unsure = row.unsure ? [element("span", { className: "badge unsure" }, `unsure: ${row.unsure}`), " "] : [];
+        return element("span", {}, ...unsure, ...(malignant ? [sign(), name] : [name]));
       },
       order: (row) => classes.get(row.diagnosis).name,
     },
     confidence: { cell: (row) => percent(row.confidence), order: (row) => row.confidence[0] },
     malignant: { cell: (row) => percent(row.malignant), order: (row) => row.malignant?.[0] ?? null },
-    flagged: {
-      cell: (row) => (row.flagged ? element("span", { className: "badge" }, "flagged") : row.flagged === null ? "\u2013" : "no"),
-      order: (row) => (row.flagged === null ? null : Number(row.flagged)),
+    suspicion: {
+      cell: (row) => {
+        const className = row.suspicious ? "badge" : "grey";
+        return element("span", {}, ...row.suspicion.flatMap((words) => [element("span", { className }, words), " "]));
+      },
+      order: (row) => Number(row.suspicious),
     },
     source: { cell: (row) => sources.get(row.source), order: (row) => sources.get(row.source) },
     spread: { cell: (row) => percent(row.spread), order: (row) => row.spread?.[0] ?? null },
@@ -58,7 +62,7 @@
   };
 
   const chosen = () => {
-    const { diagnosis, source, least, most, text, flagged } = form.elements;
+    const { diagnosis, source, least, most, text, suspicious, unsure } = form.elements;
     const words = text.value.toLowerCase();
     const [low, high] = [least, most].map((field) => (field.value === "" ? null : Number(field.value) / 100));
     return (row) =>
@@ -67,7 +71,8 @@
       (low === null || row.confidence[0] >= low) &&
       (high === null || row.confidence[0] <= high) &&
       row.path.toLowerCase().includes(words) &&
-      (!flagged?.checked || row.flagged);
+      (!suspicious?.checked || row.suspicious) &&
+      (!unsure?.checked || row.unsure !== "");
   };
 
   const line = (row) => {
@@ -92,7 +97,7 @@
     }
     table.tBodies[0].replaceChildren(...lines);
     const number = (value) => value.toLocaleString("en");
-    count.textContent = `${number(shown.length)} of ${number(data.rows.length)} images`;
+    count.textContent = `${number(shown.length)} of ${number(data.rows.length)} ${data.rows.length === 1 ? "image" : "images"}`;
     pageText.textContent = `page ${number(state.page + 1)} of ${number(pages)}`;
     previous.disabled = state.page === 0;
     next.disabled = state.page === pages - 1;
@@ -145,7 +150,7 @@
     header.querySelector("button")?.addEventListener("click", () => {
       const { key } = header.dataset;
       // The surest and the most malignant are asked for first, words from A to Z.
-      const first = numbers.has(key) || key === "flagged";
+      const first = numbers.has(key) || key === "suspicion";
       Object.assign(state, { descending: state.sort === key ? !state.descending : first, sort: key, page: 0 });
       update();
     });

@@ -1,0 +1,42 @@
+"""What a call of run_pipeline.py prints: the summary last, whatever number of findings stands above it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from findings import drawn_finding
+from omegaconf import OmegaConf
+
+from run_pipeline import tell
+from segpipe.errors import ImagesFailedError
+from segpipe.inference.folder import Done
+from segpipe.report import DISCLAIMER
+
+FIGURE = {"value": 0.75, "low": None, "high": None}
+METRICS: dict[str, Any] = {"classification": {"metrics": {"balanced_accuracy": FIGURE}}}
+CONFIG = OmegaConf.create({"folder": "photos", "report": "none"})
+
+
+def done(**changes: Any) -> Done:
+    names = ("a.jpg", "b.jpg", "c.jpg")
+    summary = {"images_done_before": 0, "warnings": {"no_lesion_found": 2}}
+    shown = tuple((name, drawn_finding(60, 80)) for name in names)
+    return replace(Done(({},) * 3, (), {name: Path(name) for name in names}, shown, summary), **changes)
+
+
+def test_the_summary_stands_under_all_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(CONFIG, done(), tmp_path, METRICS)
+    lines = capsys.readouterr().out.splitlines()
+    last_finding = max(number for number, line in enumerate(lines) if line == DISCLAIMER)
+    summary = lines[last_finding + 1 :]
+    assert any(line.split() == ["balanced", "accuracy", "0.750"] for line in summary)
+    assert any("no lesion found: 2" in line for line in summary)
+    assert summary[-1].startswith("images done: 3, failed: 0")
+
+
+@pytest.mark.parametrize(("failed", "words"), [(1, "1 image failed"), (2, "2 images failed")])
+def test_failed_images_are_counted_in_their_number(tmp_path: Path, failed: int, words: str) -> None:
+    failures = tuple((f"{number}.jpg", "damaged") for number in range(failed))
+    with pytest.raises(ImagesFailedError, match=rf"^{words}, see .*failures\.csv; the first is 0\.jpg: damaged"):
+        tell(CONFIG, done(failures=failures), tmp_path, {})

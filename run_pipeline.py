@@ -117,7 +117,7 @@ def tell(config: DictConfig, done: "Done", output: Path, metrics: dict[str, Any]
         figure = output / "figures" / done.names[path]
         print(finding_table(path, finding, figure if figure.is_file() else None), end="\n\n")
     if metrics:
-        from segpipe.evaluation.score import headline
+        from segpipe.evaluation.headline import headline
 
         print(headline(metrics))
     if unsure := [f"{title}: {count}" for title, count in titled_warnings(done.summary["warnings"]).items()]:

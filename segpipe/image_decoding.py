@@ -1,6 +1,5 @@
 """From the bytes of a file to the pixels of a picture: the formats, their damages, the orientation, transparency, 16 bits."""
 
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from segpipe.errors import ImageError
 from segpipe.image_damage import palette_entries, require_complete
+from segpipe.image_formats import HEAD_SIZE, format_of, unread_reason
 from segpipe.jpeg_decoding import decode_jpeg
 
 
@@ -28,13 +28,13 @@ class _TiffFile(TiffImagePlugin.TiffImageFile):
 
 
 # Built by their own classes, because Image.open brings in Pillow's process-wide limit and formats that nobody asked for.
-_FORMATS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (re.compile(rb"BM"), BmpImageFile),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), _TiffFile),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
-)
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": _TiffFile,
+    "WebP": WebPImageFile,
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def decode(file: IO[bytes], *, max_pixels: int, backdrop: str, draft: tuple[str,
     Raises:
         ImageError: no image, truncated, damaged, of an unsupported kind or too large; the message does not name the file.
     """
-    plugin = _plugin_for(file.read(16))
+    plugin = _plugin_for(file.read(HEAD_SIZE))
     file.seek(0)
     with _decoding_errors(plugin):
         image = plugin(file)
@@ -87,10 +87,12 @@ def _turn_upright(image: Image.Image) -> bool:
     return image.size != size
 
 
-def _plugin_for(header: bytes) -> type[ImageFile.ImageFile]:
-    for signature, plugin in _FORMATS:
-        if signature.match(header):
-            return plugin
+def _plugin_for(head: bytes) -> type[ImageFile.ImageFile]:
+    name = format_of(head)
+    if name in _PLUGINS:
+        return _PLUGINS[name]
+    if name is not None:
+        raise ImageError(unread_reason(name))
     raise ImageError("not an image: whatever its name, its content must be JPEG, PNG, BMP, TIFF or WebP")
 
 

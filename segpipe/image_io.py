@@ -21,7 +21,9 @@ from segpipe.image_decoding import Decoded, decode
 RgbImage = NDArray[np.uint8]
 BoolMask = NDArray[np.bool_]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".apng", ".bmp", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+)
 DEFAULT_MAX_PIXELS = 150_000_000
 
 

@@ -1,7 +1,6 @@
 """TIFF: each strip or tile has data of its own, and as many as its part of the picture needs."""
 
 import io
-import struct
 import zlib
 from enum import IntEnum
 from typing import IO, NamedTuple
@@ -11,7 +10,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from segpipe.errors import ImageError
 from segpipe.image_damage.inflating import inflated_size
-from segpipe.image_damage.refusal import CUT, damaged, require_failure
+from segpipe.image_damage.refusal import damaged
 from segpipe.jpeg_decoding import decode_jpeg
 
 
@@ -38,9 +37,6 @@ class _Tag(IntEnum):
 
 
 _UNCOMPRESSED, _OLD_JPEG, _JPEG, _DEFLATE = 1, 6, 7, (8, 32946)
-# LZW, PackBits, Zstandard.
-_NEEDING_ALL_BYTES = (5, 32773, 50000)
-_MOST_BYTES_DECODED_TWICE = 64_000_000  # above this, Pillow warns of its own limit
 _PALETTE, _YCBCR = 3, 6
 
 
@@ -98,32 +94,11 @@ def _check_tiff_block(image: TiffImageFile, block: _Block, file: IO[bytes]) -> N
     content = b"" if compression == _UNCOMPRESSED else file.read(block.size)
     if compression == _JPEG:
         _check_tiff_jpeg(tags.get(_Tag.JPEG_TABLES, b"")[:-2], content, block)
-    elif tags.get(_Tag.PHOTOMETRIC) == _YCBCR or tags.get(_Tag.FILL_ORDER, 1) != 1:
-        return
-    elif compression in (_UNCOMPRESSED, *_DEFLATE):
+    elif compression in (_UNCOMPRESSED, *_DEFLATE) and tags.get(_Tag.PHOTOMETRIC) != _YCBCR and tags.get(_Tag.FILL_ORDER, 1) == 1:
         inflater = zlib.decompressobj()
         size = inflated_size(inflater, content) if content else block.size
         if not 0 <= size - block.height * row < row or (content and not inflater.eof):
             raise damaged("TIFF", f"a strip or tile must hold {block.height * row} bytes, got {size}")
-    elif compression in _NEEDING_ALL_BYTES and len(content) > 2 * CUT and row * block.height < _MOST_BYTES_DECODED_TWICE:
-        grey = _grey_tiff(row, block.height, compression, content[:-CUT])
-        require_failure(TiffImageFile, grey)
-
-
-def _grey_tiff(width: int, height: int, compression: int, strip: bytes) -> bytes:
-    """The bytes of a strip as a picture of one channel of 8 bits."""
-    tags = {
-        _Tag.WIDTH: width,
-        _Tag.LENGTH: height,
-        _Tag.BITS_PER_SAMPLE: 8,
-        _Tag.COMPRESSION: compression,
-        _Tag.PHOTOMETRIC: 1,
-        _Tag.STRIP_OFFSETS: 8,
-        _Tag.ROWS_PER_STRIP: height,
-        _Tag.STRIP_SIZES: len(strip),
-    }
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + directory + bytes(4)
 
 
 def _check_tiff_jpeg(tables: bytes, content: bytes, block: _Block) -> None:

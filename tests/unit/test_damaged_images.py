@@ -21,10 +21,10 @@ SAME = 2
 UNSEEN = {
     "JPEG flipped byte": 57,
     "TIFF flipped byte": 30,  # in LZW and fax strips
-    "TIFF hole of zeros": 5,  # in fax strips, as the next three
-    "TIFF hole of ones": 5,
-    "TIFF strip of wrong length": 1,
-    "TIFF wrong size in the header": 3,
+    "TIFF hole of zeros": 7,  # in fax and PackBits strips
+    "TIFF hole of ones": 7,
+    "TIFF strip of wrong length": 1,  # of fax
+    "TIFF wrong size in the header": 5,  # fax, PackBits, LZW
     "TIFF strip of wrong offset": 1,  # it lies in another part of the file
     "TIFF bytes added": 4,  # to pixels as they are, as in BMP
     "BMP bytes added": 10,

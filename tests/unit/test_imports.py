@@ -29,7 +29,7 @@ FRIENDS = {
     "image_damage": {"errors", "jpeg_decoding"},
     "image_decoding": {"errors", "image_damage", "image_formats", "jpeg_decoding"},
     "image_io": {"errors", "image_decoding", "image_formats"},
-    "folders": {"errors", "image_io"},
+    "folders": {"errors", "image_formats", "image_io"},
     "storage": {"errors", "image_io"},
     "output": {"errors"},
     "card": {"models"},

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from segpipe.arrays import require_images
 from segpipe.bundle import SegmenterBundle
 from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding
@@ -46,6 +47,7 @@ class Locator:
 
     def __call__(self, images: Sequence[RgbImage]) -> list[Localization]:
         """Args: images, RGB uint8, each of any size. Returns: one localization each, in the coordinates of its image."""
+        images = require_images(images)
         maps = self._mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images)
         return [localize(image, mask_probs, start=self.start) for image, mask_probs in zip(images, maps, strict=True)]
 
@@ -80,11 +82,15 @@ class Pipeline:
         """Find and name the lesions of a batch.
 
         Args:
-            images: RGB uint8, each of any size; at least one.
+            images: RGB uint8, shape (H, W, 3) each, of any size from `image_io.MIN_SIDE` on; at least one. The order of the
+                colors cannot be seen from the pixels: what OpenCV reads is BGR and becomes RGB with `image[..., ::-1]`.
             between: called between the steps; what it raises ends the work.
 
         Returns:
             One finding each.
+
+        Raises:
+            TypeError, ValueError: an image is not such an array, see `arrays.require_image`.
         """
         localizations = self.locator(images)
         between()

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.arrays import require_image
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
 from segpipe.lesion.crop import Box, mask_box
-from segpipe.lesion.quality import THRESHOLD, fill_holes, judge_mask_probs, label_pieces
+from segpipe.lesion.quality import THRESHOLD, fill_holes, judge_mask_probs, label_pieces, require_probability_map
 
 
 class MaskSource(StrEnum):
@@ -58,7 +59,9 @@ def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: 
 
     Raises:
         ValueError: `mask_probs` is missing although the way starts at the U-Net, or is not a map of probabilities.
+        TypeError, ValueError: `image` is not an RGB image, see `arrays.require_image`.
     """
+    require_image(image)
     reasons: tuple[str, ...] = ()
     height, width = image.shape[:2]
     if start is MaskSource.UNET:
@@ -86,6 +89,7 @@ def _with_way(way: MaskSource, refusals: tuple[str, ...]) -> tuple[str, ...]:
 def _require_probs(mask_probs: NDArray[np.float32] | None) -> NDArray[np.float32]:
     if mask_probs is None:
         raise ValueError("mask_probs must be a probability map where start is 'unet', got None; start at 'contour' instead")
+    require_probability_map(mask_probs)
     return mask_probs
 
 

@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[str, Writer | None, str]] = {
     "truncated_webp": ("photo.webp", truncate, "truncated"),
     "no_image": ("photo.jpg", bytes_of(b"image,label\n"), "not an image: whatever its name"),
     "html": ("photo.png", bytes_of(b"<!doctype html><title>404</title>"), "not an image"),
-    "gif": ("photo.jpg", save(lambda image: image, format="GIF"), "not an image"),
+    "gif": ("photo.jpg", save(lambda image: image, format="GIF"), "format GIF, which is not read"),
     "folder": ("photo.jpg", lambda path, photo: path.mkdir(), "is a folder; use folder="),
     "link_to_nowhere": ("photo.jpg", lambda path, photo: path.symlink_to("nowhere"), "no such file"),
     "bomb": ("photo.png", bomb, "has 50000 x 50000 = 2500000000 pixels, more than max_pixels=150000000"),

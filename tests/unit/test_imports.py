@@ -15,7 +15,7 @@ MOST_LINES = 280
 # From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
 # unless FRIENDS says so.
 FLOORS = (
-    {"memory", "diagnosis", "errors", "jpeg_decoding", "image_damage", "image_decoding", "image_formats", "image_io"}
+    {"memory", "diagnosis", "errors", "arrays", "jpeg_decoding", "image_damage", "image_decoding", "image_formats", "image_io"}
     | {"folders", "storage", "output"},
     {"lesion"},
     {"data", "losses", "models", "card", "bundle"},
@@ -25,6 +25,7 @@ FLOORS = (
     {"app"},
 )
 FRIENDS = {
+    "arrays": {"image_io"},
     "jpeg_decoding": {"errors"},
     "image_damage": {"errors", "jpeg_decoding"},
     "image_decoding": {"errors", "image_damage", "image_formats", "jpeg_decoding"},

@@ -25,8 +25,8 @@ IMAGE_SUFFIXES = frozenset(
     {".apng", ".bmp", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
 )
 DEFAULT_MAX_PIXELS = 150_000_000
-# Of a photograph; no lesion can be judged on fewer, and the narrowest structure that its contour is sought with needs 11.
-MIN_SIDE = 16
+# Pixels of the shorter side of a photograph; no lesion can be judged on fewer.
+MIN_SIDE = 8
 
 
 def display_path(path: Path) -> str:

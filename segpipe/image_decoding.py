@@ -139,7 +139,7 @@ def _decode_other(image: ImageFile.ImageFile, file: IO[bytes]) -> Image.Image:
     require_complete(image, file)
     colors = palette_entries(image)
     image.load()
-    if colors is not None and image.getextrema()[1] >= colors:
+    if colors is not None and np.asarray(image).max() >= colors:
         raise ImageError(f"the {image.format} is damaged (its palette has only {colors} colors)")
     return image
 

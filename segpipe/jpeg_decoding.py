@@ -145,7 +145,8 @@ def _decode_rare_sampling(data: bytes, mode: str, factor: int) -> NDArray[np.uin
     coded = layout.scans[-1].coded
     start = max(coded.start, coded.stop - 4)
     altered = bytes((byte ^ 0x55) % 0xFF for byte in data[start : coded.stop])
-    if np.array_equal(*(_decode_leniently(file, "RGB", 1) for file in (data, data[:start] + altered + data[coded.stop :]))):
+    changed = _decode_leniently(data[:start] + altered + data[coded.stop :], "RGB", 1)
+    if np.array_equal(_decode_leniently(data, "RGB", 1), changed):
         raise ImageError("the JPEG is truncated or damaged (data are left over behind its last row)")
     return _decode_leniently(data, mode, factor)
 

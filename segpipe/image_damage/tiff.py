@@ -83,7 +83,7 @@ def _tiff_blocks(image: TiffImageFile) -> list[_Block]:
     heights = [tall if is_tiled else min(tall, height - top) for top in range(0, height, tall) for _ in range(0, width, wide)]
     if not len(offsets) == len(sizes) == len(heights) * planes:
         raise damaged("TIFF", f"it must have {len(heights) * planes} strips or tiles, got {len(offsets)}")
-    return [_Block(*place, wide, rows) for *place, rows in zip(offsets, sizes, heights * planes, strict=True)]
+    return [_Block(offset, size, wide, rows) for offset, size, rows in zip(offsets, sizes, heights * planes, strict=True)]
 
 
 def _check_tiff_block(image: TiffImageFile, block: _Block, file: IO[bytes]) -> None:

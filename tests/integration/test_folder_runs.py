@@ -139,7 +139,7 @@ def test_images_of_unread_formats_fail_and_images_without_an_ending_are_done(pip
     kinds = {"g.HEIC": "HEIC", "h": "AVIF", "i.gif": "GIF", "j.dng": "camera raw", "IM1": "DICOM", "pixel.png": "1 x 1 pixels"}
     assert failures.keys() == kinds.keys()
     assert all(kinds[name] in reason for name, reason in failures.items())
-    assert read_json(Path("out/summary.json"))["images"]["ignored"] == 4
+    assert read_json(Path("out/summary.json"))["ignored_files"] == 4
 
 
 def test_doubled_files_are_reported_for_each_path(pipeline: Script, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ scans, holes of zeros, and arithmetic-coded data that end early, because there z
 
 import io
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ _COEFFICIENTS = 64
 # Longer than any block of zeros, 189 bits, whose code of zeros does not end it.
 _HOLE = bytes(32)
 # Zeros first, because these may be left out at the end of arithmetic-coded data.
-_STUFFING = bytes(8) + b"\x55" * 64
+_STUFFING = bytes(32) + b"\x55" * 64
 
 
 @dataclass(frozen=True)
@@ -142,19 +143,20 @@ def _decode_rare_sampling(data: bytes, mode: str, factor: int) -> NDArray[np.uin
     """Decode color sampling that simplejpeg does not know with Pillow, which does not see all damages."""
     layout = _layout(data)
     _require_independence_of_what_follows(data, layout)
-    coded = layout.scans[-1].coded
-    start = max(coded.start, coded.stop - 4)
+    if layout.frame not in _PROGRESSIVE:
+        _require_dependence_on_the_end(data, layout.scans[-1].coded)
+    return _decode_by_pillow(data, mode, factor)
+
+
+def _require_dependence_on_the_end(data: bytes, coded: slice) -> None:
+    """Refuse data of which some are left over: their picture does not change with their last bytes."""
+    start = max(coded.start, coded.stop - max(64, (coded.stop - coded.start) // 10))
+    start += data[start - 1] == 0xFF  # of an escaped byte no half is altered
     altered = bytes((byte ^ 0x55) % 0xFF for byte in data[start : coded.stop])
-    changed = _decode_leniently(data[:start] + altered + data[coded.stop :], "RGB", 1)
-    if np.array_equal(_decode_leniently(data, "RGB", 1), changed):
-        raise ImageError("the JPEG is truncated or damaged (data are left over behind its last row)")
-    return _decode_leniently(data, mode, factor)
-
-
-def _decode_leniently(data: bytes, mode: str, factor: int) -> NDArray[np.uint8]:
-    image = JpegImageFile(io.BytesIO(data))
-    image.draft(None if mode == "CMYK" else mode, (image.width // factor, image.height // factor))
-    return np.asarray(image).reshape(image.height, image.width, -1)
+    with suppress(OSError):  # the altered bytes may end in an error, too
+        changed = _decode_leniently(data[:start] + altered + data[coded.stop :])
+        if np.array_equal(_decode_leniently(data), changed):
+            raise ImageError("the JPEG is truncated or damaged (data are left over behind its last row)")
 
 
 def _require_independence_of_what_follows(data: bytes, layout: _Layout) -> None:
@@ -163,5 +165,20 @@ def _require_independence_of_what_follows(data: bytes, layout: _Layout) -> None:
     for scan in reversed(layout.scans):
         coded = _RESTART.sub(lambda marker: _STUFFING + marker[0], data[scan.coded]) + _STUFFING
         stuffed = stuffed[: scan.coded.start] + coded + stuffed[scan.coded.stop :]
-    if not np.array_equal(_decode_leniently(data, "RGB", 1), _decode_leniently(stuffed, "RGB", 1)):
+    if not np.array_equal(_decode_leniently(data), _decode_leniently(stuffed)):
         raise ImageError("the JPEG is truncated or damaged (its coded data end early)")
+
+
+def _decode_leniently(data: bytes) -> NDArray[np.uint8]:
+    """Decode what there is, as libjpeg-turbo does by default."""
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, strict=False)
+    except ValueError:  # four components, or rare sampling
+        pixels = _decode_by_pillow(data, "CMYK", 1)
+    return pixels
+
+
+def _decode_by_pillow(data: bytes, mode: str, factor: int) -> NDArray[np.uint8]:
+    image = JpegImageFile(io.BytesIO(data))
+    image.draft(None if mode == "CMYK" else mode, (image.width // factor, image.height // factor))
+    return np.asarray(image).reshape(image.height, image.width, -1)

@@ -11,6 +11,7 @@ from damage import FORMATS, JPEGS, RGB, Damaged, damage, encode, photo, png_chun
 from PIL import Image
 
 from segpipe.errors import ImageError
+from segpipe.image_decoding import decode
 from segpipe.image_io import RgbImage, decode_photograph, read_image, read_mask, read_thumbnail
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
@@ -19,7 +20,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
 SAME = 2
 # Of the damaged files that read, those that differ from the undamaged one: the format has nothing to see it by.
 UNSEEN = {
-    "JPEG flipped byte": 57,
+    "JPEG flipped byte": 55,
+    "JPEG hole of zeros": 2,  # of arithmetic coding, as the next two
+    "JPEG bytes lost": 1,
+    "JPEG cut off with an end marker": 1,
+    "JPEG bytes added": 5,  # of rare sampling, as the next
+    "JPEG wrong size in the header": 1,
     "TIFF flipped byte": 30,  # in LZW and fax strips
     "TIFF hole of zeros": 7,  # in fax and PackBits strips
     "TIFF hole of ones": 7,
@@ -133,7 +139,8 @@ def test_flat_jpeg_whose_data_are_zeros_is_read(color: str, options: dict[str, o
     ],
 )
 def test_flat_picture_is_not_taken_for_a_damaged_one(color: str, size: tuple[int, int], options: dict[str, object]) -> None:
-    assert read(encode(Image.new("RGB", size, color), **options)).shape == (size[1], size[0], 3)  # type: ignore[arg-type]
+    data = encode(Image.new("RGB", size, color), **options)  # type: ignore[arg-type]
+    assert decode(io.BytesIO(data), max_pixels=10**6, backdrop="white").picture.size == size
 
 
 def test_cmyk_jpeg_without_adobe_marker_is_refused() -> None:

@@ -78,15 +78,19 @@ def decode_jpeg(data: bytes, mode: str, size: tuple[int, int], *, factor: int = 
         )
     except ValueError as error:
         if "subsampling" not in str(error):
-            raise ImageError(f"the JPEG is truncated or damaged ({' '.join(str(error).split())})") from error
+            raise _damaged(" ".join(str(error).split())) from error
         pixels = _decode_rare_sampling(data, mode, factor)
     layout = _layout(data)
     _require_all_scans(layout)
     if any(_HOLE in data[scan.coded] for scan in layout.scans if not scan.may_hold_zeros):
-        raise ImageError("the JPEG is truncated or damaged (a hole of zeros in its coded data)")
+        raise _damaged("a hole of zeros in its coded data")
     if layout.frame in _ARITHMETIC:
         _require_independence_of_what_follows(data, layout)
     return pixels
+
+
+def _damaged(reason: str) -> ImageError:
+    return ImageError(f"the JPEG is truncated or damaged ({reason})")
 
 
 def _layout(data: bytes) -> _Layout:
@@ -136,7 +140,7 @@ def _require_all_scans(layout: _Layout) -> None:
         for component in scan.components:
             complete[component][scan.coefficients] = scan.bits_left == 0
     if not all(coefficients.all() for coefficients in complete.values()):
-        raise ImageError(f"the JPEG is truncated or damaged (scans are missing after the first {len(layout.scans)})")
+        raise _damaged(f"scans are missing after the first {len(layout.scans)}")
 
 
 def _decode_rare_sampling(data: bytes, mode: str, factor: int) -> NDArray[np.uint8]:
@@ -156,7 +160,7 @@ def _require_dependence_on_the_end(data: bytes, coded: slice) -> None:
     with suppress(OSError):  # the altered bytes may end in an error, too
         changed = _decode_leniently(data[:start] + altered + data[coded.stop :])
         if np.array_equal(_decode_leniently(data), changed):
-            raise ImageError("the JPEG is truncated or damaged (data are left over behind its last row)")
+            raise _damaged("data are left over behind its last row")
 
 
 def _require_independence_of_what_follows(data: bytes, layout: _Layout) -> None:
@@ -166,7 +170,7 @@ def _require_independence_of_what_follows(data: bytes, layout: _Layout) -> None:
         coded = _RESTART.sub(lambda marker: _STUFFING + marker[0], data[scan.coded]) + _STUFFING
         stuffed = stuffed[: scan.coded.start] + coded + stuffed[scan.coded.stop :]
     if not np.array_equal(_decode_leniently(data), _decode_leniently(stuffed)):
-        raise ImageError("the JPEG is truncated or damaged (its coded data end early)")
+        raise _damaged("its coded data end early")
 
 
 def _decode_leniently(data: bytes) -> NDArray[np.uint8]:

@@ -79,13 +79,20 @@ def list_files(url: str) -> list[str]:
 
 
 def read_heads(url: str, names: Sequence[str], size: int) -> list[bytes]:
-    """The first bytes of files below a URL, in one request where the store can do so; nothing of those that cannot be read."""
+    """The first bytes of files below a URL, in one request where the store can do so; nothing of those that cannot be read.
+
+    Raises:
+        ImageError: the store cannot be reached.
+    """
     import fsspec
 
     if not names:
         return []
-    files, root = fsspec.core.url_to_fs(url)
-    found = files.cat_ranges([f"{root.rstrip('/')}/{name}" for name in names], 0, size, on_error="return")
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+        found = files.cat_ranges([f"{root.rstrip('/')}/{name}" for name in names], 0, size, on_error="return")
+    except Exception as error:  # each store has errors of its own
+        raise ImageError(f"{url}: cannot be read ({_line(error)})") from error
     return [head if isinstance(head, bytes) else b"" for head in found]
 
 

@@ -36,6 +36,8 @@ UNSEEN = {
     "BMP bytes added": 10,
     "WebP flipped byte": 10,
     "WebP hole of ones": 1,
+    "WebP hole of zeros": 3,
+    "WebP bytes added": 1,
 }
 
 

@@ -1,6 +1,5 @@
 """From the bytes of a file to the pixels of a picture: the formats, their damages, the orientation, transparency, 16 bits."""
 
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +14,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from segpipe.errors import ImageError
-
-_END_OF_JPEG = b"\xff\xd9"
+from segpipe.image_damage import palette_entries, require_complete
+from segpipe.image_formats import HEAD_SIZE, format_of, unread_reason
+from segpipe.jpeg_decoding import decode_jpeg
 
 
 class _TiffFile(TiffImagePlugin.TiffImageFile):
@@ -28,13 +28,13 @@ class _TiffFile(TiffImagePlugin.TiffImageFile):
 
 
 # Built by their own classes, because Image.open brings in Pillow's process-wide limit and formats that nobody asked for.
-_FORMATS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (re.compile(rb"BM"), BmpImageFile),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), _TiffFile),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
-)
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": _TiffFile,
+    "WebP": WebPImageFile,
+}
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,17 @@ def decode(file: IO[bytes], *, max_pixels: int, backdrop: str, draft: tuple[str,
     Raises:
         ImageError: no image, truncated, damaged, of an unsupported kind or too large; the message does not name the file.
     """
-    plugin = _plugin_for(file.read(16))
+    plugin = _plugin_for(file.read(HEAD_SIZE))
     file.seek(0)
     with _decoding_errors(plugin):
         image = plugin(file)
     _check_size(image, max_pixels)
     width, height = image.size
     with _decoding_errors(plugin):
-        _check_complete(image, file)
-        if draft is not None:
-            image.draft(draft[0], (draft[1], draft[1]))
-        image.load()
-    if _turn_upright(image):
+        picture = _decode_jpeg(image, file, draft) if isinstance(image, JpegImageFile) else _decode_other(image, file)
+    if _turn_upright(picture):
         height, width = width, height
-    return Decoded(_to_rgb(image, backdrop), height, width)
+    return Decoded(_to_rgb(picture, backdrop), height, width)
 
 
 def _turn_upright(image: Image.Image) -> bool:
@@ -90,10 +87,12 @@ def _turn_upright(image: Image.Image) -> bool:
     return image.size != size
 
 
-def _plugin_for(header: bytes) -> type[ImageFile.ImageFile]:
-    for signature, plugin in _FORMATS:
-        if signature.match(header):
-            return plugin
+def _plugin_for(head: bytes) -> type[ImageFile.ImageFile]:
+    name = format_of(head)
+    if name in _PLUGINS:
+        return _PLUGINS[name]
+    if name is not None:
+        raise ImageError(unread_reason(name))
     raise ImageError("not an image: whatever its name, its content must be JPEG, PNG, BMP, TIFF or WebP")
 
 
@@ -119,14 +118,30 @@ def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
         )
 
 
-def _check_complete(image: ImageFile.ImageFile, file: IO[bytes]) -> None:
-    """Refuse what Pillow would let pass: a JPEG without its end marker, a PNG with wrong checksums or without its last chunk."""
-    # Here a JPEG stands just behind its header, so the end marker of an embedded thumbnail is not met.
-    if isinstance(image, JpegImageFile) and _END_OF_JPEG not in file.read():
-        raise ImageError("the JPEG is truncated (no end-of-image marker)")
-    if isinstance(image, PngImageFile):
-        file.seek(0)
-        PngImageFile(file).verify()
+def _decode_jpeg(image: JpegImageFile, file: IO[bytes], draft: tuple[str, int] | None) -> Image.Image:
+    if image.mode == "CMYK" and "adobe" not in image.info:
+        raise ImageError("the JPEG has four colors and no Adobe marker that says which; save it as RGB")
+    mode, factor = image.mode, 1
+    if draft is not None:
+        mode = draft[0] if mode == "RGB" else mode
+        factor = next((factor for factor in (8, 4, 2) if min(image.size) // factor >= draft[1]), 1)
+    file.seek(0)
+    pixels = decode_jpeg(file.read(), mode, image.size, factor=factor)
+    # Adobe stores the inks of CMYK inverted.
+    picture = (
+        Image.fromarray(255 - pixels, mode) if mode == "CMYK" else Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels)
+    )
+    picture.info = image.info
+    return picture
+
+
+def _decode_other(image: ImageFile.ImageFile, file: IO[bytes]) -> Image.Image:
+    require_complete(image, file)
+    colors = palette_entries(image)
+    image.load()
+    if colors is not None and np.asarray(image).max() >= colors:
+        raise ImageError(f"the {image.format} is damaged (its palette has only {colors} colors)")
+    return image
 
 
 def _to_rgb(image: Image.Image, backdrop: str) -> Image.Image:

@@ -21,8 +21,12 @@ from segpipe.image_decoding import Decoded, decode
 RgbImage = NDArray[np.uint8]
 BoolMask = NDArray[np.bool_]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".apng", ".bmp", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+)
 DEFAULT_MAX_PIXELS = 150_000_000
+# Pixels of the shorter side of a photograph; no lesion can be judged on fewer.
+MIN_SIDE = 8
 
 
 def display_path(path: Path) -> str:
@@ -101,9 +105,11 @@ def decode_photograph(file: IO[bytes], *, least_side: int, max_pixels: int = DEF
         max_pixels: as for `read_image`; counted in the original.
 
     Raises:
-        ImageError: as for `read_image`, but the message does not name the file.
+        ImageError: as for `read_image`, but the message does not name the file; or a side has less than `MIN_SIDE` pixels.
     """
     decoded = decode(file, max_pixels=max_pixels, backdrop="white", draft=("RGB", least_side))
+    if min(decoded.height, decoded.width) < MIN_SIDE:
+        raise ImageError(f"has {decoded.width} x {decoded.height} pixels; both sides must have at least {MIN_SIDE}")
     picture = decoded.picture
     drafted = picture.size != (decoded.width, decoded.height)
     # Of other formats than JPEG all pixels were decoded; what is not needed is let go at once.

@@ -1,7 +1,7 @@
 """Files of this machine, and those of an object store by their URL (`s3://...`), through fsspec."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -76,6 +76,24 @@ def list_files(url: str) -> list[str]:
         raise ImageError(f"{url}: {'a file, not a folder' if found else 'no such folder'}")
     prefix = root.rstrip("/") + "/"
     return sorted(path.removeprefix(prefix) for path in found)
+
+
+def read_heads(url: str, names: Sequence[str], size: int) -> list[bytes]:
+    """The first bytes of files below a URL, in one request where the store can do so; nothing of those that cannot be read.
+
+    Raises:
+        ImageError: the store cannot be reached.
+    """
+    import fsspec
+
+    if not names:
+        return []
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+        found = files.cat_ranges([f"{root.rstrip('/')}/{name}" for name in names], 0, size, on_error="return")
+    except Exception as error:  # each store has errors of its own
+        raise ImageError(f"{url}: cannot be read ({_line(error)})") from error
+    return [head if isinstance(head, bytes) else b"" for head in found]
 
 
 def _line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from segpipe.data.check import CheckedDataset, check_table
 from segpipe.diagnosis import class_code, is_known, known_malignant
 from segpipe.errors import DatasetError
 from segpipe.folders import find_files, find_images
+from segpipe.image_io import display_path
 
 _TABLE_SUFFIXES = (".csv", ".tab", "")
 _COLUMNS = ("image_id", "lesion_id", "dx", "age", "sex", "localization")
@@ -27,11 +28,13 @@ class Files:
         root: as it was named.
         images: the photographs by their names without ending, by which results, labels and masks know them.
         masks: by the names of their images.
+        unread: paths below the root that look like images and cannot be used, such as those of formats that are not read.
     """
 
     root: str
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
+    unread: tuple[str, ...] = ()
 
 
 def find_photographs(root: str, *, distinct: bool) -> Files:
@@ -47,9 +50,11 @@ def find_photographs(root: str, *, distinct: bool) -> Files:
     folder = Path(root)
     if not folder.is_dir():
         raise DatasetError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
-    found = find_images(folder).images
+    everything = find_images(folder)
+    found = everything.images
     if not found:
-        raise DatasetError(f"data.root must hold images, got none in {root!r}; see data/README.md, or use data=synthetic")
+        first = "".join(f"; {display_path(path)} is {reason}" for path, reason in everything.unreadable[:1])
+        raise DatasetError(f"data.root must hold images, got none in {root!r}; see data/README.md, or use data=synthetic{first}")
     names = Counter(path.stem for path in found)
     doubled = [path.relative_to(folder).as_posix() for path in found if names[path.stem] > 1]
     if doubled and distinct:
@@ -57,7 +62,8 @@ def find_photographs(root: str, *, distinct: bool) -> Files:
             f"data.root must hold images of different names, whatever their folder and ending, got {len(doubled)} that share "
             f"one, {doubled[0]} for one; rename them, or remove those that are copies"
         )
-    return Files(root, {path.stem: path for path in reversed(found)}, find_masks(folder, images=found))
+    unread = tuple(display_path(path.relative_to(folder)) for path, _ in everything.unreadable)
+    return Files(root, {path.stem: path for path in reversed(found)}, find_masks(folder, images=found), unread)
 
 
 def label_by_folder(files: Files, class_of: Callable[[Sequence[str]], str | None]) -> pd.DataFrame:
@@ -137,6 +143,7 @@ def assemble(
     left_out = {
         "image without metadata": sorted(files.images.keys() - set(table["image_id"])),
         "image of a class outside data.classes": list(table.loc[outside, "image_id"]),
+        "file that is not read as an image": files.unread,
     }
     wanted = table[~outside]
     return check_table(

@@ -12,11 +12,11 @@ import pandas as pd
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError, ImageError
-from segpipe.image_io import read_image, read_mask
+from segpipe.image_io import MIN_SIDE, read_image, read_mask
 from segpipe.numerals import counted
 
 EXAMPLES_SHOWN = 3
-IMAGE_DEFECTS = ("missing image file", "image that does not decode")
+IMAGE_DEFECTS = ("missing image file", "image that does not decode", "image of too few pixels")
 MASK_DEFECTS = ("missing mask", "mask that does not decode", "mask of another size than its image", "empty mask")
 
 
@@ -124,13 +124,17 @@ def _inspect(image_path: str | None, mask_path: str | None) -> str:
         image = read_image(Path(image_path))
     except ImageError:
         return "image that does not decode"
-    if mask_path is None:
-        return "missing mask"
+    if min(image.shape[:2]) < MIN_SIDE:
+        return "image of too few pixels"
+    return "missing mask" if mask_path is None else _inspect_mask(Path(mask_path), image.shape[:2])
+
+
+def _inspect_mask(path: Path, size: tuple[int, ...]) -> str:
     try:
-        mask = read_mask(Path(mask_path))
+        mask = read_mask(path)
     except ImageError:
         return "mask that does not decode"
-    if mask.shape != image.shape[:2]:
+    if mask.shape != size:
         return "mask of another size than its image"
     return "" if mask.any() else "empty mask"
 

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset, Sampler
 
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.cache import Arrays, open_examples
-from segpipe.image_io import BoolMask, RgbImage, read_image, read_mask
-from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_square
+from segpipe.image_io import RgbImage, read_image, read_mask
+from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
 
 FloatArray = NDArray[np.float64]
 _SAMPLING_POWERS = {"none": 1.0, "square_root": 0.5, "balanced": 0.0}
@@ -185,12 +185,6 @@ class CropDataset(Dataset[tuple[Tensor, int]]):
         if self._augmentation is not None:
             crop = self._augmentation.image(crop, seed=draw.seed)
         return pixels_of(crop), self.labels[draw.index]
-
-
-def resize_mask(mask: BoolMask, size: int) -> BoolMask:
-    """Scale a mask, bool (H, W), to bool (size, size): a pixel is lesion where at least half of its area is."""
-    grey = resize_square(mask.astype(np.uint8) * 255, size)
-    return grey >= 128
 
 
 def pixels_of(image: RgbImage) -> Tensor:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.arrays import require_mask
 from segpipe.evaluation.bootstrap import Weights, image_counts
 
 FloatArray = NDArray[np.float64]
@@ -51,8 +52,8 @@ def jaccard(predicted: BoolMask, true: BoolMask) -> float:
 
 
 def _overlap(predicted: BoolMask, true: BoolMask) -> int:
-    if predicted.dtype != np.bool_ or true.dtype != np.bool_:
-        raise TypeError(f"masks must be bool, got {predicted.dtype} and {true.dtype}; compare with a threshold first")
+    for mask in (predicted, true):
+        require_mask(mask)
     if predicted.shape != true.shape:
         raise ValueError(f"masks must have one shape, got {predicted.shape} and {true.shape}; resize the predicted one")
     return int(np.count_nonzero(predicted & true))

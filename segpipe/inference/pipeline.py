@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from segpipe.arrays import require_images
 from segpipe.bundle import SegmenterBundle
 from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding
@@ -55,7 +56,9 @@ class Locator:
 
         Raises:
             AnswerError: the U-Net gave a number that is not finite for one of them.
+            TypeError, ValueError: an image is not such an array, see `arrays.require_image`.
         """
+        images = require_images(images)
         return self.localize(images, self.mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images))
 
     def localize(self, images: Sequence[RgbImage], maps: Sequence[NDArray[np.float32] | None]) -> list[Localization]:
@@ -112,7 +115,8 @@ class Pipeline:
         """Find and name the lesions of a batch.
 
         Args:
-            images: RGB uint8, each of any size; at least one.
+            images: RGB uint8, shape (H, W, 3) each, of any size from `image_io.MIN_SIDE` on; at least one. The order of the
+                colors cannot be seen from the pixels: what OpenCV reads is BGR and becomes RGB with `image[..., ::-1]`.
             between: called between the steps; what it raises ends the work.
 
         Returns:
@@ -120,6 +124,7 @@ class Pipeline:
 
         Raises:
             AnswerError: a model gave a number that is not finite for one of them; alone, the others have their findings.
+            TypeError, ValueError: an image is not such an array, see `arrays.require_image`.
         """
         localizations = self.locator(images)
         between()

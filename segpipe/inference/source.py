@@ -14,9 +14,10 @@ from omegaconf import DictConfig, ListConfig
 
 from segpipe.errors import ConfigError, ImageError
 from segpipe.folders import find_images, select_images
+from segpipe.image_formats import HEAD_SIZE
 from segpipe.image_io import display_path
 from segpipe.numerals import counted
-from segpipe.storage import is_url, list_files
+from segpipe.storage import is_url, list_files, read_heads
 
 Item = TypeVar("Item")
 
@@ -27,7 +28,7 @@ class Source:
 
     Attributes:
         files: each, or its URL, with its path relative to the folder, under which its results are written.
-        failures: what is named like an image and is none, with the reason.
+        failures: what is named like an image and is none, and images of formats that are not read, with the reason.
         ignored: number of other files.
     """
 
@@ -125,8 +126,10 @@ def _list_url(url: str) -> Source:
     names = list_files(url)
     # An object may have any name; results are written below the output folder alone.
     plain = {Path(name): name for name in names if ".." not in name.split("/") and not name.startswith("/")}
-    files = tuple((f"{url.rstrip('/')}/{plain[relative]}", relative) for relative in select_images(list(plain)))
-    return Source(files, ignored=len(names) - len(files))
+    selected = select_images(list(plain), lambda paths: read_heads(url, [plain[path] for path in paths], HEAD_SIZE))
+    files = tuple((f"{url.rstrip('/')}/{plain[relative]}", relative) for relative in selected.images)
+    failures = tuple((display_path(path), reason) for path, reason in selected.unread.items())
+    return Source(files, failures, ignored=len(names) - len(files) - len(failures))
 
 
 def shard_of(source: Source, shard: str) -> Source:

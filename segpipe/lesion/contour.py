@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.arrays import require_image
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.lesion.quality import fill_holes
 
@@ -56,11 +57,15 @@ def find_lesion_contour(image: RgbImage) -> ContourResult | None:
     """Find the lesion with an adaptive threshold that neither hair nor dark corners fool.
 
     Args:
-        image: RGB uint8, shape (H, W, 3), of any size.
+        image: RGB uint8, shape (H, W, 3), of any size from `image_io.MIN_SIDE` on.
 
     Returns:
         The contour and its plausibility; None where nothing stands out from the skin.
+
+    Raises:
+        TypeError, ValueError: `image` is not such an array, see `arrays.require_image`.
     """
+    require_image(image)
     small = _working_copy(image)
     visible = _outside_frame(small)
     if min(visible.shape) < HAIR_PX or visible.mean() < MIN_VISIBLE_FRACTION:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from segpipe.arrays import require_image, require_mask
 from segpipe.image_io import BoolMask, RgbImage
 
 LARGEST_MARGIN = 10  # as a fraction of the lesion's longer side; more than any photograph holds
@@ -57,7 +59,7 @@ class CropRule:
 
 def full_box(image: RgbImage) -> Box:
     """The box that holds the whole image."""
-    height, width = image.shape[:2]
+    height, width = require_image(image).shape[:2]
     return Box(0, 0, height, width)
 
 
@@ -68,8 +70,9 @@ def mask_box(mask: BoolMask) -> Box:
         mask: bool, shape (H, W).
 
     Raises:
-        ValueError: the mask is empty.
+        TypeError, ValueError: `mask` is not a bool array (H, W), see `arrays.require_mask`, or it is empty.
     """
+    require_mask(mask)
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
@@ -103,10 +106,10 @@ def _span(centre: float, side: int, limit: int) -> tuple[int, int]:
 
 def crop_box(image: RgbImage, box: Box, rule: CropRule) -> Box:
     """The part of the image that the classifier will see, in pixels of the image."""
+    whole = full_box(image)
     if rule.whole_image:
-        return full_box(image)
-    height, width = image.shape[:2]
-    return square_around(box, margin_fraction=rule.margin_fraction, height=height, width=width)
+        return whole
+    return square_around(box, margin_fraction=rule.margin_fraction, height=whole.bottom, width=whole.right)
 
 
 def cut_out(image: RgbImage, mask: BoolMask, box: Box, *, keep_background: bool) -> RgbImage:
@@ -123,8 +126,10 @@ def cut_out(image: RgbImage, mask: BoolMask, box: Box, *, keep_background: bool)
 
     Raises:
         ValueError: `box` is empty or lies outside `image`.
+        TypeError, ValueError: `image` is not an RGB image, or `mask` is not one of its size, see `segpipe.arrays`.
     """
-    height, width = image.shape[:2]
+    height, width = require_image(image).shape[:2]
+    require_mask(mask, size=(height, width))
     if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
         raise ValueError(f"box must lie in the image of {height} x {width} pixels, got {box}")
     window = (slice(box.top, box.bottom), slice(box.left, box.right))
@@ -140,7 +145,19 @@ def resize_square(image: RgbImage, size: int) -> RgbImage:
 
     Returns:
         RGB uint8, shape (size, size, 3).
+
+    Raises:
+        TypeError, ValueError: `image` is not an RGB image, see `arrays.require_image`; it may be of any size.
     """
-    shrinks = image.shape[0] > size or image.shape[1] > size
+    return _scale(require_image(image, min_side=1), size)
+
+
+def resize_mask(mask: BoolMask, size: int) -> BoolMask:
+    """Scale a mask, bool (H, W), to bool (size, size): a pixel is lesion where at least half of its area is."""
+    return _scale(require_mask(mask).astype(np.uint8) * 255, size) >= 128
+
+
+def _scale(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    shrinks = pixels.shape[0] > size or pixels.shape[1] > size
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), dtype=np.uint8)
+    return np.asarray(cv2.resize(pixels, (size, size), interpolation=interpolation), dtype=np.uint8)

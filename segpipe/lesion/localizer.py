@@ -7,10 +7,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.arrays import require_image
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
 from segpipe.lesion.crop import Box, mask_box
-from segpipe.lesion.quality import THRESHOLD, fill_holes, is_uniform, judge_mask_probs, label_pieces
+from segpipe.lesion.quality import (
+    THRESHOLD,
+    fill_holes,
+    is_uniform,
+    judge_mask_probs,
+    label_pieces,
+    require_probability_map,
+)
 
 
 class MaskSource(StrEnum):
@@ -67,7 +75,9 @@ def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: 
 
     Raises:
         ValueError: `mask_probs` is missing although the way starts at the U-Net, or is not a map of probabilities.
+        TypeError, ValueError: `image` is not an RGB image, see `arrays.require_image`.
     """
+    require_image(image)
     mask, source, reasons = _find_mask(image, mask_probs, start)
     return Localization(mask, mask_box(mask), source, reasons, is_uniform(image))
 
@@ -113,6 +123,7 @@ def _with_way(way: MaskSource, refusals: tuple[str, ...]) -> tuple[str, ...]:
 def _require_probs(mask_probs: NDArray[np.float32] | None) -> NDArray[np.float32]:
     if mask_probs is None:
         raise ValueError("mask_probs must be a probability map where start is 'unet', got None; start at 'contour' instead")
+    require_probability_map(mask_probs)
     return mask_probs
 
 

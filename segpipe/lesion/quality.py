@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.arrays import require_mask
 from segpipe.image_io import BoolMask, RgbImage
 
 THRESHOLD = 0.5
@@ -66,9 +67,9 @@ def judge_mask_probs(mask_probs: NDArray[np.float32], areas: NDArray[np.int32] |
         Codes of `REASONS`; empty for a believable mask. An empty mask is `too_small`, and nothing more.
 
     Raises:
-        ValueError: `mask_probs` is not a map of probabilities.
+        TypeError, ValueError: `mask_probs` is not a map of probabilities.
     """
-    _require_probability_map(mask_probs)
+    require_probability_map(mask_probs)
     mask = mask_probs > THRESHOLD
     if mask.mean() < MIN_AREA_FRACTION:
         return ("too_small",)
@@ -91,6 +92,7 @@ def label_pieces(mask: BoolMask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         The number of each pixel's piece, shape (H, W), with 0 outside the mask, and the area of each number in pixels, where
         number 0 counts nothing.
     """
+    require_mask(mask)
     # Pixels that touch only at a corner are two pieces here, because they part again when the map is enlarged.
     labels = np.asarray(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[1], dtype=np.int32)
     areas = np.bincount(labels.ravel()).astype(np.int32)
@@ -104,13 +106,22 @@ def fill_holes(mask: BoolMask) -> BoolMask:
     Args:
         mask: bool, shape (H, W).
     """
+    require_mask(mask)
     # What SciPy's binary_fill_holes does, in a third of the time.
     outside = np.pad(~mask, 1, constant_values=True)
     labels = cv2.connectedComponents(outside.astype(np.uint8), connectivity=4)[1]
     return np.asarray(labels[1:-1, 1:-1] != labels[0, 0], dtype=np.bool_)
 
 
-def _require_probability_map(mask_probs: NDArray[np.float32]) -> None:
+def require_probability_map(mask_probs: NDArray[np.float32]) -> None:
+    """Refuse what is not a map of probabilities.
+
+    Raises:
+        TypeError, ValueError: `mask_probs` is not a float array (h, w) with values in [0, 1].
+    """
+    if not isinstance(mask_probs, np.ndarray) or not np.issubdtype(mask_probs.dtype, np.floating):
+        kind = getattr(mask_probs, "dtype", type(mask_probs).__name__)
+        raise TypeError(f"mask_probs must be a float array (h, w), got {kind}; give probabilities in [0, 1]")
     if mask_probs.ndim != 2 or mask_probs.size == 0:
         raise ValueError(f"mask_probs must have shape (h, w), got {mask_probs.shape}; give one map, without batch or channel")
     low, high = float(mask_probs.min()), float(mask_probs.max())

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from segpipe.arrays import require_image, require_mask
 from segpipe.image_io import BoolMask, RgbImage, write_file
 from segpipe.report import DISCLAIMER, printable
 from segpipe.report.lettering import elide, style
@@ -102,6 +103,7 @@ def _small_with_outlines(panel: Panel) -> RgbImage:
 
 def outline(image: RgbImage, mask: BoolMask, colour: Colour) -> RgbImage:
     """A copy of an image, RGB uint8 (H, W, 3), with the outline of a mask, bool (H, W), in a colour."""
+    require_mask(mask, size=require_image(image, min_side=1).shape[:2])
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     width = max(1, round(max(image.shape) / 200))
     return cv2.drawContours(np.ascontiguousarray(image).copy(), contours, -1, colour, width).astype(np.uint8)

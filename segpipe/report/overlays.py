@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from segpipe.arrays import require_image
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.inference.finding import Heatmap
 from segpipe.inference.heatmap import heatmap_on_image
@@ -46,7 +47,7 @@ def draw_heatmap(preview: Preview, heatmap: Heatmap, *, opacity: float = HEATMAP
 
 def encode_jpeg(picture: RgbImage) -> bytes:
     """A picture as the bytes of a JPEG file, which hold nothing but its pixels."""
-    _, file = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _JPEG)
+    _, file = cv2.imencode(".jpg", cv2.cvtColor(require_image(picture, name="picture", min_side=1), cv2.COLOR_RGB2BGR), _JPEG)
     return bytes(file)
 
 

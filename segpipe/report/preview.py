@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from segpipe.arrays import require_image
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.inference.finding import Finding
 from segpipe.lesion.crop import Box
@@ -32,9 +33,10 @@ def make_preview(image: RgbImage, finding: Finding, *, max_side: int) -> Preview
 
     Raises:
         ValueError: `finding` does not fit the size of `image`.
+        TypeError, ValueError: `image` is not an RGB image, see `arrays.require_image`.
     """
     mask = finding.localization.mask
-    height, width = image.shape[:2]
+    height, width = require_image(image, min_side=1).shape[:2]
     if mask.shape != (height, width):
         raise ValueError(f"finding must belong to the image of {height} x {width} pixels, got a mask of shape {mask.shape}")
     return reduce_preview(Preview(image, mask, finding.crop_box), max_side=max_side)

@@ -116,6 +116,32 @@ def test_unreadable_files_and_folders_are_told(pipeline: Script, tmp_path: Path)
         assert {row["path"] for row in csv.DictReader(file)} == {"b.jpg", "closed"}
 
 
+def test_images_of_unread_formats_fail_and_images_without_an_ending_are_done(pipeline: Script, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    draw(folder, ["a.jpg", "b", "c.jfif", "sub/d.JPE", "e.heic", "f.20210101"])
+    for name, content in {
+        "g.HEIC": b"x",
+        "h": b"\0\0\0\x18ftypavif",
+        "i.gif": b"GIF89a",
+        "j.dng": b"II*\0",
+        "IM1": bytes(128) + b"DICM",
+    }.items():
+        (folder / name).write_bytes(content)
+    for name in ("notes.txt", "table.csv", "Thumbs.db", "README"):
+        (folder / name).write_bytes(b"text")
+    Image.new("RGB", (1, 1)).save(folder / "pixel.png")
+    ended = pipeline(folder=folder)
+    assert ended.status == 1
+    assert ended.error.startswith("6 images failed")
+    assert [row["path"] for row in rows(Path("out"))] == ["a.jpg", "b", "c.jfif", "e.heic", "f.20210101", "sub/d.JPE"]
+    with Path("out/failures.csv").open(encoding="utf-8", newline="") as file:
+        failures = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    kinds = {"g.HEIC": "HEIC", "h": "AVIF", "i.gif": "GIF", "j.dng": "camera raw", "IM1": "DICOM", "pixel.png": "1 x 1 pixels"}
+    assert failures.keys() == kinds.keys()
+    assert all(kinds[name] in reason for name, reason in failures.items())
+    assert read_json(Path("out/summary.json"))["ignored_files"] == 4
+
+
 def test_doubled_files_are_reported_for_each_path(pipeline: Script, tmp_path: Path) -> None:
     draw(tmp_path / "photos", ["a.jpg", "b.jpg"])
     (tmp_path / "photos" / "c.jpg").write_bytes((tmp_path / "photos" / "a.jpg").read_bytes())

@@ -36,6 +36,7 @@ from segpipe.inference.loading import load_pipeline
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.results import result_columns
 from segpipe.inference.settings import PipelineSettings
+from segpipe.report.overlays import encode_jpeg
 
 PAGES = Path(downloads.__file__).parent / "pages.py"
 MAX_PIXELS = 10**6
@@ -80,7 +81,10 @@ def test_large_photograph_is_reduced_and_its_row_is_in_pixels_of_the_original(pi
         (b"", "not an image"),
         (b"%PDF-1.7 and more", "not an image"),
         (encode_png(np.zeros((1001, 1000, 3), dtype=np.uint8)), "more than max_pixels=1000000"),
-        (encode_png(np.zeros((50, 50, 3), dtype=np.uint8))[:60], "truncated, damaged"),
+        (encode_png(np.zeros((50, 50, 3), dtype=np.uint8))[:60], "damaged"),
+        (encode_jpeg(np.zeros((50, 50, 3), dtype=np.uint8))[:-60] + b"\xff\xd9", "damaged"),
+        (encode_png(np.zeros((1, 1, 3), dtype=np.uint8)), "at least 8"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
     ],
 )
 def test_what_is_no_photograph_is_refused_with_a_reason(pipeline: Pipeline, content: bytes, reason: str) -> None:

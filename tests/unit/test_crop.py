@@ -9,7 +9,7 @@ SEEDS = range(25)
 
 
 def _random_image(rng: np.random.Generator) -> np.ndarray:
-    height, width = rng.integers(1, 90, size=2)
+    height, width = rng.integers(16, 90, size=2)
     return rng.integers(0, 256, size=(height, width, 3), dtype=np.uint8)
 
 

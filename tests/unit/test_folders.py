@@ -22,7 +22,7 @@ def _names(root: Path, found: FoundImages) -> list[str]:
 
 def test_images_are_found_by_suffix_and_sorted_by_posix_path(tmp_path: Path) -> None:
     images = ["B.JPG", "a-b/x.png", "a.Tiff", "a/deep/er/x.webp", "a/x.jpeg", "b.bmp", "c.TIF", "z.tif"]
-    others = ["a.txt", "a/metadata.csv", "noimage", "x.jpg.part", "y.gif", "png"]
+    others = ["a.txt", "a/metadata.csv", "noimage", "x.jpg.part", "Thumbs.db", "png"]
     _tree(tmp_path, *images, *others)
     found = find_images(tmp_path)
     assert _names(tmp_path, found) == sorted(images)
@@ -147,6 +147,72 @@ def test_all_files_are_found_once_whatever_they_are(tmp_path: Path) -> None:
     _tree(tmp_path, "masks/a_segmentation.png", "table.csv", ".hidden")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert find_files(tmp_path) == [tmp_path / ".hidden", tmp_path / "masks/a_segmentation.png", tmp_path / "table.csv"]
+
+
+JPEG, PNG, TIFF = b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"II*\0\x08\0\0\0"
+
+
+@pytest.mark.parametrize("ending", ["jfif", "jpe", "JFI", "jif", "mpo", "apng", "dib", "tif", "TIFF", "webp"])
+def test_rare_endings_of_images_are_known(tmp_path: Path, ending: str) -> None:
+    _tree(tmp_path, f"a.{ending}")
+    assert _names(tmp_path, find_images(tmp_path)) == [f"a.{ending}"]
+
+
+@pytest.mark.parametrize("name", ["ISIC_0024306", "image.20210101", "a.b c", "photo.dat", "scan.heic", "x.gif"])
+@pytest.mark.parametrize("head", [JPEG, PNG, b"RIFF\0\0\0\0WEBP"])
+def test_content_decides_where_the_ending_does_not(tmp_path: Path, name: str, head: bytes) -> None:
+    (tmp_path / name).write_bytes(head)
+    assert _names(tmp_path, find_images(tmp_path)) == [name]
+
+
+UNREAD = {
+    "a.HEIC": (b"", "HEIC"),
+    "a": (b"\0\0\0\x18ftypheic", "HEIC"),
+    "b": (b"\0\0\0\x18ftypmif1", "HEIC"),
+    "c.avif": (b"x", "AVIF"),
+    "c.dat": (b"\0\0\0\x20ftypavif", "AVIF"),
+    "d.gif": (b"GIF89a", "GIF"),
+    "e.dng": (TIFF, "camera raw"),
+    "e.nef": (TIFF, "camera raw"),
+    "f": (b"II*\0\x10\0\0\0CR\x02\0", "Canon raw"),
+    "g.jp2": (b"", "JPEG 2000"),
+    "g": (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    "h.jxl": (b"", "JPEG XL"),
+    "h": (b"\xff\x0a", "JPEG XL"),
+    "i.psd": (b"8BPS", "Photoshop"),
+    "IM0001": (bytes(128) + b"DICM", "DICOM"),
+    "j.dcm": (b"", "DICOM"),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_images_of_formats_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
+    head, kind = UNREAD[name]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / name).write_bytes(head)
+    found = find_images(tmp_path)
+    assert (found.images, found.ignored) == ((), 0)
+    ((path, reason),) = found.unreadable
+    assert path == tmp_path / "sub" / name
+    assert kind in reason and "JPEG" in reason
+
+
+@pytest.mark.parametrize("name", ["README", "Makefile", "notes.txt", "table.csv", "Thumbs.db", "film.mp4", "a.pdf", "x.jpg.tmp"])
+@pytest.mark.parametrize("head", [b"", b"BM is short", b"P1 is no image", b"%PDF-1.7", b"\0\0\0\x18ftypisom", bytes(200)])
+def test_plain_other_files_are_counted_and_not_named(tmp_path: Path, name: str, head: bytes) -> None:
+    (tmp_path / name).write_bytes(head)
+    assert find_images(tmp_path) == FoundImages(images=(), unreadable=(), ignored=1)
+
+
+def test_known_other_files_pipes_and_folders_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _tree(tmp_path, "a.jpg", "b.csv", "c.txt", "scan.heic/x.csv", "masks/mask", ".hidden")
+    os.mkfifo(tmp_path / "pipe")
+
+    def refuse(path: Path, *_: object) -> object:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert _names(tmp_path, find_images(tmp_path)) == ["a.jpg"]
 
 
 @pytest.mark.realdata

@@ -45,6 +45,21 @@ def test_masks_and_images_outside_of_classes_are_not_in_it(tmp_path: Path) -> No
     assert [problem.image_ids for problem in dataset.problems if problem.what == "image without metadata"] == [("stray",)]
 
 
+def test_images_without_an_ending_are_used_and_those_of_unread_formats_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "one/a.png", "two/b.png", "two/c.jpe", "two/d")
+    (tmp_path / "one" / "e.heic").write_bytes(b"x")
+    (tmp_path / "one" / "f").write_bytes(b"\0\0\0\x18ftypavif")
+    dataset = load_folders(str(tmp_path), without_lesion_ids=True)
+    assert classes_by_image(dataset.table) == {"a": "one", "b": "two", "c": "two", "d": "two"}
+    assert [problem.image_ids for problem in dataset.problems if "not read" in problem.what] == [("one/e.heic", "one/f")]
+
+
+def test_root_that_holds_only_images_of_unread_formats_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"a\.heic.*HEIC"):
+        load_folders(str(tmp_path), without_lesion_ids=True)
+
+
 def test_the_seven_diagnoses_keep_their_codes_and_their_order(tmp_path: Path) -> None:
     make(tmp_path, *(f"{code.upper()}/{code}.png" for code in reversed(CODES)))
     dataset = load_folders(str(tmp_path), without_lesion_ids=True)

@@ -69,6 +69,23 @@ def test_folder_by_its_url_holds_the_same_images_as_by_its_path(folder: Path, en
             assert file.read() == (folder / relative).read_bytes()
 
 
+def test_objects_without_an_ending_are_known_by_their_content(memory: Any) -> None:
+    contents = {
+        "a": b"\xff\xd8\xff",
+        "b.heic": b"",
+        "c": bytes(128) + b"DICM",
+        "d": b"text",
+        "e.csv": b"\xff\xd8\xff",
+        "f.jpe": b"",
+    }
+    for name, content in contents.items():
+        memory.pipe(f"/bucket/sub/{name}", content)
+    source = images_of_folder("memory://bucket")
+    assert [relative.as_posix() for _, relative in source.files] == ["sub/a", "sub/f.jpe"]
+    assert [path for path, _ in source.failures] == ["sub/b.heic", "sub/c"]
+    assert source.ignored == 2
+
+
 def test_objects_in_memory_are_listed_and_read(memory: Any) -> None:
     for name in NAMES:
         memory.pipe(f"/bucket/{name}", name.encode())

@@ -1,0 +1,82 @@
+"""Image formats by the first bytes of a file and by its ending: those that are read, and those that are only known by name."""
+
+import re
+
+# Enough for each signature below; that of DICOM stands behind 128 bytes of anything.
+HEAD_SIZE = 132
+READ_FORMATS = frozenset({"JPEG", "PNG", "BMP", "TIFF", "WebP"})
+
+# The first that matches counts: many raw formats begin as a TIFF does.
+_SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), name)
+    for pattern, name in (
+        (rb"\xff\xd8\xff", "JPEG"),
+        (rb"\x89PNG\r\n\x1a\n", "PNG"),
+        (rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
+        (rb"(II\*\0|MM\0\*).{4}CR|.{4}ftypcrx ", "Canon raw"),
+        (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+        (rb"RIFF.{4}WEBP", "WebP"),
+        (rb".{4}ftyp(he[iv][cmsx]|mif1|msf1)", "HEIC"),
+        (rb".{4}ftypavi[fs]", "AVIF"),
+        (rb"GIF8[79]a", "GIF"),
+        (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
+        (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "JPEG XL"),
+        (rb"II\xbc\x01", "JPEG XR"),
+        (rb"8BPS", "Photoshop"),
+        (rb".{128}DICM", "DICOM"),
+        (rb"FUJIFILMCCD-RAW", "Fujifilm raw"),
+        (rb"IIR[OS]|MMOR", "Olympus raw"),
+        (rb"IIU\0", "Panasonic raw"),
+        (rb"FOVb", "Sigma raw"),
+        (rb"v/1\x01", "OpenEXR"),
+        (rb"gimp xcf", "GIMP"),
+        (rb"P[1-6][ \n]\d+[ \n]\d+", "PNM"),
+    )
+)
+_RAW = "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+UNREAD_SUFFIXES: dict[str, str] = {
+    f".{ending}": name
+    for name, endings in {
+        "HEIC": "heic heics heif heifs hif",
+        "AVIF": "avif avifs",
+        "GIF": "gif",
+        "JPEG 2000": "jp2 j2k j2c jpc jpf jpm jpx",
+        "JPEG XL": "jxl",
+        "JPEG XR": "jxr hdp wdp",
+        "JPEG-LS": "jls",
+        "Photoshop": "psd psb",
+        "DICOM": "dcm dicom",
+        "camera raw": _RAW,
+        "OpenEXR": "exr",
+        "GIMP": "xcf",
+        "PNM": "pam pbm pgm pnm ppm",
+        "Targa": "tga",
+        "PCX": "pcx",
+    }.items()
+    for ending in endings.split()
+}
+# Files with these endings are never opened to see whether they hold an image.
+_OTHER = (
+    "7z avi bak bib bz2 c cfg ckpt cmd conf cpp crdownload css csv db dll doc docx eml env epub exe gz h h5 htm html ico ini "
+    "ipynb jar java js json jsonl key lnk lock log m m4a m4v mat md mkv mov mp3 mp4 mpeg mpg nii npy npz odp ods odt onnx orig "
+    "p parquet part pdf pem pickle pkl plist pps ppt pptx ps ps1 pt pth py pyc r rar rds rst rtf safetensors sh so sqlite "
+    "sqlite3 svg swp tab tar tex tgz tmp toml tsv ttf txt wav webm xls xlsx xml xz yaml yml zip"
+)
+OTHER_SUFFIXES = frozenset(f".{ending}" for ending in _OTHER.split())
+
+
+def format_of(head: bytes) -> str | None:
+    """Name of the image format that a file begins with.
+
+    Args:
+        head: first `HEAD_SIZE` bytes of the file, or all if it has fewer.
+
+    Returns:
+        One of `READ_FORMATS`, the name of a format that is not read, or None for what is no known image.
+    """
+    return next((name for signature, name in _SIGNATURES if signature.match(head)), None)
+
+
+def unread_reason(name: str) -> str:
+    """Say that an image of the format `name` cannot be used, and what to do."""
+    return f"an image of the format {name}, which is not read; save it as JPEG or PNG"

@@ -1,0 +1,155 @@
+"""Arrays that are not images or masks are refused at each door, with the way to mend them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from findings import drawn_finding
+from PIL import Image
+
+from segpipe.arrays import MIN_SIDE, require_image, require_images, require_mask
+from segpipe.bundle import ClassifierBundle, SegmenterBundle
+from segpipe.evaluation.segmentation import dice
+from segpipe.inference.classifier import Classifier
+from segpipe.inference.pipeline import Locator
+from segpipe.inference.tta import VIEWS
+from segpipe.lesion.contour import find_lesion_contour
+from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
+from segpipe.lesion.localizer import MaskSource, localize
+from segpipe.lesion.quality import fill_holes, judge_mask_probs, label_pieces
+from segpipe.models.preprocessing import InputSpec, images_to_batch
+from segpipe.report.masks import outline
+from segpipe.report.overlays import encode_jpeg
+from segpipe.report.preview import make_preview
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+MASK = IMAGE[..., 0] > 100
+CPU = torch.device("cpu")
+
+# Each with what the message must hold.
+NO_IMAGES: dict[str, tuple[object, str]] = {
+    "float in 0..1": (IMAGE / 255, "255"),
+    "float32 in 0..255": (IMAGE.astype(np.float32), "float32"),
+    "uint16": (IMAGE.astype(np.uint16) * 257, ">> 8"),
+    "int64": (IMAGE.astype(np.int64), "astype"),
+    "bool": (IMAGE > 100, "mask"),
+    "grey": (IMAGE[..., 0], "repeat"),
+    "grey with a channel": (IMAGE[..., :1], "repeat"),
+    "alpha": (np.dstack([IMAGE, IMAGE[..., 0]]), ":3"),
+    "channels first": (IMAGE.transpose(2, 0, 1), "transpose(1, 2, 0)"),
+    "batch": (IMAGE[None], "batch"),
+    "two channels": (IMAGE[..., :2], "three channels"),
+    "empty": (IMAGE[:0], "pixels"),
+    "number": (3, "int"),
+    "none": (None, "NoneType"),
+    "list": (IMAGE.tolist(), "list"),
+    "path": (Path("a.jpg"), "read_image"),
+    "name": ("a.jpg", "read_image"),
+    "PIL": (Image.fromarray(IMAGE), 'convert("RGB")'),
+    "tensor": (torch.from_numpy(IMAGE).permute(2, 0, 1), "permute(1, 2, 0)"),
+}
+NO_MASKS: dict[str, object] = {
+    "0 and 255": MASK.astype(np.uint8) * 255,
+    "0 and 1": MASK.astype(np.uint8),
+    "probabilities": MASK.astype(np.float32),
+    "with a channel": MASK[..., None],
+    "batch": MASK[None],
+    "one row": MASK[0],
+    "empty": MASK[:0],
+    "tensor": torch.from_numpy(MASK),
+    "list": MASK.tolist(),
+    "none": None,
+}
+
+IMAGE_DOORS: dict[str, Callable[[object], object]] = {
+    "require_image": require_image,
+    "require_images": lambda image: require_images([IMAGE, image]),
+    "images_to_batch": lambda image: images_to_batch([image], InputSpec(32), CPU),
+    "locator": lambda image: Locator(None, device=CPU, start=MaskSource.CONTOUR)([image]),
+    "localize": lambda image: localize(image, None, start=MaskSource.WHOLE_IMAGE),
+    "find_lesion_contour": find_lesion_contour,
+    "full_box": full_box,
+    "crop_box": lambda image: crop_box(image, Box(0, 0, 9, 9), CropRule()),
+    "cut_out": lambda image: cut_out(image, MASK, Box(0, 0, 9, 9), keep_background=True),
+    "resize_square": lambda image: resize_square(image, 32),
+    "make_preview": lambda image: make_preview(image, drawn_finding(60, 80), max_side=40),
+    "outline": lambda image: outline(image, MASK, (0, 0, 0)),
+    "encode_jpeg": encode_jpeg,
+}
+MASK_DOORS: dict[str, Callable[[object], object]] = {
+    "require_mask": require_mask,
+    "cut_out": lambda mask: cut_out(IMAGE, mask, Box(0, 0, 9, 9), keep_background=True),
+    "mask_box": mask_box,
+    "label_pieces": label_pieces,
+    "fill_holes": fill_holes,
+    "resize_mask": lambda mask: resize_mask(mask, 32),
+    "outline": lambda mask: outline(IMAGE, mask, (0, 0, 0)),
+    "dice": lambda mask: dice(mask, MASK),
+}
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+@pytest.mark.parametrize("door", IMAGE_DOORS)
+def test_what_is_no_image_is_refused_with_the_way_to_mend_it(door: str, kind: str) -> None:
+    value, hint = NO_IMAGES[kind]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        IMAGE_DOORS[door](value)
+    message = str(caught.value)
+    assert "uint8" in message and "(H, W, 3)" in message and hint in message and "\n" not in message
+
+
+@pytest.mark.parametrize("door", IMAGE_DOORS)
+def test_images_are_taken_whatever_their_layout_in_memory(door: str) -> None:
+    for image in (IMAGE, IMAGE[:, ::-1], np.asfortranarray(IMAGE), np.repeat(IMAGE, 2, axis=1)[:, ::2]):
+        IMAGE_DOORS[door](image)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (MIN_SIDE - 1, 500), (500, MIN_SIDE - 1)])
+@pytest.mark.parametrize("door", ["require_images", "locator", "localize", "find_lesion_contour", "crop_box", "full_box"])
+def test_images_of_few_pixels_are_refused(door: str, shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=rf"at least {MIN_SIDE} pixels"):
+        IMAGE_DOORS[door](np.zeros((*shape, 3), np.uint8))
+
+
+@pytest.mark.parametrize("images", [IMAGE, IMAGE[None], "a.jpg", None, iter([IMAGE])])
+def test_images_must_be_a_list(images: object) -> None:
+    with pytest.raises(TypeError, match="list"):
+        require_images(images)
+
+
+def test_list_must_hold_an_image() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        require_images([])
+
+
+@pytest.mark.parametrize("kind", NO_MASKS)
+@pytest.mark.parametrize("door", MASK_DOORS)
+def test_what_is_no_mask_is_refused(door: str, kind: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        MASK_DOORS[door](NO_MASKS[kind])
+    assert "bool" in str(caught.value) and "mask" in str(caught.value)
+
+
+@pytest.mark.parametrize("door", ["cut_out", "outline"])
+def test_mask_of_another_size_is_refused(door: str) -> None:
+    with pytest.raises(ValueError, match="60 x 80 pixels, got 80 x 60"):
+        MASK_DOORS[door](MASK.T)
+
+
+@pytest.mark.parametrize("probs", [MASK, MASK.astype(np.uint8), MASK[None].astype(np.float32), 2.0 * MASK, None, MASK.tolist()])
+def test_what_is_no_probability_map_is_refused(probs: object) -> None:
+    for door in (judge_mask_probs, lambda probs: localize(IMAGE, probs)):
+        with pytest.raises((TypeError, ValueError), match="mask_probs must"):
+            door(probs)
+
+
+@pytest.mark.parametrize("kind", ["float in 0..1", "uint16", "channels first", "PIL", "grey"])
+def test_networks_get_no_such_image(segmenter: SegmenterBundle, classifier: ClassifierBundle, kind: str) -> None:
+    value, _ = NO_IMAGES[kind]
+    with pytest.raises((TypeError, ValueError), match=r"RGB|numpy array"):
+        Locator(segmenter, device=CPU)([value])  # type: ignore[list-item]
+    place = localize(IMAGE, None, start=MaskSource.WHOLE_IMAGE)
+    with pytest.raises((TypeError, ValueError), match=r"RGB|numpy array"):
+        Classifier(classifier, device=CPU, views=VIEWS["none"], batch_size=1).cut(value, place)  # type: ignore[arg-type]

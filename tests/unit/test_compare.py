@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,10 +19,14 @@ from segpipe.card import Training
 from segpipe.data.fingerprints import fingerprint_parts
 from segpipe.data.synthetic import write_samples
 from segpipe.diagnosis import CODES
+from segpipe.errors import DatasetError
 from segpipe.evaluation import comparison, drawing, score
+from segpipe.evaluation.candidates import Scored
 from segpipe.evaluation.compare import main
 from segpipe.evaluation.comparison_table import METRICS
 from segpipe.evaluation.cost import count_macs, count_parameters
+from segpipe.evaluation.truth import Truth
+from segpipe.inference.source import Source
 from segpipe.models.preprocessing import InputSpec
 
 pytestmark = pytest.mark.usefixtures("few_resamples", "_quick")
@@ -199,6 +204,22 @@ def test_overwrite_begins_the_runs_anew_and_removes_nothing_else(compared: Compa
     table = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert table["macro_auroc_change"].to_list() == [0, 0]  # now they are the same
     assert (tmp_path / "out" / "runs" / "the_one" / "mine.txt").exists()
+
+
+def test_runs_over_files_that_were_changed_in_between_are_refused() -> None:
+    scored = [
+        Scored(SimpleNamespace(title=title), ["a.jpg"], ["a"], None, {"metrics": {}, "test_set": {"sha256": sha256}})
+        for title, sha256 in (("before", "1"), ("after", "2"))
+    ]
+    with pytest.raises(DatasetError, match=r"scored on the same images and labels, got others for 'before' and 'after'"):
+        comparison.compare(scored, Source(()), Truth())
+
+
+def test_test_set_stands_in_table_and_text(compared: Compared, synthetic_root: Path) -> None:
+    test_set = json.loads((compared.output / "runs" / "the_one" / "metrics.json").read_text())["classification"]["test_set"]
+    assert test_set["dataset"] == synthetic_root.name
+    assert set(compared.table["test_set_sha256"]) == {test_set["sha256"]}
+    assert test_set["sha256"][:12] in compared.text
 
 
 def seen_by(training: Training, rows: pd.DataFrame) -> Training:

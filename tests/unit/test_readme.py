@@ -9,7 +9,7 @@ import pytest
 from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
 from segpipe.evaluation.model_card import model_card
-from segpipe.evaluation.scored_images import same_images
+from segpipe.evaluation.scored_images import same_images, short_hash
 from segpipe.evaluation.table import ROWS, figure_text, results_table
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +86,8 @@ def test_shipped_bundles_were_tested_together_on_the_images_of_the_run_that_the_
     assert all(metrics["test_set"] == measured["segmentation"]["test_set"] for metrics in masks)
     assert same_images(segmenter.card.metrics, classifier.card.metrics)
     assert classifier.card.metrics["pipeline"] == measured["pipeline"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(short_hash(measured[part]["test_set"]["sha256"]) in readme for part in ("classification", "segmentation"))
     assert (measured["pipeline"]["segmenter"], measured["pipeline"]["classifier"]) == (segmenter.sha256, classifier.sha256)
     part = read_split(SHIPPED / "split.csv").query("part == 'test'")
     assert measured["classification"]["test_set"].items() >= {"dataset": "ham10000", "part": "test", "images": len(part)}.items()

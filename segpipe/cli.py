@@ -30,7 +30,7 @@ from segpipe.call_errors import explain, explain_unknown_key, unwrap
 from segpipe.config import register_resolvers, register_schemas
 from segpipe.config_loading import CheckedConfigLoader, refuse_packages
 from segpipe.config_values import check_values
-from segpipe.errors import ConfigError, SegpipeError, disk_error
+from segpipe.errors import ConfigError, SegpipeError, as_write_error
 
 _PATH_ARGUMENT = re.compile(
     r"(\+{0,2}(?:image|folder|output|labels|masks|split|ckpt_path|bundles|bundle\.\w+|data\.(?:root|cache|table)"
@@ -259,7 +259,7 @@ def _report(error: Exception, arguments: Sequence[str], call_errors: tuple[type[
     if isinstance(error, call_errors):
         _write_error(prefix + explain(error, arguments))
         return ConfigError.exit_status
-    refusal = disk_error(error)
+    refusal = as_write_error(error)
     if refusal is not None:
         _write_error(prefix + str(refusal))
         return refusal.exit_status

@@ -84,8 +84,8 @@ _DISK_ERRORS = {
 }
 
 
-def disk_error(error: BaseException) -> WriteError | None:
-    """What to tell a user of an OSError that comes from a disk; None where it is another error."""
+def as_write_error(error: BaseException) -> WriteError | None:
+    """Turn an OSError of the disk into an error of segpipe; None where it is another one."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         where = f"{error.filename}: " if error.filename else ""
         return WriteError(f"{where}a file cannot be written or read ({error.strerror}); make room or name another folder")
@@ -115,7 +115,7 @@ def run_command(work: Callable[[], str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
     except OSError as error:
-        refusal = disk_error(error)
+        refusal = as_write_error(error)
         if refusal is None:
             raise
         sys.stderr.write(f"error: {refusal}\n")

@@ -42,7 +42,7 @@ class RequestGuard:
         self._streamlit = app  # checks the host of a websocket itself
         self._app = TrustedHostMiddleware(app, st.get_option("server.allowedHosts") or ["*"], www_redirect=False)
         self._origins = {origin.strip().lower() for origin in st.get_option("server.corsAllowedOrigins")}
-        self._headers = security_headers()
+        self._headers = build_headers()
         self._coming = 0  # bytes of uploads on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +99,7 @@ class RequestGuard:
         return answer
 
 
-def security_headers() -> dict[str, str]:
+def build_headers() -> dict[str, str]:
     """The headers of every answer; scripts come from the server alone, and nobody may frame the page."""
     index = Path(st.__file__).parent / "static" / "index.html"
     inline = re.findall(r"<script>(.*?)</script>", index.read_text(encoding="utf-8"), re.DOTALL)

@@ -36,7 +36,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
         model, _ = build_untrained(config)
     prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=False)
-    print(data.dataset.report())
+    print(data.report())
     if config.threshold.diagnosis not in (None, *data.parts["val"]["dx"]):
         raise ConfigError(f"threshold.diagnosis must occur among the validation images, got {config.threshold.diagnosis!r}")
     plan, start = fit_head(config, data, model)

@@ -1,8 +1,10 @@
 """The training of the classifier, from its configuration to the best weights."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import timm
 from hydra.utils import instantiate
 from lightning import seed_everything
@@ -93,7 +95,8 @@ def train_classifier(
     """
     settings, classes = config.classifier, data.dataset.classes
     spec, rule = InputSpec(settings.input_size), CropRule(**config.crop)
-    counts = data.parts["train"]["dx"].value_counts().reindex(classes, fill_value=0)
+    rows = data.parts["train"]
+    counts = rows.groupby("dx")["weight"].sum().reindex(classes, fill_value=0.0)
     drawn = class_shares(counts.to_list(), config.sampler)
     task = Task(
         model,
@@ -104,16 +107,20 @@ def train_classifier(
         schedule=instantiate(config.scheduler),
         groups=parameter_groups(model, plan),
         mixup_alpha=config.augment.mixup_alpha,
+        sizes=dict(config.augment.sizes),
     )
-    crops = partial(CropDataset, classes=classes, rule=rule, size=spec.size, cache=config.data.cache)
-    train = crops(data.parts["train"], augmentation=build_augmentation(config))
+    crops = partial(CropDataset, classes=classes, size=spec.size, cache=config.data.cache)
+    margin = config.augment.margin_fraction
+    wide = rule if margin is None else replace(rule, margin_fraction=margin)
+    train = crops(rows, rule=wide, augmentation=build_augmentation(config))
+    shares = (drawn / counts.clip(lower=1e-9).to_numpy())[train.labels] * rows["weight"].to_numpy()
     examples = SeededDataModule(
         train,
-        crops(data.parts["val"]),
+        crops(data.parts["val"], rule=rule),
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
-        shares=None if config.sampler == "none" else (drawn / counts.clip(lower=1).to_numpy())[train.labels],
+        shares=None if np.allclose(shares, shares[0]) else shares,
     )
     fitted = fit_as_configured(
         config, task, examples, output, monitor="val_auroc", cpu_bf16=False, callbacks=[ProgressiveUnfreezing(plan)]

@@ -79,13 +79,15 @@ class AugmentConfig:
 
     `sizes` holds pairs of an epoch and a size: `[[0, 160], [8, 224]]` trains at 160 px, and at 224 px from the ninth epoch on.
     `margin_fraction` is the margin of the crops that the classifier's transforms begin with, such as RandomResizedCrop, which
-    draws a part of them; null takes the margin of `crop`.
+    draws a part of them; null takes the margin of `crop`. `turn_consistency` is the weight of a term by which heatmaps turn with the
+    photograph, see `segpipe.training.consistency`; with it there is no mixup.
     """
 
     transforms: list[Any] = field(default_factory=list)
     mixup_alpha: float = 0.0
     sizes: list[list[int]] = field(default_factory=list)
     margin_fraction: float | None = None
+    turn_consistency: float = 0.0
 
 
 @dataclass
@@ -115,6 +117,7 @@ class ClassifierConfig:
     attention: str = "none"
     dropout: float = 0.2
     drop_path: float = 0.0
+    padding: str = "zeros"
     input_size: int = MISSING
     init: str = "random"
 

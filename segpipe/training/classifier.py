@@ -20,6 +20,7 @@ from segpipe.lesion.crop import CropRule
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights
+from segpipe.training.consistency import TurnConsistency
 from segpipe.training.metrics import DiagnosisMetrics
 from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
 from segpipe.training.start import refuse_other_network, start_bundle, start_card
@@ -43,6 +44,7 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
         attention=settings.attention,
         dropout=settings.dropout,
         drop_path=settings.drop_path,
+        padding=settings.padding,
     )
     require_feature_map(model, settings.name)
     if start is None:
@@ -108,6 +110,7 @@ def train_classifier(
         groups=parameter_groups(model, plan),
         mixup_alpha=config.augment.mixup_alpha,
         sizes=dict(config.augment.sizes),
+        consistency=TurnConsistency(config.augment.turn_consistency) if config.augment.turn_consistency else None,
     )
     crops = partial(CropDataset, classes=classes, size=spec.size, cache=config.data.cache)
     margin = config.augment.margin_fraction
@@ -126,7 +129,7 @@ def train_classifier(
         config, task, examples, output, monitor="val_auroc", cpu_bf16=False, callbacks=[ProgressiveUnfreezing(plan)]
     )
     return ClassifierCard(
-        arguments={key: settings[key] for key in ("name", "attention", "dropout", "drop_path")},
+        arguments={key: settings[key] for key in ("name", "attention", "dropout", "drop_path", "padding")},
         input=spec,
         training=data.describe(fitted, config),
         classes=classes,

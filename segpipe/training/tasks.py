@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
 
 from segpipe.models.preprocessing import InputSpec, normalize
+from segpipe.training.consistency import TurnConsistency
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 Schedule = Callable[[int, int], float]
@@ -32,6 +33,7 @@ class Task(LightningModule):
         sizes: side in pixels that training images are scaled down to, by the epoch from which it holds, counted from 0; before
             the first one, and where there is none, it is `spec.size`. Validation images always have `spec.size`. Smaller images
             early in a training cost less and lose little (arXiv 2104.00298).
+        consistency: a term for classifiers, in place of mixup; None for none.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class Task(LightningModule):
         groups: list[dict[str, Any]] | None = None,
         mixup_alpha: float = 0.0,
         sizes: Mapping[int, int] = {},
+        consistency: TurnConsistency | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.spec = spec
         self.loss = loss
         self.metrics = metrics
@@ -57,6 +60,7 @@ class Task(LightningModule):
         self._groups = groups
         self._mixup_alpha = mixup_alpha
         self._sizes = dict(sizes)
+        self._consistency = consistency
         self.train_loss = MeanMetric()
         self.val_loss = MeanMetric()
 
@@ -69,8 +73,14 @@ class Task(LightningModule):
         """Loss of one batch."""
         pixels, targets = batch
         images, targets = scale_down(normalize(pixels, self.spec), targets, size=self.training_size(self.current_epoch))
-        loss = self._mixed_loss(images, targets) if self._mixup_alpha else self.loss(self.model(images), targets)
+        loss = self._batch_loss(images, targets)
         self.train_loss.update(loss.detach(), weight=len(pixels))
+        return loss
+
+    def _batch_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        if self._consistency is not None:
+            return self._consistency(self.model, images, targets, self.loss)
+        loss: Tensor = self._mixed_loss(images, targets) if self._mixup_alpha else self.loss(self.model(images), targets)
         return loss
 
     def training_size(self, epoch: int) -> int:

@@ -13,7 +13,7 @@ from segpipe.models.attention import build_attention
 from segpipe.models.trial import example_batch, refuse_failing
 
 
-PADDINGS = ("zeros", "reflect", "replicate")
+PADDINGS = ("zeros", "replicate")
 
 
 class LesionClassifier(nn.Module):
@@ -125,8 +125,8 @@ def build_classifier(
         attention: on the last feature map: `none`, `channel`, `spatial` or `cbam`.
         dropout: probability, before the linear layer.
         drop_path: probability that a residual block is passed by, at the last block; earlier ones less (arXiv 1603.09382).
-        padding: of all convolutions, one of `PADDINGS`. Zeros tell a network where the border is; with `replicate` or `reflect`
-            a feature map of a uniform image is uniform too.
+        padding: of all convolutions, one of `PADDINGS`. Zeros tell a network where the border is; with `replicate` a
+            feature map of a uniform image is uniform too.
 
     Raises:
         ValueError: timm does not know `name`, it has no drop path, or `attention` or `padding` is none of those above.

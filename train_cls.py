@@ -42,7 +42,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
         model, _ = build_untrained(config)
     prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=False)
-    print(data.dataset.report())
+    print(data.report())
     targets = present_targets(threshold_targets(config), data, required=config.threshold.diagnosis != AUTO)
     plan, start = fit_head(config, data, model)
     print(f"{start}\n{plan}")

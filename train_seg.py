@@ -32,7 +32,7 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
         model = build_untrained(config)
     prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=True)
-    print(data.dataset.report())
+    print(data.report())
     card = train_segmenter(config, data, model, output)
     save_bundle(output / "bundle", model, card)
     tested = load_segmenter(output / "bundle")

@@ -32,6 +32,7 @@ BUILDABLE: dict[str, tuple[Buildable, ...]] = {
     "augment": (
         Buildable("albumentations", "albumentations.BasicTransform"),
         Buildable("albumentations", "albumentations.BaseCompose"),
+        Buildable("segpipe.data.artifacts", "albumentations.BasicTransform"),
     ),
     "loss": (
         Buildable("segpipe.losses", "torch.nn.Module"),

@@ -10,6 +10,24 @@ from omegaconf import MISSING
 
 
 @dataclass
+class ExtraDataConfig:
+    """A further data set to train on, see `segpipe.training.extra_data`.
+
+    `_target_` names the function that finds and checks it, and the keys up to `classes` are its arguments, as in the group `data`.
+    `split` is a table; only the images of its part `train` are taken. `weight` is how often an image is drawn, one of the main data
+    set's of the same class being 1.
+    """
+
+    _target_: str = "segpipe.data.own_images.load_csv"
+    root: str = MISSING
+    table: str | None = None
+    without_lesion_ids: bool = False
+    classes: list[str] | None = None
+    split: str | None = None
+    weight: float = 1.0
+
+
+@dataclass
 class DataConfig:
     """Where the images come from: `_target_` names the function that finds and checks them."""
 
@@ -20,6 +38,7 @@ class DataConfig:
     fold: int | None = None
     folds: int = 5
     cache: str | None = "outputs/cache"
+    extra: list[ExtraDataConfig] = field(default_factory=list)
 
 
 @dataclass
@@ -56,10 +75,19 @@ class Isic2019Config(FoldersConfig):
 
 @dataclass
 class AugmentConfig:
-    """Random changes to training images: albumentations transforms in order, and mixup, see `segpipe.training.tasks.Task`."""
+    """Random changes to training images: albumentations transforms in order; mixup and sizes, see `segpipe.training.tasks.Task`.
+
+    `sizes` holds pairs of an epoch and a size: `[[0, 160], [8, 224]]` trains at 160 px, and at 224 px from the ninth epoch on.
+    `margin_fraction` is the margin of the crops that the classifier's transforms begin with, such as RandomResizedCrop, which
+    draws a part of them; null takes the margin of `crop`. `turn_consistency` is the weight of a term by which heatmaps turn with the
+    photograph, see `segpipe.training.consistency`; with it there is no mixup.
+    """
 
     transforms: list[Any] = field(default_factory=list)
     mixup_alpha: float = 0.0
+    sizes: list[list[int]] = field(default_factory=list)
+    margin_fraction: float | None = None
+    turn_consistency: float = 0.0
 
 
 @dataclass
@@ -89,6 +117,7 @@ class ClassifierConfig:
     attention: str = "none"
     dropout: float = 0.2
     drop_path: float = 0.0
+    padding: str = "zeros"
     input_size: int = MISSING
     init: str = "random"
 

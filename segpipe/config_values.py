@@ -22,7 +22,10 @@ COUNTS = (
     "classifier.input_size",
     "segmenter.input_size",
 )
-NOT_NEGATIVE = ("workers", "data.fold", "crop.margin_fraction", "augment.mixup_alpha")
+NOT_NEGATIVE = (
+    *("workers", "data.fold", "crop.margin_fraction"),
+    *("augment.mixup_alpha", "augment.margin_fraction", "augment.turn_consistency"),
+)
 PROBABILITIES = ("classifier.dropout", "classifier.drop_path")
 # The bounds of a card: no training makes a model that could not be loaded.
 RANGES = {"classifier.input_size": (16, 2048), "segmenter.input_size": (32, 2048), "crop.margin_fraction": (0, 10)}
@@ -35,6 +38,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "part": ("train", "val", "test"),
     "sampler": ("none", "square_root", "balanced"),
     "trainer.strategy": ("auto", "ddp"),
+    "classifier.padding": ("zeros", "replicate"),
     "calibration": ("none", "temperature", "logit_adjustment"),
     "tta.views": ("none", "flips", "d4"),
     "explain.method": ("gradcam", "none"),
@@ -80,6 +84,8 @@ def check_values(config: DictConfig) -> None:
     if _value(config, "resume") and _value(config, "overwrite"):
         raise ConfigError("give one of resume=true, which goes on with earlier results, and overwrite=true, which removes them")
     _check_numbers(config)
+    _check_sizes(config)
+    _check_extra(config)
     _check_trackers(config)
 
 
@@ -174,6 +180,33 @@ def as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, ListConfig) else [value]
+
+
+def _check_sizes(config: DictConfig) -> None:
+    """Check the sizes of training images over the epochs, and that a training has one of mixup and consistency."""
+    pairs = _value(config, "augment.sizes") or []
+    largest = _value(config, "classifier.input_size") or _value(config, "segmenter.input_size")
+    step = 32 if "segmenter" in config else 1
+    epochs = [pair[0] for pair in pairs if len(pair) == 2]
+    fitting = all(0 <= epoch and 32 <= size <= largest and size % step == 0 for epoch, size in pairs if len(epochs) == len(pairs))
+    if len(epochs) < len(pairs) or epochs != sorted(set(epochs)) or not fitting:
+        multiples = " and a multiple of 32" if step > 1 else ""
+        raise ConfigError(
+            f"augment.sizes must hold pairs of an epoch, which rise, and a size from 32 to the input size of {largest}{multiples}, "
+            f"such as [[0,{max(32, largest // 64 * 32)}]], got {OmegaConf.to_container(pairs)}"
+        )
+    if _value(config, "augment.turn_consistency") and _value(config, "augment.mixup_alpha"):
+        raise ConfigError("augment.turn_consistency and augment.mixup_alpha must not both be above 0; set one of them to 0")
+
+
+def _check_extra(config: DictConfig) -> None:
+    for number, entry in enumerate(_value(config, "data.extra") or []):
+        for name in ("root", "table", "split"):
+            path = entry[name]
+            if path is not None and not os.path.exists(path):
+                raise ConfigError(f"data.extra[{number}].{name} must be an existing path, got {path!r}; check its spelling")
+        if not 0 < entry.weight < float("inf"):
+            raise ConfigError(f"data.extra[{number}].weight must be above 0 and finite, got {entry.weight}")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from segpipe.building import build
 from segpipe.data.check import CheckedDataset
 
-_NOT_OF_THE_LOADER = ("limit", "cache", "fold", "folds")
+_NOT_OF_THE_LOADER = ("limit", "cache", "fold", "folds", "extra")
 
 
 def load_dataset(data: DictConfig) -> CheckedDataset:

@@ -13,6 +13,9 @@ from segpipe.models.attention import build_attention
 from segpipe.models.trial import example_batch, refuse_failing
 
 
+PADDINGS = ("zeros", "replicate")
+
+
 class LesionClassifier(nn.Module):
     """Names a lesion: `linear(dropout(pool(attention(features(x)))))`.
 
@@ -112,7 +115,7 @@ def _children_down_to(module: nn.Module, ends: Sequence[str], prefix: str = "") 
 
 
 def build_classifier(
-    *, name: str, classes: int, attention: str = "cbam", dropout: float = 0.2, drop_path: float = 0.0
+    *, name: str, classes: int, attention: str = "cbam", dropout: float = 0.2, drop_path: float = 0.0, padding: str = "zeros"
 ) -> LesionClassifier:
     """Build a classifier with random weights.
 
@@ -122,9 +125,12 @@ def build_classifier(
         attention: on the last feature map: `none`, `channel`, `spatial` or `cbam`.
         dropout: probability, before the linear layer.
         drop_path: probability that a residual block is passed by, at the last block; earlier ones less (arXiv 1603.09382).
+        padding: of all convolutions, one of `PADDINGS`. Zeros tell a network where the border is; with `replicate` a
+            feature map of a uniform image is uniform too.
 
     Raises:
-        ValueError: timm does not know `name`, it has no drop path, a probability is none, or `attention` is none of the four.
+        ValueError: timm does not know `name`, it has no drop path, a probability is none, or `attention` or `padding` is none of
+            those above.
     """
     if not timm.is_model(name):
         raise ValueError(f"classifier.name must be a network that timm knows, got {name!r}")
@@ -136,7 +142,29 @@ def build_classifier(
         if not drop_path:
             raise
         raise ValueError(f"classifier.drop_path must be 0 for {name}, which has none, got {drop_path}") from error
+    set_padding(model, padding)
     return model.to(memory_format=torch.channels_last)
+
+
+def set_padding(model: nn.Module, padding: str) -> None:
+    """Set how the convolutions of a model continue their input beyond its border.
+
+    Args:
+        model: changed in place.
+        padding: one of `PADDINGS`.
+
+    Raises:
+        ValueError: `padding` is none of them.
+    """
+    if padding not in PADDINGS:
+        raise ValueError(f"classifier.padding must be one of {', '.join(PADDINGS)}, got {padding!r}")
+    if padding == "zeros":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str) and max(module.padding) > 0:
+            module.padding_mode = padding
+            # What the constructor of a convolution prepares for its padding: left, right, top, bottom.
+            module._reversed_padding_repeated_twice = [side for side in reversed(module.padding) for _ in range(2)]
 
 
 def require_feature_map(model: LesionClassifier, name: str) -> None:

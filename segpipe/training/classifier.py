@@ -1,8 +1,10 @@
 """The training of the classifier, from its configuration to the best weights."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import timm
 from lightning import seed_everything
 from omegaconf import DictConfig
@@ -18,6 +20,7 @@ from segpipe.lesion.crop import CropRule
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights
+from segpipe.training.consistency import TurnConsistency
 from segpipe.training.metrics import DiagnosisMetrics
 from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
 from segpipe.training.start import refuse_other_network, start_bundle, start_card
@@ -42,6 +45,7 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
         attention=settings.attention,
         dropout=settings.dropout,
         drop_path=settings.drop_path,
+        padding=settings.padding,
     )
     require_feature_map(model, settings.name)
     if start is None:
@@ -94,7 +98,8 @@ def train_classifier(
     """
     settings, classes = config.classifier, data.dataset.classes
     spec, rule = InputSpec(settings.input_size), CropRule(**config.crop)
-    counts = data.parts["train"]["dx"].value_counts().reindex(classes, fill_value=0)
+    rows = data.parts["train"]
+    counts = rows.groupby("dx")["weight"].sum().reindex(classes, fill_value=0.0)
     drawn = class_shares(counts.to_list(), config.sampler)
     task = Task(
         model,
@@ -105,22 +110,27 @@ def train_classifier(
         schedule=build(config.scheduler, "scheduler"),
         groups=parameter_groups(model, plan),
         mixup_alpha=config.augment.mixup_alpha,
+        sizes=dict(config.augment.sizes),
+        consistency=TurnConsistency(config.augment.turn_consistency) if config.augment.turn_consistency else None,
     )
-    crops = partial(CropDataset, classes=classes, rule=rule, size=spec.size, cache=config.data.cache)
-    train = crops(data.parts["train"], augmentation=build_augmentation(config))
+    crops = partial(CropDataset, classes=classes, size=spec.size, cache=config.data.cache)
+    margin = config.augment.margin_fraction
+    wide = rule if margin is None else replace(rule, margin_fraction=margin)
+    train = crops(rows, rule=wide, augmentation=build_augmentation(config))
+    shares = (drawn / counts.clip(lower=1e-9).to_numpy())[train.labels] * rows["weight"].to_numpy()
     examples = SeededDataModule(
         train,
-        crops(data.parts["val"]),
+        crops(data.parts["val"], rule=rule),
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
-        shares=None if config.sampler == "none" else (drawn / counts.clip(lower=1).to_numpy())[train.labels],
+        shares=None if np.allclose(shares, shares[0]) else shares,
     )
     fitted = fit_as_configured(
         config, task, examples, output, monitor="val_auroc", cpu_bf16=False, callbacks=[ProgressiveUnfreezing(plan)]
     )
     return ClassifierCard(
-        arguments={key: settings[key] for key in ("name", "attention", "dropout", "drop_path")},
+        arguments={key: settings[key] for key in ("name", "attention", "dropout", "drop_path", "padding")},
         input=spec,
         training=data.describe(fitted, config),
         classes=classes,

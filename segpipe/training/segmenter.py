@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning import seed_everything
 from omegaconf import DictConfig
 from torch import nn
@@ -70,13 +71,16 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
         optimizer=build(config.optimizer, "optimizer", _partial_=True),
         schedule=build(config.scheduler, "scheduler"),
         mixup_alpha=config.augment.mixup_alpha,
+        sizes=dict(config.augment.sizes),
     )
+    weights = data.parts["train"]["weight"].to_numpy()
     examples = SeededDataModule(
         MaskDataset(data.parts["train"], size=spec.size, cache=config.data.cache, augmentation=build_augmentation(config)),
         MaskDataset(data.parts["val"], size=spec.size, cache=config.data.cache),
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
+        shares=None if np.allclose(weights, weights[0]) else weights / weights.sum(),
     )
     fitted = fit_as_configured(config, task, examples, output, monitor="val_dice", cpu_bf16=True)
     return SegmenterCard(arguments=_arguments(config), input=spec, training=data.describe(fitted, config))

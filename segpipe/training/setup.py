@@ -16,6 +16,7 @@ from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset
 from segpipe.data.datamodules import SeededDataModule
+from segpipe.data.extra import load_extra
 from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
@@ -37,12 +38,18 @@ class TrainingData:
     Attributes:
         dataset: all that is usable, and the report.
         split: of the whole data set, also where only a part of it is used.
-        parts: the rows of `dataset` that are used, by part.
+        parts: the rows of `dataset` that are used, by part; those to train on have a `weight`, and further data sets among them.
+        extra: lines about the further data sets.
     """
 
     dataset: CheckedDataset
     split: pd.DataFrame
     parts: dict[str, pd.DataFrame]
+    extra: tuple[str, ...] = ()
+
+    def report(self) -> str:
+        """The check of the data sets in a few lines."""
+        return "\n".join([self.dataset.report(), *self.extra])
 
     @property
     def dataset_hash(self) -> str:
@@ -123,8 +130,11 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
         part: limit_lesions(rows, max(1, round(share * len(rows))) if share < 1 else None, seed=config.seed)
         for part, rows in parts.items()
     }
+    extra = load_extra(config.data.extra, classes=dataset.classes, taken=dataset.table)
+    further = extra.table[extra.table["mask_path"].notna()] if need_masks else extra.table
+    limited["train"] = pd.concat([limited["train"].assign(weight=1.0), further.assign(part="train")], ignore_index=True)
     refuse_leaks(limited, allowed=config.allow_leak)
-    return TrainingData(dataset, split, limited)
+    return TrainingData(dataset, split, limited, extra.lines)
 
 
 def choose_split(config: DictConfig, dataset: CheckedDataset) -> pd.DataFrame:
@@ -198,6 +208,10 @@ def portable_settings(config: DictConfig) -> dict[str, Any]:
         settings["trainer"].pop(key)
     for key in ("root", "cache"):
         settings["data"].pop(key)
+    settings["data"]["extra"] = [
+        {key: value for key, value in entry.items() if key not in ("root", "table", "split")} | {"name": Path(entry["root"]).name}
+        for entry in settings["data"]["extra"]
+    ]
     settings["data"].pop("table", None)
     for network in ("segmenter", "classifier"):
         if network in settings and settings[network]["init"] not in ("random", "imagenet", "shipped"):

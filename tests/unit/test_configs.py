@@ -52,7 +52,12 @@ GROUPS = {
 }
 # A loss belongs to its stage.
 OF_DIAGNOSES = ("focal", "cross_entropy", "weighted_cross_entropy", "logit_adjusted")
-ELSEWHERE = {*(("train_seg", "loss", option) for option in OF_DIAGNOSES), ("train_cls", "loss", "bce_dice")}
+ELSEWHERE = {
+    *(("train_seg", "loss", option) for option in OF_DIAGNOSES),
+    ("train_cls", "loss", "bce_dice"),
+    *(("train_seg", "augment", f"classification{strength}") for strength in ("", "_strong")),
+    *(("train_cls", "augment", f"segmentation{strength}") for strength in ("", "_strong")),
+}
 OPTIONS = [
     (script, group, path.stem)
     for script, groups in GROUPS.items()
@@ -161,7 +166,7 @@ def test_each_schedule_is_a_positive_factor_of_at_most_one(option: str) -> None:
 
 @pytest.mark.parametrize("option", options_of("augment"))
 def test_each_augmentation_builds_and_keeps_the_shape(option: str) -> None:
-    config = compose("train_cls", [f"augment={option}"])
+    config = compose("train_cls", [f"augment={option}", "classifier.input_size=64"])
     augmentation = build_augmentation(config)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     mask = image[..., 0] > 127
@@ -465,3 +470,26 @@ def test_fine_tuning_has_the_network_the_input_and_the_crop_of_the_shipped_class
     assert (config.classifier.init, config.classifier.input_size) == ("shipped", shipped.input.size)
     assert CropRule(**config.crop) == shipped.crop
     assert config.optimizer.lr < compose("train_cls", ["data=synthetic"]).optimizer.lr
+
+
+@pytest.mark.parametrize(
+    ("script", "sizes"),
+    [("train_cls", "[[0,8]]"), ("train_cls", "[[0,999]]"), ("train_cls", "[[3,64],[1,96]]"), ("train_seg", "[[0,100]]")],
+)
+def test_sizes_that_no_training_can_have_are_refused(script: str, sizes: str) -> None:
+    with pytest.raises(ConfigError, match=r"augment.sizes must hold pairs"):
+        check_values(compose(script, ["data=synthetic", f"augment.sizes={sizes}"]))
+
+
+def test_mixup_and_consistency_are_refused_together() -> None:
+    overrides = ["data=synthetic", "augment.mixup_alpha=0.2", "augment.turn_consistency=1"]
+    with pytest.raises(ConfigError, match=r"must not both"):
+        check_values(compose("train_cls", overrides))
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"), [("root:/none", "root"), ("root:.,table:/none", "table"), ("root:.,weight:0", "weight")]
+)
+def test_further_data_set_that_cannot_be_used_is_refused(entry: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data.extra\[0\].{key} must be"):
+        check_values(compose("train_cls", ["data=synthetic", f"data.extra=[{{{entry}}}]"]))

@@ -13,9 +13,9 @@ from omegaconf import MISSING
 class ExtraDataConfig:
     """A further data set to train on, see `segpipe.training.extra_data`.
 
-    `_target_` names the function that finds and checks it, and the keys up to `classes` are its arguments, as in the group `data`.
-    `split` is a table; only the images of its part `train` are taken. `weight` is how often an image is drawn, one of the main data
-    set's of the same class being 1.
+    `_target_` names the function that finds and checks it, and `root`, `table` and `without_lesion_ids` are its arguments, as in the
+    group `data`. `classes` are those to take; null takes all that the training has. `split` is a table; only the images of its part
+    `train` are taken. `weight` is how often an image is drawn, relative to one of the main data set of the same class.
     """
 
     _target_: str = "segpipe.data.own_images.load_csv"
@@ -79,8 +79,8 @@ class AugmentConfig:
 
     `sizes` holds pairs of an epoch and a size: `[[0, 160], [8, 224]]` trains at 160 px, and at 224 px from the ninth epoch on.
     `margin_fraction` is the margin of the crops that the classifier's transforms begin with, such as RandomResizedCrop, which
-    draws a part of them; null takes the margin of `crop`. `turn_consistency` is the weight of a term by which heatmaps turn with the
-    photograph, see `segpipe.training.consistency`; with it there is no mixup.
+    draws a part of them; null takes the margin of `crop`. `turn_consistency` is the weight of a term by which heatmaps turn with
+    the photograph, see `segpipe.training.consistency`; with it there is no mixup.
     """
 
     transforms: list[Any] = field(default_factory=list)

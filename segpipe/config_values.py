@@ -188,12 +188,13 @@ def _check_sizes(config: DictConfig) -> None:
     largest = _value(config, "classifier.input_size") or _value(config, "segmenter.input_size")
     step = 32 if "segmenter" in config else 1
     epochs = [pair[0] for pair in pairs if len(pair) == 2]
-    fitting = all(0 <= epoch and 32 <= size <= largest and size % step == 0 for epoch, size in pairs if len(epochs) == len(pairs))
-    if len(epochs) < len(pairs) or epochs != sorted(set(epochs)) or not fitting:
+    paired = len(epochs) == len(pairs)
+    fitting = paired and all(epoch >= 0 and 32 <= size <= largest and size % step == 0 for epoch, size in pairs)
+    if not fitting or epochs != sorted(set(epochs)):
         multiples = " and a multiple of 32" if step > 1 else ""
         raise ConfigError(
-            f"augment.sizes must hold pairs of an epoch, which rise, and a size from 32 to the input size of {largest}{multiples}, "
-            f"such as [[0,{max(32, largest // 64 * 32)}]], got {OmegaConf.to_container(pairs)}"
+            "augment.sizes must hold pairs of an epoch, which rise, and a size from 32 to the input size, "
+            f"{largest}{multiples}, such as [[0,{max(32, largest // 64 * 32)}]], got {OmegaConf.to_container(pairs)}"
         )
     if _value(config, "augment.turn_consistency") and _value(config, "augment.mixup_alpha"):
         raise ConfigError("augment.turn_consistency and augment.mixup_alpha must not both be above 0; set one of them to 0")

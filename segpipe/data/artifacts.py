@@ -42,7 +42,7 @@ class Hairs(A.ImageOnlyTransform):
         for x, y, bearing, bend, length, width in hairs:
             angles = 2 * np.pi * bearing + 2.5 * (bend - 0.5) * steps
             walk = np.cumsum(np.stack([np.cos(angles), np.sin(angles)], axis=1), axis=0) * (0.3 + length) * side / steps.size
-            path = np.round((walk + (x * img.shape[1], y * img.shape[0])) * 2**_SUBPIXEL_BITS).astype(np.int32)
+            path = np.round((walk + np.array([x * img.shape[1], y * img.shape[0]])) * 2**_SUBPIXEL_BITS).astype(np.int32)
             cv2.polylines(ink, [path], False, 210, max(1, round((0.5 + width) * side / 200)), cv2.LINE_AA, _SUBPIXEL_BITS)
         return _paint(img, ink, (round(shade), round(shade * 0.8), round(shade * 0.7)))
 

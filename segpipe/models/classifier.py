@@ -12,7 +12,6 @@ import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
 from segpipe.models.attention import build_attention
 from segpipe.models.trial import example_batch, refuse_failing
 
-
 PADDINGS = ("zeros", "replicate")
 
 

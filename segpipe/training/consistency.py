@@ -1,7 +1,7 @@
 """A term that makes the reasons of a classifier turn with the photograph.
 
-The receptive field of a deep network covers the whole image, so nothing ties a cell of its last feature map to what is seen there:
-a network may gather its evidence in some corner, and its heatmap then shows that corner for every photograph.
+The receptive field of a deep network covers the whole image, so nothing ties a cell of its last feature map to what is seen
+there: a network may gather its evidence in some corner, and its heatmap then shows that corner for every photograph.
 """
 
 import torch
@@ -15,10 +15,11 @@ TURNS = 8
 class TurnConsistency:
     """Classify images together with turned copies of themselves, and compare the class maps of both.
 
-    `loss(all logits) + weight * mean(1 - r)` with `r` the correlation over the cells between the map of an image and the map of its
-    copy, turned back. The map is that of the true class, `sum_c w_yc A_c` over the channels of the attended feature map, the class
-    activation map (arXiv 1512.04150); the term is the equivariance loss of SEAM (arXiv 2004.04581) with a correlation in place of
-    a distance, so that the size of the maps does not count. Half of a batch is replaced by the copies: a step costs what it did.
+    `loss(all logits) + weight * mean(1 - r)` with `r` the correlation over the cells between the map of an image, turned, and the
+    map of its turned copy. The map is that of the true class, `sum_c w_yc A_c` over the channels of the attended feature map, the
+    class activation map (arXiv 1512.04150); the term is the equivariance loss of SEAM (arXiv 2004.04581) with a correlation in
+    place of a distance, so that the scale of the maps does not count. Half of a batch is replaced by the copies, so a step costs
+    the same.
 
     Args:
         weight: weight of the term, above 0.

@@ -90,7 +90,8 @@ def test_the_single_operating_point_of_earlier_cards_is_read_with_what_it_did_on
     def age(card: dict[str, Any]) -> None:
         del card["operating_points"], card["validation"]
         card.update(
-            operating_point={"diagnosis": "mel", "threshold": 0.3, "target_sensitivity": 0.95}, metrics={"metrics": flagged}
+            operating_point={"diagnosis": "mel", "threshold": 0.3, "target_sensitivity": 0.95},
+            metrics={"images": 10, "metrics": flagged},
         )
 
     edit_card(folder, age)

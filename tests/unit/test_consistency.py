@@ -78,5 +78,5 @@ def test_replicated_borders_give_a_uniform_map_for_a_uniform_image() -> None:
 
 
 def test_unknown_padding_is_refused() -> None:
-    with pytest.raises(ValueError, match="classifier.padding must be one of zeros, replicate, got 'reflect'"):
+    with pytest.raises(ValueError, match=r"classifier\.padding must be one of zeros, replicate, got 'reflect'"):
         build_classifier(name="test_efficientnet", classes=3, padding="reflect")

@@ -11,11 +11,11 @@ from omegaconf import MISSING
 
 @dataclass
 class ExtraDataConfig:
-    """A further data set to train on, see `segpipe.training.extra_data`.
+    """A further data set to train on, see `segpipe.data.extra`.
 
-    `_target_` names the function that finds and checks it, and `root`, `table` and `without_lesion_ids` are its arguments, as in the
-    group `data`. `classes` are those to take; null takes all that the training has. `split` is a table; only the images of its part
-    `train` are taken. `weight` is how often an image is drawn, relative to one of the main data set of the same class.
+    `_target_` names the function that finds and checks it, and `root`, `table` and `without_lesion_ids` are its arguments, as in
+    the group `data`. `classes` are those to take; null takes all that the training has. `split` is a table; only the images of
+    its part `train` are taken. `weight` is how often an image is drawn, relative to one of the main data set of the same class.
     """
 
     _target_: str = "segpipe.data.own_images.load_csv"

@@ -9,11 +9,9 @@ import hydra
 from omegaconf import DictConfig
 
 from segpipe.cli import in_sweep, output_folder, run_script
-from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.errors import ConfigError
 from segpipe.memory import keep_freed_memory
-from segpipe.output import prepare_output
 from segpipe.training.imbalance import double_remedy
 
 
@@ -34,7 +32,6 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
 
     with refuse_values():
         model, _ = build_untrained(config)
-    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=False)
     print(data.dataset.report())
     if config.threshold.diagnosis not in (None, *data.parts["val"]["dx"]):

@@ -9,10 +9,8 @@ import hydra
 from omegaconf import DictConfig
 
 from segpipe.cli import in_sweep, output_folder, run_script
-from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.memory import keep_freed_memory
-from segpipe.output import prepare_output
 
 
 def train(config: DictConfig, output: Path) -> dict[str, Any]:
@@ -28,7 +26,6 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
 
     with refuse_values():
         model = build_untrained(config)
-    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     data = prepare_data(config, output, need_masks=True)
     print(data.dataset.report())
     card = train_segmenter(config, data, model, output)

@@ -35,6 +35,7 @@ class Training:
         leaks_allowed: the training was told that starting weights or test crops may come from a model that saw the test lesions.
         seen: the images and lesions that went into the weights, those of the starting weights too, see
             `segpipe.data.fingerprints`; empty in the cards of older versions.
+        changes: settings that changed where the training resumed: `epoch` (the first with the new value), `key`, `before`, `after`.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class Training:
     leaks_allowed: bool = False
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seen: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from segpipe.arguments import CHANGES_ALLOWED
 from segpipe.config_groups import SyntheticConfig
 from segpipe.errors import ConfigError
 
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
+TRAINING_FILES = ("config.yaml", "split.csv", "metrics.csv")
 STARTS = ("segmenter.init", "classifier.init")
 COUNTS = (
     "batch_size",
@@ -62,6 +65,7 @@ def check_values(config: DictConfig) -> None:
             if not os.path.exists(path):
                 raise ConfigError(f"{key} must be an existing path, got {path!r}; check its spelling")
     _check_folders(config)
+    _check_resuming(config)
     for key in STARTS:
         start = _value(config, key)
         if start not in (None, "random", "imagenet", "shipped") and not os.path.exists(start):
@@ -89,6 +93,25 @@ def _check_folders(config: DictConfig) -> None:
     cache = _value(config, "data.cache")
     if cache == "" or (cache is not None and os.path.exists(cache) and not os.path.isdir(cache)):
         raise ConfigError(f"data.cache must be a folder, which may not exist yet, or null, got {cache!r}")
+
+
+def _check_resuming(config: DictConfig) -> None:
+    """A training resumes in its own folder, which nothing else may be taken for, or where `output` says."""
+    unknown = sorted(set(_value(config, "allow_change") or ()) - set(CHANGES_ALLOWED))
+    if unknown:
+        raise ConfigError(f"allow_change must list only {', '.join(CHANGES_ALLOWED)}, got {unknown[0]!r}")
+    ckpt_path = _value(config, "ckpt_path")
+    if ckpt_path is None:
+        return
+    if not os.path.isfile(ckpt_path):
+        raise ConfigError(f"ckpt_path must be a file, got {ckpt_path!r}, a folder; name checkpoints/last.ckpt of a training")
+    checkpoints = Path(ckpt_path).resolve().parent
+    of_training = checkpoints.name == "checkpoints" and all((checkpoints.parent / name).is_file() for name in TRAINING_FILES)
+    if config.output is None and not of_training:
+        raise ConfigError(
+            f"ckpt_path must be TRAINING/checkpoints/last.ckpt where output is not given, got {ckpt_path!r}, which lies in no "
+            "folder of a training; say with output=DIR where to write"
+        )
 
 
 def _check_trackers(config: DictConfig) -> None:

@@ -71,22 +71,37 @@ def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = No
         ckpt_path: the checkpoint that a training goes on from; where it lies in `folder`, all that is there stays.
 
     Raises:
-        OutputError: `folder` is a file, cannot be made or written, or holds results while `overwrite` is false.
+        OutputError: as for `check_output`, or an old result cannot be removed.
     """
-    _make(folder)
+    check_output(folder, overwrite=overwrite, ckpt_path=ckpt_path)
+    if holds_training(folder, ckpt_path):
+        return
     try:
-        goes_on = ckpt_path is not None and ckpt_path.resolve().is_relative_to(folder.resolve())
-        found = [] if goes_on else find_results(folder)
-        if found and not overwrite:
-            raise OutputError(
-                f"output must be a folder without results, got {folder} with {', '.join(found)}; "
-                f"{'resume=true goes on with them, ' if 'results.jsonl' in found else ''}overwrite=true replaces them, "
-                "or name another folder"
-            )
-        for name in found:
+        for name in find_results(folder):
             _remove(folder, _WRITTEN_FILES[name])
     except OSError as error:
         raise OutputError(f"{folder}: its old results cannot be removed ({error.strerror})") from error
+
+
+def check_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = None) -> None:
+    """Make the output folder, and refuse it where it holds results; the arguments are those of `prepare_output`.
+
+    Raises:
+        OutputError: `folder` is a file, cannot be made or written, or holds results while `overwrite` is false.
+    """
+    _make(folder)
+    found = [] if overwrite or holds_training(folder, ckpt_path) else find_results(folder)
+    if found:
+        raise OutputError(
+            f"output must be a folder without results, got {folder} with {', '.join(found)}; "
+            f"{'resume=true goes on with them, ' if 'results.jsonl' in found else ''}overwrite=true replaces them, "
+            "or name another folder"
+        )
+
+
+def holds_training(folder: Path, ckpt_path: Path | None) -> bool:
+    """Whether a checkpoint is that of the training in a folder, so that it resumes there."""
+    return ckpt_path is not None and ckpt_path.resolve().parent == (folder / "checkpoints").resolve()
 
 
 def find_results(folder: Path) -> list[str]:

@@ -116,7 +116,14 @@ def train_classifier(
         shares=None if config.sampler == "none" else (drawn / counts.clip(lower=1).to_numpy())[train.labels],
     )
     fitted = fit_as_configured(
-        config, task, examples, output, monitor="val_auroc", cpu_bf16=False, callbacks=[ProgressiveUnfreezing(plan)]
+        config,
+        task,
+        examples,
+        output,
+        identity=data.identity,
+        monitor="val_auroc",
+        cpu_bf16=False,
+        callbacks=[ProgressiveUnfreezing(plan)],
     )
     return ClassifierCard(
         arguments={key: settings[key] for key in ("name", "attention", "dropout", "drop_path")},

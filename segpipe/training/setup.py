@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,19 @@ from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
 from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
 from segpipe.errors import BundleError, DatasetError
+from segpipe.output import check_output, prepare_output
 from segpipe.training.fit import Fitted, auto_precision, fit
+from segpipe.training.identity import (
+    Identity,
+    RecordedIdentity,
+    identify_data,
+    identify_settings,
+    portable_settings,
+    read_resumed,
+    resume_identity,
+)
 from segpipe.training.processes import MovingAverage
+from segpipe.training.resuming import take_over
 from segpipe.training.start import start_card
 from segpipe.training.tasks import Task
 from segpipe.training.tracking import TrackedSettings, build_loggers
@@ -36,11 +47,13 @@ class TrainingData:
         dataset: all that is usable, and the report.
         split: of the whole data set, also where only a part of it is used.
         parts: the rows of `dataset` that are used, by part.
+        identity: Settings and data that the checkpoints belong to.
     """
 
     dataset: CheckedDataset
     split: pd.DataFrame
     parts: dict[str, pd.DataFrame]
+    identity: Identity = Identity({}, {})
 
     @property
     def dataset_hash(self) -> str:
@@ -66,6 +79,7 @@ class TrainingData:
             leaks_allowed=config.allow_leak,
             counts={part: dict(Counter(rows["dx"])) for part, rows in self.parts.items()},
             seen=seen if start is None else join_fingerprints(start.training.seen, seen),
+            changes=tuple(change for change in self.identity.changes if change["epoch"] < fitted.epochs),
         )
 
     def refuse_seen(self, model: Training, *, key: str, allowed: bool) -> None:
@@ -94,20 +108,38 @@ class TrainingData:
 
 
 def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> TrainingData:
-    """Find, check and split the data of a training, and write `split.csv` and `config.yaml`.
+    """Find, check and split the data of a training, then write `split.csv` and `config.yaml`.
 
     Args:
         config: of the training.
-        output: folder of the training; it exists.
+        output: folder of the training; nothing in it is touched before all is well.
         need_masks: leave out images without a mask.
 
     Raises:
+        ConfigError: the checkpoint belongs to another training.
         DatasetError: the data set or the split cannot be used, or two parts share what `allow_leak` does not allow.
+        OutputError: as for `prepare_output`.
     """
-    OmegaConf.save(config, output / "config.yaml", resolve=True)
+    ckpt_path = None if config.ckpt_path is None else Path(config.ckpt_path)
+    check_output(output, overwrite=config.overwrite, ckpt_path=ckpt_path)
+    checkpoint = None if ckpt_path is None else read_resumed(ckpt_path)
+    identity = identify_settings(config)
+    resume_identity(identity, checkpoint, allowed=config.allow_change)
     dataset = load_dataset(config.data)
     split = choose_split(config, dataset)
+    identity = replace(identity, settings=identity.settings | identify_data(dataset, split))
+    identity = resume_identity(identity, checkpoint, allowed=config.allow_change)
+    parts = _choose_images(config, dataset, split, need_masks=need_masks)
+    prepare_output(output, overwrite=config.overwrite, ckpt_path=ckpt_path)
+    OmegaConf.save(config, output / "config.yaml", resolve=True)
     write_split(output / "split.csv", split)
+    return TrainingData(dataset, split, parts, identity)
+
+
+def _choose_images(
+    config: DictConfig, dataset: CheckedDataset, split: pd.DataFrame, *, need_masks: bool
+) -> dict[str, pd.DataFrame]:
+    """The images of each part that are used."""
     usable = dataset.table[dataset.table["mask_path"].notna()] if need_masks else dataset.table
     if usable.empty:
         raise DatasetError(
@@ -121,7 +153,7 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
         for part, rows in parts.items()
     }
     refuse_leaks(limited, allowed=config.allow_leak)
-    return TrainingData(dataset, split, limited)
+    return limited
 
 
 def choose_split(config: DictConfig, dataset: CheckedDataset) -> pd.DataFrame:
@@ -146,6 +178,7 @@ def fit_as_configured(
     data: SeededDataModule,
     output: Path,
     *,
+    identity: Identity,
     monitor: str,
     cpu_bf16: bool,
     callbacks: Sequence[Callback] = (),
@@ -159,10 +192,14 @@ def fit_as_configured(
         task: the model, its loss, metrics and optimizer.
         data: training and validation examples.
         output: takes `metrics.csv`, `checkpoints/` and the files of the trackers.
-        monitor: name of the metric that chooses the best epoch; the larger the better.
+        identity: Identity of the training, for its checkpoints.
+        monitor: name of the metric that chooses the best epoch, the larger the better; or of a loss.
         cpu_bf16: this network gains from bf16 on a CPU, see `auto_precision`.
         callbacks: of Lightning.
     """
+    ckpt_path = None if config.ckpt_path is None else Path(config.ckpt_path)
+    if ckpt_path is not None:
+        take_over(ckpt_path, output)
     decay = config.trainer.ema_decay
     averaging = [] if decay is None else [MovingAverage(decay)]
     return fit(
@@ -173,8 +210,8 @@ def fit_as_configured(
         trainer=trainer_arguments(config, cpu_bf16=cpu_bf16),
         patience=config.trainer.patience,
         loggers=build_loggers(config, output),
-        callbacks=[*callbacks, *averaging, TrackedSettings(config)],
-        ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
+        callbacks=[*callbacks, *averaging, TrackedSettings(config), RecordedIdentity(identity)],
+        ckpt_path=ckpt_path,
     )
 
 
@@ -184,19 +221,3 @@ def trainer_arguments(config: DictConfig, *, cpu_bf16: bool) -> dict[str, Any]:
     if arguments["precision"] == "auto":
         arguments["precision"] = auto_precision(arguments["accelerator"], cpu_bf16=cpu_bf16)
     return arguments
-
-
-def portable_settings(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration without what belongs to one machine or user: paths, devices, workers, trackers."""
-    settings: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "bundle", "logger"):
-        settings.pop(key, None)
-    for key in ("accelerator", "devices", "strategy"):
-        settings["trainer"].pop(key)
-    for key in ("root", "cache"):
-        settings["data"].pop(key)
-    settings["data"].pop("table", None)
-    for network in ("segmenter", "classifier"):
-        if network in settings and settings[network]["init"] not in ("random", "imagenet", "shipped"):
-            settings[network]["init"] = Path(settings[network]["init"]).name
-    return settings

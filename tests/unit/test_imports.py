@@ -15,7 +15,7 @@ MOST_LINES = 280
 # From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
 # unless FRIENDS says so.
 FLOORS = (
-    {"memory", "diagnosis", "errors", "image_decoding", "image_io", "folders", "storage", "output"},
+    {"memory", "diagnosis", "errors", "arguments", "image_decoding", "image_io", "folders", "storage", "output"},
     {"lesion"},
     {"data", "losses", "models", "card", "bundle"},
     {"training", "inference"},
@@ -67,7 +67,7 @@ def imported_parts(path: Path) -> set[str]:
 
 def allowed(part: str) -> set[str]:
     if part in DOORS:
-        return {"errors", *DOORS}
+        return {"errors", "arguments", *DOORS}
     lower = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[part]}
     return lower | FRIENDS.get(part, set()) | {part, "__version__"}
 

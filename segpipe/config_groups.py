@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from segpipe.config_bounds import LARGEST_SEED, LARGEST_SIDE, bounded
+
 
 @dataclass
 class DataConfig:
@@ -16,9 +18,9 @@ class DataConfig:
     _target_: str = MISSING
     root: str = MISSING
     without_lesion_ids: bool = False
-    limit: int | None = None
-    fold: int | None = None
-    folds: int = 5
+    limit: int | None = bounded(None, least=1)
+    fold: int | None = bounded(None, least=0)
+    folds: int = bounded(5, least=1)
     cache: str | None = "outputs/cache"
 
 
@@ -26,11 +28,11 @@ class DataConfig:
 class SyntheticConfig(DataConfig):
     """A data set that is drawn before the training."""
 
-    lesions: int = 84
-    images_per_lesion: int = 3
-    height: int = 150
-    width: int = 200
-    seed: int = 0
+    lesions: int = bounded(84, least=1)
+    images_per_lesion: int = bounded(3, least=1)
+    height: int = bounded(150, least=32)
+    width: int = bounded(200, least=32)
+    seed: int = bounded(0, least=0, most=LARGEST_SEED)
 
 
 @dataclass
@@ -59,7 +61,7 @@ class AugmentConfig:
     """Random changes to training images: albumentations transforms in order, and mixup, see `segpipe.training.tasks.Task`."""
 
     transforms: list[Any] = field(default_factory=list)
-    mixup_alpha: float = 0.0
+    mixup_alpha: float = bounded(0.0, least=0.01, most=100, or_zero=True)
 
 
 @dataclass
@@ -67,7 +69,7 @@ class CropConfig:
     """How a lesion is cut out, see `segpipe.lesion.crop.CropRule`."""
 
     whole_image: bool = False
-    margin_fraction: float = 0.25
+    margin_fraction: float = bounded(0.25, least=0, most=100)
     keep_background: bool = True
 
 
@@ -76,8 +78,8 @@ class SegmenterConfig:
     """The U-Net: encoder as smp names it, widths of its decoder, input size, starting weights of the encoder."""
 
     encoder: str = MISSING
-    decoder_channels: list[int] = MISSING
-    input_size: int = MISSING
+    decoder_channels: list[int] = bounded(least=1)
+    input_size: int = bounded(least=1, most=LARGEST_SIDE)
     init: str = "random"
 
 
@@ -87,9 +89,9 @@ class ClassifierConfig:
 
     name: str = MISSING
     attention: str = "none"
-    dropout: float = 0.2
-    drop_path: float = 0.0
-    input_size: int = MISSING
+    dropout: float = bounded(0.2, least=0, below=1)
+    drop_path: float = bounded(0.0, least=0, below=1)
+    input_size: int = bounded(least=1, most=LARGEST_SIDE)
     init: str = "random"
 
 
@@ -104,24 +106,24 @@ class LossConfig:
 class BceDiceConfig(LossConfig):
     """See `segpipe.losses.dice.BceDiceLoss`."""
 
-    bce_weight: float = 1.0
-    dice_weight: float = 1.0
+    bce_weight: float = bounded(1.0, least=0)
+    dice_weight: float = bounded(1.0, least=0)
 
 
 @dataclass
 class FocalConfig(LossConfig):
     """See `segpipe.losses.focal.FocalLoss` and `class_weights`."""
 
-    gamma: float = 2.0
+    gamma: float = bounded(2.0, least=0)
     weighting: str = "none"
-    beta: float = 0.999
+    beta: float = bounded(0.999, least=0, below=1)
 
 
 @dataclass
 class LogitAdjustedConfig(LossConfig):
     """See `segpipe.losses.logit_adjusted.LogitAdjustedLoss`."""
 
-    tau: float = 1.0
+    tau: float = bounded(1.0, least=0)
 
 
 @dataclass
@@ -130,8 +132,8 @@ class OptimizerConfig:
 
     _target_: str = MISSING
     _partial_: bool = True
-    lr: float = MISSING
-    weight_decay: float = 0.01
+    lr: float = bounded(above=0)
+    weight_decay: float = bounded(0.01, least=0)
 
 
 @dataclass
@@ -145,16 +147,16 @@ class SchedulerConfig:
 class CosineConfig(SchedulerConfig):
     """See `segpipe.training.schedule.WarmupCosine`."""
 
-    warmup_fraction: float = 0.05
-    final_fraction: float = 0.01
+    warmup_fraction: float = bounded(0.05, least=0, most=1)
+    final_fraction: float = bounded(0.01, least=0, most=1)
 
 
 @dataclass
 class UnfreezeConfig:
     """See `segpipe.training.unfreezing.plan_unfreezing`."""
 
-    from_epochs: list[int] = MISSING
-    lr_decay: float = 1.0
+    from_epochs: list[int] = bounded(least=0)
+    lr_decay: float = bounded(1.0, above=0, most=1)
 
 
 @dataclass
@@ -165,15 +167,15 @@ class TrainerConfig:
     what is validated and kept; null keeps the weights themselves.
     """
 
-    max_epochs: int = MISSING
-    patience: int = 5
-    ema_decay: float | None = None
+    max_epochs: int = bounded(least=1)
+    patience: int = bounded(5, least=0)
+    ema_decay: float | None = bounded(None, least=0, below=1)
     accelerator: str = "auto"
     devices: Any = "auto"
     strategy: str = "auto"
     precision: str = "auto"
-    gradient_clip_val: float | None = 1.0
-    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = bounded(1.0, least=0)
+    accumulate_grad_batches: int = bounded(1, least=1)
 
 
 @dataclass
@@ -221,7 +223,7 @@ class ThresholdConfig:
     """The operating point: a diagnosis to flag, and the share of it to find; null flags nothing."""
 
     diagnosis: str | None = None
-    target_sensitivity: float = 0.95
+    target_sensitivity: float = bounded(0.95, above=0, most=1)
 
 
 @dataclass

@@ -10,23 +10,13 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from segpipe.arguments import CHANGES_ALLOWED
+from segpipe.config_bounds import check_numbers
 from segpipe.config_groups import SyntheticConfig
 from segpipe.errors import ConfigError
 
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
 TRAINING_FILES = ("config.yaml", "split.csv", "metrics.csv")
 STARTS = ("segmenter.init", "classifier.init")
-COUNTS = (
-    "batch_size",
-    "max_pixels",
-    "max_files",
-    "trainer.max_epochs",
-    "data.limit",
-    "classifier.input_size",
-    "segmenter.input_size",
-)
-NOT_NEGATIVE = ("workers", "data.fold", "crop.margin_fraction", "augment.mixup_alpha")
-PROBABILITIES = ("classifier.dropout", "classifier.drop_path")
 CHOICES: dict[str, tuple[str, ...]] = {
     "localize": ("unet", "contour", "whole_image"),
     "figures": ("auto", "true", "false"),
@@ -35,7 +25,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("float32", "bfloat16", "float16"),
     "part": ("train", "val", "test"),
     "sampler": ("none", "square_root", "balanced"),
+    "loss.weighting": ("none", "inverse", "effective"),
+    "classifier.attention": ("none", "channel", "spatial", "cbam"),
     "trainer.strategy": ("auto", "ddp"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.precision": ("auto", "32-true", "16-mixed", "bf16-mixed"),
     "calibration": ("none", "temperature", "logit_adjustment"),
     "tta.views": ("none", "flips", "d4"),
     "explain.method": ("gradcam", "none"),
@@ -79,7 +73,8 @@ def check_values(config: DictConfig) -> None:
             raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {word!r}; --help says what they mean")
     if _value(config, "resume") and _value(config, "overwrite"):
         raise ConfigError("give one of resume=true, which goes on with earlier results, and overwrite=true, which removes them")
-    _check_numbers(config)
+    check_numbers(config)
+    _check_fits(config)
     _check_trackers(config)
 
 
@@ -134,25 +129,24 @@ def list_paths(value: Any) -> list[str]:
     return [str(path) for path in value] if isinstance(value, ListConfig) else [str(value)]
 
 
-def _check_numbers(config: DictConfig) -> None:
-    for least, keys in ((1, COUNTS), (0, NOT_NEGATIVE)):
-        for key in keys:
-            number = _value(config, key)
-            if number is not None and number < least:
-                raise ConfigError(f"{key} must be {least} or more, got {number}")
-    for key in PROBABILITIES:
-        probability = _value(config, key)
-        if probability is not None and not 0 <= probability < 1:
-            raise ConfigError(f"{key} must be at least 0 and below 1, got {probability}")
+def _check_fits(config: DictConfig) -> None:
+    """Numbers that depend on another one, or on a network."""
     fold, folds = _value(config, "data.fold"), _value(config, "data.folds")
     if fold is not None and (folds < 2 or fold >= folds):
         raise ConfigError(f"data.fold must be below data.folds, which must be 2 or more, got {fold} of {folds}")
-    share = _value(config, "threshold.target_sensitivity")
-    if share is not None and not 0 < share <= 1:
-        raise ConfigError(f"threshold.target_sensitivity must be above 0 and at most 1, got {share}")
     size = _value(config, "segmenter.input_size")
     if size is not None and size % 32:
         raise ConfigError(f"segmenter.input_size must be a multiple of 32, because the U-Net halves it five times, got {size}")
+    if _value(config, "loss.bce_weight") == _value(config, "loss.dice_weight") == 0:
+        raise ConfigError("one of loss.bce_weight and loss.dice_weight must be above 0, got 0 and 0")
+    devices = _value(config, "trainer.devices")
+    numbers = list(devices) if isinstance(devices, ListConfig) else []
+    if not (devices in (None, "auto") or _is_count(devices, 1) or (numbers and all(_is_count(number, 0) for number in numbers))):
+        raise ConfigError(f"trainer.devices must be auto, a number of devices, or a list of their numbers, got {devices!r}")
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @contextmanager

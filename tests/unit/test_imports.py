@@ -35,7 +35,7 @@ FRIENDS = {
     "app": {"cli"},
 }
 # Between Hydra and the shell: for scripts and web page alone; they import nothing of the house but errors and themselves.
-DOORS = {"config", "config_groups", "config_values", "cli", "call_errors"}
+DOORS = {"config", "config_bounds", "config_groups", "config_values", "cli", "call_errors"}
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 

@@ -29,9 +29,11 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_head, train_classifier
     from segpipe.training.setup import prepare_data
+    from segpipe.training.trial import try_parts
 
     with refuse_values():
         model, _ = build_untrained(config)
+        try_parts(config, model)
     data = prepare_data(config, output, need_masks=False)
     print(data.dataset.report())
     if config.threshold.diagnosis not in (None, *data.parts["val"]["dx"]):

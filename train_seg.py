@@ -23,9 +23,11 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     from segpipe.evaluation.score import headline, segmenter_figures
     from segpipe.training.segmenter import build_untrained, train_segmenter
     from segpipe.training.setup import prepare_data
+    from segpipe.training.trial import try_parts
 
     with refuse_values():
         model = build_untrained(config)
+        try_parts(config, model)
     data = prepare_data(config, output, need_masks=True)
     print(data.dataset.report())
     card = train_segmenter(config, data, model, output)

@@ -79,7 +79,7 @@ class SegmenterConfig:
 
     encoder: str = MISSING
     decoder_channels: list[int] = bounded(least=1)
-    input_size: int = bounded(least=1, most=LARGEST_SIDE)
+    input_size: int = bounded(least=32, most=LARGEST_SIDE)
     init: str = "random"
 
 
@@ -91,7 +91,7 @@ class ClassifierConfig:
     attention: str = "none"
     dropout: float = bounded(0.2, least=0, below=1)
     drop_path: float = bounded(0.0, least=0, below=1)
-    input_size: int = bounded(least=1, most=LARGEST_SIDE)
+    input_size: int = bounded(least=8, most=LARGEST_SIDE)
     init: str = "random"
 
 

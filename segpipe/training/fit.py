@@ -96,19 +96,32 @@ def fit(
     best, last = epoch_checkpoints(checkpoints, monitor=monitor, first_epoch=data.first_epoch)
     with warnings.catch_warnings():
         quieten()
-        lightning = Trainer(
-            **{**trainer, "strategy": choose_strategy(trainer["accelerator"], trainer["devices"])},
-            logger=loggers,
-            callbacks=[best, last, stop, SeededEpochs(data.seed), TQDMProgressBar(leave=True), *callbacks],
-            plugins=[WholeCheckpoints()],
-            use_distributed_sampler=False,
-            default_root_dir=output,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-        )
+        ours = [best, last, stop, SeededEpochs(data.seed), TQDMProgressBar(leave=True), *callbacks]
+        lightning = build_trainer(trainer, output=output, loggers=loggers, callbacks=ours)
         _run(lightning, task, data, ckpt_path=ckpt_path, last=checkpoints / LAST)
     return _finish(task, checkpoints)
+
+
+def build_trainer(
+    trainer: Mapping[str, Any], *, output: Path | None = None, loggers: Sequence[Logger] = (), callbacks: Sequence[Callback] = ()
+) -> Trainer:
+    """Build Lightning's Trainer; the arguments are those of `fit`.
+
+    Raises:
+        ConfigError: `trainer` names devices that are not there.
+        TypeError: `trainer` holds an argument that Lightning does not know, or that is set here.
+    """
+    return Trainer(
+        **{**trainer, "strategy": choose_strategy(trainer["accelerator"], trainer["devices"])},
+        logger=list(loggers),
+        callbacks=list(callbacks),
+        plugins=[WholeCheckpoints()],
+        use_distributed_sampler=False,
+        default_root_dir=output,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
 
 
 def _first_epoch(task: Task, ckpt_path: Path) -> int:

@@ -36,6 +36,8 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
         try_parts(config, model)
     data = prepare_data(config, output, need_masks=False)
     print(data.dataset.report())
+    if data.missing_classes:
+        sys.stderr.write(f"warning: {data.missing_classes}\n")
     if config.threshold.diagnosis not in (None, *data.parts["val"]["dx"]):
         raise ConfigError(f"threshold.diagnosis must occur among the validation images, got {config.threshold.diagnosis!r}")
     plan, start = fit_head(config, data, model)

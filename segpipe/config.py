@@ -4,6 +4,7 @@ Here are those of the three scripts and of the web page; the groups that they co
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -178,6 +179,11 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
 def register_resolvers() -> None:
     """Make `${first:a,b}` known: the first value, or the second one where that is null."""
     OmegaConf.register_new_resolver("first", lambda value, other: other if value is None else value, replace=True)
+
+
+def optional_path(value: str | None) -> Path | None:
+    """A path from the configuration, None where it is null."""
+    return None if value is None else Path(value)
 
 
 register_schemas()

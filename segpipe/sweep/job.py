@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -37,8 +38,7 @@ def run_job(config: DictConfig, train: Train) -> float:
         train: does it, in the folder that it is given.
 
     Returns:
-        The score on the validation images by which its best epoch was chosen; never one of the test split, so that a search
-        may go by it.
+        The score on the validation images, never one of the test split, so that a search may go by it; NaN where there is none.
 
     Raises:
         Exception: what `train` raises; the record of the job tells it too.
@@ -60,7 +60,7 @@ def run_job(config: DictConfig, train: Train) -> float:
             with FileLock(sweep / LOCK):
                 write_tables(sweep)
     print(f"leaderboard in {sweep / LEADERBOARD}")
-    return record.score
+    return math.nan if record.score is None else record.score
 
 
 def job_name(config: DictConfig) -> str:

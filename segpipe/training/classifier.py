@@ -79,7 +79,7 @@ def fit_head(config: DictConfig, data: TrainingData, model: LesionClassifier) ->
 def train_classifier(
     config: DictConfig, data: TrainingData, model: LesionClassifier, plan: UnfreezePlan, output: Path
 ) -> ClassifierCard:
-    """Train a classifier on crops of the train part; it ends with the weights of the best AUROC on the val part.
+    """Train a classifier on crops of the train part; it ends with the weights of the best epoch on the val part, see `monitor`.
 
     Args:
         config: see `segpipe.config.TrainClsConfig`.
@@ -121,7 +121,7 @@ def train_classifier(
         examples,
         output,
         identity=data.identity,
-        monitor="val_auroc",
+        monitor=data.monitor,
         cpu_bf16=False,
         callbacks=[ProgressiveUnfreezing(plan)],
     )

@@ -80,8 +80,8 @@ def identify_data(dataset: CheckedDataset, split: pd.DataFrame) -> Settings:
     """
     table = dataset.table.sort_values("image_id")
     columns = [table[name].astype(str) for name in ("image_id", "lesion_id", "dx")]
-    contents = [hash_files(table[name]) for name in ("image_path", "mask_path")]
-    digest = hashlib.sha256(repr([*zip(*columns, *contents, strict=True)]).encode()).hexdigest()
+    files = [[path if isinstance(path, str) else None for path in table[name]] for name in ("image_path", "mask_path")]
+    digest = hashlib.sha256(repr([*zip(*columns, *map(hash_files, files), strict=True)]).encode()).hexdigest()
     counts = split["part"].value_counts()
     sizes = ", ".join(f"{counts.get(part, 0)} {part}" for part in PARTS)
     return {"data": f"{len(table)} images, SHA-256 {digest}", "split": f"{sizes}, SHA-256 {split_hash(split)}"}
@@ -153,7 +153,7 @@ def _refusal(before: Settings, now: Settings, wrong: list[str]) -> str:
     way = f"allow this change with {as_argument('allow_change', asked)}" if asked == wrong else "give these as they were"
     free = ", ".join(key for key in FREE if key != "allow_change")
     return (
-        f"ckpt_path must be a checkpoint of this very training, but {differing}; {way}, or start another training without "
+        f"ckpt_path must be a checkpoint of this very training, but {differing}; {way}; or start another training without "
         f"ckpt_path; only these may change: {free}; and, where allow_change lists them, {', '.join(CHANGES_ALLOWED)}"
     )
 

@@ -65,6 +65,22 @@ class TrainingData:
         """SHA-256 of the split of the whole data set."""
         return split_hash(self.split)
 
+    @property
+    def missing_classes(self) -> str | None:
+        """A line on the classes that a part has no image of, and on what follows from it; None where there are none."""
+        counts = {part: Counter(rows["dx"]) for part, rows in self.parts.items()}
+        missing = {part: [code for code in self.dataset.classes if not counts[part][code]] for part in PARTS}
+        if not any(missing.values()):
+            return None
+        named = "; ".join(f"{part} has no image of {', '.join(codes)}" for part, codes in missing.items() if codes)
+        chosen = "the AUROC over the others" if self.monitor == "val_auroc" else "the loss, for the AUROC needs two classes"
+        return f"classes are missing: {named}; a class without training images is not learned, and the best epoch goes by {chosen}"
+
+    @property
+    def monitor(self) -> str:
+        """The metric that chooses the best epoch of a classifier: `val_auroc`, or `val_loss` where val has one class only."""
+        return "val_auroc" if self.parts["val"]["dx"].nunique() > 1 else "val_loss"
+
     def describe(self, fitted: Fitted, config: DictConfig) -> Training:
         """What the card says of this training."""
         start, seen = start_card(config), fingerprint_parts(self.parts)

@@ -35,7 +35,8 @@ class Training:
         leaks_allowed: the training was told that starting weights or test crops may come from a model that saw the test lesions.
         seen: the images and lesions that went into the weights, those of the starting weights too, see
             `segpipe.data.fingerprints`; empty in the cards of older versions.
-        changes: settings that changed where the training resumed: `epoch` (the first with the new value), `key`, `before`, `after`.
+        changes: Settings that changed where the training resumed: `epoch` (the first with the new value), `key`, `before` and
+            `after` of each.
     """
 
     dataset: str

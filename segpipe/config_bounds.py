@@ -76,9 +76,9 @@ def _numbers(config: Any, key: str = "", bounds: Bounds | None = None) -> Iterat
     """Key, value and bounds of every number, those in lists too."""
     if isinstance(config, DictConfig):
         known = bounds_of(OmegaConf.get_type(config))
-        for name in config:
+        for name in map(str, config):
             if not OmegaConf.is_missing(config, name):
-                yield from _numbers(config[name], f"{key}.{name}" if key else str(name), known.get(str(name)))
+                yield from _numbers(config[name], f"{key}.{name}" if key else name, known.get(name))
     elif isinstance(config, ListConfig):
         for value in config:
             yield from _numbers(value, key, bounds)

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from segpipe.config_bounds import LARGEST_SEED, LARGEST_SIDE, bounded
+from segpipe.config_bounds import LARGEST_SEED, LARGEST_SIDE, Bounds, bounded
 
 
 @dataclass
@@ -78,7 +78,7 @@ class SegmenterConfig:
     """The U-Net: encoder as smp names it, widths of its decoder, input size, starting weights of the encoder."""
 
     encoder: str = MISSING
-    decoder_channels: list[int] = bounded(least=1)
+    decoder_channels: list[int] = field(default=MISSING, metadata={"bounds": Bounds(least=1)})
     input_size: int = bounded(least=32, most=LARGEST_SIDE)
     init: str = "random"
 
@@ -155,7 +155,7 @@ class CosineConfig(SchedulerConfig):
 class UnfreezeConfig:
     """See `segpipe.training.unfreezing.plan_unfreezing`."""
 
-    from_epochs: list[int] = bounded(least=0)
+    from_epochs: list[int] = field(default=MISSING, metadata={"bounds": Bounds(least=0)})
     lr_decay: float = bounded(1.0, above=0, most=1)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 
@@ -23,7 +23,7 @@ def hash_files(paths: Iterable[str | None]) -> list[str | None]:
         return list(pool.map(hash_file, paths))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _hash_version(path: str, size: int, changed: int) -> str:
     """One version of a file is read once in a process."""
     with open(path, "rb") as file:

@@ -49,7 +49,11 @@ class Identity:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a checkpoint holds them."""
-        return {"settings": dict(self.settings), "listed": dict(self.listed), "changes": [dict(change) for change in self.changes]}
+        return {
+            "settings": dict(self.settings),
+            "listed": dict(self.listed),
+            "changes": [dict(change) for change in self.changes],
+        }
 
 
 def identify_settings(config: DictConfig) -> Identity:

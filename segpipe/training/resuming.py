@@ -19,7 +19,17 @@ from segpipe.errors import ConfigError, OutputError
 BEST, LAST = "best.ckpt", "last.ckpt"
 _CONTENT = {"epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops"}
 # What torch raises on a file that is no checkpoint, whose bytes it may take for any instruction.
-_UNREADABLE = (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError, struct.error)
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 
 
 class SeededEpochs(Callback):
@@ -104,7 +114,7 @@ class KeptCheckpoint(ModelCheckpoint):
             return
         file = str(self._file)
         moved = {"dirpath": self.dirpath, "best_model_path": file, "kth_best_model_path": file, "last_model_path": ""}
-        scores = {file: score for score in state_dict["best_k_models"].values()}
+        scores = dict(zip([file], state_dict["best_k_models"].values(), strict=False))  # none where there is no monitor
         super().load_state_dict({**state_dict, **moved, "best_k_models": scores})
 
 
@@ -155,7 +165,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if not _CONTENT <= set(checkpoint) or not isinstance(checkpoint["epoch"], int):
+        if not set(checkpoint) >= _CONTENT or not isinstance(checkpoint["epoch"], int):
             raise KeyError("epoch")
     except _UNREADABLE as error:
         raise ConfigError(f"ckpt_path must be a checkpoint of a training, got {path}, which cannot be read as one") from error

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class TrainingData:
     dataset: CheckedDataset
     split: pd.DataFrame
     parts: dict[str, pd.DataFrame]
-    identity: Identity = Identity({}, {})
+    identity: Identity = field(default_factory=lambda: Identity({}, {}))
 
     @property
     def dataset_hash(self) -> str:
@@ -74,7 +74,9 @@ class TrainingData:
             return None
         named = "; ".join(f"{part} has no image of {', '.join(codes)}" for part, codes in missing.items() if codes)
         chosen = "the AUROC over the others" if self.monitor == "val_auroc" else "the loss, for the AUROC needs two classes"
-        return f"classes are missing: {named}; a class without training images is not learned, and the best epoch goes by {chosen}"
+        return (
+            f"classes are missing: {named}; a class without training images is not learned, and the best epoch goes by {chosen}"
+        )
 
     @property
     def monitor(self) -> str:
@@ -143,7 +145,7 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     resume_identity(identity, checkpoint, allowed=config.allow_change)
     dataset = load_dataset(config.data)
     split = choose_split(config, dataset)
-    identity = replace(identity, settings=identity.settings | identify_data(dataset, split))
+    identity = replace(identity, settings={**identity.settings, **identify_data(dataset, split)})
     identity = resume_identity(identity, checkpoint, allowed=config.allow_change)
     parts = _choose_images(config, dataset, split, need_masks=need_masks)
     prepare_output(output, overwrite=config.overwrite, ckpt_path=ckpt_path)

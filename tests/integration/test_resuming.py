@@ -61,7 +61,10 @@ def test_another_training_is_refused_before_a_file_is_written(trained: Trained, 
     for more, keys in (
         (("seed=1", "optimizer.lr=0.5"), ("seed was 0, is 1", "optimizer.lr was 0.001, is 0.5")),
         ((f"split={run.parent.parent / 'other.csv'}",), ("split was ",)),
-        (("segmenter.decoder_channels=[16,16,16,8,8]",), ("segmenter.decoder_channels was [16, 16, 8, 8, 8], is [16, 16, 16, 8, 8]",)),
+        (
+            ("segmenter.decoder_channels=[16,16,16,8,8]",),
+            ("segmenter.decoder_channels was [16, 16, 8, 8, 8], is [16, 16, 16, 8, 8]",),
+        ),
     ):
         refused = resume(trained, last, *more)
         assert refused.status == 2

@@ -11,8 +11,43 @@ from omegaconf import OmegaConf
 from segpipe.arguments import as_argument
 from segpipe.cli import quote_paths
 
-TEXTS = ["nv", "mole (dark)", "a,b", "it's", 'say "no"', "x=y", "[a]", "{a: b}", "null", "True", "1e3", "12", "", " ", "naïve", "a\\"]
-TEXTS += ['back\\"slash', "${seed}", "a:b", "$HOME", "`x`", "a#b", "*", "a b", "NaN", "-1", "a\\\\", '\\"', "é", "&", "a+b", "50 %", "~"]
+TEXTS = [
+    "nv",
+    "mole (dark)",
+    "a,b",
+    "it's",
+    'say "no"',
+    "x=y",
+    "[a]",
+    "{a: b}",
+    "null",
+    "True",
+    "1e3",
+    "12",
+    "",
+    " ",
+    "naïve",
+    "a\\",
+]
+TEXTS += [
+    'back\\"slash',
+    "${seed}",
+    "a:b",
+    "$HOME",
+    "`x`",
+    "a#b",
+    "*",
+    "a b",
+    "NaN",
+    "-1",
+    "a\\\\",
+    '\\"',
+    "é",
+    "&",
+    "a+b",
+    "50 %",
+    "~",
+]
 
 
 def read_back(argument: str) -> Any:

@@ -63,7 +63,8 @@ def test_wrong_part_is_named_in_one_line(model: nn.Module, overrides: tuple[str,
 
 
 @pytest.mark.parametrize(
-    "overrides", [(), ("batch_size=1",), ("+trainer.limit_train_batches=2",), ("optimizer._target_=torch.optim.SGD",), ("augment=none",)]
+    "overrides",
+    [(), ("batch_size=1",), ("+trainer.limit_train_batches=2",), ("optimizer._target_=torch.optim.SGD",), ("augment=none",)],
 )
 def test_right_parts_pass_and_leave_model_and_random_numbers_alone(model: nn.Module, overrides: tuple[str, ...]) -> None:
     before, drawn = {name: values.clone() for name, values in model.state_dict().items()}, torch.get_rng_state()

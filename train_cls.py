@@ -11,7 +11,7 @@ from segpipe.cli import in_sweep, output_folder, run_script
 from segpipe.config import optional_path
 from segpipe.config_values import AUTO, check_values, refuse_values, threshold_targets
 from segpipe.memory import keep_freed_memory
-from segpipe.output import check_output, prepare_output
+from segpipe.output import check_output
 from segpipe.training.imbalance import double_remedy
 
 
@@ -37,12 +37,15 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_head, train_classifier
     from segpipe.training.setup import prepare_data
+    from segpipe.training.trial import try_parts
 
     with refuse_values():
         model, _ = build_untrained(config)
-    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
+        try_parts(config, model)
     data = prepare_data(config, output, need_masks=False)
     print(data.report())
+    if data.missing_classes:
+        sys.stderr.write(f"warning: {data.missing_classes}\n")
     targets = present_targets(threshold_targets(config), data, required=config.threshold.diagnosis != AUTO)
     plan, start = fit_head(config, data, model)
     print(f"{start}\n{plan}")

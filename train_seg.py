@@ -12,7 +12,7 @@ from segpipe.cli import in_sweep, output_folder, run_script
 from segpipe.config import optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.memory import keep_freed_memory
-from segpipe.output import check_output, prepare_output
+from segpipe.output import check_output
 
 
 def train(config: DictConfig, output: Path) -> dict[str, Any]:
@@ -27,10 +27,11 @@ def train(config: DictConfig, output: Path) -> dict[str, Any]:
     from segpipe.evaluation.segmenter_alone import score_segmenter
     from segpipe.training.segmenter import build_untrained, train_segmenter
     from segpipe.training.setup import prepare_data
+    from segpipe.training.trial import try_parts
 
     with refuse_values():
         model = build_untrained(config)
-    prepare_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
+        try_parts(config, model)
     data = prepare_data(config, output, need_masks=True)
     print(data.report())
     card = train_segmenter(config, data, model, output)

@@ -5,6 +5,7 @@ anew at each start.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,11 +119,13 @@ class OptunaSweeper(Sweeper):
             batch, waiting = waiting[: self._n_jobs], waiting[self._n_jobs :]
             jobs = [[*fixed, *_as_overrides(params)] for _, params in batch]
             for (number, _), job in zip(batch, self._launcher.launch(jobs, initial_job_idx=batch[0][0]), strict=True):
-                if job.status is JobStatus.COMPLETED:
-                    study.tell(number, float(job.return_value))
+                if job.status is not JobStatus.COMPLETED:
+                    failures.append(job)
+                score = float(job.return_value) if job.status is JobStatus.COMPLETED else math.nan
+                if math.isfinite(score):
+                    study.tell(number, score)
                 else:
                     study.tell(number, state=TrialState.FAIL)
-                    failures.append(job)
         if any(trial.state is TrialState.COMPLETE for trial in study.trials):
             best = study.best_trial
             print(f"best of {len(study.trials)} trials: {' '.join(_as_overrides(best.params))} with {best.value:.4f}")

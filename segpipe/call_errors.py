@@ -1,9 +1,11 @@
 """Wrong calls explained: what Hydra or OmegaConf refused, in one line with the key, the value and the way out."""
 
+import csv
 import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,6 +20,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from segpipe.arguments import as_argument
 from segpipe.errors import ConfigError, SegpipeError
 
 _EXPECTED_TYPES: dict[type, str] = {
@@ -81,11 +84,18 @@ def unwrap(error: InstantiationException) -> Exception:
 def _explain_syntax(override: str) -> str:
     key, equal, value = override.partition("=")
     if equal:
-        return f"""{key} must be a value that Hydra can read, got {value}; quote it twice: '{key}="{value}"'"""
-    return (
-        f"an argument must be key=value, got {override or 'an empty one'}; write image={override or 'FILE'} or "
-        f"folder={override or 'DIR'}, for example, and put quotes round blanks; --help lists the keys"
-    )
+        return f"{key} must be a value that Hydra can read, got {value}; quote it twice: {as_argument(key, _meant(value))}"
+    image, folder = (as_argument(key, Path(override or name)) for key, name in (("image", "FILE"), ("folder", "DIR")))
+    given = override or "an empty one"
+    return f"an argument must be key=value, got {given}; write {image} or {folder}, for example; --help lists the keys"
+
+
+def _meant(value: str) -> str | list[str]:
+    """What a value is meant to be that Hydra cannot read: a list of texts in brackets, else one text."""
+    if not (value.startswith("[") and value.endswith("]")):
+        return value
+    items = next(csv.reader([value[1:-1]], skipinitialspace=True, quotechar="'"), [])
+    return [item.strip().strip('"') for item in items]
 
 
 def _explain_key(error: OmegaConfBaseException, key: str, arguments: Sequence[str]) -> str:

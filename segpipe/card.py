@@ -37,6 +37,8 @@ class Training:
         leaks_allowed: the training was told that starting weights or test crops may come from a model that saw the test lesions.
         seen: the images and lesions that went into the weights, those of the starting weights too, see
             `segpipe.data.fingerprints`; empty in the cards of older versions.
+        changes: Settings that changed where the training resumed: `epoch` (the first with the new value), `key`, `before` and
+            `after` of each.
     """
 
     dataset: str
@@ -49,6 +51,7 @@ class Training:
     leaks_allowed: bool = False
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seen: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,12 +128,12 @@ def output_folder(config: DictConfig) -> Path:
     """The folder that a run writes into: `output`, or one named after the date and time; call it once per run.
 
     In a multirun each job has a subfolder of its own, named by its number (that of a training is chosen by `segpipe.sweep.job`).
-    A training that goes on stays in its folder.
+    A training that resumes stays in its folder, see `segpipe.config_values.check_values`.
     """
     if in_sweep():
         return Path(config.output or HydraConfig.get().sweep.dir) / str(HydraConfig.get().job.num)
     if config.output is None and config.get("ckpt_path") is not None:
-        return Path(config.ckpt_path).resolve().parents[1]  # OUTPUT/checkpoints/last.ckpt
+        return Path(config.ckpt_path).resolve().parent.parent  # OUTPUT/checkpoints/last.ckpt
     return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from segpipe.config_bounds import LARGEST_SEED, bounded
 from segpipe.config_groups import (
     AugmentConfig,
     BceDiceConfig,
@@ -52,10 +53,11 @@ class TrainConfig:
     logger: dict[str, LoggerConfig] = field(default_factory=dict)
     trainer: TrainerConfig = MISSING
     split: str | None = None
-    seed: int = 0
-    batch_size: int = MISSING
-    workers: int = 0
+    seed: int = bounded(0, least=0, most=LARGEST_SEED)
+    batch_size: int = bounded(least=1)
+    workers: int = bounded(0, least=0)
     ckpt_path: str | None = None
+    allow_change: list[str] = field(default_factory=list)
     allow_leak: bool = False
     output: str | None = None
     overwrite: bool = False
@@ -99,9 +101,9 @@ class RunPipelineConfig:
     device: str = "auto"
     precision: str = "float32"
     engine: str = "local"
-    workers: int | None = None
-    batch_size: int | None = None
-    max_pixels: int = 150_000_000
+    workers: int | None = bounded(None, least=0)
+    batch_size: int | None = bounded(None, least=1)
+    max_pixels: int = bounded(150_000_000, least=1)
     labels: str | None = None
     masks: str | None = None
     split: str | None = None
@@ -132,9 +134,9 @@ class AppConfig:
     explain: ExplainConfig = MISSING
     device: str = "auto"
     precision: str = "float32"
-    batch_size: int | None = None
-    max_files: int = 50
-    max_pixels: int = 50_000_000
+    batch_size: int | None = bounded(None, least=1)
+    max_files: int = bounded(50, least=1)
+    max_pixels: int = bounded(50_000_000, least=1)
 
 
 def register_schemas() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from segpipe.config_bounds import LARGEST_SEED, LARGEST_SIDE, Bounds, bounded
+
 
 @dataclass
 class ExtraDataConfig:
@@ -24,7 +26,7 @@ class ExtraDataConfig:
     without_lesion_ids: bool = False
     classes: list[str] | None = None
     split: str | None = None
-    weight: float = 1.0
+    weight: float = bounded(1.0, above=0)
 
 
 @dataclass
@@ -34,9 +36,9 @@ class DataConfig:
     _target_: str = MISSING
     root: str = MISSING
     without_lesion_ids: bool = False
-    limit: int | None = None
-    fold: int | None = None
-    folds: int = 5
+    limit: int | None = bounded(None, least=1)
+    fold: int | None = bounded(None, least=0)
+    folds: int = bounded(5, least=1)
     cache: str | None = "outputs/cache"
     extra: list[ExtraDataConfig] = field(default_factory=list)
 
@@ -45,11 +47,11 @@ class DataConfig:
 class SyntheticConfig(DataConfig):
     """A data set that is drawn before the training."""
 
-    lesions: int = 84
-    images_per_lesion: int = 3
-    height: int = 150
-    width: int = 200
-    seed: int = 0
+    lesions: int = bounded(84, least=1)
+    images_per_lesion: int = bounded(3, least=1)
+    height: int = bounded(150, least=32)
+    width: int = bounded(200, least=32)
+    seed: int = bounded(0, least=0, most=LARGEST_SEED)
 
 
 @dataclass
@@ -84,10 +86,10 @@ class AugmentConfig:
     """
 
     transforms: list[Any] = field(default_factory=list)
-    mixup_alpha: float = 0.0
-    sizes: list[list[int]] = field(default_factory=list)
-    margin_fraction: float | None = None
-    turn_consistency: float = 0.0
+    mixup_alpha: float = bounded(0.0, least=0.01, most=100, or_zero=True)
+    sizes: list[list[int]] = field(default_factory=list, metadata={"bounds": Bounds(least=0, most=LARGEST_SIDE)})
+    margin_fraction: float | None = bounded(None, least=0, most=10)
+    turn_consistency: float = bounded(0.0, least=0)
 
 
 @dataclass
@@ -95,7 +97,7 @@ class CropConfig:
     """How a lesion is cut out, see `segpipe.lesion.crop.CropRule`."""
 
     whole_image: bool = False
-    margin_fraction: float = 0.25
+    margin_fraction: float = bounded(0.25, least=0, most=10)
     keep_background: bool = True
 
 
@@ -104,8 +106,8 @@ class SegmenterConfig:
     """The U-Net: encoder as smp names it, widths of its decoder, input size, starting weights of the encoder."""
 
     encoder: str = MISSING
-    decoder_channels: list[int] = MISSING
-    input_size: int = MISSING
+    decoder_channels: list[int] = field(default=MISSING, metadata={"bounds": Bounds(least=1)})
+    input_size: int = bounded(least=32, most=LARGEST_SIDE)
     init: str = "random"
 
 
@@ -115,10 +117,10 @@ class ClassifierConfig:
 
     name: str = MISSING
     attention: str = "none"
-    dropout: float = 0.2
-    drop_path: float = 0.0
+    dropout: float = bounded(0.2, least=0, below=1)
+    drop_path: float = bounded(0.0, least=0, below=1)
     padding: str = "zeros"
-    input_size: int = MISSING
+    input_size: int = bounded(least=16, most=LARGEST_SIDE)
     init: str = "random"
 
 
@@ -133,24 +135,24 @@ class LossConfig:
 class BceDiceConfig(LossConfig):
     """See `segpipe.losses.dice.BceDiceLoss`."""
 
-    bce_weight: float = 1.0
-    dice_weight: float = 1.0
+    bce_weight: float = bounded(1.0, least=0)
+    dice_weight: float = bounded(1.0, least=0)
 
 
 @dataclass
 class FocalConfig(LossConfig):
     """See `segpipe.losses.focal.FocalLoss` and `class_weights`."""
 
-    gamma: float = 2.0
+    gamma: float = bounded(2.0, least=0)
     weighting: str = "none"
-    beta: float = 0.999
+    beta: float = bounded(0.999, least=0, below=1)
 
 
 @dataclass
 class LogitAdjustedConfig(LossConfig):
     """See `segpipe.losses.logit_adjusted.LogitAdjustedLoss`."""
 
-    tau: float = 1.0
+    tau: float = bounded(1.0, least=0)
 
 
 @dataclass
@@ -159,8 +161,8 @@ class OptimizerConfig:
 
     _target_: str = MISSING
     _partial_: bool = True
-    lr: float = MISSING
-    weight_decay: float = 0.01
+    lr: float = bounded(above=0)
+    weight_decay: float = bounded(0.01, least=0)
 
 
 @dataclass
@@ -174,16 +176,16 @@ class SchedulerConfig:
 class CosineConfig(SchedulerConfig):
     """See `segpipe.training.schedule.WarmupCosine`."""
 
-    warmup_fraction: float = 0.05
-    final_fraction: float = 0.01
+    warmup_fraction: float = bounded(0.05, least=0, most=1)
+    final_fraction: float = bounded(0.01, least=0, most=1)
 
 
 @dataclass
 class UnfreezeConfig:
     """See `segpipe.training.unfreezing.plan_unfreezing`."""
 
-    from_epochs: list[int] = MISSING
-    lr_decay: float = 1.0
+    from_epochs: list[int] = field(default=MISSING, metadata={"bounds": Bounds(least=0)})
+    lr_decay: float = bounded(1.0, above=0, most=1)
 
 
 @dataclass
@@ -194,15 +196,15 @@ class TrainerConfig:
     what is validated and kept; null keeps the weights themselves.
     """
 
-    max_epochs: int = MISSING
-    patience: int = 5
-    ema_decay: float | None = None
+    max_epochs: int = bounded(least=1)
+    patience: int = bounded(5, least=0)
+    ema_decay: float | None = bounded(None, least=0, below=1)
     accelerator: str = "auto"
     devices: Any = "auto"
     strategy: str = "auto"
     precision: str = "auto"
-    gradient_clip_val: float | None = 1.0
-    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = bounded(1.0, least=0)
+    accumulate_grad_batches: int = bounded(1, least=1)
 
 
 @dataclass

@@ -4,31 +4,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from segpipe.arguments import CHANGES_ALLOWED
+from segpipe.config_bounds import check_numbers
 from segpipe.config_groups import SyntheticConfig
 from segpipe.errors import ConfigError
 
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
+TRAINING_FILES = ("config.yaml", "split.csv", "metrics.csv")
 STARTS = ("segmenter.init", "classifier.init")
-COUNTS = (
-    "batch_size",
-    "max_pixels",
-    "max_files",
-    "trainer.max_epochs",
-    "data.limit",
-    "classifier.input_size",
-    "segmenter.input_size",
-)
-NOT_NEGATIVE = (
-    *("workers", "data.fold", "crop.margin_fraction"),
-    *("augment.mixup_alpha", "augment.margin_fraction", "augment.turn_consistency"),
-)
-PROBABILITIES = ("classifier.dropout", "classifier.drop_path")
-# The bounds of a card: no training makes a model that could not be loaded.
-RANGES = {"classifier.input_size": (16, 2048), "segmenter.input_size": (32, 2048), "crop.margin_fraction": (0, 10)}
 CHOICES: dict[str, tuple[str, ...]] = {
     "localize": ("unet", "contour", "whole_image"),
     "figures": ("auto", "true", "false"),
@@ -37,8 +25,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("float32", "bfloat16", "float16"),
     "part": ("train", "val", "test"),
     "sampler": ("none", "square_root", "balanced"),
+    "loss.weighting": ("none", "inverse", "effective"),
+    "classifier.attention": ("none", "channel", "spatial", "cbam"),
     "trainer.strategy": ("auto", "ddp"),
     "classifier.padding": ("zeros", "replicate"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.precision": ("auto", "32-true", "16-mixed", "bf16-mixed"),
     "calibration": ("none", "temperature", "logit_adjustment"),
     "tta.views": ("none", "flips", "d4"),
     "explain.method": ("gradcam", "none"),
@@ -70,6 +62,7 @@ def check_values(config: DictConfig) -> None:
             if not os.path.exists(path):
                 raise ConfigError(f"{key} must be an existing path, got {path!r}; check its spelling")
     _check_folders(config)
+    _check_resuming(config)
     for key in STARTS:
         start = _value(config, key)
         if start not in (None, "random", "imagenet", "shipped") and not os.path.exists(start):
@@ -83,7 +76,8 @@ def check_values(config: DictConfig) -> None:
             raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {word!r}; --help says what they mean")
     if _value(config, "resume") and _value(config, "overwrite"):
         raise ConfigError("give one of resume=true, which goes on with earlier results, and overwrite=true, which removes them")
-    _check_numbers(config)
+    check_numbers(config)
+    _check_fits(config)
     _check_sizes(config)
     _check_extra(config)
     _check_trackers(config)
@@ -99,6 +93,25 @@ def _check_folders(config: DictConfig) -> None:
     cache = _value(config, "data.cache")
     if cache == "" or (cache is not None and os.path.exists(cache) and not os.path.isdir(cache)):
         raise ConfigError(f"data.cache must be a folder, which may not exist yet, or null, got {cache!r}")
+
+
+def _check_resuming(config: DictConfig) -> None:
+    """A training resumes in its own folder, which nothing else may be taken for, or where `output` says."""
+    unknown = sorted(set(_value(config, "allow_change") or ()) - set(CHANGES_ALLOWED))
+    if unknown:
+        raise ConfigError(f"allow_change must list only {', '.join(CHANGES_ALLOWED)}, got {unknown[0]!r}")
+    ckpt_path = _value(config, "ckpt_path")
+    if ckpt_path is None:
+        return
+    if not os.path.isfile(ckpt_path):
+        raise ConfigError(f"ckpt_path must be a file, got {ckpt_path!r}, a folder; name checkpoints/last.ckpt of a training")
+    checkpoints = Path(ckpt_path).resolve().parent
+    of_training = checkpoints.name == "checkpoints" and all((checkpoints.parent / name).is_file() for name in TRAINING_FILES)
+    if config.output is None and not of_training:
+        raise ConfigError(
+            f"ckpt_path must be TRAINING/checkpoints/last.ckpt where output is not given, got {ckpt_path!r}, which lies in no "
+            "folder of a training; say with output=DIR where to write"
+        )
 
 
 def _check_trackers(config: DictConfig) -> None:
@@ -119,20 +132,8 @@ def list_paths(value: Any) -> list[str]:
     return [str(path) for path in as_list(value)]
 
 
-def _check_numbers(config: DictConfig) -> None:
-    for least, keys in ((1, COUNTS), (0, NOT_NEGATIVE)):
-        for key in keys:
-            number = _value(config, key)
-            if number is not None and not number >= least:  # NaN fails the comparison
-                raise ConfigError(f"{key} must be {least} or more, got {number}")
-    for key, (least, most) in RANGES.items():
-        number = _value(config, key)
-        if number is not None and not least <= number <= most:
-            raise ConfigError(f"{key} must lie in [{least}, {most}], got {number}")
-    for key in PROBABILITIES:
-        probability = _value(config, key)
-        if probability is not None and not 0 <= probability < 1:
-            raise ConfigError(f"{key} must be at least 0 and below 1, got {probability}")
+def _check_fits(config: DictConfig) -> None:
+    """Numbers that depend on another one, or on a network."""
     fold, folds = _value(config, "data.fold"), _value(config, "data.folds")
     if fold is not None and (folds < 2 or fold >= folds):
         raise ConfigError(f"data.fold must be below data.folds, which must be 2 or more, got {fold} of {folds}")
@@ -141,6 +142,16 @@ def _check_numbers(config: DictConfig) -> None:
     size = _value(config, "segmenter.input_size")
     if size is not None and size % 32:
         raise ConfigError(f"segmenter.input_size must be a multiple of 32, because the U-Net halves it five times, got {size}")
+    if _value(config, "loss.bce_weight") == _value(config, "loss.dice_weight") == 0:
+        raise ConfigError("one of loss.bce_weight and loss.dice_weight must be above 0, got 0 and 0")
+    devices = _value(config, "trainer.devices")
+    numbers = list(devices) if isinstance(devices, ListConfig) else []
+    if not (devices in (None, "auto") or _is_count(devices, 1) or (numbers and all(_is_count(number, 0) for number in numbers))):
+        raise ConfigError(f"trainer.devices must be auto, a number of devices, or a list of their numbers, got {devices!r}")
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def threshold_targets(config: DictConfig) -> dict[str, float]:

@@ -80,7 +80,7 @@ def check_output(folder: Path, *, overwrite: bool, resume: bool = False, ckpt_pa
         raise _unusable(folder, str(error.strerror)) from error
     _refuse_read_only(folder, nearest)
     if not resume:
-        _removable_results(folder, overwrite=overwrite, ckpt_path=ckpt_path)
+        _refuse_results(folder, overwrite=overwrite, ckpt_path=ckpt_path)
 
 
 def check_free(folder: Path) -> None:
@@ -99,28 +99,33 @@ def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = No
         ckpt_path: the checkpoint that a training goes on from; where it lies in `folder`, all that is there stays.
 
     Raises:
-        OutputError: `folder` is a file, cannot be made or written, or holds results while `overwrite` is false.
+        OutputError: as for `check_output`, or an old result cannot be removed.
     """
+    check_output(folder, overwrite=overwrite, ckpt_path=ckpt_path)
     _make(folder)
+    if holds_training(folder, ckpt_path):
+        return
     try:
-        for name in _removable_results(folder, overwrite=overwrite, ckpt_path=ckpt_path):
+        for name in find_results(folder):
             _remove(folder, _WRITTEN_FILES[name])
     except OSError as error:
         raise OutputError(f"{folder}: its old results cannot be removed ({error.strerror})") from error
 
 
-def _removable_results(folder: Path, *, overwrite: bool, ckpt_path: Path | None) -> list[str]:
-    """The files that show results to be removed; none where a training goes on with them."""
-    if ckpt_path is not None and ckpt_path.resolve().is_relative_to(folder.resolve()):
-        return []
-    found = find_results(folder)
-    if found and not overwrite:
+def _refuse_results(folder: Path, *, overwrite: bool, ckpt_path: Path | None) -> None:
+    """Raise an OutputError where a folder holds results that may not be removed and that no training resumes."""
+    found = [] if overwrite or holds_training(folder, ckpt_path) else find_results(folder)
+    if found:
         raise OutputError(
             f"output must be a folder without results, got {folder} with {', '.join(found)}; "
             f"{'resume=true goes on with them, ' if 'results.jsonl' in found else ''}overwrite=true replaces them, "
             "or name another folder"
         )
-    return found
+
+
+def holds_training(folder: Path, ckpt_path: Path | None) -> bool:
+    """Whether a checkpoint is that of the training in a folder, so that it resumes there."""
+    return ckpt_path is not None and ckpt_path.resolve().parent == (folder / "checkpoints").resolve()
 
 
 def find_results(folder: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """Decoded examples, kept on disk as plain arrays, so that an epoch reads pixels instead of decoding photographs."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from segpipe.data.contents import hash_files
 from segpipe.errors import OutputError
 from segpipe.image_io import display_path
 
@@ -125,18 +125,10 @@ def open_examples(table: pd.DataFrame, decoding: Decoding, *, cache: str | None)
 
 
 def entry_name(image_ids: Sequence[str], files: Sequence[tuple[str, str | None]], decoding: Decoding) -> str:
-    """The name of a cache entry: SHA-256 over the format, the decoding, and the id, sizes and times of each row's files."""
-    rows = [[image_id, *map(_stamp, pair)] for image_id, pair in zip(image_ids, files, strict=True)]
+    """The name of a cache entry: SHA-256 over the format, the decoding, and the id and the contents of each row's files."""
+    contents = hash_files(path for pair in files for path in pair)
+    rows = list(zip(image_ids, contents[::2], contents[1::2], strict=True))
     return hashlib.sha256(repr((FORMAT_VERSION, decoding, rows)).encode()).hexdigest()
-
-
-def _stamp(path: str | None) -> tuple[int, int] | None:
-    """Size and time of change of a file; None where there is none, of which decoding will complain if it needs it."""
-    try:
-        status = os.stat(path or "")
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _store(entry: Path, examples: DecodedExamples, shapes: Mapping[str, tuple[int, ...]]) -> None:

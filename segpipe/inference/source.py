@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from omegaconf import DictConfig, ListConfig
 
+from segpipe.arguments import as_argument
 from segpipe.errors import ConfigError, ImageError
 from segpipe.folders import find_images, select_images
 from segpipe.image_formats import HEAD_SIZE
@@ -71,17 +72,18 @@ def images_of_files(paths: Sequence[Path]) -> Source:
         ConfigError: there is no file, or two have the same name.
     """
     if not paths:
-        raise ConfigError("image=[...] must hold at least one file, got an empty list; use folder= for all images in a folder")
+        raise ConfigError("image=[...] must hold at least one file, got an empty list; use folder=DIR for all images in a folder")
     for path in paths:
         if not os.path.exists(path):  # unlike Path.exists, it takes a name that is too long for one that is not there
             hint = "a * is not expanded, use folder=DIR for many images" if "*" in path.name else "check the path"
             raise ImageError(f"{display_path(path)}: no such file; {hint}")
         if path.is_dir():
-            raise ImageError(f"{display_path(path)}: is a folder; use folder={display_path(path)} for all images in it")
+            advice = as_argument("folder", Path(display_path(path)))
+            raise ImageError(f"{display_path(path)}: is a folder; use {advice} for all images in it")
     doubled = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
     if doubled:
         raise ConfigError(
-            f"image=[...] must hold files of different names, got {display_path(Path(doubled[0]))} twice; use folder="
+            f"image=[...] must hold files of different names, got {display_path(Path(doubled[0]))} twice; use folder=DIR"
         )
     return Source(tuple((path, Path(path.name)) for path in paths))
 

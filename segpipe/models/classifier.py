@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
 from segpipe.models.attention import build_attention
+from segpipe.models.layout import lay_out
 from segpipe.models.trial import example_batch, refuse_failing
 
 PADDINGS = ("zeros", "replicate")
@@ -135,14 +136,19 @@ def build_classifier(
         raise ValueError(f"classifier.name must be a network that timm knows, got {name!r}")
     if not (0 <= dropout < 1 and 0 <= drop_path < 1):
         raise ValueError(f"dropout and drop_path must be at least 0 and below 1, got {dropout} and {drop_path}")
-    try:
-        model = LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout, drop_path=drop_path)
-    except TypeError as error:
-        if not drop_path:
-            raise
-        raise ValueError(f"classifier.drop_path must be 0 for {name}, which has none, got {drop_path}") from error
+    with refuse_failing(_network_rule(name)):
+        try:
+            model = LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout, drop_path=drop_path)
+        except TypeError as error:
+            if not drop_path:
+                raise
+            raise ValueError(f"classifier.drop_path must be 0 for {name}, which has none, got {drop_path}") from error
     set_padding(model, padding)
-    return model.to(memory_format=torch.channels_last)
+    return lay_out(model)
+
+
+def _network_rule(name: str) -> str:
+    return f"classifier.name must be a convolutional network for images of any size, got {name!r}"
 
 
 def set_padding(model: nn.Module, padding: str) -> None:
@@ -177,7 +183,7 @@ def require_feature_map(model: LesionClassifier, name: str) -> None:
         ValueError: its features are no map, as those of transformers (tokens, or channels last), its head does not take them, or
             it knows images of one size only.
     """
-    with refuse_failing(f"classifier.name must be a convolutional network for images of any size, got {name!r}"):
+    with refuse_failing(_network_rule(name)):
         model.eval()
         with torch.no_grad():
             features = model.features(example_batch())

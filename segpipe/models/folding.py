@@ -9,6 +9,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segpipe.models.layout import lay_out
 from segpipe.models.trial import example_batch, watch
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
@@ -38,7 +39,7 @@ def fold_batch_norm(model: AnyModel) -> AnyModel:
     answer = folded(example)
     largest = float(expected.abs().max())
     same = math.isfinite(largest) and torch.allclose(answer, expected, rtol=0, atol=_TOLERANCE * largest)
-    return (folded if same else copy.deepcopy(model)).to(memory_format=torch.channels_last)
+    return lay_out(folded if same else copy.deepcopy(model))
 
 
 def _fold(model: nn.Module, example: Tensor) -> Tensor:

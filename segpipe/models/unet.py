@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
+from segpipe.models.layout import lay_out
 from segpipe.models.trial import example_batch, refuse_failing
 
 WIDEST = 2048  # channels of a decoder block
@@ -37,7 +38,7 @@ def build_unet(*, encoder: str, decoder_channels: Sequence[int]) -> nn.Module:
         )
     with _refuse_failing(encoder):
         unet: nn.Module = smp.Unet(encoder, encoder_weights=None, decoder_channels=tuple(decoder_channels))
-    return unet.to(memory_format=torch.channels_last)
+    return lay_out(unet)
 
 
 def require_mask(model: nn.Module, encoder: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,16 +12,15 @@ from typing import Any
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from segpipe.bundle import CARD, WEIGHTS
 from segpipe.data.loading import load_dataset
-from segpipe.data.splits import split_hash
 from segpipe.errors import SegpipeError
 from segpipe.memory import peak_memory_mib, restart_peak_memory
 from segpipe.sweep.leaderboard import LEADERBOARD, write_tables
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, best_epoch_of, read_record, write_record
-from segpipe.training.setup import choose_split, portable_settings
+from segpipe.training.identity import flatten, identify_data, identify_settings, portable_settings
+from segpipe.training.setup import choose_split
 
 Train = Callable[[DictConfig, Path], Mapping[str, Any]]
 
@@ -38,8 +38,7 @@ def run_job(config: DictConfig, train: Train) -> float:
         train: does it, in the folder that it is given.
 
     Returns:
-        The score on the validation images by which its best epoch was chosen; never one of the test split, so that a search
-        may go by it.
+        The score on the validation images, never one of the test split, so that a search may go by it; NaN where there is none.
 
     Raises:
         Exception: what `train` raises; the record of the job tells it too.
@@ -55,46 +54,35 @@ def run_job(config: DictConfig, train: Train) -> float:
                 print(f"job {hydra.job.num} was done before, see {folder}")
             else:
                 choices = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group}
-                fresh = JobRecord(folder, RUNNING, _flat(portable_settings(config)) | choices, list(hydra.overrides.task))
+                fresh = JobRecord(folder, RUNNING, flatten(portable_settings(config)) | choices, list(hydra.overrides.task))
                 record = _train(config, train, fresh, before=None if config.overwrite else record)
         finally:
             with FileLock(sweep / LOCK):
                 write_tables(sweep)
     print(f"leaderboard in {sweep / LEADERBOARD}")
-    return record.score
+    return math.nan if record.score is None else record.score
 
 
 def job_name(config: DictConfig) -> str:
-    """The name of a training: a hash of its resolved configuration and of its split.
+    """The name of a training: a hash of its resolved configuration, its data and its split.
 
     Paths, the device and the number of workers do not change it. What lies at a path does, where the result depends on it.
     """
-    paths = {
-        "init": config[next(kind for kind in ("classifier", "segmenter") if kind in config)].init,
-        "bundle.segmenter": OmegaConf.select(config, "bundle.segmenter"),
-    }
     identity = {
         "settings": portable_settings(config),
-        "split": _split_of(config),
-        "contents": {key: _content(value) for key, value in paths.items()},
+        "identity": identify_settings(config).settings,
+        "data": _data_of(config),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:_NAME_LENGTH]
 
 
-def _split_of(config: DictConfig) -> str | None:
-    """The hash of a training's split; None where its data cannot be used, which the training itself will say."""
+def _data_of(config: DictConfig) -> Mapping[str, Any] | None:
+    """The identity of a training's data; None where it cannot be used, which the training itself will say."""
     try:
-        return split_hash(choose_split(config, load_dataset(config.data)))
+        dataset = load_dataset(config.data)
+        return identify_data(dataset, choose_split(config, dataset))
     except (SegpipeError, InstantiationException):
         return None
-
-
-def _content(path: str | None) -> str | None:
-    """The hash of a file or of a bundle; a word that names no file stands for itself."""
-    if path is None or not Path(path).exists():
-        return path
-    files = [Path(path, name) for name in (WEIGHTS, CARD)] if Path(path).is_dir() else [Path(path)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
 
 
 def _train(config: DictConfig, train: Train, record: JobRecord, *, before: JobRecord | None) -> JobRecord:
@@ -128,11 +116,3 @@ def _write_end(record: JobRecord, begun: float) -> JobRecord:
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, SegpipeError) else f"{type(error).__name__}: {text}"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one dictionary of dotted keys; lists stay whole."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

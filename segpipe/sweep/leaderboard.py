@@ -1,6 +1,7 @@
 """The tables over all trainings of a sweep: `leaderboard.csv` with its picture, `failed.csv`, `out_of_fold.csv`."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def write_tables(sweep: Path) -> None:
 
 
 def leaderboard(records: Sequence[JobRecord]) -> pd.DataFrame:
-    """The finished trainings, the best first: by the score on the validation images, for the test split must not choose.
+    """The finished trainings, the best first, those without a score last: on validation, for the test split must not choose.
 
     Returns:
         One row each: `job`, the settings that differ between them, `best_epoch`, the figures of that epoch (`val_...`), those of
@@ -59,7 +60,7 @@ def leaderboard(records: Sequence[JobRecord]) -> pd.DataFrame:
             "peak_memory_mib": None if record.peak_memory_mib is None else round(record.peak_memory_mib),
             **read_test_set(record.folder),
         }
-        for record in sorted(finished, key=lambda record: -record.score)
+        for record in sorted(finished, key=lambda record: -math.inf if record.score is None else record.score, reverse=True)
     ]
     return pd.DataFrame(rows if rows else None, columns=None if rows else ["job"])
 

@@ -17,7 +17,7 @@ from segpipe.strict_json import encode_json
 
 RECORD = "job.json"
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
-# What chooses the best epoch of a classifier, of a segmenter.
+# What ranks classifiers, segmenters.
 SCORES = ("val_auroc", "val_dice")
 
 
@@ -52,9 +52,9 @@ class JobRecord:
     reason: str | None = None
 
     @property
-    def score(self) -> float:
-        """By which the best epoch of a finished training was chosen; the larger the better."""
-        return next(self.validation[name] for name in SCORES if name in self.validation)
+    def score(self) -> float | None:
+        """By which finished trainings are ranked, the larger the better; None where the validation images allow none."""
+        return next((self.validation[name] for name in SCORES if name in self.validation), None)
 
     def seconds_until(self, moment: float) -> float:
         """What the training took until a moment of its last start, also where that was killed and could not say."""

@@ -84,7 +84,7 @@ def fit_head(config: DictConfig, data: TrainingData, model: LesionClassifier) ->
 def train_classifier(
     config: DictConfig, data: TrainingData, model: LesionClassifier, plan: UnfreezePlan, output: Path
 ) -> ClassifierCard:
-    """Train a classifier on crops of the train part; it ends with the weights of the best AUROC on the val part.
+    """Train a classifier on crops of the train part; it ends with the weights of the best epoch on the val part, see `monitor`.
 
     Args:
         config: see `segpipe.config.TrainClsConfig`.
@@ -127,7 +127,14 @@ def train_classifier(
         shares=None if np.allclose(shares, shares[0]) else shares,
     )
     fitted = fit_as_configured(
-        config, task, examples, output, monitor="val_auroc", cpu_bf16=False, callbacks=[ProgressiveUnfreezing(plan)]
+        config,
+        task,
+        examples,
+        output,
+        identity=data.identity,
+        monitor=data.monitor,
+        cpu_bf16=False,
+        callbacks=[ProgressiveUnfreezing(plan)],
     )
     return ClassifierCard(
         arguments={key: settings[key] for key in ("name", "attention", "dropout", "drop_path", "padding")},

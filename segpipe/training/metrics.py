@@ -52,14 +52,14 @@ class DiagnosisMetrics(Metric):
     def compute(self) -> dict[str, Tensor]:
         """`val_accuracy`, `val_balanced_accuracy`, `val_auroc`, in [0, 1]; the last two are means over the classes that occur.
 
-        `val_auroc` is NaN where all images are of one class.
+        There is no `val_auroc` where all images are of one class.
         """
         probs, labels = dim_zero_cat(self.probs).cpu(), dim_zero_cat(self.labels).cpu()
         hits = (probs.argmax(1) == labels).float()
         present = torch.unique(labels)
         areas = [roc_auc_score(labels == code, probs[:, code]) for code in present if len(present) > 1]
-        return {
+        scores = {
             "val_accuracy": hits.mean(),
             "val_balanced_accuracy": torch.stack([hits[labels == code].mean() for code in present]).mean(),
-            "val_auroc": torch.tensor(areas).mean(),
         }
+        return scores | ({"val_auroc": torch.tensor(areas).mean()} if areas else {})

@@ -68,7 +68,7 @@ def choose_strategy(accelerator: str, devices: Any) -> Any:
     """
     try:
         probe = Trainer(accelerator=accelerator, devices=devices, logger=False, enable_checkpointing=False)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"trainer.accelerator and trainer.devices must name devices of this machine, got {accelerator} and {devices}: {error}"
         ) from error

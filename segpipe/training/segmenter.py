@@ -82,7 +82,7 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
         seed=config.seed,
         shares=None if np.allclose(weights, weights[0]) else weights / weights.sum(),
     )
-    fitted = fit_as_configured(config, task, examples, output, monitor="val_dice", cpu_bf16=True)
+    fitted = fit_as_configured(config, task, examples, output, identity=data.identity, monitor="val_dice", cpu_bf16=True)
     return SegmenterCard(arguments=_arguments(config), input=spec, training=data.describe(fitted, config))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.data.extra import load_extra
+from segpipe.data.extra import ExtraImages, load_extra
 from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
@@ -24,8 +24,19 @@ from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, 
 from segpipe.errors import BundleError, DatasetError
 from segpipe.image_io import write_file
 from segpipe.numerals import counted
+from segpipe.output import check_output, prepare_output
 from segpipe.training.fit import Fitted, auto_precision, fit
+from segpipe.training.identity import (
+    Identity,
+    RecordedIdentity,
+    identify_data,
+    identify_settings,
+    portable_settings,
+    read_resumed,
+    resume_identity,
+)
 from segpipe.training.processes import MovingAverage
+from segpipe.training.resuming import take_over
 from segpipe.training.start import start_card
 from segpipe.training.tasks import Task
 from segpipe.training.tracking import TrackedSettings, build_loggers
@@ -40,12 +51,14 @@ class TrainingData:
         split: of the whole data set, also where only a part of it is used.
         parts: the rows of `dataset` that are used, by part; those to train on have a `weight`, and further data sets among them.
         extra: lines about the further data sets.
+        identity: Settings and data that the checkpoints belong to.
     """
 
     dataset: CheckedDataset
     split: pd.DataFrame
     parts: dict[str, pd.DataFrame]
     extra: tuple[str, ...] = ()
+    identity: Identity = field(default_factory=lambda: Identity({}, {}))
 
     def report(self) -> str:
         """The check of the data sets in a few lines."""
@@ -61,6 +74,24 @@ class TrainingData:
         """SHA-256 of the split of the whole data set."""
         return split_hash(self.split)
 
+    @property
+    def missing_classes(self) -> str | None:
+        """A line on the classes that a part has no image of, and on what follows from it; None where there are none."""
+        counts = {part: Counter(rows["dx"]) for part, rows in self.parts.items()}
+        missing = {part: [code for code in self.dataset.classes if not counts[part][code]] for part in PARTS}
+        if not any(missing.values()):
+            return None
+        named = "; ".join(f"{part} has no image of {', '.join(codes)}" for part, codes in missing.items() if codes)
+        chosen = "the AUROC over the others" if self.monitor == "val_auroc" else "the loss, for the AUROC needs two classes"
+        return (
+            f"classes are missing: {named}; a class without training images is not learned, and the best epoch goes by {chosen}"
+        )
+
+    @property
+    def monitor(self) -> str:
+        """The metric that chooses the best epoch of a classifier: `val_auroc`, or `val_loss` where val has one class only."""
+        return "val_auroc" if self.parts["val"]["dx"].nunique() > 1 else "val_loss"
+
     def describe(self, fitted: Fitted, config: DictConfig) -> Training:
         """What the card says of this training."""
         start, seen = start_card(config), fingerprint_parts(self.parts)
@@ -75,6 +106,7 @@ class TrainingData:
             leaks_allowed=config.allow_leak,
             counts={part: dict(Counter(rows["dx"])) for part, rows in self.parts.items()},
             seen=seen if start is None else join_fingerprints(start.training.seen, seen),
+            changes=tuple(change for change in self.identity.changes if change["epoch"] < fitted.epochs),
         )
 
     def refuse_seen(self, model: Training, *, key: str, allowed: bool) -> None:
@@ -103,20 +135,39 @@ class TrainingData:
 
 
 def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> TrainingData:
-    """Find, check and split the data of a training, and write `split.csv` and `config.yaml`.
+    """Find, check and split the data of a training, then write `split.csv` and `config.yaml`.
 
     Args:
         config: of the training.
-        output: folder of the training; it exists.
+        output: folder of the training; nothing in it is touched before all is well.
         need_masks: leave out images without a mask.
 
     Raises:
+        ConfigError: the checkpoint belongs to another training.
         DatasetError: the data set or the split cannot be used, or two parts share what `allow_leak` does not allow.
+        OutputError: as for `prepare_output`.
     """
-    write_file(output / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
+    ckpt_path = None if config.ckpt_path is None else Path(config.ckpt_path)
+    check_output(output, overwrite=config.overwrite, ckpt_path=ckpt_path)
+    checkpoint = None if ckpt_path is None else read_resumed(ckpt_path)
+    identity = identify_settings(config)
+    resume_identity(identity, checkpoint, allowed=config.allow_change)
     dataset = load_dataset(config.data)
     split = choose_split(config, dataset)
+    extra = load_extra(config.data.extra, classes=dataset.classes, taken=dataset.table)
+    identity = replace(identity, settings={**identity.settings, **identify_data(dataset, extra.table, split)})
+    identity = resume_identity(identity, checkpoint, allowed=config.allow_change)
+    parts = _choose_images(config, dataset, extra, split, need_masks=need_masks)
+    prepare_output(output, overwrite=config.overwrite, ckpt_path=ckpt_path)
+    write_file(output / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
     write_split(output / "split.csv", split)
+    return TrainingData(dataset, split, parts, extra.lines, identity)
+
+
+def _choose_images(
+    config: DictConfig, dataset: CheckedDataset, extra: ExtraImages, split: pd.DataFrame, *, need_masks: bool
+) -> dict[str, pd.DataFrame]:
+    """The images of each part that are used."""
     usable = dataset.table[dataset.table["mask_path"].notna()] if need_masks else dataset.table
     if usable.empty:
         raise DatasetError(
@@ -130,11 +181,10 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
         part: limit_lesions(rows, max(1, round(share * len(rows))) if share < 1 else None, seed=config.seed)
         for part, rows in parts.items()
     }
-    extra = load_extra(config.data.extra, classes=dataset.classes, taken=dataset.table)
     further = extra.table[extra.table["mask_path"].notna()] if need_masks else extra.table
     limited["train"] = pd.concat([limited["train"].assign(weight=1.0), further.assign(part="train")], ignore_index=True)
     refuse_leaks(limited, allowed=config.allow_leak)
-    return TrainingData(dataset, split, limited, extra.lines)
+    return limited
 
 
 def choose_split(config: DictConfig, dataset: CheckedDataset) -> pd.DataFrame:
@@ -159,6 +209,7 @@ def fit_as_configured(
     data: SeededDataModule,
     output: Path,
     *,
+    identity: Identity,
     monitor: str,
     cpu_bf16: bool,
     callbacks: Sequence[Callback] = (),
@@ -172,10 +223,14 @@ def fit_as_configured(
         task: the model, its loss, metrics and optimizer.
         data: training and validation examples.
         output: takes `metrics.csv`, `checkpoints/` and the files of the trackers.
-        monitor: name of the metric that chooses the best epoch; the larger the better.
+        identity: Identity of the training, for its checkpoints.
+        monitor: name of the metric that chooses the best epoch, the larger the better; or of a loss.
         cpu_bf16: this network gains from bf16 on a CPU, see `auto_precision`.
         callbacks: of Lightning.
     """
+    ckpt_path = None if config.ckpt_path is None else Path(config.ckpt_path)
+    if ckpt_path is not None:
+        take_over(ckpt_path, output)
     decay = config.trainer.ema_decay
     averaging = [] if decay is None else [MovingAverage(decay)]
     return fit(
@@ -186,8 +241,8 @@ def fit_as_configured(
         trainer=trainer_arguments(config, cpu_bf16=cpu_bf16),
         patience=config.trainer.patience,
         loggers=build_loggers(config, output),
-        callbacks=[*callbacks, *averaging, TrackedSettings(config)],
-        ckpt_path=None if config.ckpt_path is None else Path(config.ckpt_path),
+        callbacks=[*callbacks, *averaging, TrackedSettings(config), RecordedIdentity(identity)],
+        ckpt_path=ckpt_path,
     )
 
 
@@ -197,23 +252,3 @@ def trainer_arguments(config: DictConfig, *, cpu_bf16: bool) -> dict[str, Any]:
     if arguments["precision"] == "auto":
         arguments["precision"] = auto_precision(arguments["accelerator"], cpu_bf16=cpu_bf16)
     return arguments
-
-
-def portable_settings(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration without what belongs to one machine or user: paths, devices, workers, trackers."""
-    settings: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "bundle", "logger"):
-        settings.pop(key, None)
-    for key in ("accelerator", "devices", "strategy"):
-        settings["trainer"].pop(key)
-    for key in ("root", "cache"):
-        settings["data"].pop(key)
-    settings["data"]["extra"] = [
-        {key: value for key, value in entry.items() if key not in ("root", "table", "split")} | {"name": Path(entry["root"]).name}
-        for entry in settings["data"]["extra"]
-    ]
-    settings["data"].pop("table", None)
-    for network in ("segmenter", "classifier"):
-        if network in settings and settings[network]["init"] not in ("random", "imagenet", "shipped"):
-            settings[network]["init"] = Path(settings[network]["init"]).name
-    return settings

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from segpipe.arguments import as_argument
 from segpipe.bundle import SHIPPED, read_card
 from segpipe.card import Card, ClassifierCard, SegmenterCard
 from segpipe.errors import ConfigError
@@ -47,7 +48,7 @@ def refuse_other_network(config: DictConfig, card: Card, arguments: Mapping[str,
     needed = {f"{kind}.{name}": card.arguments.get(name) for name in arguments}
     wrong = [key for key, value in zip(needed, arguments.values(), strict=True) if needed[key] != value]
     if wrong:
-        settings = " ".join(f"{key}={_as_argument(needed[key])}" for key in wrong)
+        settings = " ".join(as_argument(key, needed[key]) for key in wrong)
         raise ConfigError(
             f"{kind}.init={config[kind].init} must be a bundle of the network that is trained, "
             f"but differs in {', '.join(wrong)}; set {settings}"
@@ -56,7 +57,3 @@ def refuse_other_network(config: DictConfig, card: Card, arguments: Mapping[str,
 
 def _kind(config: DictConfig) -> str:
     return "classifier" if "classifier" in config else "segmenter"
-
-
-def _as_argument(value: Any) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)

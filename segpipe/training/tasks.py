@@ -1,5 +1,6 @@
 """What one step of a training does: the model, its loss, its metrics, its optimizer."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,8 +15,14 @@ from torchmetrics import MeanMetric, Metric
 from segpipe.models.preprocessing import InputSpec, normalize
 from segpipe.training.consistency import TurnConsistency
 
+_CHECKED_EVERY = 20  # batches; to look at a number waits for the device
+
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 Schedule = Callable[[int, int], float]
+
+
+class DivergedError(ArithmeticError):
+    """A loss or weights of a training are no longer finite."""
 
 
 class Task(LightningModule):
@@ -61,21 +68,52 @@ class Task(LightningModule):
         self._mixup_alpha = mixup_alpha
         self._sizes = dict(sizes)
         self._consistency = consistency
-        self.train_loss = MeanMetric()
-        self.val_loss = MeanMetric()
+        self.train_loss = MeanMetric(nan_strategy="disable")  # else torchmetrics leaves NaN out of the mean
+        self.val_loss = MeanMetric(nan_strategy="disable")
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Args: pixels, uint8 (N, 3, size, size). Returns: logits."""
         logits: Tensor = self.model(normalize(pixels, self.spec))
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def on_train_start(self) -> None:
+        """Set the rates of this run where a checkpoint brought back its own, at the point of the schedule that the epoch gives.
+
+        Without a change in the settings these are the same. With another number of epochs, or another batch size, the schedule is
+        that of the whole training as it is set now, from the first resumed step on.
+        """
+        (optimizer,), (scheduling,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
+        batches = math.ceil(int(self.trainer.num_training_batches) / self.trainer.accumulate_grad_batches)
+        scheduler: LambdaLR = scheduling.scheduler  # type: ignore[assignment]
+        scheduler.last_epoch = self.trainer.current_epoch * batches
+        scheduler.base_lrs = [rate for rate, _ in self._rates]
+        factor = self._schedule(scheduler.last_epoch, int(self.trainer.estimated_stepping_batches))
+        for group, (rate, decay) in zip(optimizer.param_groups, self._rates, strict=True):
+            group.update(lr=rate * factor, initial_lr=rate, weight_decay=decay)
+        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         """Loss of one batch."""
         pixels, targets = batch
         images, targets = scale_down(normalize(pixels, self.spec), targets, size=self.training_size(self.current_epoch))
         loss = self._batch_loss(images, targets)
         self.train_loss.update(loss.detach(), weight=len(pixels))
+        if number % _CHECKED_EVERY == 0:
+            self._require_finite(train_loss=loss.detach())
         return loss
+
+    def _require_finite(self, **values: Tensor) -> None:
+        """Stop a training that has diverged, before its numbers reach a checkpoint or a table.
+
+        Raises:
+            DivergedError: A value is NaN or infinite.
+        """
+        wrong = [name for name, value in values.items() if not bool(torch.isfinite(value).all())]
+        if wrong:
+            raise DivergedError(
+                f"training diverged in epoch {self.current_epoch}: {wrong[0]} is not finite; lower optimizer.lr, which is "
+                f"{self._rates[0][0]:g}, for example optimizer.lr={self._rates[0][0] / 10:g}"
+            )
 
     def _batch_loss(self, images: Tensor, targets: Tensor) -> Tensor:
         if self._consistency is not None:
@@ -122,15 +160,18 @@ class Task(LightningModule):
 
         Each figure is that of all processes together: the metrics add up what these saw.
         """
-        self.log_dict({"val_loss": self.val_loss.compute(), **self.metrics.compute()}, prog_bar=True)
+        losses = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
+        self._require_finite(**losses, **{f"weights of {name}": values for name, values in self.model.state_dict().items()})
+        self.log_dict({"val_loss": losses["val_loss"], **self.metrics.compute()}, prog_bar=True)
         rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
-        self.log_dict({"train_loss": self.train_loss.compute(), "learning_rate": max(rates)})
+        self.log_dict({"train_loss": losses["train_loss"], "learning_rate": max(rates)})
         for metric in (self.train_loss, self.val_loss, self.metrics):
             metric.reset()
 
     def configure_optimizers(self) -> Any:
         """The optimizer, its learning rate moved at every step."""
         optimizer = self._optimizer(self._groups if self._groups is not None else self.model.parameters())
+        self._rates = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = LambdaLR(optimizer, lambda step: self._schedule(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from segpipe.building import build
 from segpipe.errors import ConfigError
 from segpipe.training.epoch_table import EpochTable
-from segpipe.training.fit import read_checkpoint
+from segpipe.training.resuming import read_checkpoint
 
 Checkpoint = Mapping[str, Any]
 

@@ -158,6 +158,18 @@ def test_changed_file_is_decoded_anew(table: pd.DataFrame, cache: Path, tmp_path
     assert np.flatnonzero(changed).tolist() == [3]
 
 
+def test_equal_files_share_an_entry_wherever_and_whenever_they_were_written(
+    table: pd.DataFrame, cache: Path, tmp_path: Path
+) -> None:
+    for number, place in enumerate(("first", "second")):  # as the masks that two equal trainings find
+        (tmp_path / place).mkdir()
+        copies = [shutil.copyfile(path, tmp_path / place / Path(path).name) for path in table["mask_path"]]
+        for copy in copies:
+            os.utime(copy, (number, number))
+        open_examples(table.assign(mask_path=[str(copy) for copy in copies]), DECODINGS[1], cache=str(cache))
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+
+
 def test_two_jobs_at_once_decode_once_and_both_read(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
     decoding = Notes(tmp_path / "journal", seconds=0.1)
 

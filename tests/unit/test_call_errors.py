@@ -1,8 +1,10 @@
 """What a user reads after a wrong call, tried on the configurations of the three scripts."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -12,6 +14,7 @@ from omegaconf import OmegaConf
 
 import segpipe.config  # noqa: F401 - registers the schemas
 from segpipe.call_errors import explain, explain_unknown_key, unwrap
+from segpipe.cli import quote_paths
 from segpipe.errors import ConfigError, DatasetError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -135,3 +138,40 @@ def test_what_a_target_raised_is_unwrapped(raised: Exception, kind: type[Excepti
         instantiate(config.loss, error=raised)
     error = unwrap(caught.value)
     assert type(error) is kind and re.match(message, str(error), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("[mole (dark)]", ["mole (dark)"]),
+        ("[mole (dark), nevus (blue)]", ["mole (dark)", "nevus (blue)"]),
+        ("['a, b', it (c)]", ["a, b", "it (c)"]),
+        ("[naevus (é),50 % (x)]", ["naevus (é)", "50 % (x)"]),
+        ('[say "no" (x)]', ['say "no" (x)']),
+    ],
+)
+def test_advice_for_a_list_is_a_call_that_works(value: str, meant: list[str]) -> None:
+    assert advised("train_cls", f"data.malignant={value}", "data=folders", "data.root=x").data.malignant == meant
+
+
+@pytest.mark.parametrize("value", ["a=b", "mel (1)", "'", "a{b", "it's", "[a", "a]b"])
+def test_advice_for_a_text_is_a_call_that_works(value: str) -> None:
+    assert advised("run_pipeline", f"explain.diagnosis={value}").explain.diagnosis == value
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "my photo.jpg", "it's (1).jpg", "a[1].png", "café.jpg"])
+def test_advice_for_a_bare_name_is_a_call_that_works(name: str) -> None:
+    said = refusal("run_pipeline", name)
+    words = {
+        key: next(word for word in shlex.split(said.partition("; write ")[2]) if word.startswith(key))
+        for key in ("image=", "folder=")
+    }
+    assert compose("run_pipeline", quote_paths([words["image="]])).image == name
+    assert compose("run_pipeline", quote_paths([words["folder="].removesuffix(",")])).folder == name
+
+
+def advised(script: str, override: str, *others: str) -> Any:
+    """The configuration of a call that follows the advice against another one."""
+    said = refusal(script, *others, override)
+    (word,) = shlex.split(said.partition("quote it twice: ")[2])
+    return compose(script, [*others, word])

@@ -1,8 +1,10 @@
 """Every option of every config group composes and builds; a value that cannot be meant is refused before anything is built."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -15,18 +17,10 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier
-from segpipe.config import AppConfig, RunPipelineConfig, TrainClsConfig, TrainSegConfig
-from segpipe.config_values import (
-    CHOICES,
-    COUNTS,
-    NOT_NEGATIVE,
-    PATHS,
-    PROBABILITIES,
-    RANGES,
-    check_values,
-    refuse_values,
-    threshold_targets,
-)
+from segpipe.config import _SCHEMAS, AppConfig, RunPipelineConfig, TrainClsConfig, TrainSegConfig
+from segpipe.config_bounds import LARGEST_SIDE, bounds_of
+from segpipe.config_groups import CropConfig
+from segpipe.config_values import CHOICES, PATHS, check_values, refuse_values, threshold_targets
 from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS
 from segpipe.inference.namer import Namer
@@ -36,7 +30,8 @@ from segpipe.lesion.localizer import MaskSource
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
 from segpipe.training.classifier import build_untrained
-from segpipe.training.setup import build_augmentation, portable_settings, trainer_arguments
+from segpipe.training.identity import portable_settings
+from segpipe.training.setup import build_augmentation, trainer_arguments
 from segpipe.training.tracking import build_loggers
 from segpipe.training.unfreezing import parameter_groups
 
@@ -273,8 +268,8 @@ def test_each_way_to_answer_builds(classifier: ClassifierBundle, tta: str, expla
 @pytest.mark.parametrize("key", CHOICES)
 def test_word_that_is_none_of_its_list_is_refused(key: str) -> None:
     # A path of train_cls.py exists only where its data does.
-    script = "train_cls" if key in ("calibration", "sampler", "trainer.strategy") else "run_pipeline"
-    given = ["data=synthetic"] if script == "train_cls" else []
+    script = "run_pipeline" if OmegaConf.select(compose("run_pipeline"), key) is not None or key == "part" else "train_cls"
+    given = ["data=synthetic", "loss=focal"] if script == "train_cls" else []
     with pytest.raises(ConfigError, match=f"{key} must be one of {', '.join(CHOICES[key])}, got 'maybe'"):
         check_values(compose(script, [*given, f"{key}=maybe"]))
     for word in CHOICES[key]:
@@ -345,22 +340,69 @@ def test_lists_of_words_are_those_that_the_code_knows() -> None:
     assert set(CHOICES["tta.views"]) == set(VIEWS)
 
 
-@pytest.mark.parametrize(("key", "least"), [*((key, 1) for key in COUNTS), *((key, 0) for key in NOT_NEGATIVE)])
-def test_number_that_is_too_small_is_refused(key: str, least: int) -> None:
-    script = next(name for name in SCHEMAS if key.partition(".")[0] in compose(name))
-    data = [] if script in ("run_pipeline", "app") else ["data=synthetic"]
-    with pytest.raises(ConfigError, match=f"{key} must be {least} or more, got -1"):
-        check_values(compose(script, [*data, f"{key}=-1"]))
-    if least == 1:
-        with pytest.raises(ConfigError, match=f"{key} must be 1 or more, got 0"):
-            check_values(compose(script, [*data, f"{key}=0"]))
+NUMBERS = {
+    "run_pipeline": {"workers": [-1], "batch_size": [0], "max_pixels": [0]},
+    "app": {"batch_size": [0], "max_files": [0], "max_pixels": [-5]},
+    "train_seg": {
+        "segmenter.decoder_channels": ["[16,0,8,8,8]"],
+        "segmenter.input_size": [0, -32, 8192],
+        "loss.bce_weight": [-1, "nan"],
+        "loss.dice_weight": [-0.5, "inf"],
+    },
+    "train_cls": {
+        **{"seed": [-1, 2**32], "batch_size": [0], "workers": [-1], "optimizer.lr": [0, -1e-3, "nan", "inf"]},
+        **{"optimizer.weight_decay": [-0.1, "nan"], "augment.mixup_alpha": [-1, "nan", "inf", 1e-5, 1e30]},
+        **{"crop.margin_fraction": [-1, "nan", "-inf"], "classifier.dropout": [-0.1, 1.0, 2], "classifier.drop_path": [1.0]},
+        **{"classifier.input_size": [0, 20_000], "loss.tau": [-1, "inf"], "scheduler.warmup_fraction": [-0.1, 1.1, "nan"]},
+        **{"scheduler.final_fraction": [2], "unfreeze.from_epochs": ["[0,-1]"], "unfreeze.lr_decay": [0, 1.5, "nan"]},
+        **{"trainer.max_epochs": [0], "trainer.patience": [-1], "trainer.ema_decay": [-0.1, 1, 2, "nan"]},
+        **{"trainer.gradient_clip_val": [-1, "nan"], "trainer.accumulate_grad_batches": [0, -1]},
+        **{"data.limit": [0], "data.fold": [-1], "data.folds": [0], "data.lesions": [0], "data.images_per_lesion": [0]},
+        **{"data.height": [31], "data.width": [0], "data.seed": [-1], "threshold.target_sensitivity": [0, 1.5, "nan"]},
+    },
+}
 
 
-@pytest.mark.parametrize("key", PROBABILITIES)
-@pytest.mark.parametrize("number", [-0.1, 1.0])
-def test_number_that_is_no_probability_is_refused(key: str, number: float) -> None:
-    with pytest.raises(ConfigError, match=f"{key} must be at least 0 and below 1, got {number}"):
-        check_values(compose("train_cls", ["data=synthetic", f"{key}={number}"]))
+@pytest.mark.parametrize("script", NUMBERS)
+def test_numbers_outside_their_bounds_are_refused(script: str) -> None:
+    data = ["data=synthetic"] if script.startswith("train") else []
+    check_values(compose(script, data))
+    for key, numbers in NUMBERS[script].items():
+        for number in numbers:
+            with pytest.raises(ConfigError, match=f"^{re.escape(key)} must be .*, got "):
+                check_values(compose(script, [*data, f"{key}={number}"]))
+
+
+@pytest.mark.parametrize(("key", "values"), [("loss.gamma", [-1, "nan"]), ("loss.beta", [-0.1, 1])])
+def test_numbers_of_the_focal_loss_have_bounds(key: str, values: list[object]) -> None:
+    for value in values:
+        with pytest.raises(ConfigError, match=f"^{re.escape(key)} must be "):
+            check_values(compose("train_cls", ["data=synthetic", "loss=focal", f"{key}={value}"]))
+
+
+def test_each_number_of_each_schema_has_bounds() -> None:
+    for schema in (schema for _, _, schema in _SCHEMAS):
+        kinds = {name: str(kind) for name, kind in get_type_hints(schema).items()}
+        numbers = {name for name, kind in kinds.items() if re.search(r"\b(int|float)\b", kind)}
+        assert numbers == set(bounds_of(schema)), schema
+
+
+def test_numbers_in_lists_of_transforms_must_be_finite() -> None:
+    with pytest.raises(ConfigError, match=r"augment\.transforms\.p must be a finite number, got nan"):
+        check_values(compose("train_cls", ["data=synthetic", "augment.transforms=[{_target_:albumentations.D4,p:nan}]"]))
+
+
+@pytest.mark.parametrize("devices", ["0", "-1", "[]", "[-1]", "gpu", "1.5", "true", "[a]"])
+def test_devices_that_are_none_are_refused(devices: str) -> None:
+    with pytest.raises(ConfigError, match=r"^trainer\.devices must be auto, a number of devices"):
+        check_values(compose("train_cls", ["data=synthetic", f"trainer.devices={devices}"]))
+    for right in ("auto", "2", "[0,3]"):
+        check_values(compose("train_cls", ["data=synthetic", f"trainer.devices={right}"]))
+
+
+def test_one_part_of_the_mask_loss_must_count() -> None:
+    with pytest.raises(ConfigError, match=r"one of loss\.bce_weight and loss\.dice_weight must be above 0"):
+        check_values(compose("train_seg", ["data=synthetic", "loss.bce_weight=0", "loss.dice_weight=0"]))
 
 
 @pytest.mark.parametrize(
@@ -373,14 +415,15 @@ def test_number_that_is_no_probability_is_refused(key: str, number: float) -> No
 )
 def test_training_is_refused_whose_card_would_be(key: str, value: object) -> None:
     script = "train_seg" if key.startswith("segmenter") else "train_cls"
-    with pytest.raises(ConfigError, match=rf"{key} must (lie in \[|be 0 or more)"):
+    with pytest.raises(ConfigError, match=rf"{key} must be (at least|a finite number|a multiple)"):
         check_values(compose(script, ["data=synthetic", f"{key}={value}"]))
 
 
-def test_ranges_are_those_of_the_card() -> None:
-    for size in (*RANGES["classifier.input_size"], *RANGES["segmenter.input_size"]):
-        assert InputSpec(size).size == size
-    for margin in RANGES["crop.margin_fraction"]:
+def test_bounds_are_those_of_the_card() -> None:
+    assert InputSpec(LARGEST_SIDE).size == LARGEST_SIDE
+    bounds = bounds_of(CropConfig)["margin_fraction"]
+    for margin in (bounds.least, bounds.most):
+        assert margin is not None
         assert CropRule(margin_fraction=margin).margin_fraction == margin
 
 
@@ -408,7 +451,11 @@ def test_path_that_does_not_exist_is_refused(tmp_path: Path, key: str) -> None:
     script, data = ("train_seg", of_trainings[key]) if key in of_trainings else ("run_pipeline", [])
     with pytest.raises(ConfigError, match=f"{key} must be an existing path, got '{tmp_path}/absent'; check its spelling"):
         check_values(compose(script, [*data, f"{key}={tmp_path}/absent"]))
-    check_values(compose(script, [*data, f"{key}={tmp_path}"]))
+    there = tmp_path / "file" if key == "ckpt_path" else tmp_path
+    if key == "ckpt_path":
+        there.touch()
+        data = [*data, f"output={tmp_path}"]
+    check_values(compose(script, [*data, f"{key}={there}"]))
 
 
 def test_each_path_of_a_list_must_exist_and_there_must_be_one(tmp_path: Path) -> None:

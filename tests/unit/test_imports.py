@@ -16,7 +16,7 @@ MOST_LINES = 280
 # unless FRIENDS says so.
 FLOORS = (
     {
-        *("memory", "diagnosis", "errors", "building", "arrays", "jpeg_decoding", "image_damage", "image_decoding"),
+        *("memory", "diagnosis", "errors", "building", "arguments", "arrays", "jpeg_decoding", "image_damage", "image_decoding"),
         *("image_formats", "image_io", "folders", "storage", "output", "strict_json", "numerals"),
     },
     {"lesion", "operating_points"},
@@ -42,7 +42,7 @@ FRIENDS = {
     "app": {"cli"},
 }
 # Between Hydra and the shell: for scripts and web page alone; of the house they import errors, building and themselves.
-DOORS = {"config", "config_groups", "config_loading", "config_values", "cli", "call_errors"}
+DOORS = {"config", "config_bounds", "config_groups", "config_loading", "config_values", "cli", "call_errors"}
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 
@@ -74,7 +74,7 @@ def imported_parts(path: Path) -> set[str]:
 
 def allowed(part: str) -> set[str]:
     if part in DOORS:
-        return {"errors", "building", *DOORS}
+        return {"errors", "building", "arguments", *DOORS}
     lower = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[part]}
     return lower | FRIENDS.get(part, set()) | {part, "__version__"}
 

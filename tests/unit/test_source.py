@@ -56,10 +56,12 @@ def test_exactly_one_of_image_and_folder_is_given(values: dict[str, str]) -> Non
         ("a" * 5000, "a: no such file; check the path"),
         ("dir.jpg", r"dir\.jpg: is a folder; use folder=dir\.jpg for all images in it"),
         ("", r"\.: is a folder; use folder=\."),
+        ("my dir.jpg", r"my dir\.jpg: is a folder; use 'folder=my dir\.jpg' for all images in it"),
     ],
 )
 def test_file_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str) -> None:
-    (tmp_path / "dir.jpg").mkdir()
+    for folder in ("dir.jpg", "my dir.jpg"):
+        (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError, match=reason):
         choose_images(call(image=name))

@@ -56,7 +56,7 @@ def test_another_network_is_refused_with_the_keys_to_set(bundles: Path) -> None:
     with pytest.raises(
         ConfigError,
         match=r"differs in segmenter.encoder, segmenter.decoder_channels; "
-        r"set segmenter.encoder=tu-test_efficientnet segmenter.decoder_channels=\[16,16,8,8,8\]$",
+        r"set segmenter.encoder=tu-test_efficientnet 'segmenter.decoder_channels=\[16,16,8,8,8\]'$",
     ):
         refuse_other_network(config, card, {"encoder": "tu-resnet18", "decoder_channels": [8, 8, 8, 8, 8]})
 

@@ -196,6 +196,25 @@ def test_folds_of_other_data_are_not_joined(tmp_path: Path) -> None:
     assert first["test_set"]["sha256"] != second["test_set"]["sha256"]
 
 
+def test_training_without_a_score_stands_last_and_is_drawn(tmp_path: Path) -> None:
+    record(tmp_path / "a", validation={"val_loss": 1.0}, lr=1.0)
+    record(tmp_path / "b", score=0.2, lr=2.0)
+    write_tables(tmp_path)
+    table = pd.read_csv(tmp_path / LEADERBOARD)
+    assert list(table["job"]) == ["b", "a"]
+    assert table["val_auroc"].isna().tolist() == [False, True]
+    assert (tmp_path / PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_sweep_in_which_no_training_has_a_score_has_its_tables(tmp_path: Path) -> None:
+    made = record(tmp_path / "a", validation={"val_loss": 1.0})
+    unknown = {"macro_auroc": {"value": None, "low": None, "high": None}}
+    (tmp_path / "a" / "test" / "metrics.json").write_text(json.dumps({"classification": {"metrics": unknown}}))
+    assert made.score is None
+    write_tables(tmp_path)
+    assert list(pd.read_csv(tmp_path / LEADERBOARD)["job"]) == ["a"]
+
+
 def test_chosen_options_stand_before_single_keys(tmp_path: Path) -> None:
     settings = [{"classifier.name": name, "classifier": name, "seed": 0} for name in ("resnet18", "efficientnet_b0")]
     records = [record(tmp_path / str(place), settings=one) for place, one in enumerate(settings)]

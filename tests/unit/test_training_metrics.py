@@ -39,7 +39,7 @@ def test_classes_without_an_image_do_not_count() -> None:
 def test_one_class_alone_has_an_accuracy_but_no_auroc() -> None:
     found = figures(DiagnosisMetrics(), (LOGITS, torch.zeros(60, dtype=torch.long)))
     assert found["val_accuracy"] == pytest.approx((LOGITS.argmax(1) == 0).float().mean().item())
-    assert np.isnan(found["val_auroc"])
+    assert "val_auroc" not in found
 
 
 @pytest.mark.parametrize("kind", [MaskMetrics, DiagnosisMetrics])

@@ -1,0 +1,218 @@
+"""Identity of a training: the settings and data that a checkpoint belongs to, and what may change when it resumes."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from segpipe.arguments import CHANGES_ALLOWED, as_argument
+from segpipe.bundle import CARD, SHIPPED, WEIGHTS
+from segpipe.data.check import CheckedDataset
+from segpipe.data.contents import hash_file, hash_files
+from segpipe.data.splits import PARTS, split_hash
+from segpipe.errors import ConfigError
+from segpipe.training.resuming import BEST, read_checkpoint
+from segpipe.training.start import start_bundle
+
+RECORD = "segpipe"  # key in a checkpoint
+# Settings that a resumed training may change without being asked: how long, where and how it runs, and what follows the fit.
+FREE = (
+    *("trainer.max_epochs", "trainer.patience", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
+    *("trainer.precision", "workers", "logger", "tta", "calibration", "threshold", "allow_leak", "allow_change"),
+    *("output", "overwrite", "data.root", "data.table", "data.cache"),
+)
+# Among them those that the weights depend on: the card lists their changes.
+_LISTED = ("trainer.max_epochs", "trainer.precision")
+_SHOWN_CHARACTERS = 60  # of a value in an error
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a training this training and no other.
+
+    Attributes:
+        settings: values by dotted key that must not differ, those of files and data as hashes.
+        listed: values of settings that may differ, but that the weights depend on.
+        changes: `epoch` (the first with the new value), `key`, `before` and `after` of each setting that changed on resuming.
+    """
+
+    settings: Settings
+    listed: Settings
+    changes: tuple[Settings, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a checkpoint holds them."""
+        return {
+            "settings": dict(self.settings),
+            "listed": dict(self.listed),
+            "changes": [dict(change) for change in self.changes],
+        }
+
+
+def identify_settings(config: DictConfig) -> Identity:
+    """Identify a training by its configuration alone, before its data is read.
+
+    Args:
+        config: Configuration of the training.
+    """
+    stage = "classifier" if "classifier" in config else "segmenter"
+    settings = flatten(portable_settings(config))
+    listed = {key: settings[key] for key in _LISTED}
+    kept = {key: value for key, value in settings.items() if not any(f"{key}.".startswith(f"{free}.") for free in FREE)}
+    kept |= {"stage": stage, f"{stage}.init": hash_start(start_bundle(config) or config[stage].init)}
+    if "bundle" in config:
+        kept["bundle.segmenter"] = hash_start(config.bundle.segmenter or SHIPPED / "segmenter")
+    return Identity(kept, listed)
+
+
+def identify_data(dataset: CheckedDataset, extra: pd.DataFrame, split: pd.DataFrame) -> Settings:
+    """Identify the data of a training by the contents of its files, not by their paths or times.
+
+    Args:
+        dataset: Checked data set.
+        extra: Images of further data sets, with the columns of `dataset.table`.
+        split: Rows with `image_id`, `lesion_id` and `part`.
+
+    Returns:
+        `data` and `split`.
+    """
+    table = pd.concat([dataset.table, extra]).sort_values("image_id")
+    columns = [table[name].astype(str) for name in ("image_id", "lesion_id", "dx")]
+    files = [[path if isinstance(path, str) else None for path in table[name]] for name in ("image_path", "mask_path")]
+    digest = hashlib.sha256(repr([*zip(*columns, *map(hash_files, files), strict=True)]).encode()).hexdigest()
+    counts = split["part"].value_counts()
+    sizes = ", ".join(f"{counts.get(part, 0)} {part}" for part in PARTS)
+    return {"data": f"{len(table)} images, SHA-256 {digest}", "split": f"{sizes}, SHA-256 {split_hash(split)}"}
+
+
+def read_resumed(path: Path) -> dict[str, Any]:
+    """Read the checkpoint that a training resumes from.
+
+    Raises:
+        ConfigError: It is damaged, does not say which training it belongs to, or the best epoch so far does not lie beside it.
+    """
+    checkpoint = read_checkpoint(path)
+    if not _is_record(checkpoint.get(RECORD)):
+        raise ConfigError(
+            f"ckpt_path must be a checkpoint that says which training it belongs to, got {path}, which an older version of "
+            "segpipe or another program wrote; start anew without ckpt_path"
+        )
+    best = path.resolve().with_name(BEST)
+    if not best.is_file() or not _same_training(read_checkpoint(best).get(RECORD), checkpoint[RECORD]):
+        raise ConfigError(
+            f"ckpt_path must have {BEST} of the same training beside it, got {path}; move or copy the folder of a training whole"
+        )
+    return checkpoint
+
+
+def _is_record(record: Any) -> bool:
+    kinds = {"settings": dict, "listed": dict, "changes": list}
+    return isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+
+
+def _same_training(one: Any, other: Settings) -> bool:
+    fixed = other["settings"].keys() - set(CHANGES_ALLOWED)
+    return _is_record(one) and all(one["settings"].get(key) == other["settings"][key] for key in fixed)
+
+
+def resume_identity(identity: Identity, checkpoint: Mapping[str, Any] | None, *, allowed: Sequence[str]) -> Identity:
+    """Refuse a checkpoint of another training, and note what this run changes.
+
+    Args:
+        identity: Identity of this training, as far as it is known.
+        checkpoint: Content of the checkpoint, see `read_resumed`; None where the training starts.
+        allowed: Keys whose change is asked for explicitly.
+
+    Returns:
+        `identity` with all changes, those of earlier runs first.
+
+    Raises:
+        ConfigError: A setting or the data differs that must not; the text names each key with both values.
+    """
+    if checkpoint is None:
+        return identity
+    record, now = checkpoint[RECORD], identity.settings
+    known = {key: value for key, value in record["settings"].items() if key in now or key not in ("data", "split")}
+    wrong = sorted(key for key in known.keys() | now.keys() if known.get(key) != now.get(key) and key not in allowed)
+    if wrong:
+        raise ConfigError(_refusal(known, now, ["stage"] if "stage" in wrong else wrong))
+    before, after = {**known, **record["listed"]}, {**now, **identity.listed}
+    changes = [
+        {"epoch": checkpoint["epoch"] + 1, "key": key, "before": before.get(key), "after": after.get(key)}
+        for key in (*allowed, *_LISTED)
+        if before.get(key) != after.get(key)
+    ]
+    return replace(identity, changes=(*record["changes"], *changes))
+
+
+def _refusal(before: Settings, now: Settings, wrong: list[str]) -> str:
+    differing = "; ".join(f"{key} was {_show(before.get(key))}, is {_show(now.get(key))}" for key in wrong)
+    asked = [key for key in wrong if key in CHANGES_ALLOWED]
+    way = f"allow this change with {as_argument('allow_change', asked)}" if asked == wrong else "give these as they were"
+    free = ", ".join(key for key in FREE if key != "allow_change")
+    return (
+        f"ckpt_path must be a checkpoint of this very training, but {differing}; {way}; or start another training without "
+        f"ckpt_path; only these may change: {free}; and, where allow_change lists them, {', '.join(CHANGES_ALLOWED)}"
+    )
+
+
+def _show(value: Any) -> str:
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+class RecordedIdentity(Callback):
+    """Writes the identity of a training into its checkpoints.
+
+    Args:
+        identity: Identity of the training.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._record = identity.to_dict()
+
+    def on_save_checkpoint(self, trainer: Trainer, task: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Called by Lightning."""
+        checkpoint[RECORD] = self._record
+
+
+def hash_start(path: str | Path) -> str:
+    """Hash a weights file or a bundle; a word that names no file, such as `random`, is returned as it is."""
+    files = [Path(path, name) for name in (WEIGHTS, CARD)] if Path(path).is_dir() else [Path(path)]
+    hashes = [digest for digest in map(hash_file, files) if digest is not None]
+    return f"SHA-256 {hashlib.sha256(''.join(hashes).encode()).hexdigest()}" if hashes else str(path)
+
+
+def portable_settings(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration without what belongs to one machine or user: paths, devices, workers, trackers."""
+    settings: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "allow_change", "bundle", "logger"):
+        settings.pop(key, None)
+    for key in ("accelerator", "devices", "strategy"):
+        settings["trainer"].pop(key)
+    for key in ("root", "cache"):
+        settings["data"].pop(key)
+    settings["data"].pop("table", None)
+    settings["data"]["extra"] = [
+        {key: value for key, value in entry.items() if key not in ("root", "table", "split")} | {"name": Path(entry["root"]).name}
+        for entry in settings["data"]["extra"]
+    ]
+    for network in ("segmenter", "classifier"):
+        if network in settings and settings[network]["init"] not in ("random", "imagenet", "shipped"):
+            settings[network]["init"] = Path(settings[network]["init"]).name
+    return settings
+
+
+def flatten(settings: Settings, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one dictionary of dotted keys; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -17,7 +17,7 @@ _INK_COLORS: tuple[Color, ...] = ((60, 60, 140), (90, 50, 130), (40, 40, 45), (3
 _SUBPIXEL_BITS = 4
 
 
-class Hairs(A.ImageOnlyTransform):
+class Hairs(A.ImageOnlyTransform):  # type: ignore[misc]
     """Draw curved hairs.
 
     Args:
@@ -47,7 +47,7 @@ class Hairs(A.ImageOnlyTransform):
         return _paint(img, ink, (round(shade), round(shade * 0.8), round(shade * 0.7)))
 
 
-class RulersAndInk(A.ImageOnlyTransform):
+class RulersAndInk(A.ImageOnlyTransform):  # type: ignore[misc]
     """Draw the scale of a ruler along a border, or a stroke of a surgeon's pen.
 
     Args:
@@ -72,7 +72,7 @@ class RulersAndInk(A.ImageOnlyTransform):
         return _paint(img, ink, (25, 25, 25) if ruler else color)
 
 
-class DarkCorners(A.ImageOnlyTransform):
+class DarkCorners(A.ImageOnlyTransform):  # type: ignore[misc]
     """Darken what lies outside the lit circle of a dermatoscope, or fade towards the corners.
 
     Args:

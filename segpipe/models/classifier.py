@@ -167,7 +167,7 @@ def set_padding(model: nn.Module, padding: str) -> None:
         return
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str) and max(module.padding) > 0:
-            module.padding_mode = padding
+            module.padding_mode = padding  # type: ignore[assignment]
             # What the constructor of a convolution prepares for its padding: left, right, top, bottom.
             module._reversed_padding_repeated_twice = [side for side in reversed(module.padding) for _ in range(2)]
 

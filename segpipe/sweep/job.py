@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, open_dict
 
+from segpipe.data.extra import load_extra
 from segpipe.data.loading import load_dataset
 from segpipe.errors import SegpipeError
 from segpipe.memory import peak_memory_mib, restart_peak_memory
@@ -80,7 +81,8 @@ def _data_of(config: DictConfig) -> Mapping[str, Any] | None:
     """The identity of a training's data; None where it cannot be used, which the training itself will say."""
     try:
         dataset = load_dataset(config.data)
-        return identify_data(dataset, choose_split(config, dataset))
+        extra = load_extra(config.data.extra, classes=dataset.classes, taken=dataset.table)
+        return identify_data(dataset, extra.table, choose_split(config, dataset))
     except (SegpipeError, InstantiationException):
         return None
 

@@ -6,6 +6,7 @@ there: a network may gather its evidence in some corner, and its heatmap then sh
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from segpipe.models.classifier import LesionClassifier
 
@@ -85,5 +86,5 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         Pearson's correlation of each pair, float, shape (N,); 0 for a map without contrast.
     """
-    centered = [(maps - maps.mean((1, 2), keepdim=True)).flatten(1).float() for maps in (first, second)]
-    return torch.nn.functional.cosine_similarity(*centered, dim=1)
+    one, other = ((maps - maps.mean((1, 2), keepdim=True)).flatten(1).float() for maps in (first, second))
+    return cosine_similarity(one, other, dim=1)

@@ -103,6 +103,9 @@ def _check_commands(hydra: DictConfig) -> None:
     for key in _COMMANDS:
         if OmegaConf.select(OmegaConf.create({"hydra": hydra}), key) and not any(name.startswith(key) for name in given):
             raise ConfigError(f"{key} must be an argument of the call, got it from a file; it is run as shell commands")
+    for name, value in hydra.launcher.items() if hydra.launcher else ():
+        if isinstance(value, str) and re.search(r"[\r\n]", value):  # a line of its own in Slurm's script
+            raise ConfigError(f"hydra.launcher.{name} must be one line, got {value!r}")
 
 
 def _check_logging(node: Any, key: str) -> None:

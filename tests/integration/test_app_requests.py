@@ -343,6 +343,10 @@ def test_a_frame_that_is_no_message_ends_that_connection_alone(server: Server, v
     [
         b"\r\n\r\n",
         b"GET\r\n\r\n",
+        b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET \x00/\x80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET ../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\nY: b\r\n\r\n",
         b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
@@ -353,7 +357,7 @@ def test_a_frame_that_is_no_message_ends_that_connection_alone(server: Server, v
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_bytes_that_are_no_request_harm_nobody(server: Server, content: bytes) -> None:
     try:

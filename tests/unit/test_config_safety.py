@@ -147,7 +147,6 @@ HANDLERS = {
         {"callbacks": {"evil": {"_target_": "segpipe.cli.JobErrors", "x": {"_target_": "os.system", "command": TOUCH}}}},
         {"callbacks": "${hydra:evil}"},
         {"launcher": {"_target_": "os.system"}},
-        {"launcher": {"setup": [TOUCH]}},
         {"sweeper": {"params": {"seed": {"_target_": "os.system", "command": TOUCH}}}},
         {"sweeper": {"_target_": "subprocess.run"}},
         {"job": {"env_set": {"PYTHONPATH": "/tmp/evil"}}},
@@ -163,8 +162,24 @@ def test_hydra_itself_is_made_to_do_nothing(hydra: dict[str, Any]) -> None:
         compose_stranger({"hydra": hydra})
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"setup": [TOUCH]}, "setup must be an argument of the call"),
+        ({"additional_parameters": {"wrap": TOUCH}}, "additional_parameters must be an argument of the call"),
+        ({"partition": f"x\n{TOUCH}"}, "partition must be one line"),
+        ({"comment": "${oc.env:SECRET}"}, "comment: .*oc.env"),
+    ],
+)
+def test_no_file_gives_slurm_a_command(values: dict[str, Any], message: str) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs submitit: pip install -e .[sweeps]")
+    chosen = [{"override /hydra/launcher": "submitit_slurm"}]
+    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{message}"):
+        compose_stranger({"defaults": chosen, "hydra": {"launcher": values}})
+
+
 def test_a_call_may_give_slurm_its_commands_and_a_log_file_its_name() -> None:
-    compose("+hydra.launcher.setup=[module load cuda]", "hydra/job_logging=default")
+    compose("hydra/launcher=submitit_slurm", "hydra.launcher.setup=[module load cuda]", "hydra/job_logging=default")
 
 
 @pytest.mark.parametrize("resolver", [name for name in REFUSED_RESOLVERS if name != "env"])

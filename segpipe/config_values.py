@@ -217,8 +217,6 @@ def _check_extra(config: DictConfig) -> None:
             path = entry[name]
             if path is not None and not os.path.exists(path):
                 raise ConfigError(f"data.extra[{number}].{name} must be an existing path, got {path!r}; check its spelling")
-        if not 0 < entry.weight < float("inf"):
-            raise ConfigError(f"data.extra[{number}].weight must be above 0 and finite, got {entry.weight}")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from segpipe.app.frame import literal, show_error
 from segpipe.app.shared import NETWORK_THREAD, get_pipeline
 from segpipe.app.sidebar import Model
 from segpipe.errors import ImageError
-from segpipe.report import answer_name, name_with_code, printable, suspicion_words, warning_titles, way_words
+from segpipe.report import answer_name, name_with_code, printable, suspicion_words, way_words
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -140,7 +140,6 @@ def _table_row(examination: Examination) -> dict[str, Any]:
         "confidence": finding.confidence,
         "malignant": finding.p_malignant,
         "suspicion": "; ".join(suspicion),
-        "warnings": ", ".join(warning_titles(finding.localization.warnings)),
         "outline by": way_words(finding.localization.source),
         "spread of the views": finding.tta_spread,
     }

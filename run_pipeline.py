@@ -1,7 +1,6 @@
 """Find, cut out and name the lesion in one photograph, or in a folder of them. Not a medical device."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from segpipe.memory import garbage_left, keep_freed_memory
 from segpipe.output import hold_output
 
 if TYPE_CHECKING:
+    from segpipe.evaluation.truth import Truth
     from segpipe.inference.folder import Done, Engine
     from segpipe.inference.pictures import Wanted
     from segpipe.inference.pipeline import Pipeline
@@ -35,9 +35,12 @@ def run(config: DictConfig) -> dict[str, Any]:
     with garbage_left():
         from segpipe.inference.folder import Ask, run_images
 
-        score = prepare_score(config, source)
+        truth = read_call_truth(config, source)
         pipeline, engine = build_engine(config, PipelineSettings.of(config))
+        truth = None if truth is None else truth.of_classes(pipeline.namer.classes)
         ask = Ask(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
+    for remark in (*source.remarks, *(truth.remarks() if truth is not None else ())):
+        sys.stderr.write(f"{remark}\n")
     # Not before all else is known to be right: it may remove old results.
     with hold_output(output, overwrite=config.overwrite, resume=config.resume):
         try:
@@ -48,28 +51,30 @@ def run(config: DictConfig) -> dict[str, Any]:
             from segpipe.report.html import write_report
 
             write_report(output, done.rows, done.names, done.failures, done.summary)
-        metrics: dict[str, Any] = score(output) if done.rows else {}
+        metrics = score(output, truth, source) if truth is not None and done.rows else {}
     tell(config, done, output)
     return metrics
 
 
-def prepare_score(config: DictConfig, source: Source) -> Callable[[Path], dict[str, Any]]:
-    """Read the labels and masks of a call, before the work; returns what scores an output folder with them, if there are any."""
+def read_call_truth(config: DictConfig, source: Source) -> "Truth | None":
+    """What the labels and masks of a call know of its images, seen to before the work; None where it gives neither."""
     if config.labels is None and config.masks is None:
-        return lambda _: {}
+        return None
 
+    from segpipe.evaluation.truth import check_truth, read_truth
+
+    given = {name: optional_path(config[name]) for name in ("labels", "masks", "split")}
+    files = source.by_path
+    return check_truth(read_truth(**given, images=[file for file in files.values() if isinstance(file, Path)]), files)
+
+
+def score(output: Path, truth: "Truth", source: Source) -> dict[str, Any]:
+    """Score the results in a folder, and print the main figures."""
     from segpipe.evaluation.score import headline, score_run
-    from segpipe.evaluation.truth import read_truth
 
-    truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
-    files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
-
-    def score(output: Path) -> dict[str, Any]:
-        metrics = score_run(output, truth, files)
-        print(headline(metrics))
-        return metrics
-
-    return score
+    metrics = score_run(output, truth, [(file, relative) for file, relative in source.files if isinstance(file, Path)])
+    print(headline(metrics))
+    return metrics
 
 
 def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":

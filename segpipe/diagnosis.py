@@ -41,6 +41,11 @@ ISIC_2019_CODES: tuple[str, ...] = ("mel", "nv", "bcc", "ak", "bkl", "df", "vasc
 MALIGNANT_CODES: tuple[str, ...] = tuple(code for code in CODES if _KNOWN[code].malignant)
 
 
+# Classes by their names, of data sets that know no more; their order is that of the names.
+MALIGNANT = "malignant"
+BENIGN_AND_MALIGNANT = ("benign", MALIGNANT)
+
+
 def in_order(codes: Iterable[str]) -> tuple[str, ...]:
     """Classes in the order of `DIAGNOSES` where all of them are known, else by name; each once."""
     known, given = list(_KNOWN), set(codes)
@@ -58,8 +63,8 @@ def is_known(code: str) -> bool:
 
 
 def class_code(label: str) -> str:
-    """The code of a label: the known diagnoses are taken in any case, another class is spelt as it is."""
-    return label.lower() if label.lower() in _KNOWN else label
+    """The code of a label: the known diagnoses, `benign` and `malignant` are taken in any case, another class is spelt as it is."""
+    return label.lower() if label.lower() in (*_KNOWN, *BENIGN_AND_MALIGNANT) else label
 
 
 def full_name(code: str) -> str:

@@ -1,5 +1,6 @@
 """From the bytes of a file to the pixels of a picture: the formats, their damages, the orientation, transparency, 16 bits."""
 
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from segpipe.errors import ImageError
+from segpipe.mask_decoding import is_tinted
 
 _END_OF_JPEG = b"\xff\xd9"
+# More than a mask takes where its pixels are compressed.
+_BYTES_OF_MASK, _BYTES_PER_MASK_PIXEL = 4096, 0.25
 
 
 class _TiffFile(TiffImagePlugin.TiffImageFile):
@@ -42,7 +46,7 @@ class Decoded:
     """A picture that was decoded.
 
     Attributes:
-        picture: upright, mode RGB.
+        picture: upright, mode RGB; in the mode of its file where there was no backdrop.
         height: of the original, upright, pixels; that of `picture` unless it was drafted.
         width: likewise.
     """
@@ -52,21 +56,20 @@ class Decoded:
     width: int
 
 
-def decode(file: IO[bytes], *, max_pixels: int, backdrop: str, draft: tuple[str, int] | None = None) -> Decoded:
+def decode(file: IO[bytes], *, max_pixels: int, backdrop: str | None, draft: tuple[str, int] | None = None) -> Decoded:
     """Decode a picture whole and right, or refuse it.
 
     Args:
-        file: open for reading in binary, at its start.
+        file: open for reading in binary.
         max_pixels: most pixels (height x width) that are accepted; checked from the header, before anything is decoded.
-        backdrop: colour that shows through transparent parts.
+        backdrop: colour that shows through transparent parts; None leaves the picture in the mode of its file.
         draft: mode (`RGB` or `L`) and least side in pixels: a JPEG is decoded at a half, a quarter or an eighth of its size where
             both sides stay as long as that. Other formats come in their own size.
 
     Raises:
         ImageError: no image, truncated, damaged, of an unsupported kind or too large; the message does not name the file.
     """
-    plugin = _plugin_for(file.read(16))
-    file.seek(0)
+    plugin = _plugin_at_start(file)
     with _decoding_errors(plugin):
         image = plugin(file)
     _check_size(image, max_pixels)
@@ -78,7 +81,34 @@ def decode(file: IO[bytes], *, max_pixels: int, backdrop: str, draft: tuple[str,
         image.load()
     if _turn_upright(image):
         height, width = width, height
-    return Decoded(_to_rgb(image, backdrop), height, width)
+    return Decoded(image if backdrop is None else _to_rgb(image, backdrop), height, width)
+
+
+def may_be_mask(file: IO[bytes]) -> bool:
+    """Whether a first look, which costs little, leaves it possible that a picture is a mask: few bytes for its pixels, no colors.
+
+    Args:
+        file: open for reading in binary.
+
+    Raises:
+        ImageError: as for `decode`; damage is not looked for.
+    """
+    size = file.seek(0, os.SEEK_END)
+    plugin = _plugin_at_start(file)
+    with _decoding_errors(plugin):
+        image = plugin(file)
+        is_compressed = plugin in (JpegImageFile, PngImageFile, WebPImageFile)
+        if is_compressed and size > _BYTES_OF_MASK + _BYTES_PER_MASK_PIXEL * image.width * image.height:
+            return False
+        image.draft("RGB", (1, 1))  # an eighth of a JPEG
+        return not isinstance(image, JpegImageFile) or not is_tinted(image)
+
+
+def _plugin_at_start(file: IO[bytes]) -> type[ImageFile.ImageFile]:
+    file.seek(0)
+    plugin = _plugin_for(file.read(16))
+    file.seek(0)
+    return plugin
 
 
 def _turn_upright(image: Image.Image) -> bool:

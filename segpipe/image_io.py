@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segpipe.errors import ImageError, OutputError
-from segpipe.image_decoding import Decoded, decode
+from segpipe.errors import ImageError, MaskError, OutputError
+from segpipe.image_decoding import Decoded, decode, may_be_mask
+from segpipe.mask_decoding import decode_mask, looks_like_mask
 
 RgbImage = NDArray[np.uint8]
 BoolMask = NDArray[np.bool_]
@@ -60,7 +61,7 @@ def read_image(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbImage:
 
 
 def read_mask(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> BoolMask:
-    """Read the mask of a lesion: grey 128 and above is lesion, below it and transparent is not.
+    """Read the mask of a lesion, whatever its two values are, see `segpipe.mask_decoding.decode_mask`.
 
     Args:
         path: an image file, as for `read_image`.
@@ -70,9 +71,30 @@ def read_mask(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> BoolMask:
         bool, shape (H, W), true on the lesion.
 
     Raises:
+        MaskError: the picture is no mask.
         ImageError: as for `read_image`.
     """
-    return np.asarray(_load(path, max_pixels, backdrop="black").picture.convert("L")) >= 128
+    picture = _load(path, max_pixels, backdrop=None).picture
+    try:
+        return decode_mask(picture)
+    except ValueError as error:
+        raise MaskError(f"{display_path(path)}: {error}") from error
+
+
+def is_mask_picture(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bool:
+    """Whether a file is a mask by its content, see `segpipe.mask_decoding.looks_like_mask`.
+
+    Args:
+        path: an image file, as for `read_image`; one that cannot be read is no mask.
+        max_pixels: as for `read_image`.
+    """
+    try:
+        with open_image(path) as file:
+            if not may_be_mask(file):
+                return False
+            return looks_like_mask(decode(file, max_pixels=max_pixels, backdrop=None).picture)
+    except (ImageError, OSError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -131,7 +153,7 @@ def read_thumbnail(path: Path, *, side: int, max_pixels: int = DEFAULT_MAX_PIXEL
     return np.asarray(image.resize((side, side), Image.Resampling.BOX))
 
 
-def _load(path: Path, max_pixels: int, *, backdrop: str, draft: tuple[str, int] | None = None) -> Decoded:
+def _load(path: Path, max_pixels: int, *, backdrop: str | None, draft: tuple[str, int] | None = None) -> Decoded:
     with open_image(path) as file:
         return decode(file, max_pixels=max_pixels, backdrop=backdrop, draft=draft)
 

@@ -37,8 +37,10 @@ def ablation_table(folders: Mapping[str, Path], truth: Truth) -> str:
         DatasetError: the runs are not over the same images, or nothing is known of these.
     """
     runs = {title: read_run(folder) for title, folder in folders.items()}
+    first = next(iter(runs.values()))
+    truth = truth.of_images(dict.fromkeys(first.results["path"])).of_classes(first.codes)
     known = truth.masks if truth.diagnoses is None else truth.diagnoses
-    image_ids = sorted(set(next(iter(runs.values())).results["image_id"]) & set(known or ()))
+    image_ids = sorted(set(first.results["image_id"]) & set(known or ()))
     for title, run in runs.items():
         if not image_ids or set(image_ids) != set(run.results["image_id"]) & set(known or ()):
             raise DatasetError(f"all runs must be over the same images that labels= knows, got others in {title!r}")

@@ -23,7 +23,7 @@ class Run:
 
     Attributes:
         folder: with `results.csv` and `masks/`.
-        results: the table, with the `image_id` (file stem) of each row.
+        results: the table, with the `image_id` of each row, by which its truth is known: its `path`.
         malignant: codes of the malignant classes, from `summary.json`; empty where they are not known.
         operating_point: `diagnosis` and `threshold` behind the column `flagged`, from `summary.json`; None where there is none.
         photographs: the file of each image by its `path`; empty where the files are not at hand.
@@ -75,7 +75,7 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
         files: the images, each with its path relative to the folder that it was found in.
     """
     results = pd.read_csv(folder / "results.csv", keep_default_na=False)
-    results["image_id"] = [Path(path).stem for path in results["path"]]
+    results["image_id"] = results["path"]
     file = folder / "summary.json"
     summary = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     photographs = {display_path(relative): path for path, relative in files}

@@ -39,7 +39,7 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
 
     Args:
         output: of the run, see `read_run`.
-        truth: of its images.
+        truth: of its images, by their names.
         files: the images, each with its path relative to the folder of the call; without them the worst cases are not drawn.
 
     Returns:
@@ -49,6 +49,7 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
         DatasetError: no image of the run has a label, or none has a mask, or a mask does not fit its image.
     """
     run = read_run(output, files)
+    truth = truth.of_images({path: run.photographs.get(path) for path in run.results["path"]}).of_classes(run.codes)
     (output / "plots").mkdir(exist_ok=True)
     parts: dict[str, Metrics] = {}
     if truth.diagnoses is not None:
@@ -57,6 +58,7 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
         parts["segmentation"] = _score_masks(run, truth.masks, truth)
     metrics: Metrics = {"images": len(run.results), "mask_sources": run.results["mask_source"].value_counts().to_dict()}
     metrics |= {"groups": join_groups({name: part.pop("groups") for name, part in parts.items()})} | parts
+    metrics["left_out"] = {reason: list(images) for reason, images in truth.left_out.items()}
     write_metrics(output / "metrics.json", metrics)
     return metrics
 
@@ -80,7 +82,7 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
     scored = run.labelled(diagnoses)
     if scored.empty:
         raise DatasetError(
-            f"labels must name at least one of the {len(run.results)} images by its file name without ending, got none"
+            f"labels must name at least one of the {len(run.results)} images, got none; name images by their path below the folder"
         )
     image_ids, answers = list(scored["image_id"]), run.answers(scored, diagnoses)
     for name, draw in PLOTS.items():

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
-from segpipe.data.check import CheckedDataset
+from segpipe.data.check import CheckedDataset, Problem
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
-from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
+from segpipe.data.splits import (
+    PARTS,
+    assign_parts,
+    fold_split,
+    left_out,
+    limit_lesions,
+    name_split,
+    own_split,
+    read_split,
+    split_hash,
+    write_split,
+)
 from segpipe.errors import BundleError, DatasetError
 from segpipe.training.fit import Fitted, auto_precision, fit
 from segpipe.training.processes import MovingAverage
@@ -108,10 +119,16 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     dataset = load_dataset(config.data)
     split = choose_split(config, dataset)
     write_split(output / "split.csv", split)
+    unnamed = left_out(dataset.table, split)
+    if unnamed:
+        problem = Problem("image that the split does not name", "left out", unnamed)
+        dataset = replace(dataset, problems=(*dataset.problems, problem))
     usable = dataset.table[dataset.table["mask_path"].notna()] if need_masks else dataset.table
     if usable.empty:
+        reasons = "; ".join(str(problem) for problem in dataset.problems if "mask" in problem.what)
         raise DatasetError(
-            f"data.root must hold masks to learn from, got none for its {len(dataset.table)} images; see data/README.md"
+            f"data.root must hold masks to learn from, got none that can be used for its {len(dataset.table)} images: {reasons}; "
+            "see data/README.md"
         )
     table = assign_parts(usable, split, allow_leak=config.allow_leak)
     parts = {part: table[table["part"] == part].reset_index(drop=True) for part in PARTS}
@@ -131,7 +148,12 @@ def choose_split(config: DictConfig, dataset: CheckedDataset) -> pd.DataFrame:
         DatasetError: the split that is given cannot be used.
     """
     table, given, fold = dataset.table, config.split, config.data.fold
-    split = make_split(table, seed=config.seed) if given is None else read_split(Path(given), allow_leak=config.allow_leak)
+    if given is not None and dataset.parts:
+        raise DatasetError("give one split, by split=CSV or by data.split_folders=true, got both; leave one of them out")
+    if given is None:
+        split = own_split(dataset, seed=config.seed)
+    else:
+        split = name_split(read_split(Path(given), allow_leak=config.allow_leak), table)
     return split if fold is None else fold_split(split, table, fold=fold, folds=config.data.folds, seed=config.seed)
 
 

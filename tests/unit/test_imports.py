@@ -15,7 +15,7 @@ MOST_LINES = 280
 # From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
 # unless FRIENDS says so.
 FLOORS = (
-    {"memory", "diagnosis", "errors", "image_decoding", "image_io", "folders", "storage", "output"},
+    {"memory", "diagnosis", "errors", "mask_decoding", "image_decoding", "image_io", "identity", "folders", "storage", "output"},
     {"lesion"},
     {"data", "losses", "models", "card", "bundle"},
     {"training", "inference"},
@@ -24,8 +24,9 @@ FLOORS = (
     {"app"},
 )
 FRIENDS = {
-    "image_decoding": {"errors"},
-    "image_io": {"errors", "image_decoding"},
+    "image_decoding": {"errors", "mask_decoding"},
+    "image_io": {"errors", "image_decoding", "mask_decoding"},
+    "identity": {"errors", "image_io"},
     "folders": {"errors", "image_io"},
     "storage": {"errors", "image_io"},
     "output": {"errors"},

@@ -129,7 +129,7 @@ def test_only_what_the_table_does_not_say_is_split_by_image(tmp_path: Path) -> N
     assert list(filled["lesion_id"]) == ["L1", "b", "L1"]
 
 
-@pytest.mark.parametrize("name", ["a=b", "a,b", "malignant", "a;b", '"a"', "-x", " x", "x "])
+@pytest.mark.parametrize("name", ["a=b", "a,b", "a;b", '"a"', "-x", " x", "x "])
 def test_class_name_that_a_table_or_a_shell_would_misread_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path, f"{name}/a.png", "two/b.png")
     with pytest.raises(DatasetError, match=r"a class must have a name of letters, digits, .*; rename it"):
@@ -142,12 +142,10 @@ def test_class_names_as_people_write_them_are_taken(tmp_path: Path, name: str) -
     assert name in load_folders(str(tmp_path), without_lesion_ids=True).classes
 
 
-def test_images_of_one_name_are_refused_because_labels_could_not_tell_them_apart(tmp_path: Path) -> None:
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     make(tmp_path, "one/1.png", "two/1.png", "two/2.png")
-    with pytest.raises(
-        DatasetError, match=r"images of different names, .*, got 2 that share one, one/1.png for one; rename them"
-    ):
-        load_folders(str(tmp_path), without_lesion_ids=True)
+    dataset = load_folders(str(tmp_path), without_lesion_ids=True)
+    assert classes_by_image(dataset.table) == {"one/1": "one", "two/1": "two", "2": "two"}
 
 
 def test_a_single_class_is_no_question(tmp_path: Path) -> None:

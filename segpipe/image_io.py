@@ -75,10 +75,20 @@ def read_mask(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> BoolMask:
         ImageError: as for `read_image`.
     """
     picture = _load(path, max_pixels, backdrop=None).picture
+    if picture.mode in ("RGB", "RGBA") and not np.asarray(picture.convert("RGB")).any():
+        picture = _in_16_bits(path) or picture  # of which Pillow keeps the upper 8
     try:
         return decode_mask(picture)
     except ValueError as error:
         raise MaskError(f"{display_path(path)}: {error}") from error
+
+
+def _in_16_bits(path: Path) -> Image.Image | None:
+    """The brightest channel of a color picture of 16 bits; None of any other."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    return Image.fromarray(pixels[..., :3].max(axis=-1)) if pixels is not None and pixels.dtype == np.uint16 else None
 
 
 def is_mask_picture(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bool:
@@ -207,7 +217,7 @@ def encode_png(array: NDArray[np.uint8] | BoolMask) -> bytes:
     is_picture = array.dtype == np.uint8 and (array.ndim == 2 or array.shape[2:] == (3,))
     if not (is_mask or is_picture) or array.size == 0:
         raise ValueError(f"array must be uint8 (H, W, 3), uint8 (H, W) or bool (H, W), got {array.dtype} {array.shape}")
-    import cv2  # here, because nothing else in this module needs its import time
+    import cv2  # here, because little else in this module needs its import time
 
     grey_or_rgb = array.astype(np.uint8) * 255 if is_mask else array.astype(np.uint8, copy=False)
     # OpenCV takes a third of Pillow's time; its colours are the other way round.

@@ -7,8 +7,8 @@ from PIL import Image
 BoolMask = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
-_MOST_UNDECIDED = 0.2  # fraction of pixels between the two values, above which a picture is no mask
-_END_OF_RANGE = 1 / 8
+_MOST_UNDECIDED = 0.35  # fraction of pixels between the two values, above which a picture is no mask
+_END_OF_RANGE = 1 / 6
 _FEW_VALUES = 4  # that may lie anywhere
 _LEAST_RANGE = 1 / 8  # of all values that the encoding has, where there are more than two
 _MOST_PALETTE_COLORS = 16
@@ -19,7 +19,7 @@ _SURELY_UNDECIDED = 0.05  # as the first, for a picture that nobody called a mas
 def decode_mask(picture: Image.Image) -> BoolMask:
     """Read a picture as the mask of a lesion.
 
-    Of two values the brighter one is the lesion, of one value all is lesion unless it is black. Of more than two, as soft edges
+    Of two values the brighter one is the lesion, of one value all is lesion unless it is black. Of more greys, as soft edges
     and JPEG leave them, lesion is what lies above half of their range. Transparent is not lesion.
 
     Args:
@@ -37,9 +37,9 @@ def decode_mask(picture: Image.Image) -> BoolMask:
         return np.full(values.shape, bool(levels[0] > 0))
     if len(levels) == 2:
         return values == levels[1]
-    undecided = _undecided(values)
-    if levels[-1] - levels[0] < _LEAST_RANGE * full or (len(levels) > _FEW_VALUES and undecided > _MOST_UNDECIDED):
-        raise ValueError(f"a mask must have two values, skin and lesion, got {len(levels)}; {undecided:.0%} are in between")
+    undecided = 0.0 if len(levels) <= _FEW_VALUES else _undecided(values)
+    if is_tinted(picture) or levels[-1] - levels[0] < _LEAST_RANGE * full or undecided > _MOST_UNDECIDED:
+        raise ValueError(f"a mask must have two values, skin and lesion, perhaps with soft edges, got {len(levels)} values")
     return values > (levels[0] + levels[-1]) / 2
 
 
@@ -57,8 +57,8 @@ def looks_like_mask(picture: Image.Image) -> bool:
 
 
 def is_tinted(picture: Image.Image) -> bool:
-    """Whether a picture without a palette has colors."""
-    if picture.mode not in ("RGB", "RGBA", "CMYK"):
+    """Whether a picture has colors."""
+    if picture.mode not in ("RGB", "RGBA", "CMYK", "P", "PA"):
         return False
     return bool(np.ptp(np.asarray(picture.convert("RGB")), axis=-1).max() > _MOST_TINT)
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from segpipe.evaluation.classification import Answers
 from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask
+from segpipe.inference.results import class_codes
 
 # The run has accepted these images by its own max_pixels.
 ANY_SIZE = sys.maxsize
@@ -38,8 +39,7 @@ class Run:
     @property
     def codes(self) -> list[str]:
         """The classes, in the order of the columns."""
-        columns = self.results.columns
-        return [name.removeprefix("p_") for name in columns if name.startswith("p_") and name != "p_malignant"]
+        return class_codes(self.results.columns, self.malignant)
 
     def labelled(self, diagnoses: Mapping[str, str]) -> pd.DataFrame:
         """The results of the images whose diagnosis, by image id, is known and one of the classes."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from segpipe.inference.results import Row
+from segpipe.inference.results import Row, class_codes
 from segpipe.lesion.localizer import MaskSource
 from segpipe.report import (
     CROP_CAPTION,
@@ -58,11 +58,6 @@ def url(path: Path, *, start: Path = Path()) -> str:
     return "../" * len(start.parts) + quote(os.fsencode(path.as_posix()))
 
 
-def class_codes(row: Row) -> list[str]:
-    """The classes that a row has probabilities of, in the card's order."""
-    return [key.removeprefix("p_") for key in row if key.startswith("p_") and key != "p_malignant"]
-
-
 def described_class(code: str, malignant: Collection[str]) -> dict[str, Any]:
     """A class as pages show it; `malignant` are the codes of those that are."""
     return {"code": printable(code), "name": name_with_code(code), "malignant": code in malignant}
@@ -111,7 +106,7 @@ def _explained_class(row: Row, settings: Mapping[str, Any]) -> str | None:
 
 def answer_context(row: Row, malignant: Collection[str]) -> dict[str, Any]:
     """What is said of the classes: the diagnosis, all probabilities, malignancy; `malignant` are the codes of that."""
-    probs = sorted(((code, row[f"p_{code}"]) for code in class_codes(row)), key=lambda item: -item[1])
+    probs = sorted(((code, row[f"p_{code}"]) for code in class_codes(row, malignant)), key=lambda item: -item[1])
     return {
         "diagnosis": described_class(row["diagnosis"], malignant),
         "confidence": percent(row["confidence"]),

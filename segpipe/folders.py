@@ -88,6 +88,7 @@ def find_images(folder: Path) -> FoundImages:
     pictures = [path for path in candidates if path not in unreadable]
     with ThreadPoolExecutor() as pool:
         mask_pictures = [path for path, is_mask in zip(pictures, pool.map(is_mask_picture, pictures), strict=True) if is_mask]
+    outputs = _output_folders(relatives) - {Path()}
     ignored = sum(not os.path.isdir(path) for path in set(entries).difference(candidates)) + len(mask_pictures)
     return FoundImages(
         tuple(path for path in pictures if path not in set(mask_pictures)),
@@ -95,7 +96,7 @@ def find_images(folder: Path) -> FoundImages:
         ignored,
         tuple(folder / relative for relative in select_masks(relatives)),
         tuple(mask_pictures),
-        tuple(folder / relative for relative in sorted(_output_folders(relatives)) if relative.parts),
+        tuple(folder / relative for relative in sorted(outputs) if outputs.isdisjoint(relative.parents)),
     )
 
 

@@ -63,7 +63,7 @@ def is_known(code: str) -> bool:
 
 
 def class_code(label: str) -> str:
-    """The code of a label: the known diagnoses, `benign` and `malignant` are taken in any case, another class is spelt as it is."""
+    """The code of a label: the known diagnoses, `benign` and `malignant` in any case; another class is spelt as it is."""
     return label.lower() if label.lower() in (*_KNOWN, *BENIGN_AND_MALIGNANT) else label
 
 

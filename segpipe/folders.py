@@ -101,7 +101,7 @@ def find_images(folder: Path) -> FoundImages:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below a folder but the results of segpipe, sorted by relative POSIX path; of links to folders, see `find_images`."""
+    """All files below a folder but results of segpipe, sorted by relative POSIX path; of links to folders, see `find_images`."""
     relatives = [path.relative_to(folder) for path in _walk(folder)[0]]
     return [path for relative in _without_outputs(relatives) if (path := folder / relative).is_file()]
 

@@ -36,11 +36,11 @@ def decode_mask(picture: Image.Image) -> BoolMask:
     if len(levels) == 1:
         return np.full(values.shape, bool(levels[0] > 0))
     if len(levels) == 2:
-        return values == levels[1]
+        return np.equal(values, levels[1])
     undecided = 0.0 if len(levels) <= _FEW_VALUES else _undecided(values)
     if is_tinted(picture) or levels[-1] - levels[0] < _LEAST_RANGE * full or undecided > _MOST_UNDECIDED:
         raise ValueError(f"a mask must have two values, skin and lesion, perhaps with soft edges, got {len(levels)} values")
-    return values > (levels[0] + levels[-1]) / 2
+    return np.greater(values, (levels[0] + levels[-1]) / 2)
 
 
 def looks_like_mask(picture: Image.Image) -> bool:

@@ -60,9 +60,7 @@ def find_photographs(root: str, *, copies: bool) -> Files:
     masks = (*found.masks, *found.mask_pictures)
     if not found.images:
         others = f" beside {len(masks)} masks" if masks else ""
-        raise DatasetError(
-            f"data.root must hold images, got none in {root!r}{others}; see data/README.md, or use data=synthetic"
-        )
+        raise DatasetError(f"data.root must hold images, got none in {root!r}{others}; see data/README.md, or use data=synthetic")
     photographs = found.images if copies else _without_copies(found.images)
     images = dict(zip(image_ids([path.relative_to(folder) for path in photographs]), photographs, strict=True))
     named = name_masks(folder, masks)

@@ -115,9 +115,7 @@ def _classes_of(codes: Iterable[str]) -> tuple[str, ...]:
     classes = in_order(codes)
     wrong = [code for code in classes if not _CLASS_NAME.fullmatch(_without_marks(code))]
     if wrong:
-        raise DatasetError(
-            f"a class must have a name of letters, digits, blanks and _.()+&-, got {wrong[0]!r}; rename it"
-        )
+        raise DatasetError(f"a class must have a name of letters, digits, blanks and _.()+&-, got {wrong[0]!r}; rename it")
     if len(classes) < 2:
         raise DatasetError(
             f"data.root must hold at least two classes, got {len(classes)}; see data/README.md: data=folders takes a folder for "

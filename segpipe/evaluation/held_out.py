@@ -98,7 +98,9 @@ def score_classifier(
     """
     output.mkdir(parents=True, exist_ok=True)
     namer = Namer([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
-    files = tuple((Path(path), result_path(image_id, path)) for image_id, path in zip(table["image_id"], table["image_path"], strict=True))
+    files = tuple(
+        (Path(path), result_path(image_id, path)) for image_id, path in zip(table["image_id"], table["image_path"], strict=True)
+    )
     pipeline = Pipeline(locator, namer)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
     run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None))

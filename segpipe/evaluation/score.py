@@ -82,7 +82,7 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
     scored = run.labelled(diagnoses)
     if scored.empty:
         raise DatasetError(
-            f"labels must name at least one of the {len(run.results)} images, got none; name images by their path below the folder"
+            f"labels must name at least one of the {len(run.results)} images, got none; name them by their path below the folder"
         )
     image_ids, answers = list(scored["image_id"]), run.answers(scored, diagnoses)
     for name, draw in PLOTS.items():

@@ -88,7 +88,9 @@ class Truth:
                 others.setdefault(f"label of another class, {code!r}", []).append(image)
         diagnoses = {image: code for image, code in (self.diagnoses or {}).items() if code in classes}
         if others and not diagnoses:
-            raise DatasetError(f"labels must name classes among {', '.join(classes)}, got none: {_counts(others)}; see the bundle")
+            raise DatasetError(
+                f"labels must name classes among {', '.join(classes)}, got none: {_counts(others)}; see the bundle"
+            )
         return replace(self, diagnoses=None if self.diagnoses is None else diagnoses, left_out={**self.left_out, **others})
 
     def with_usable_masks(self, files: Mapping[str, Path | str | None]) -> "Truth":
@@ -102,13 +104,17 @@ class Truth:
         """
         masks = dict(self.masks or {})
         with ThreadPoolExecutor() as pool:
-            defects = dict(zip(masks, pool.map(lambda image: inspect_mask(masks[image], _shape(files[image])), masks), strict=True))
+            defects = dict(
+                zip(masks, pool.map(lambda image: inspect_mask(masks[image], _shape(files[image])), masks), strict=True)
+            )
         bad: dict[str, list[str]] = {}
         for image, defect in defects.items():
             if defect:
                 bad.setdefault(defect, []).append(image)
         if bad and not any(defect == "" for defect in defects.values()):
-            raise DatasetError(f"masks must hold at least one that can be used, got none: {_counts(bad)}; mend them, or leave masks out")
+            raise DatasetError(
+                f"masks must hold at least one that can be used, got none: {_counts(bad)}; mend them, or leave masks out"
+            )
         usable = {image: path for image, path in masks.items() if not defects[image]}
         return replace(self, masks=None if self.masks is None else usable, left_out={**self.left_out, **bad})
 

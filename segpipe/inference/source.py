@@ -138,7 +138,9 @@ def _list_folder(folder: Path) -> Source:
         "pictures passed over, which are masks by their content": found.mask_pictures,
     }
     remarks = tuple(
-        f"{what}: {len(paths)}, {display_path(paths[0].relative_to(folder))} for one" for what, paths in passed_over.items() if paths
+        f"{what}: {len(paths)}, {display_path(paths[0].relative_to(folder))} for one"
+        for what, paths in passed_over.items()
+        if paths
     )
     files = tuple((path, path.relative_to(folder)) for path in found.images)
     return Source(files, failures, found.ignored, remarks)

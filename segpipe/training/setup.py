@@ -127,7 +127,7 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     if usable.empty:
         reasons = "; ".join(str(problem) for problem in dataset.problems if "mask" in problem.what)
         raise DatasetError(
-            f"data.root must hold masks to learn from, got none that can be used for its {len(dataset.table)} images: {reasons}; "
+            f"data.root must hold masks to learn from, got none for its {len(dataset.table)} images that can be used: {reasons}; "
             "see data/README.md"
         )
     table = assign_parts(usable, split, allow_leak=config.allow_leak)

@@ -69,7 +69,9 @@ def photographs(root: Path, *names: str) -> dict[str, Path]:
 def test_labels_belong_to_images_by_their_paths(tmp_path: Path) -> None:
     files = photographs(tmp_path / "same", "mel/0.png", "mel/1.png", "nv/0.png", "nv/1.png")
     labels = tmp_path / "labels.csv"
-    labels.write_text("image;label;lesion_id\r\nmel\\0.jpg; mel;L1\r\nmel\\1.jpg; mel;L1\r\nnv\\0.jpg; nv;L2\r\nnv\\1.jpg;nv;\r\n")
+    labels.write_text(
+        "image;label;lesion_id\r\nmel\\0.jpg; mel;L1\r\nmel\\1.jpg; mel;L1\r\nnv\\0.jpg; nv;L2\r\nnv\\1.jpg;nv;\r\n"
+    )
     truth = check_truth(read_truth(labels=labels, masks=None), files)
     assert truth.diagnoses == {name: name.partition("/")[0] for name in files}
     assert truth.lesions == {"mel/0.png": "L1", "mel/1.png": "L1", "nv/0.png": "L2"}

@@ -100,7 +100,9 @@ def test_what_does_not_decode_is_another_error(tmp_path: Path) -> None:
     assert not isinstance(caught.value, MaskError)
 
 
-@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if name not in ("red on black", "white on nothing", "black on nothing")])
+@pytest.mark.parametrize(
+    "encoding", [name for name in ENCODINGS if name not in ("red on black", "white on nothing", "black on nothing")]
+)
 def test_grey_pictures_of_two_values_look_like_masks(tmp_path: Path, encoding: str) -> None:
     ENCODINGS[encoding]().save(tmp_path / "x.png")
     assert is_mask_picture(tmp_path / "x.png")

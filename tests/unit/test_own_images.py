@@ -225,7 +225,9 @@ def test_a_class_malignant_is_the_only_malignant_one(tmp_path: Path) -> None:
     classes = ("benign", "malignant", "unsure")
     assert malignant_among(classes, ["malignant"]) == ("malignant",)
     for named in (None, [], ["unsure"], ["malignant", "unsure"]):
-        with pytest.raises(DatasetError, match=r"a class malignant must be the only malignant one, .*data.malignant=\[malignant\]"):
+        with pytest.raises(
+            DatasetError, match=r"a class malignant must be the only malignant one, .*data.malignant=\[malignant\]"
+        ):
             malignant_among(classes, named)
 
 

@@ -154,7 +154,7 @@ def test_labels_that_name_none_of_the_images_are_refused(tmp_path: Path) -> None
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
     with pytest.raises(DatasetError, match="labels must name at least one of the 1 images"):
         score_run(output, Truth({"b": "mel"}))
-    with pytest.raises(DatasetError, match="labels must name classes among .* 'no diagnosis of ours'"):
+    with pytest.raises(DatasetError, match=r"labels must name classes among .* 'no diagnosis of ours'"):
         score_run(output, Truth({"a": "no diagnosis of ours"}))
 
 
@@ -418,3 +418,40 @@ def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(
             load_unseen_segmenter(config, data)
     else:
         assert load_unseen_segmenter(config, data).bundle is not None
+
+
+def test_class_malignant_is_scored_as_the_class_that_it_is(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    probs = {"mal_0.jpg": 0.9, "mal_1.jpg": 0.4, "ben_0.jpg": 0.6, "ben_1.jpg": 0.1}
+    rows = [
+        {
+            "path": path,
+            "diagnosis": "malignant" if p > 0.5 else "benign",
+            "p_benign": 1 - p,
+            "p_malignant": p,
+            "mask_source": "unet",
+        }
+        for path, p in probs.items()
+    ]
+    pd.DataFrame(rows).to_csv(output / "results.csv", index=False)
+    (output / "summary.json").write_text(json.dumps({"malignant": ["malignant"]}))
+    truth = Truth({path: "malignant" if path.startswith("mal") else "benign" for path in probs})
+    found = values(score_run(output, truth))
+    assert (found["accuracy"], found["sensitivity_malignant"], found["auroc_malignant"]) == (0.5, 0.5, 0.75)
+    assert (found["support_benign"], found["support_malignant"]) == (2, 2)
+
+
+def test_images_of_one_file_name_are_scored_by_their_own_labels(tmp_path: Path) -> None:
+    paths = [f"{code}/{number}.jpg" for code in ("mel", "nv") for number in range(3)]
+    output = write_run(tmp_path / "out", paths, [path.partition("/")[0] for path in paths])
+    (tmp_path / "labels.csv").write_text("image,label\n" + "".join(f"{path},{path.partition('/')[0]}\n" for path in paths))
+    found = values(score_run(output, read_truth(labels=tmp_path / "labels.csv", masks=None)))
+    assert (found["accuracy"], found["support_mel"], found["support_nv"]) == (1, 3, 3)
+
+
+def test_labels_of_other_classes_are_counted_in_the_metrics(tmp_path: Path) -> None:
+    output = write_run(tmp_path / "out", ["a.jpg", "b.jpg"], ["mel", "nv"])
+    metrics = score_run(output, Truth({"a": "mel", "b": "scc"}))
+    assert metrics["left_out"] == {"label of another class, 'scc'": ["b.jpg"]}
+    assert metrics["classification"]["images"] == 1

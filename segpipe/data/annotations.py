@@ -50,6 +50,22 @@ def read_labels(path: Path) -> pd.DataFrame:
     return labels.assign(dx=labels["dx"].map(class_code, na_action="ignore")).reset_index(drop=True)
 
 
+def refuse_contradictions(labels: pd.DataFrame, *, what: str) -> None:
+    """See that the rows of one image agree in its class and its lesion.
+
+    Args:
+        labels: with `image_id` and, as far as they are known, `dx` and `lesion_id`.
+        what: origin of the labels, for the message.
+
+    Raises:
+        DatasetError: two rows do not agree.
+    """
+    for column in (name for name in ("dx", "lesion_id") if name in labels):
+        values = labels.dropna(subset=column).groupby("image_id", sort=False)[column].unique()
+        for name, (first, second, *_) in values[values.map(len) > 1].items():
+            raise DatasetError(f"{what}: labels must agree in {column}, got {first} and {second} for {name}; keep one of them")
+
+
 def _from_one_hot(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     scores = table[names].apply(to_numbers).fillna(0.0)
     chosen = scores.idxmax(axis=1).where(scores.max(axis=1) > 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.data.annotations import name_masks, read_labels
+from segpipe.data.annotations import name_masks, read_labels, refuse_contradictions
 from segpipe.data.check import CheckedDataset, check_table
 from segpipe.data.tables import SUFFIXES, read_columns, read_table, to_numbers
 from segpipe.diagnosis import BENIGN_AND_MALIGNANT, MALIGNANT, class_code, is_known, known_malignant
@@ -152,7 +152,7 @@ def assemble(
     """
     table = name_images(labels.reindex(columns=list(_COLUMNS)), files.known, what="the labels")
     table = table.assign(age=to_numbers(table["age"]))
-    _refuse_contradictions(table)
+    refuse_contradictions(table, what=files.root)
     table = _complete_lesion_ids(table, files.root, asked_for=without_lesion_ids)
     outside = table["dx"].isin(unwanted)
     left_out = {
@@ -183,18 +183,6 @@ def name_images(table: pd.DataFrame, known: KnownImages, *, what: str) -> pd.Dat
     """
     found = known.find(table["image_id"], what=what)
     return table.assign(image_id=[found[name][0] if name in found else _without_ending(name) for name in table["image_id"]])
-
-
-def _refuse_contradictions(table: pd.DataFrame) -> None:
-    """See that rows of one image agree in its class and lesion.
-
-    Raises:
-        DatasetError: two do not.
-    """
-    for column in ("dx", "lesion_id"):
-        values = table.dropna(subset=column).groupby("image_id", sort=False)[column].unique()
-        for image_id, (first, second, *_) in values[values.map(len) > 1].items():
-            raise DatasetError(f"the labels must agree in {column}, got {first} and {second} for {image_id}; keep one of them")
 
 
 def malignant_among(classes: tuple[str, ...], named: Sequence[str] | None) -> tuple[str, ...]:

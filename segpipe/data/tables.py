@@ -33,26 +33,24 @@ def read_table(path: Path) -> pd.DataFrame:
         DatasetError: the file cannot be read, or is not such a table.
     """
     try:
-        text = _decode(path.read_bytes())
-        separator = _separator(text.lstrip().partition("\n")[0])
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype="object", na_filter=False, skipinitialspace=True)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise DatasetError(
-            f"{path}: must be a table with commas, semicolons or tabs, but could not be read ({reason})"
-        ) from error
-    table.columns = pd.Index([_clean(name) for name in table.columns])
-    table = table.fillna("").astype("str").map(_clean)
-    return table.mask(table == "").dropna(how="all").reset_index(drop=True)
+        header, *rows = _split(_decode(path.read_bytes()))
+        doubled = [name for name, count in Counter(header).items() if name and count > 1]
+        if doubled:
+            raise ValueError(f"the column {doubled[0]} stands in it twice")
+        table = pd.DataFrame([_padded(row, header) for row in rows], columns=header, dtype="str")
+    except (OSError, ValueError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f"{path}: must be a table with commas, semicolons or tabs, but could not be read ({reason})") from error
+    named = table[[name for name in header if name]]
+    return named.mask(named == "")
 
 
 def read_columns(path: Path) -> set[str]:
     """The column names of a table; nothing where the file is none."""
     try:
         with path.open("rb") as file:
-            header = _decode(file.read(4000), cut=True).lstrip().partition("\n")[0]
-        return {_clean(name) for name in next(csv.reader([header], delimiter=_separator(header)), [])}
-    except (OSError, ValueError, csv.Error):
+            return set(_split(_decode(file.read(4000), cut=True).lstrip().splitlines()[0])[0])
+    except (OSError, ValueError, LookupError, csv.Error):
         return set()
 
 
@@ -61,8 +59,31 @@ def to_numbers(texts: "pd.Series[str]") -> "pd.Series[float]":
     return pd.to_numeric(texts.astype("str").str.replace(",", ".", regex=False), errors="coerce")
 
 
-def _clean(field: str) -> str:
-    return unicodedata.normalize("NFC", str(field)).strip()
+def _split(text: str) -> list[list[str]]:
+    """The fields of each line that has some, the names of the columns first; without blanks around them, in NFC.
+
+    Raises:
+        ValueError: there is no line.
+        csv.Error: a quote is not closed.
+    """
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(header), skipinitialspace=True, strict=True)
+    fields = [[unicodedata.normalize("NFC", field).strip() for field in line] for line in lines]
+    rows = [row for row in fields if any(row)]
+    if not rows:
+        raise ValueError("no columns: it holds nothing")
+    return rows
+
+
+def _padded(row: list[str], header: list[str]) -> list[str]:
+    """A row with as many fields as there are columns.
+
+    Raises:
+        ValueError: it has more that hold something.
+    """
+    if any(row[len(header) :]):
+        raise ValueError(f"a row has {len(row)} fields, more than the {len(header)} columns: {','.join(row)[:80]}")
+    return [*row, *[""] * (len(header) - len(row))][: len(header)]
 
 
 def _decode(content: bytes, *, cut: bool = False) -> str:

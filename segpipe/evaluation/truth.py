@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.data.annotations import find_masks, read_labels
+from segpipe.data.annotations import find_masks, read_labels, refuse_contradictions
 from segpipe.data.check import inspect_mask
 from segpipe.data.splits import read_split
 from segpipe.errors import DatasetError, ImageError
@@ -181,15 +181,9 @@ def read_truth(*, labels: Path | None, masks: Path | None, split: Path | None = 
     if labels is None:
         return Truth(masks=true_masks, lesions=split_lesions)
     table = read_labels(labels)
-    _refuse_contradictions(table, labels)
+    refuse_contradictions(table, what=str(labels))
     diagnoses = {name: code for name, code in zip(table["image_id"], table["dx"], strict=True) if not pd.isna(code)}
     return Truth(diagnoses, true_masks, _known(table, "lesion_id") or split_lesions, read_attributes(table))
-
-
-def _refuse_contradictions(table: pd.DataFrame, path: Path) -> None:
-    codes = table.dropna(subset="dx").groupby("image_id", sort=False)["dx"].unique()
-    for name, (first, second, *_) in codes[codes.map(len) > 1].items():
-        raise DatasetError(f"{path}: labels must agree, got {first} and {second} for {name}; keep one of them")
 
 
 def _known(table: pd.DataFrame, column: str) -> dict[str, str]:

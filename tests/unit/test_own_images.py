@@ -256,7 +256,7 @@ def test_classes_called_none_and_na_are_classes(tmp_path: Path) -> None:
 def test_labels_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     photographs(tmp_path, "x/a.png", "x/b.png")
     (tmp_path / "t.csv").write_text("image,label\na,one\nb,two\nx\\a.png,two\n")
-    with pytest.raises(DatasetError, match="the labels must agree in dx, got one and two for a"):
+    with pytest.raises(DatasetError, match="labels must agree in dx, got one and two for a"):
         load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True)
 
 

@@ -20,7 +20,7 @@ from segpipe.mask_decoding import is_tinted
 
 _END_OF_JPEG = b"\xff\xd9"
 # More than a mask takes where its pixels are compressed.
-_BYTES_OF_MASK, _BYTES_PER_MASK_PIXEL = 4096, 0.25
+_BYTES_OF_MASK, _BYTES_PER_MASK_PIXEL = 4096, 0.05
 
 
 class _TiffFile(TiffImagePlugin.TiffImageFile):

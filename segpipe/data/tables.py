@@ -40,7 +40,9 @@ def read_table(path: Path) -> pd.DataFrame:
         table = pd.DataFrame([_padded(row, header) for row in rows], columns=header, dtype="str")
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DatasetError(f"{path}: must be a table with commas, semicolons or tabs, but could not be read ({reason})") from error
+        raise DatasetError(
+            f"{path}: must be a table with commas, semicolons or tabs, but could not be read ({reason})"
+        ) from error
     named = table[[name for name in header if name]]
     return named.mask(named == "")
 

@@ -41,7 +41,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DatasetError(
-            f"{path}: must be a table with commas, semicolons or tabs, but could not be read ({reason})"
+            f"{path}: must be a table with commas, semicolons or tabs, got one that cannot be read ({reason})"
         ) from error
     named = table[[name for name in header if name]]
     return named.mask(named == "")

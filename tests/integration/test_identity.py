@@ -1,4 +1,4 @@
-"""Names, masks and earlier results in a folder of the user's: each image is scored by what is its own, and nothing else is data."""
+"""Names, masks and earlier results in a user's folder: each image is scored by what is its own, and nothing else is data."""
 
 import re
 from pathlib import Path
@@ -116,5 +116,5 @@ def test_benign_and_malignant_are_trained_and_named_as_they_are_called(pipeline:
     named = pipeline(bundle, folder=root / "test", report="html", figures=True, explain="none")
     assert named.status == 0, named.err
     rows = results(Path("out"))
-    assert rows["p_benign"] + rows["p_malignant"] == pytest.approx(1)
+    assert (rows["p_benign"] + rows["p_malignant"]).to_numpy() == pytest.approx(1)
     assert Path("out/report.html").is_file()

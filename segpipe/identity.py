@@ -81,6 +81,8 @@ class KnownImages:
         for key, name in self._names.items():
             self._by_stem[name.stem].append(key)
             self._by_path[name.without_ending].append(key)
+        self._endings = {key: (self._names[key] if file is None else parse_name(str(file))).ending for key, file in files.items()}
+        self._fits: dict[str, dict[str, int]] = {}  # of the names that were looked for
         folders = [frozenset(names) for names in self._folders.values()] or [frozenset()]
         # Folders that all images share, those above the data set among them, do not tell images apart.
         self._telling = frozenset().union(*folders) - frozenset.intersection(*folders)
@@ -89,8 +91,8 @@ class KnownImages:
         """Find the image that each name means.
 
         A name means the image whose path below the folder it is, else the one whose path it ends or runs through, with or without
-        the ending of the image: a file name alone must be the only one. Folders that no image lies in do not count, where no
-        other name fits the image better.
+        the ending of the image: a file name alone must be the only one. Folders that no image lies in do not count where one image
+        alone has the file name and no other name fits it better.
 
         Args:
             names: as a table has them.
@@ -102,7 +104,7 @@ class KnownImages:
         Raises:
             DatasetError: a name may mean two images of different content.
         """
-        fits = {name: self._fits(parse_name(name)) for name in dict.fromkeys(names)}
+        fits = {name: self._fits_of(name) for name in dict.fromkeys(names)}
         best: dict[str, int] = defaultdict(int)
         for fit in fits.values():
             for key, grade in fit.items():
@@ -138,13 +140,20 @@ class KnownImages:
                     raise DatasetError(f"{what} must agree, got {assigned[key]} and {values[name]} for {key}; keep one of them")
         return assigned
 
-    def _fits(self, name: ImageName) -> dict[str, int]:
+    def _fits_of(self, text: str) -> dict[str, int]:
+        if text not in self._fits:
+            self._fits[text] = self._find_fits(parse_name(text))
+        return self._fits[text]
+
+    def _find_fits(self, name: ImageName) -> dict[str, int]:
         """The images that a name fits best, with how well it does."""
         exact = self._by_path.get(name.without_ending)
         fits = {key: _PATH if exact else self._fit(name, key) for key in exact or self._by_stem.get(name.stem, [])}
         best = max(fits.values(), default=0)
         keys = [key for key, fit in fits.items() if fit == best > 0]
-        same_ending = [key for key in keys if name.ending in ("", self._ending(key))]
+        same_ending = [key for key in keys if name.ending in ("", self._endings[key])]
+        if best == _BY_FILE_NAME and len(keys) > 1:  # it lies in a folder that is not here, and is none of these
+            return {}
         # Of another ending is an image that was converted since; one of this ending would fit better.
         return dict.fromkeys(same_ending, best) or dict.fromkeys(keys, _BY_FILE_NAME)
 
@@ -155,10 +164,6 @@ class KnownImages:
         if _runs_through(name.folders, folders):
             return _WITHIN_PATH
         return _BY_FILE_NAME if _runs_through([folder for folder in name.folders if folder in self._telling], folders) else 0
-
-    def _ending(self, key: str) -> str:
-        file = self._files[key]
-        return self._names[key].ending if file is None else parse_name(str(file)).ending
 
     def _are_copies(self, keys: Sequence[str]) -> bool:
         files = [file for key in keys if isinstance(file := self._files[key], Path)]

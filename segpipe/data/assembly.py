@@ -62,13 +62,24 @@ def find_photographs(root: str, *, copies: bool) -> Files:
         others = f" beside {len(masks)} masks" if masks else ""
         raise DatasetError(f"data.root must hold images, got none in {root!r}{others}; see data/README.md, or use data=synthetic")
     photographs = found.images if copies else _without_copies(found.images)
-    images = dict(zip(image_ids([path.relative_to(folder) for path in photographs]), photographs, strict=True))
+    images = _by_id(folder, photographs)
     named = name_masks(folder, masks)
     of_images = KnownImages(images).assign(named, what=f"the masks in {root}", same=same_content)
-    strays = sorted(set(named.values()) - set(of_images.values())) if not of_images else []
-    passed_over = {"folder of results": found.outputs, "picture that is a mask": found.mask_pictures, "mask of no image": strays}
+    strays = sorted(set(found.mask_pictures if of_images else named.values()) - set(of_images.values()))
+    passed_over = {"folder of results": found.outputs, "mask of no image": strays}
     remarks = {what: tuple(path.relative_to(folder).as_posix() for path in paths) for what, paths in passed_over.items()}
     return Files(root, images, of_images, remarks)
+
+
+def _by_id(folder: Path, photographs: Sequence[Path]) -> dict[str, Path]:
+    images: dict[str, Path] = {}
+    for image_id, path in zip(image_ids([path.relative_to(folder) for path in photographs]), photographs, strict=True):
+        if images.setdefault(image_id, path) != path:
+            raise DatasetError(
+                f"data.root must hold images of different names, got {image_id} twice, in two forms of Unicode or with endings in "
+                "upper and lower case; rename one"
+            )
+    return images
 
 
 def _without_copies(photographs: Sequence[Path]) -> list[Path]:

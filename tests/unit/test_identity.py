@@ -30,6 +30,7 @@ def known(*paths: str, root: str = "/data/photos") -> KnownImages:
         ("C:\\pictures\\top.jpg", "top.jpg"),
         ("bcc/2", "nv/2.png"),
         ("nv/1", None),  # of another folder of the data set
+        ("bcc/0", None),  # of a folder that is not there
         ("3", None),
         ("", None),
     ],

@@ -284,3 +284,9 @@ def test_masks_of_equal_names_in_class_folders_stay_apart(tmp_path: Path) -> Non
         write_png(tmp_path / code / "masks" / "0.png", mask)
     table = load_folders(str(tmp_path), without_lesion_ids=True).table
     assert list(table["mask_path"]) == [str(tmp_path / code / "masks" / "0.png") for code in ("mel", "nv")]
+
+
+def test_names_that_differ_in_their_unicode_form_alone_are_refused(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"a/{unicodedata.normalize(form, 'ï.png')}" for form in ("NFC", "NFD")), "b/1.png")
+    with pytest.raises(DatasetError, match=r"images of different names, got a/ï\.png twice"):
+        load_folders(str(tmp_path), without_lesion_ids=True)

@@ -91,8 +91,8 @@ class KnownImages:
         """Find the image that each name means.
 
         A name means the image whose path below the folder it is, else the one whose path it ends or runs through, with or without
-        the ending of the image: a file name alone must be the only one. Folders that no image lies in do not count where one image
-        alone has the file name and no other name fits it better.
+        the ending of the image: a file name alone must be the only one. Folders that no image lies in do not count where only one
+        image has the file name and no other name fits it better.
 
         Args:
             names: as a table has them.

@@ -81,7 +81,10 @@ def decode(file: IO[bytes], *, max_pixels: int, backdrop: str | None, draft: tup
         image.load()
     if _turn_upright(image):
         height, width = width, height
-    return Decoded(image if backdrop is None else _to_rgb(image, backdrop), height, width)
+    if backdrop is not None:
+        return Decoded(_to_rgb(image, backdrop), height, width)
+    _refuse_odd_grey(image)
+    return Decoded(image, height, width)
 
 
 def may_be_mask(file: IO[bytes]) -> bool:
@@ -173,9 +176,13 @@ def _to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
 
 def _upper_byte(image: Image.Image) -> Image.Image:
     """16-bit grey as 8-bit grey, by the rule that Pillow itself follows for 16-bit RGB."""
-    if isinstance(image, _TiffFile):
+    _refuse_odd_grey(image)
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _refuse_odd_grey(image: Image.Image) -> None:
+    if isinstance(image, _TiffFile) and image.mode.startswith("I;16"):
         bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE)
         white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
         if bits != (16,) or white_is_zero:
             raise ImageError("12-bit or inverted grey TIFF is not supported; save it with 8 or 16 bits, black as 0")
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -91,8 +91,9 @@ def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path
     beside = {path.parent for path in masks}
     others = [path for path in found.images if path.absolute() not in photographs and (path.parent in beside or not masks)]
     if not masks and not others:
-        results = f"; {found.outputs[0]} holds results of segpipe, which are no true masks" if found.outputs else ""
-        raise DatasetError(f"{folder} must hold masks, got none among its files{results}; name the folder of the true masks")
+        raise DatasetError(
+            f"{folder} must hold masks, got none among its files; results of segpipe are no true masks; name the folder of these"
+        )
     return {_image_name(folder, path): path for path in others} | name_masks(folder, masks)
 
 

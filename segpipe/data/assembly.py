@@ -76,8 +76,8 @@ def _by_id(folder: Path, photographs: Sequence[Path]) -> dict[str, Path]:
     for image_id, path in zip(image_ids([path.relative_to(folder) for path in photographs]), photographs, strict=True):
         if images.setdefault(image_id, path) != path:
             raise DatasetError(
-                f"data.root must hold images of different names, got {image_id} twice, in two forms of Unicode or with endings in "
-                "upper and lower case; rename one"
+                f"data.root must hold images of different names, got {image_id} twice, in two forms of Unicode or in upper and "
+                "lower case of its ending; rename one"
             )
     return images
 

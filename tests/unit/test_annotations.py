@@ -116,7 +116,7 @@ def test_two_masks_of_one_image_must_be_the_same(tmp_path: Path) -> None:
 
 def test_a_folder_without_masks_and_one_of_results_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "run" / "results.jsonl", tmp_path / "run" / "masks" / "a.png")
-    with pytest.raises(DatasetError, match=r"must hold masks, got none .* holds results of segpipe"):
+    with pytest.raises(DatasetError, match=r"must hold masks, got none .* results of segpipe"):
         find_masks(tmp_path)
 
 

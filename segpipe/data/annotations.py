@@ -3,13 +3,15 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from segpipe.data.tables import read_table, to_numbers
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, class_code
-from segpipe.errors import DatasetError
+from segpipe.errors import DatasetError, ImageError
 from segpipe.folders import find_images, image_of_mask
 from segpipe.identity import parse_name, same_content
+from segpipe.image_io import read_mask
 
 # Of ISIC 2018 Task 3 and of ISIC 2019. The latter has UNK too: where that is 1, the others are 0, as where nothing is known.
 _ONE_HOT_TABLES = tuple([code.upper() for code in codes] for codes in (CODES, ISIC_2019_CODES))
@@ -106,12 +108,20 @@ def name_masks(folder: Path, masks: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in masks:
         name = _image_name(folder, path)
-        if named.setdefault(name, path) != path and not same_content(named[name], path):
+        if named.setdefault(name, path) != path and not same_masks(named[name], path):
             raise DatasetError(
                 f"masks must be one for each image, got {named[name].relative_to(folder).as_posix()} and "
                 f"{path.relative_to(folder).as_posix()} of different content in {folder}; keep one of them"
             )
     return named
+
+
+def same_masks(first: Path, second: Path) -> bool:
+    """Whether two files hold the same mask; one that cannot be read is like no other."""
+    try:
+        return same_content(first, second) or np.array_equal(read_mask(first), read_mask(second))
+    except ImageError:
+        return False
 
 
 def _image_name(folder: Path, mask: Path) -> str:

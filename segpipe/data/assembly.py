@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.data.annotations import name_masks, read_labels, refuse_contradictions
+from segpipe.data.annotations import name_masks, read_labels, refuse_contradictions, same_masks
 from segpipe.data.check import CheckedDataset, check_table
 from segpipe.data.tables import SUFFIXES, read_columns, read_table, to_numbers
 from segpipe.diagnosis import BENIGN_AND_MALIGNANT, MALIGNANT, class_code, is_known, known_malignant
@@ -64,7 +64,7 @@ def find_photographs(root: str, *, copies: bool) -> Files:
     photographs = found.images if copies else _without_copies(found.images)
     images = _by_id(folder, photographs)
     named = name_masks(folder, masks)
-    of_images = KnownImages(images).assign(named, what=f"the masks in {root}", same=same_content)
+    of_images = KnownImages(images).assign(named, what=f"the masks in {root}", same=same_masks)
     strays = sorted(set(found.mask_pictures if of_images else named.values()) - set(of_images.values()))
     passed_over = {"folder of results": found.outputs, "mask of no image": strays}
     remarks = {what: tuple(path.relative_to(folder).as_posix() for path in paths) for what, paths in passed_over.items()}

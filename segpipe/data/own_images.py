@@ -105,7 +105,7 @@ def load_csv(
     Raises:
         DatasetError: the table cannot be used, there are fewer than two classes, or there are no lesion ids.
     """
-    files, labels = find_photographs(root, copies=False), read_labels(Path(table))
+    files, labels = find_photographs(root, copies=True), read_labels(Path(table))
     classes = _classes_of(labels["dx"].dropna())
     return assemble(labels, files, classes=classes, malignant=malignant, without_lesion_ids=without_lesion_ids)
 

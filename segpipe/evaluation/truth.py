@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.data.annotations import find_masks, read_labels, refuse_contradictions
+from segpipe.data.annotations import find_masks, read_labels, refuse_contradictions, same_masks
 from segpipe.data.check import inspect_mask
 from segpipe.data.splits import read_split
 from segpipe.errors import DatasetError, ImageError
-from segpipe.identity import KnownImages, same_content
+from segpipe.identity import KnownImages
 from segpipe.image_io import decode_photograph
 from segpipe.storage import open_source
 
@@ -68,7 +68,7 @@ class Truth:
             self,
             bound=True,
             diagnoses=None if self.diagnoses is None else known.assign(self.diagnoses, what="labels"),
-            masks=None if self.masks is None else known.assign(self.masks, what="masks", same=same_content),
+            masks=None if self.masks is None else known.assign(self.masks, what="masks", same=same_masks),
             lesions=known.assign(self.lesions, what="lesion ids"),
             attributes={name: known.assign(values, what=name) for name, values in self.attributes.items()},
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from segpipe.data.annotations import find_masks, read_labels
 from segpipe.diagnosis import CODES, ISIC_2019_CODES
@@ -108,9 +109,10 @@ def test_two_masks_of_one_image_must_be_the_same(tmp_path: Path) -> None:
     mask[2:4, 2:6] = True
     write_png(tmp_path / "a_mask.png", mask)
     write_png(tmp_path / "GT" / "a.png", mask)
+    Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "GT" / "a.bmp")
     assert set(find_masks(tmp_path)) == {"a"}
     write_png(tmp_path / "GT" / "a.png", ~mask)
-    with pytest.raises(DatasetError, match=r"GT/a\.png and a_mask\.png of different content"):
+    with pytest.raises(DatasetError, match=r"GT/a\.bmp and GT/a\.png of different content"):
         find_masks(tmp_path)
 
 

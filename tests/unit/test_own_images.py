@@ -290,3 +290,10 @@ def test_names_that_differ_in_their_unicode_form_alone_are_refused(tmp_path: Pat
     photographs(tmp_path, *(f"a/{unicodedata.normalize(form, 'ï.png')}" for form in ("NFC", "NFD")), "b/1.png")
     with pytest.raises(DatasetError, match=r"images of different names, got a/ï\.png twice"):
         load_folders(str(tmp_path), without_lesion_ids=True)
+
+
+def test_copies_in_two_classes_are_two_images_where_the_table_tells_them_apart(tmp_path: Path) -> None:
+    make(tmp_path, "mel/0.png", "nv/0.png")
+    (tmp_path / "t.csv").write_text("image,label\nmel/0,mel\nnv/0,nv\n")
+    dataset = load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True)
+    assert classes_by_image(dataset.table) == {"mel/0": "mel", "nv/0": "nv"}

@@ -153,6 +153,8 @@ def check_truth(truth: Truth, files: Mapping[str, Path | str]) -> Truth:
         DatasetError: labels or masks belong to none of the images, contradict each other, or no mask can be used.
     """
     bound = truth.of_images(files)
+    if not files:
+        return bound
     for key, given, found in (("labels", truth.diagnoses, bound.diagnoses), ("masks", truth.masks, bound.masks)):
         if given is not None and not found:
             example = next(iter(given), None)

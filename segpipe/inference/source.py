@@ -136,6 +136,7 @@ def _list_folder(folder: Path) -> Source:
     passed_over = {
         "folders of results of segpipe passed over": found.outputs,
         "pictures passed over, which are masks by their content": found.mask_pictures,
+        "pictures passed over, which are masks by their names": () if found.images else found.masks,
     }
     remarks = tuple(
         f"{what}: {len(paths)}, {display_path(paths[0].relative_to(folder))} for one"

@@ -190,3 +190,8 @@ def test_folders_of_results_are_passed_over_and_named(tmp_path: Path) -> None:
     source = images_of_folder(folder)
     assert [relative.as_posix() for _, relative in source.files] == ["a.jpg"]
     assert any("old" in remark for remark in source.remarks)
+
+
+def test_a_folder_of_masks_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no image to work on .*masks by their names: 2, GT/b\.png for one"):
+        images_of_folder(touch(tmp_path, "a_mask.png", "GT/b.png"))

@@ -103,7 +103,7 @@ def is_mask_picture(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bool
             if not may_be_mask(file):
                 return False
             return looks_like_mask(decode(file, max_pixels=max_pixels, backdrop=None).picture)
-    except (ImageError, OSError):
+    except (ImageError, OSError, ValueError):  # ValueError: pixels of a kind that Pillow cannot convert
         return False
 
 

@@ -1,7 +1,6 @@
 """Find, cut out and name the lesion in one photograph, or in a folder of them. Not a medical device."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from segpipe.numerals import counted
 from segpipe.output import check_free, check_output, hold_output
 
 if TYPE_CHECKING:
+    from segpipe.evaluation.truth import Truth
     from segpipe.inference.folder import Done, Engine
     from segpipe.inference.pictures import Wanted
     from segpipe.inference.pipeline import Pipeline
@@ -38,9 +38,12 @@ def run(config: DictConfig) -> dict[str, Any]:
     with garbage_left():
         from segpipe.inference.folder import Ask, run_images
 
-        score = prepare_score(config, source)
+        truth = read_call_truth(config, source)
         pipeline, engine = build_engine(config, PipelineSettings.of(config))
+        truth = None if truth is None else truth.of_classes(pipeline.namer.classes)
         ask = Ask(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
+    for remark in (*source.remarks, *(truth.remarks() if truth is not None else ())):
+        sys.stderr.write(f"{remark}\n")
     # Not before all else is known to be right: it may remove old results.
     with hold_output(output, overwrite=config.overwrite, resume=config.resume):
         try:
@@ -51,25 +54,30 @@ def run(config: DictConfig) -> dict[str, Any]:
             from segpipe.report.html import write_report
 
             write_report(output, done.rows, done.names, done.failures, done.summary)
-        metrics: dict[str, Any] = score(output) if done.rows else {}
+        metrics = score(output, truth, source) if truth is not None and done.rows else {}
     tell(config, done, output, metrics)
     return metrics
 
 
-def prepare_score(config: DictConfig, source: Source) -> Callable[[Path], dict[str, Any]]:
-    """Read the labels and masks of a call, before the work; returns what scores an output folder with them, if there are any."""
+def read_call_truth(config: DictConfig, source: Source) -> "Truth | None":
+    """What the labels and masks of a call know of its images, seen to before the work; None where it gives neither."""
     if config.labels is None and config.masks is None:
-        return lambda _: {}
+        return None
 
-    from segpipe.evaluation.score import score_run
-    from segpipe.evaluation.truth import read_truth
+    from segpipe.evaluation.truth import check_truth, read_truth
 
-    truth = read_truth(**{name: optional_path(config[name]) for name in ("labels", "masks", "split")})
+    given = {name: optional_path(config[name]) for name in ("labels", "masks", "split")}
+    files = source.by_path
+    truth = read_truth(**given, images=[file for file in files.values() if isinstance(file, Path)])
     dataset = None if config.folder is None else Path(config.folder).resolve().name
-    truth = replace(truth, dataset=dataset, part=config.part)
-    files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
+    return replace(check_truth(truth, files), dataset=dataset, part=config.part)
 
-    return lambda output: score_run(output, truth, files)
+
+def score(output: Path, truth: "Truth", source: Source) -> dict[str, Any]:
+    """Score the results in a folder."""
+    from segpipe.evaluation.score import score_run
+
+    return score_run(output, truth, [(file, relative) for file, relative in source.files if isinstance(file, Path)])
 
 
 def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":

@@ -55,21 +55,28 @@ class SyntheticConfig(DataConfig):
 
 
 @dataclass
-class FoldersConfig(DataConfig):
+class ClassesConfig(DataConfig):
     """Images of any classes; `malignant` names those that are, null where it follows from the classes or is not known."""
 
     malignant: list[str] | None = None
 
 
 @dataclass
-class CsvConfig(FoldersConfig):
+class FoldersConfig(ClassesConfig):
+    """Images in a folder for each class; `split_folders` says whether folders train, val and test above these are the split."""
+
+    split_folders: bool | None = None
+
+
+@dataclass
+class CsvConfig(ClassesConfig):
     """Images whose classes stand in a table."""
 
     table: str = MISSING
 
 
 @dataclass
-class Isic2019Config(FoldersConfig):
+class Isic2019Config(ClassesConfig):
     """ISIC 2019; `classes` names those that are kept, null keeps all that are there."""
 
     classes: list[str] | None = None

@@ -43,6 +43,11 @@ ISIC_2019_CODES: tuple[str, ...] = ("mel", "nv", "bcc", "ak", "bkl", "df", "vasc
 MALIGNANT_CODES: tuple[str, ...] = tuple(code for code in CODES if _KNOWN[code].malignant)
 
 
+# Classes by their names, of data sets that know no more; their order is that of the names.
+MALIGNANT = "malignant"
+BENIGN_AND_MALIGNANT = ("benign", MALIGNANT)
+
+
 LONGEST_CLASS_NAME = 64  # characters
 # What can stand in a column's name, a command line, a file and a page without quotes or escapes.
 _CLASS_NAME = re.compile(r"\w([\w .()+&-]*[\w.()+-])?")
@@ -88,8 +93,8 @@ def is_known(code: str) -> bool:
 
 
 def class_code(label: str) -> str:
-    """The code of a label: the known diagnoses are taken in any case, another class is spelt as it is."""
-    return label.lower() if label.lower() in _KNOWN else label
+    """The code of a label: the known diagnoses, `benign` and `malignant` in any case; another class is spelt as it is."""
+    return label.lower() if label.lower() in (*_KNOWN, *BENIGN_AND_MALIGNANT) else label
 
 
 def full_name(code: str) -> str:

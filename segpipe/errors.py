@@ -25,6 +25,10 @@ class ImageError(SegpipeError):
     """A file cannot be used as an image."""
 
 
+class MaskError(ImageError):
+    """A picture cannot be used as a mask."""
+
+
 class DatasetError(SegpipeError):
     """A data set, a split or a table of labels cannot be used."""
 

@@ -1,5 +1,6 @@
 """From the bytes of a file to the pixels of a picture: the formats, their damages, the orientation, transparency, 16 bits."""
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,10 @@ from segpipe.errors import ImageError
 from segpipe.image_damage import palette_entries, require_complete
 from segpipe.image_formats import HEAD_SIZE, format_of, unread_reason
 from segpipe.jpeg_decoding import decode_jpeg
+from segpipe.mask_decoding import is_tinted
+
+# More than a mask takes where its pixels are compressed.
+_BYTES_OF_MASK, _BYTES_PER_MASK_PIXEL = 4096, 0.05
 
 
 class _TiffFile(TiffImagePlugin.TiffImageFile):
@@ -42,7 +47,7 @@ class Decoded:
     """A picture that was decoded.
 
     Attributes:
-        picture: upright, mode RGB.
+        picture: upright, mode RGB; in the mode of its file where there was no backdrop.
         height: of the original, upright, pixels; that of `picture` unless it was drafted.
         width: likewise.
     """
@@ -52,21 +57,20 @@ class Decoded:
     width: int
 
 
-def decode(file: IO[bytes], *, max_pixels: int, backdrop: str, draft: tuple[str, int] | None = None) -> Decoded:
+def decode(file: IO[bytes], *, max_pixels: int, backdrop: str | None, draft: tuple[str, int] | None = None) -> Decoded:
     """Decode a picture whole and right, or refuse it.
 
     Args:
-        file: open for reading in binary, at its start.
+        file: open for reading in binary.
         max_pixels: most pixels (height x width) that are accepted; checked from the header, before anything is decoded.
-        backdrop: colour that shows through transparent parts.
+        backdrop: colour that shows through transparent parts; None leaves the picture in the mode of its file.
         draft: mode (`RGB` or `L`) and least side in pixels: a JPEG is decoded at a half, a quarter or an eighth of its size where
             both sides stay as long as that. Other formats come in their own size.
 
     Raises:
         ImageError: no image, truncated, damaged, of an unsupported kind or too large; the message does not name the file.
     """
-    plugin = _plugin_for(file.read(HEAD_SIZE))
-    file.seek(0)
+    plugin = _plugin_at_start(file)
     with _decoding_errors(plugin):
         image = plugin(file)
     _check_size(image, max_pixels)
@@ -75,7 +79,37 @@ def decode(file: IO[bytes], *, max_pixels: int, backdrop: str, draft: tuple[str,
         picture = _decode_jpeg(image, file, draft) if isinstance(image, JpegImageFile) else _decode_other(image, file)
     if _turn_upright(picture):
         height, width = width, height
-    return Decoded(_to_rgb(picture, backdrop), height, width)
+    if backdrop is not None:
+        return Decoded(_to_rgb(picture, backdrop), height, width)
+    _refuse_odd_grey(picture)
+    return Decoded(picture, height, width)
+
+
+def may_be_mask(file: IO[bytes]) -> bool:
+    """Whether a first look, which costs little, leaves it possible that a picture is a mask: few bytes for its pixels, no colors.
+
+    Args:
+        file: open for reading in binary.
+
+    Raises:
+        ImageError: as for `decode`; damage is not looked for.
+    """
+    size = file.seek(0, os.SEEK_END)
+    plugin = _plugin_at_start(file)
+    with _decoding_errors(plugin):
+        image = plugin(file)
+        is_compressed = plugin in (JpegImageFile, PngImageFile, WebPImageFile)
+        if is_compressed and size > _BYTES_OF_MASK + _BYTES_PER_MASK_PIXEL * image.width * image.height:
+            return False
+        image.draft("RGB", (1, 1))  # an eighth of a JPEG
+        return not isinstance(image, JpegImageFile) or not is_tinted(image)
+
+
+def _plugin_at_start(file: IO[bytes]) -> type[ImageFile.ImageFile]:
+    file.seek(0)
+    plugin = _plugin_for(file.read(HEAD_SIZE))
+    file.seek(0)
+    return plugin
 
 
 def _turn_upright(image: Image.Image) -> bool:
@@ -158,9 +192,13 @@ def _to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
 
 def _upper_byte(image: Image.Image) -> Image.Image:
     """16-bit grey as 8-bit grey, by the rule that Pillow itself follows for 16-bit RGB."""
-    if isinstance(image, _TiffFile):
+    _refuse_odd_grey(image)
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _refuse_odd_grey(image: Image.Image) -> None:
+    if isinstance(image, _TiffFile) and image.mode.startswith("I;16"):
         bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE)
         white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
         if bits != (16,) or white_is_zero:
             raise ImageError("12-bit or inverted grey TIFF is not supported; save it with 8 or 16 bits, black as 0")
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segpipe.errors import ImageError, WriteError
-from segpipe.image_decoding import Decoded, decode
+from segpipe.errors import ImageError, MaskError, WriteError
+from segpipe.image_decoding import Decoded, decode, may_be_mask
+from segpipe.mask_decoding import decode_mask, looks_like_mask
 
 RgbImage = NDArray[np.uint8]
 BoolMask = NDArray[np.bool_]
@@ -64,7 +65,7 @@ def read_image(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbImage:
 
 
 def read_mask(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> BoolMask:
-    """Read the mask of a lesion: grey 128 and above is lesion, below it and transparent is not.
+    """Read the mask of a lesion, whatever its two values are, see `segpipe.mask_decoding.decode_mask`.
 
     Args:
         path: an image file, as for `read_image`.
@@ -74,9 +75,40 @@ def read_mask(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> BoolMask:
         bool, shape (H, W), true on the lesion.
 
     Raises:
+        MaskError: the picture is no mask.
         ImageError: as for `read_image`.
     """
-    return np.asarray(_load(path, max_pixels, backdrop="black").picture.convert("L")) >= 128
+    picture = _load(path, max_pixels, backdrop=None).picture
+    if picture.mode in ("RGB", "RGBA") and not np.asarray(picture.convert("RGB")).any():
+        picture = _in_16_bits(path) or picture  # of which Pillow keeps the upper 8
+    try:
+        return decode_mask(picture)
+    except ValueError as error:
+        raise MaskError(f"{display_path(path)}: {error}") from error
+
+
+def _in_16_bits(path: Path) -> Image.Image | None:
+    """The brightest channel of a color picture of 16 bits; None of any other."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    return Image.fromarray(pixels[..., :3].max(axis=-1)) if pixels is not None and pixels.dtype == np.uint16 else None
+
+
+def is_mask_picture(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bool:
+    """Whether a file is a mask by its content, see `segpipe.mask_decoding.looks_like_mask`.
+
+    Args:
+        path: an image file, as for `read_image`; one that cannot be read is no mask.
+        max_pixels: as for `read_image`.
+    """
+    try:
+        with open_image(path) as file:
+            if not may_be_mask(file):
+                return False
+            return looks_like_mask(decode(file, max_pixels=max_pixels, backdrop=None).picture)
+    except (ImageError, OSError, ValueError):  # ValueError: pixels of a kind that Pillow cannot convert
+        return False
 
 
 @dataclass(frozen=True)
@@ -137,7 +169,7 @@ def read_thumbnail(path: Path, *, side: int, max_pixels: int = DEFAULT_MAX_PIXEL
     return np.asarray(image.resize((side, side), Image.Resampling.BOX))
 
 
-def _load(path: Path, max_pixels: int, *, backdrop: str, draft: tuple[str, int] | None = None) -> Decoded:
+def _load(path: Path, max_pixels: int, *, backdrop: str | None, draft: tuple[str, int] | None = None) -> Decoded:
     with open_image(path) as file:
         return decode(file, max_pixels=max_pixels, backdrop=backdrop, draft=draft)
 
@@ -191,7 +223,7 @@ def encode_png(array: NDArray[np.uint8] | BoolMask) -> bytes:
     is_picture = array.dtype == np.uint8 and (array.ndim == 2 or array.shape[2:] == (3,))
     if not (is_mask or is_picture) or array.size == 0:
         raise ValueError(f"array must be uint8 (H, W, 3), uint8 (H, W) or bool (H, W), got {array.dtype} {array.shape}")
-    import cv2  # here, because nothing else in this module needs its import time
+    import cv2  # here, because little else in this module needs its import time
 
     grey_or_rgb = array.astype(np.uint8) * 255 if is_mask else array.astype(np.uint8, copy=False)
     # OpenCV takes a third of Pillow's time; its colours are the other way round.

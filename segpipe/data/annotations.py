@@ -1,35 +1,34 @@
-"""Labels and masks that belong to images by file stem, in the forms in which people have them."""
+"""Labels and masks in the forms in which people have them."""
 
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from segpipe.data.tables import read_table, to_numbers
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, class_code
-from segpipe.errors import DatasetError
-from segpipe.folders import find_files
-from segpipe.image_io import IMAGE_SUFFIXES
+from segpipe.errors import DatasetError, ImageError
+from segpipe.folders import find_images, image_of_mask
+from segpipe.identity import parse_name, same_content
+from segpipe.image_io import read_mask
 
 # Of ISIC 2018 Task 3 and of ISIC 2019. The latter has UNK too: where that is 1, the others are 0, as where nothing is known.
 _ONE_HOT_TABLES = tuple([code.upper() for code in codes] for codes in (CODES, ISIC_2019_CODES))
-_MASK_ENDING = re.compile(r"_(segmentation|mask)$", re.IGNORECASE)
-# Read as text: as numbers, ids would lose their leading zeros.
-_TEXT_COLUMNS = ("image_id", "image", "lesion_id", "dx", "label", "part")
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """Read a table of labels.
+    """Read a table of labels, see `read_table`.
 
     Three forms are known by their columns: the HAM10000 metadata (`image_id`, `dx`, and more), the one-hot tables of ISIC 2018
-    and 2019 (`image` and one column for each diagnosis, in upper case), and `image`, `label`. Commas or tabs separate.
+    and 2019 (`image` and one column for each diagnosis, in upper case), and `image`, `label`.
 
     Args:
         path: the table.
 
     Returns:
-        `image_id` (file stem) and `dx` (code, see `class_code`; missing where an image is unlabelled), both str, then what else
-        the table holds, `lesion_id` for one.
+        `image_id` (name of the image, see `segpipe.identity`) and `dx` (code, see `class_code`; missing where an image is
+        unlabelled), both str, then what else the table holds, `lesion_id` for one.
 
     Raises:
         DatasetError: the file cannot be read as a table, or has none of the three forms.
@@ -50,32 +49,27 @@ def read_labels(path: Path) -> pd.DataFrame:
             f"got {','.join(map(str, table.columns[:12]))}"
         )
     labels = labels.dropna(subset="image_id")
-    codes = labels["dx"].str.strip().map(class_code, na_action="ignore")
-    return labels.assign(image_id=labels["image_id"].map(_stem), dx=codes).reset_index(drop=True)
+    return labels.assign(dx=labels["dx"].map(class_code, na_action="ignore")).reset_index(drop=True)
 
 
-def _stem(name: str) -> str:
-    path = Path(name.strip())
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+def refuse_contradictions(labels: pd.DataFrame, *, what: str) -> None:
+    """See that the rows of one image agree in its class and its lesion.
 
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table with commas or tabs; ids, diagnoses and parts are texts.
+    Args:
+        labels: with `image_id` and, as far as they are known, `dx` and `lesion_id`.
+        what: origin of the labels, for the message.
 
     Raises:
-        DatasetError: it is missing, or not a table.
+        DatasetError: two rows do not agree.
     """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            separator = "\t" if "\t" in file.readline() else ","
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", dtype=dict.fromkeys(_TEXT_COLUMNS, "str"))
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise DatasetError(f"{path}: must be a table with commas or tabs, but could not be read ({reason})") from error
+    for column in (name for name in ("dx", "lesion_id") if name in labels):
+        values = labels.dropna(subset=column).groupby("image_id", sort=False)[column].unique()
+        for name, (first, second, *_) in values[values.map(len) > 1].items():
+            raise DatasetError(f"{what}: labels must agree in {column}, got {first} and {second} for {name}; keep one of them")
 
 
 def _from_one_hot(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    scores = table[names].apply(pd.to_numeric, errors="coerce").fillna(0.0)
+    scores = table[names].apply(to_numbers).fillna(0.0)
     chosen = scores.idxmax(axis=1).where(scores.max(axis=1) > 0)
     return table.drop(columns=names).rename(columns={"image": "image_id"}).assign(dx=chosen)
 
@@ -84,14 +78,51 @@ def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path
     """Find the lesion masks below a folder.
 
     Args:
-        folder: searched with all its subfolders for PNG files.
+        folder: searched with all its subfolders.
         images: files below it that are photographs, not masks.
 
     Returns:
-        For each image's stem its mask: `ISIC_1` for `ISIC_1_segmentation.png`, `ISIC_1_mask.png` or `ISIC_1.png`.
+        For the name of each image its mask, see `name_masks`: files that are masks by their name, folder or content, and those
+        that lie among them, for they are meant as masks.
+
+    Raises:
+        DatasetError: there are none, or an image has two of different content.
     """
-    photographs = set(images)
-    masks = [path for path in find_files(folder) if path.suffix.lower() == ".png" and path not in photographs]
-    # What bears the name of a mask comes last, and so wins over a bare `ISIC_1.png`.
-    masks.sort(key=lambda path: bool(_MASK_ENDING.search(path.stem)))
-    return {_MASK_ENDING.sub("", path.stem): path for path in masks}
+    found, photographs = find_images(folder), {path.absolute() for path in images}
+    masks = [path for path in (*found.masks, *found.mask_pictures) if path.absolute() not in photographs]
+    beside = {path.parent for path in masks}
+    others = [path for path in found.images if path.absolute() not in photographs and (path.parent in beside or not masks)]
+    if not masks and not others:
+        raise DatasetError(
+            f"{folder} must hold masks, got none among its files; results of segpipe are no true masks; name the folder of these"
+        )
+    return {_image_name(folder, path): path for path in others} | name_masks(folder, masks)
+
+
+def name_masks(folder: Path, masks: Sequence[Path]) -> dict[str, Path]:
+    """The masks in a folder by the names of their images: `mel/ISIC_1` for `mel/masks/ISIC_1_segmentation.png`.
+
+    Raises:
+        DatasetError: an image has two masks of different content.
+    """
+    named: dict[str, Path] = {}
+    for path in masks:
+        name = _image_name(folder, path)
+        if named.setdefault(name, path) != path and not same_masks(named[name], path):
+            raise DatasetError(
+                f"masks must be one for each image, got {named[name].relative_to(folder).as_posix()} and "
+                f"{path.relative_to(folder).as_posix()} of different content in {folder}; keep one of them"
+            )
+    return named
+
+
+def same_masks(first: Path, second: Path) -> bool:
+    """Whether two files hold the same mask; one that cannot be read is like no other."""
+    try:
+        return same_content(first, second) or np.array_equal(read_mask(first), read_mask(second))
+    except ImageError:
+        return False
+
+
+def _image_name(folder: Path, mask: Path) -> str:
+    return parse_name(image_of_mask(mask.relative_to(folder))).without_ending

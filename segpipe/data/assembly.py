@@ -1,20 +1,21 @@
 """What every data set is put together from: photographs, labels, lesion ids and masks, joined image by image."""
 
-from collections import Counter
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from segpipe.data.annotations import find_masks, read_labels, read_table
+from segpipe.data.annotations import name_masks, read_labels, refuse_contradictions, same_masks
 from segpipe.data.check import CheckedDataset, check_table
-from segpipe.diagnosis import class_code, is_known, known_malignant
+from segpipe.data.tables import SUFFIXES, read_columns, read_table, to_numbers
+from segpipe.diagnosis import BENIGN_AND_MALIGNANT, MALIGNANT, class_code, is_known, known_malignant
 from segpipe.errors import DatasetError
 from segpipe.folders import find_files, find_images
+from segpipe.identity import KnownImages, image_ids, parse_name, same_content
 from segpipe.image_io import display_path
 
-_TABLE_SUFFIXES = (".csv", ".tab", "")
 _COLUMNS = ("image_id", "lesion_id", "dx", "age", "sex", "localization")
 # What ISIC calls them in the tables that lie beside its labels.
 _NAMES_OF_ISIC = {"image": "image_id", "age_approx": "age", "anatom_site_general": "localization"}
@@ -26,44 +27,74 @@ class Files:
 
     Attributes:
         root: as it was named.
-        images: the photographs by their names without ending, by which results, labels and masks know them.
-        masks: by the names of their images.
-        unread: paths below the root that look like images and cannot be used, such as those of formats that are not read.
+        images: the photographs by their ids, see `segpipe.identity.image_ids`.
+        masks: by the ids of their images.
+        remarks: what was passed over, by the reason.
     """
 
     root: str
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
-    unread: tuple[str, ...] = ()
+    remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> KnownImages:
+        """The photographs, as tables name them."""
+        return KnownImages(self.images)
 
 
-def find_photographs(root: str, *, distinct: bool) -> Files:
+def find_photographs(root: str, *, copies: bool) -> Files:
     """Find the photographs and masks of a data set.
 
     Args:
         root: searched with all its subfolders.
-        distinct: refuse two photographs of one name; else the first is taken, for some downloads hold the same one twice.
+        copies: keep all copies of a photograph that bear one file name; else the first is taken, for some downloads hold the same
+            one twice.
 
     Raises:
-        DatasetError: `root` is no folder, holds no photographs, or two of one name.
+        DatasetError: `root` is no folder, holds no photographs, or an image has two masks.
     """
     folder = Path(root)
     if not folder.is_dir():
         raise DatasetError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
-    everything = find_images(folder)
-    found = everything.images
-    if not found:
-        first = "".join(f"; {display_path(path)} is {reason}" for path, reason in everything.unreadable[:1])
-        raise DatasetError(f"data.root must hold images, got none in {root!r}; see data/README.md, or use data=synthetic{first}")
-    names = Counter(path.stem for path in found)
-    doubled = [path.relative_to(folder).as_posix() for path in found if names[path.stem] > 1]
-    if doubled and distinct:
+    found = find_images(folder)
+    masks = (*found.masks, *found.mask_pictures)
+    if not found.images:
+        others = f" beside {len(masks)} masks" if masks else ""
+        first = "".join(f"; {display_path(path)} is {reason}" for path, reason in found.unreadable[:1])
         raise DatasetError(
-            f"data.root must hold images of different names, whatever their folder and ending, got {len(doubled)} that share "
-            f"one, {doubled[0]} for one; rename them, or remove those that are copies"
+            f"data.root must hold images, got none in {root!r}{others}; see data/README.md, or use data=synthetic{first}"
         )
-    unread = tuple(display_path(path.relative_to(folder)) for path, _ in everything.unreadable)
-    return Files(root, {path.stem: path for path in reversed(found)}, find_masks(folder, images=found), unread)
+    photographs = found.images if copies else _without_copies(found.images)
+    images = _by_id(folder, photographs)
+    named = name_masks(folder, masks)
+    of_images = KnownImages(images).assign(named, what=f"the masks in {root}", same=same_masks)
+    strays = sorted(set(found.mask_pictures if of_images else named.values()) - set(of_images.values()))
+    passed_over: dict[str, Sequence[Path]] = {"folder of results": found.outputs, "mask of no image": strays}
+    passed_over["file that is not read as an image"] = [path for path, _ in found.unreadable]
+    remarks = {what: tuple(display_path(path.relative_to(folder)) for path in paths) for what, paths in passed_over.items()}
+    return Files(root, images, of_images, remarks)
+
+
+def _by_id(folder: Path, photographs: Sequence[Path]) -> dict[str, Path]:
+    images: dict[str, Path] = {}
+    for image_id, path in zip(image_ids([path.relative_to(folder) for path in photographs]), photographs, strict=True):
+        if images.setdefault(image_id, path) != path:
+            raise DatasetError(
+                f"data.root must hold images of different names, got {image_id} twice, in two forms of Unicode or in upper and "
+                "lower case of its ending; rename one"
+            )
+    return images
+
+
+def _without_copies(photographs: Sequence[Path]) -> list[Path]:
+    """Leave out a file that has both name and content of an earlier one."""
+    firsts: dict[str, list[Path]] = {}
+    for path in photographs:
+        known = firsts.setdefault(parse_name(path.name).stem, [])
+        if not any(same_content(path, other) for other in known):
+            known.append(path)
+    return [path for path in photographs if path in firsts[parse_name(path.name).stem]]
 
 
 def label_by_folder(files: Files, class_of: Callable[[Sequence[str]], str | None]) -> pd.DataFrame:
@@ -77,18 +108,19 @@ def label_by_folder(files: Files, class_of: Callable[[Sequence[str]], str | None
         `image_id` and `dx` of the images that have a class.
     """
     folders = {image_id: path.relative_to(files.root).parts[:-1] for image_id, path in files.images.items()}
-    labels = {image_id: code for image_id, parts in folders.items() if (code := class_of(parts)) is not None}
+    composed = {image_id: [unicodedata.normalize("NFC", part) for part in parts] for image_id, parts in folders.items()}
+    labels = {image_id: code for image_id, parts in composed.items() if (code := class_of(parts)) is not None}
     return pd.DataFrame({"image_id": list(labels), "dx": list(labels.values())}, dtype=object)
 
 
-def read_metadata(files: Files) -> pd.DataFrame | None:
+def read_metadata(root: str) -> pd.DataFrame | None:
     """All labels below the root of a data set, told by their columns, with what the tables beside them say of the images.
 
     Returns:
         See `read_labels`; None where there are no labels.
     """
-    paths = [path for path in find_files(Path(files.root)) if path.suffix.lower() in _TABLE_SUFFIXES]
-    headers = {path: _header(path) for path in paths}
+    paths = [path for path in find_files(Path(root)) if path.suffix.lower() in SUFFIXES]
+    headers = {path: read_columns(path) for path in paths}
     full = [path for path, header in headers.items() if {"image_id", "dx"} <= header]
     one_hot = [path for path, header in headers.items() if {"image", "MEL", "NV"} <= header]
     if not full and not one_hot:
@@ -97,19 +129,15 @@ def read_metadata(files: Files) -> pd.DataFrame | None:
     beside = [read_table(path) for path, header in headers.items() if {"image", "lesion_id"} <= header]
     if "lesion_id" in labels.columns or not beside:
         return labels
-    known = pd.concat(beside).rename(columns=_NAMES_OF_ISIC).drop_duplicates("image_id")
+    known = pd.concat(beside).rename(columns=_NAMES_OF_ISIC).dropna(subset="image_id")
+    known = known.assign(name=known["image_id"].map(_without_ending)).drop_duplicates("name")
     news = [name for name in _COLUMNS if name in known.columns and name not in labels.columns]
-    return labels.merge(known[["image_id", *news]], on="image_id", how="left")
+    labels = labels.assign(name=labels["image_id"].map(_without_ending))
+    return labels.merge(known[["name", *news]], on="name", how="left").drop(columns="name")
 
 
-def _header(path: Path) -> set[str]:
-    """The column names of a table; nothing where the file is no text."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            line = file.readline(2000)
-    except (OSError, UnicodeDecodeError):
-        return set()
-    return {name.strip().strip('"') for name in line.replace("\t", ",").split(",")}
+def _without_ending(name: str) -> str:
+    return parse_name(name).without_ending
 
 
 def assemble(
@@ -136,9 +164,12 @@ def assemble(
         One row for each usable image, and the report on the rest.
 
     Raises:
-        DatasetError: there are no lesion ids, nothing is left, or a malignant class is none.
+        DatasetError: there are no lesion ids, nothing is left, a malignant class is none, or the labels contradict each other.
     """
-    table = _complete_lesion_ids(labels.reindex(columns=list(_COLUMNS)), files.root, asked_for=without_lesion_ids)
+    table = name_images(labels.reindex(columns=list(_COLUMNS)), files.known, what="the labels")
+    table = table.assign(age=to_numbers(table["age"]))
+    refuse_contradictions(table, what=files.root)
+    table = _complete_lesion_ids(table, files.root, asked_for=without_lesion_ids)
     outside = table["dx"].isin(unwanted)
     left_out = {
         "image without metadata": sorted(files.images.keys() - set(table["image_id"])),
@@ -150,22 +181,49 @@ def assemble(
         wanted.assign(image_path=_paths_of(wanted, files.images), mask_path=_paths_of(wanted, files.masks)),
         name=Path(files.root).resolve().name,
         left_out=left_out,
+        remarks=files.remarks,
         classes=classes,
         malignant=malignant_among(classes, malignant),
     )
 
 
+def name_images(table: pd.DataFrame, known: KnownImages, *, what: str) -> pd.DataFrame:
+    """The rows of a table with the ids of the images that they mean; a row that means none keeps its name.
+
+    Args:
+        table: with names of images in `image_id`; a name that means several copies stands for the first.
+        known: images of the data set.
+        what: origin of the table, for the message.
+
+    Raises:
+        DatasetError: a name may mean two images.
+    """
+    found = known.find(table["image_id"], what=what)
+    return table.assign(image_id=[found[name][0] if name in found else _without_ending(name) for name in table["image_id"]])
+
+
 def malignant_among(classes: tuple[str, ...], named: Sequence[str] | None) -> tuple[str, ...]:
     """The malignant classes: those that are named; else those of the known diagnoses, if there are no others; else none.
 
+    Of the two classes benign and malignant, malignant is.
+
     Raises:
-        DatasetError: one that is named is no class.
+        DatasetError: one that is named is no class, or a class `malignant` is not the only malignant one.
     """
+    if named is None and set(classes) == set(BENIGN_AND_MALIGNANT):
+        named = (MALIGNANT,)
     if named is None:
-        return known_malignant(classes) if all(map(is_known, classes)) else ()
-    chosen = {class_code(name) for name in named}
+        chosen = set(known_malignant(classes) if all(map(is_known, classes)) else ())
+    else:
+        chosen = {class_code(name) for name in named}
     if not chosen <= set(classes):
         raise DatasetError(f"data.malignant must name classes among {', '.join(classes)}, got {', '.join(sorted(chosen))}")
+    if MALIGNANT in classes and chosen != {MALIGNANT}:
+        # The column p_malignant is that of the class and the sum over the malignant classes.
+        raise DatasetError(
+            f"a class malignant must be the only malignant one, got {', '.join(sorted(chosen)) or 'none'} of "
+            f"{', '.join(classes)}; set data.malignant=[malignant], or rename the class"
+        )
     return tuple(code for code in classes if code in chosen)
 
 

@@ -23,12 +23,12 @@ def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedData
     Raises:
         DatasetError: there are no images, no diagnoses, or no lesion ids.
     """
-    files = find_photographs(root, distinct=False)
-    labels = read_metadata(files)
+    files = find_photographs(root, copies=False)
+    labels = read_metadata(root)
     if labels is None:
         raise DatasetError(
             f"data.root must hold a table of diagnoses, got none in {root!r} beside {counted(len(files.images), 'image')} and "
-            f"{counted(len(files.images.keys() & files.masks), 'mask')} of them; add HAM10000_metadata.csv or the "
+            f"{counted(len(files.masks), 'mask')} of them; add HAM10000_metadata.csv or the "
             "ground truth of ISIC 2018 Task 3 (Task 1 has no diagnoses), see data/README.md"
         )
     return assemble(labels, files, classes=CODES, without_lesion_ids=without_lesion_ids)

@@ -1,6 +1,7 @@
 """Finding ISIC 2019, all of it or some of its classes: with its tables, or as a folder for each class."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from segpipe.data.assembly import assemble, find_photographs, label_by_folder, read_metadata
 from segpipe.data.check import CheckedDataset
@@ -32,8 +33,8 @@ def load_isic2019(
     Raises:
         DatasetError: there are no images, no diagnoses or no lesion ids, or `classes` names fewer than two that are there.
     """
-    files = find_photographs(root, distinct=True)
-    labels, present = read_metadata(files), ISIC_2019_CODES
+    labels, present = (read_metadata(root) if Path(root).is_dir() else None), ISIC_2019_CODES
+    files = find_photographs(root, copies=labels is None)
     if labels is None:
         labels = label_by_folder(files, _class_of)
         present = tuple(code for code in ISIC_2019_CODES if code in set(labels["dx"]))

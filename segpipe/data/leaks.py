@@ -24,7 +24,7 @@ from segpipe.data.near_duplicates import (
     hash_images,
     turn,
 )
-from segpipe.data.splits import PARTS
+from segpipe.data.splits import PARTS, name_split
 from segpipe.errors import DatasetError
 from segpipe.image_io import read_thumbnail
 from segpipe.numerals import counted
@@ -109,7 +109,7 @@ def join_parts(table: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """
     if not {"image_id", "part"} <= set(split.columns):
         raise DatasetError(f"split must have the columns image_id and part, got {','.join(map(str, split.columns))}")
-    joined = table.merge(split[["image_id", "part"]], on="image_id")
+    joined = table.merge(name_split(split, table)[["image_id", "part"]], on="image_id")
     if joined.empty:
         raise DatasetError(f"split must name images of data.root, got none of its {len(table)}; name the split of this data set")
     return joined
@@ -176,9 +176,9 @@ if __name__ == "__main__":
 
     import segpipe.config  # noqa: F401 - registers the schemas
     from segpipe.cli import run_script
-    from segpipe.data.annotations import read_table
     from segpipe.data.loading import load_dataset
-    from segpipe.data.splits import make_split
+    from segpipe.data.splits import own_split
+    from segpipe.data.tables import read_table
 
     found: list[Leaks] = []
 
@@ -186,7 +186,7 @@ if __name__ == "__main__":
     def main(config: DictConfig) -> None:
         """Entry point for the shell; the keys are those of train_cls.py."""
         dataset = load_dataset(config.data)
-        split = make_split(dataset.table, seed=config.seed) if config.split is None else read_table(Path(config.split))
+        split = own_split(dataset, seed=config.seed) if config.split is None else read_table(Path(config.split))
         found.append(find_leaks(join_parts(dataset.table, split)))
         print(found[-1].report())
 

@@ -1,34 +1,86 @@
 """Images of one's own, of any classes: a folder for each class, or a table beside the images."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from segpipe.data.annotations import read_labels
-from segpipe.data.assembly import assemble, find_photographs, label_by_folder
+from segpipe.data.assembly import Files, assemble, find_photographs, label_by_folder
 from segpipe.data.check import CheckedDataset
 from segpipe.diagnosis import check_class_name, class_code, in_order
 from segpipe.errors import DatasetError
 
-_TAKEN = "malignant"  # the column p_malignant is the sum over the malignant classes
+_PART_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
-def load_folders(root: str, *, without_lesion_ids: bool = False, malignant: Sequence[str] | None = None) -> CheckedDataset:
+def load_folders(
+    root: str, *, without_lesion_ids: bool = False, malignant: Sequence[str] | None = None, split_folders: bool | None = None
+) -> CheckedDataset:
     """Find a data set with a folder for each class, `ROOT/CLASS/photo.jpg`, and check it.
 
     Args:
-        root: its subfolders are the classes, whatever lies deeper in them; masks lie in a folder `masks`, if anywhere.
+        root: its subfolders are the classes, whatever lies deeper in them; masks lie in a folder `masks`, if anywhere. Folders
+            `train`, `val` and `test` may lie above the classes.
         without_lesion_ids: take each image for a lesion of its own; folders cannot say which images show one lesion.
         malignant: the malignant classes; None where it follows from the classes, see `malignant_among`.
+        split_folders: of folders `train`, `val` and `test`: take them for the split, or, if false, their images together. None
+            refuses them.
 
     Returns:
-        One row for each usable image, and the report on the rest.
+        One row for each usable image, with its `part` where folders give the split, and the report on the rest.
 
     Raises:
-        DatasetError: there are fewer than two classes, a name cannot be used, or lesion ids are wanted.
+        DatasetError: there are fewer than two classes, a name cannot be used, lesion ids are wanted, or `split_folders` does not
+            fit the folders.
     """
-    files = find_photographs(root, distinct=True)
-    labels = label_by_folder(files, lambda folders: class_code(folders[0]) if folders else None)
-    return assemble(labels, files, classes=_classes_of(labels["dx"]), malignant=malignant, without_lesion_ids=without_lesion_ids)
+    files = find_photographs(root, copies=True)
+    parts = _parts_of(files)
+    _check_split_folders(parts, split_folders)
+    depth = 1 if parts else 0
+    labels = label_by_folder(files, lambda folders: class_code(folders[depth]) if len(folders) > depth else None)
+    classes = _classes_of(labels["dx"])
+    dataset = assemble(labels, files, classes=classes, malignant=malignant, without_lesion_ids=without_lesion_ids)
+    return replace(dataset, parts=parts) if split_folders else dataset
+
+
+def _parts_of(files: Files) -> dict[str, str]:
+    """The part of each image by the outermost folder; empty where these are no parts of a split.
+
+    Raises:
+        DatasetError: some are parts of a split, others are not.
+    """
+    folders = {image_id: path.relative_to(files.root).parts[:-1] for image_id, path in files.images.items()}
+    outermost = {image_id: names[0] for image_id, names in folders.items() if names}
+    others = sorted({name for name in outermost.values() if name.lower() not in _PART_FOLDERS})
+    parts = {image_id: part for image_id, name in outermost.items() if (part := _PART_FOLDERS.get(name.lower()))}
+    if parts and others:
+        raise DatasetError(
+            f"data.root must hold folders of classes or those of a split ({', '.join(sorted(set(parts.values())))}), got both, "
+            f"{others[0]!r} beside them; name one of them by data.root, or move the others"
+        )
+    return parts
+
+
+def _check_split_folders(parts: dict[str, str], split_folders: bool | None) -> None:
+    """See that it is said what folders of parts mean.
+
+    Raises:
+        DatasetError: it is not, or there are none.
+    """
+    if parts and split_folders is None:
+        raise DatasetError(
+            f"data.root holds the folders of a split ({', '.join(sorted(set(parts.values())))}), which are no classes; set "
+            "data.split_folders=true to train by that split, or data.split_folders=false to split all their images anew"
+        )
+    if split_folders and "train" not in parts.values():
+        raise DatasetError(
+            f"data.split_folders=true needs a folder train around folders of classes, and perhaps val and test, got "
+            f"{', '.join(sorted(set(parts.values()))) or 'none'}; leave it out"
+        )
 
 
 def load_csv(
@@ -39,7 +91,7 @@ def load_csv(
     Args:
         root: folder of the images.
         table: in one of the forms of `read_labels`, `image,label,lesion_id` for one; further columns may be `age`, `sex` and
-            `localization`.
+            `localization`. It names an image by its path below `root` or the end of that, with or without ending.
         without_lesion_ids: take an image for a lesion of its own where the table has no `lesion_id` for it.
         malignant: the malignant classes; None where it follows from the classes, see `malignant_among`.
 
@@ -49,7 +101,7 @@ def load_csv(
     Raises:
         DatasetError: the table cannot be used, there are fewer than two classes, or there are no lesion ids.
     """
-    files, labels = find_photographs(root, distinct=True), read_labels(Path(table))
+    files, labels = find_photographs(root, copies=True), read_labels(Path(table))
     classes = _classes_of(labels["dx"].dropna())
     return assemble(labels, files, classes=classes, malignant=malignant, without_lesion_ids=without_lesion_ids)
 
@@ -62,11 +114,6 @@ def _classes_of(codes: Iterable[str]) -> tuple[str, ...]:
             check_class_name(code)
     except ValueError as error:
         raise DatasetError(str(error)) from error
-    if _TAKEN in classes:
-        raise DatasetError(
-            f"a class must have a name of letters, digits, blanks and _.()+&- that is not {_TAKEN!r}, which is a column of the "
-            "results; rename it"
-        )
     if len(classes) < 2:
         raise DatasetError(
             f"data.root must hold at least two classes, got {len(classes)}; see data/README.md: data=folders takes a folder for "

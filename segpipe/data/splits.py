@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.data.annotations import read_table
+from segpipe.data.check import CheckedDataset
+from segpipe.data.tables import read_table
 from segpipe.errors import DatasetError
+from segpipe.identity import KnownImages, parse_name
 from segpipe.image_io import write_file
 from segpipe.numerals import counted
 
@@ -72,6 +74,25 @@ def fold_split(split: pd.DataFrame, table: pd.DataFrame, *, fold: int, folds: in
     return split.assign(part=part)
 
 
+def own_split(dataset: CheckedDataset, *, seed: int) -> pd.DataFrame:
+    """The split of a data set: the one that it comes with, else one by `make_split`.
+
+    A val or test part that it lacks is taken from its train part.
+
+    Args:
+        dataset: checked.
+        seed: of `make_split`.
+    """
+    table = dataset.table
+    if not dataset.parts:
+        return make_split(table, seed=seed)
+    given = table["image_id"].map(dataset.parts)
+    fresh = make_split(table[given == "train"], seed=seed).set_index("image_id")["part"]
+    taken = table["image_id"].map(fresh)
+    part = given.mask(taken.isin(set(PARTS) - set(given)), taken)
+    return table[["image_id", "lesion_id"]].assign(part=part).sort_values("image_id", ignore_index=True)
+
+
 def limit_lesions(table: pd.DataFrame, limit: int | None, *, seed: int) -> pd.DataFrame:
     """Keep about `limit` images: whole lesions, each diagnosis in its share, at least one lesion of each.
 
@@ -132,11 +153,39 @@ def read_split(path: Path, *, allow_leak: bool = False) -> pd.DataFrame:
     unknown = sorted(set(split["part"]) - set(PARTS))
     if unknown:
         raise DatasetError(f"{path}: part must be one of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    if split["image_id"].duplicated().any():
-        raise DatasetError(f"{path}: image {split.loc[split['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice")
+    _refuse_doubles(split, str(path))
     if not allow_leak:
         _refuse_leaks(split, str(path))
     return split.sort_values("image_id", ignore_index=True)
+
+
+def name_split(split: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a split with the ids that a data set gives its images; a row of another image keeps its name.
+
+    Args:
+        split: as `read_split` gives it.
+        table: of the data set, with `image_id` and `image_path`.
+
+    Raises:
+        DatasetError: a row may mean two images, or two rows mean one.
+    """
+    known = KnownImages({image_id: Path(path) for image_id, path in zip(table["image_id"], table["image_path"], strict=True)})
+    found = known.find(split["image_id"], what="the split")
+    named = split.assign(
+        image_id=[found[name][0] if name in found else parse_name(name).without_ending for name in split["image_id"]]
+    )
+    _refuse_doubles(named, "the split")
+    return named
+
+
+def _refuse_doubles(split: pd.DataFrame, name: str) -> None:
+    if split["image_id"].duplicated().any():
+        raise DatasetError(f"{name}: image {split.loc[split['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice")
+
+
+def left_out(table: pd.DataFrame, split: pd.DataFrame) -> tuple[str, ...]:
+    """The ids of the images of a data set that a split does not name."""
+    return tuple(table.loc[~table["image_id"].isin(split["image_id"]), "image_id"])
 
 
 def _refuse_leaks(split: pd.DataFrame, name: str) -> None:

@@ -39,9 +39,11 @@ def ablation_table(folders: Mapping[str, Path], truth: Truth) -> str:
         DatasetError: the runs are not over the same images, or nothing is known of these.
     """
     runs = {title: read_run(folder) for title, folder in folders.items()}
+    first = next(iter(runs.values()))
+    truth = truth.of_images(dict.fromkeys(first.results["path"])).of_classes(first.codes)
     kinds = [set(known) for known in (truth.diagnoses, truth.masks) if known is not None]
     known = set.intersection(*kinds) if kinds else set()
-    image_ids = sorted(set(next(iter(runs.values())).results["image_id"]) & known)
+    image_ids = sorted(set(first.results["image_id"]) & known)
     hashes = [_hashes_of(run, image_ids) for run in runs.values()]
     for title, run, own in zip(runs, runs.values(), hashes, strict=True):
         same_names = set(image_ids) == set(run.results["image_id"]) & known

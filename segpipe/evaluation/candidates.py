@@ -7,13 +7,13 @@ from pathlib import Path
 
 from segpipe.bundle import load_classifier, read_card
 from segpipe.card import ClassifierCard
-from segpipe.errors import BundleError, DatasetError, OutputError
+from segpipe.errors import BundleError, OutputError
 from segpipe.evaluation.classification import Answers
 from segpipe.evaluation.cost import count_macs, count_parameters
 from segpipe.evaluation.run import read_run
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.titles import file_name
-from segpipe.evaluation.truth import Truth
+from segpipe.evaluation.truth import Truth, check_truth
 from segpipe.inference.folder import Ask, is_finished, run_images
 from segpipe.inference.loading import load_pipeline
 from segpipe.inference.local_engine import LocalEngine
@@ -103,25 +103,23 @@ def _load(title: str, folder: Path, settings: PipelineSettings, output: Path) ->
     )
 
 
-def check_candidates(candidates: Sequence[Candidate], source: Source, truth: Truth, *, overwrite: bool) -> None:
+def check_candidates(candidates: Sequence[Candidate], source: Source, truth: Truth, *, overwrite: bool) -> Truth:
     """See, before the work, that there is something to score, and that each run folder holds nothing else than this run.
 
     Args:
         candidates: all classifiers, with the same classes.
         source: the images.
-        truth: of them.
+        truth: by the names of images.
         overwrite: what the run folders hold will be removed.
 
+    Returns:
+        What is known of these images.
+
     Raises:
-        DatasetError: no image has a label that is one of the classes.
+        DatasetError: no image has a label that is one of the classes, or the labels contradict each other.
         OutputError: a run folder holds results of other settings or bundles.
     """
-    classes, known = candidates[0].card.classes, truth.diagnoses or {}
-    if not any(known.get(relative.stem) in classes for _, relative in source.files):
-        raise DatasetError(
-            f"--labels must name one of {', '.join(classes)} for at least one image of the folder "
-            f"({len(source.files)}), by its file name without ending, got none"
-        )
+    known = check_truth(truth, source.by_path).of_classes(candidates[0].card.classes)
     for candidate in candidates if not overwrite else ():
         ask = candidate.ask
         changed = changed_settings(ask.output, run_identity(candidate.pipeline, ask.wanted, max_pixels=ask.max_pixels))
@@ -130,6 +128,7 @@ def check_candidates(candidates: Sequence[Candidate], source: Source, truth: Tru
                 f"{ask.output} holds the results of another run ({', '.join(changed)} changed); give all as it was, name another "
                 "--output, or begin all runs anew with --overwrite"
             )
+    return known
 
 
 def run_candidate(candidate: Candidate, source: Source, truth: Truth, *, overwrite: bool) -> Scored:

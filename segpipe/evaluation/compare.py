@@ -44,7 +44,9 @@ def compare_bundles(given: Namespace) -> str:
         from segpipe.evaluation.comparison import compare
 
         truth, candidates = load_models(given, bundles)
-        check_candidates(candidates, source, truth, overwrite=given.overwrite)
+        truth = check_candidates(candidates, source, truth, overwrite=given.overwrite)
+    for remark in (*source.remarks, *truth.remarks()):
+        sys.stderr.write(f"{remark}\n")
     with hold_output(given.output, overwrite=False, resume=True):
         scored = [run_candidate(candidate, source, truth, overwrite=given.overwrite) for candidate in candidates]
         return write_files(given, compare(scored, source, truth))

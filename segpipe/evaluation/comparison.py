@@ -17,6 +17,7 @@ from segpipe.evaluation.comparison_table import METRICS, NO_FIGURE, RATE, Compar
 from segpipe.evaluation.cost import measure_rates
 from segpipe.evaluation.paired import Difference, compare_runs
 from segpipe.evaluation.truth import Truth
+from segpipe.identity import image_ids
 from segpipe.image_io import RgbImage, decode_photograph, display_path
 from segpipe.inference.source import Source
 from segpipe.storage import open_source
@@ -50,7 +51,7 @@ def compare(scored: Sequence[Scored], source: Source, truth: Truth) -> Compariso
                 f"{other.candidate.title!r}, so files were changed in between; begin all runs anew with --overwrite"
             )
     lesions = truth.groups(best.image_ids)
-    images = pd.DataFrame({"image_id": best.image_ids, "lesion_id": lesions})
+    images = pd.DataFrame({"image_id": image_ids([Path(path) for path in best.image_ids]), "lesion_id": lesions})
     changes = _changes(ordered, lesions)
     rates = _measure(ordered, source)
     entries = [

@@ -17,7 +17,8 @@ from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_calibration
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import Truth, read_attributes
-from segpipe.image_io import read_image, write_png
+from segpipe.identity import parse_name
+from segpipe.image_io import display_path, read_image, write_png
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.folder import Ask, run_images
 from segpipe.inference.journal import JOURNAL
@@ -79,11 +80,19 @@ def score_classifier(
     """
     output.mkdir(parents=True, exist_ok=True)
     namer = Namer([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
-    files = tuple((Path(path), Path(Path(path).name)) for path in table["image_path"])
+    files = tuple(
+        (Path(path), result_path(image_id, path)) for image_id, path in zip(table["image_id"], table["image_path"], strict=True)
+    )
     pipeline = Pipeline(locator, namer)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
     run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None)).require_answers()
-    return score_run(output, truth_of(table, dataset=dataset), files)
+    truth = truth_of(table, dataset=dataset).of_images({display_path(relative): path for path, relative in files})
+    return score_run(output, truth, files)
+
+
+def result_path(image_id: str, image_path: str) -> Path:
+    """The path under which the results of an image of a data set are written: its id with the ending of its file."""
+    return Path(image_id if parse_name(image_id).ending else f"{image_id}{Path(image_path).suffix}")
 
 
 def calibrate(

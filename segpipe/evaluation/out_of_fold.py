@@ -16,11 +16,11 @@ from segpipe.bundle import ClassifierBundle
 from segpipe.errors import DatasetError
 from segpipe.evaluation.bootstrap import with_intervals
 from segpipe.evaluation.classification import Answers, score_answers
-from segpipe.evaluation.held_out import score_classifier
+from segpipe.evaluation.held_out import result_path, score_classifier
 from segpipe.evaluation.run import read_run
 from segpipe.evaluation.score import RESAMPLES
 from segpipe.evaluation.scored_images import describe_test_set
-from segpipe.image_io import write_file
+from segpipe.image_io import display_path, write_file
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import View
 from segpipe.numerals import counted
@@ -54,9 +54,11 @@ def predict_fold(
     folder = output / "out_of_fold"
     score_classifier(locator, bundle, table, folder, views=views, batch_size=batch_size, dataset=dataset)
     run = read_run(folder)
-    answers = run.results[["image_id", "diagnosis", "confidence", *(f"p_{code}" for code in run.codes), "sha256"]]
-    known = table[["image_id", "lesion_id", "dx"]].assign(fold=fold)
-    write_file(output / FOLD_TABLE, known.merge(answers, on="image_id").to_csv(index=False).encode())
+    answers = run.results[["path", "diagnosis", "confidence", *(f"p_{code}" for code in run.codes), "sha256"]]
+    paths = [display_path(result_path(*row)) for row in zip(table["image_id"], table["image_path"], strict=True)]
+    known = table[["image_id", "lesion_id", "dx"]].assign(fold=fold, path=paths)
+    joined = known.merge(answers, on="path").drop(columns="path")
+    write_file(output / FOLD_TABLE, joined.to_csv(index=False).encode())
 
 
 def join_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

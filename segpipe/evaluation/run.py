@@ -11,6 +11,7 @@ import pandas as pd
 
 from segpipe.evaluation.classification import Answers
 from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask
+from segpipe.inference.results import class_codes
 from segpipe.strict_json import read_json
 
 # The run has accepted these images by its own max_pixels.
@@ -23,7 +24,7 @@ class Run:
 
     Attributes:
         folder: with `results.csv` and `masks/`.
-        results: the table, with the `image_id` (file stem) of each row.
+        results: the table, with the `image_id` of each row, by which its truth is known: its `path`.
         malignant: codes of the malignant classes, from `summary.json`; empty where they are not known.
         operating_points: `target` and `threshold` of each, from `summary.json`; empty where there are none.
         photographs: the file of each image by its `path`; empty where the files are not at hand.
@@ -41,8 +42,7 @@ class Run:
     @property
     def codes(self) -> list[str]:
         """The classes, in the order of the columns."""
-        columns = self.results.columns
-        return [name.removeprefix("p_") for name in columns if name.startswith("p_") and name != "p_malignant"]
+        return class_codes(self.results.columns, self.malignant)
 
     def labelled(self, diagnoses: Mapping[str, str]) -> pd.DataFrame:
         """The results of the images whose diagnosis, by image id, is known and one of the classes."""
@@ -78,7 +78,7 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
         files: the images, each with its path relative to the folder that it was found in.
     """
     results = pd.read_csv(folder / "results.csv", keep_default_na=False, dtype={"flagged_for": str})
-    results["image_id"] = [Path(path).stem for path in results["path"]]
+    results["image_id"] = results["path"]
     file = folder / "summary.json"
     summary = read_json(file) if file.is_file() else {}
     photographs = {display_path(relative): path for path, relative in files}

@@ -44,7 +44,7 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
 
     Args:
         output: of the run, see `read_run`.
-        truth: of its images.
+        truth: of its images, by their names.
         files: the images, each with its path relative to the folder of the call; without them the worst cases are not drawn.
 
     Returns:
@@ -54,6 +54,7 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
         DatasetError: no image of the run has a label, or none has a mask, or a mask does not fit its image.
     """
     run = read_run(output, files)
+    truth = truth.of_images({path: run.photographs.get(path) for path in run.results["path"]}).of_classes(run.codes)
     (output / "plots").mkdir(exist_ok=True)
     parts: dict[str, Metrics] = {}
     if truth.diagnoses is not None:
@@ -63,6 +64,7 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
     metrics: Metrics = {"images": len(run.results), "mask_sources": count_sources(run.results["mask_source"])}
     metrics |= {"groups": join_groups({name: part.pop("groups") for name, part in parts.items()})} | parts
     metrics["pipeline"] = dict(run.pipeline)
+    metrics["left_out"] = {reason: list(images) for reason, images in truth.left_out.items()}
     write_metrics(output / "metrics.json", metrics)
     return metrics
 
@@ -112,7 +114,7 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
     scored = run.labelled(diagnoses)
     if scored.empty:
         raise DatasetError(
-            f"labels must name at least one image of the run ({len(run.results)}) by its file name without ending, got none"
+            f"labels must name at least one of the {len(run.results)} images, got none; name them by their path below the folder"
         )
     image_ids, answers = list(scored["image_id"]), run.answers(scored, diagnoses)
     for name, draw in PLOTS.items():

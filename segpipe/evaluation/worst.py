@@ -32,7 +32,7 @@ def draw_worst_answers(run: Run, scored: pd.DataFrame, answers: Answers) -> None
             run.photograph(path),
             ((run.mask(path), FOUND_COLOUR),),
             (
-                scored["image_id"].iloc[row],
+                Path(scored["path"].iloc[row]).stem,
                 f"true: {name_with_code(answers.codes[true])} {percent(p_true[row])}",
                 f"answer: {name_with_code(answers.codes[chosen])} {percent(answers.confidence[row])}",
             ),
@@ -54,7 +54,7 @@ def draw_worst_masks(run: Run, scored: pd.DataFrame, true_masks: Mapping[str, Pa
 
     def panel(row: int) -> Panel:
         path, image_id, source = (scored[name].iloc[row] for name in ("path", "image_id", "mask_source"))
-        title = f"{image_id}, Dice {dices[row]:.2f}, {source}"
+        title = f"{Path(path).stem}, Dice {dices[row]:.2f}, {source}"
         return panel_of_pair(run.photograph(path), run.mask(path), read_mask(true_masks[image_id]), title)
 
     heading = f"where the mask has the smallest Dice: {PAIR_HEADING}"

@@ -2,10 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segpipe.diagnosis import MALIGNANT
+from segpipe.identity import image_ids
 from segpipe.image_io import write_file
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import heatmap_in_lesion
@@ -17,14 +19,26 @@ SUBMISSION_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
 
 def result_columns(classes: Sequence[str]) -> list[str]:
-    """The columns of `results.csv`, for the classes of a card in their order."""
+    """The columns of `results.csv`, for the classes of a card in their order; a class malignant has the column `p_malignant`."""
     return [
         *("path", "sha256", "status", "diagnosis", "confidence"),
         *(f"p_{code}" for code in classes),
-        *("p_malignant", "flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
+        *(() if MALIGNANT in classes else ("p_malignant",)),
+        *("flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
         *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
         *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right"),
     ]
+
+
+def class_codes(columns: Iterable[str], malignant: Collection[str]) -> list[str]:
+    """The classes of a table of results, in the order of its columns.
+
+    Args:
+        columns: names, see `result_columns`.
+        malignant: codes of the malignant classes.
+    """
+    codes = [name.removeprefix("p_") for name in columns if name.startswith("p_")]
+    return [code for code in codes if code != MALIGNANT or code in malignant]
 
 
 def result_row(path: str, sha256: str, finding: Finding, *, latency_ms: float) -> dict[str, Any]:
@@ -90,7 +104,7 @@ def read_hashes(path: Path) -> dict[str, str]:
 
 
 def write_submission(path: Path, rows: Sequence[Row]) -> None:
-    """Write the probabilities as ISIC 2018 Task 3 takes them: `image` (file name without ending) and the seven diagnoses.
+    """Write the probabilities as ISIC 2018 Task 3 takes them: `image` (see `image_ids`) and the seven diagnoses.
 
     Args:
         path: the file to write.
@@ -100,7 +114,9 @@ def write_submission(path: Path, rows: Sequence[Row]) -> None:
         https://challenge.isic-archive.com/landing/2018/47/
     """
     ordered = sorted(rows, key=lambda row: str(row["path"]))
-    table = [[Path(row["path"]).stem, *(_field(row[f"p_{code.lower()}"]) for code in SUBMISSION_CLASSES)] for row in ordered]
+    ids = image_ids([Path(row["path"]) for row in ordered])
+    fields = [[_field(row[f"p_{code.lower()}"]) for code in SUBMISSION_CLASSES] for row in ordered]
+    table = [[image_id, *probs] for image_id, probs in zip(ids, fields, strict=True)]
     write_csv(path, ["image", *SUBMISSION_CLASSES], table)
 
 

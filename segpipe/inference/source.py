@@ -31,11 +31,18 @@ class Source:
         files: each, or its URL, with its path relative to the folder, under which its results are written.
         failures: what is named like an image and is none, and images of formats that are not read, with the reason.
         ignored: number of other files.
+        remarks: lines that say which images and folders were passed over.
     """
 
     files: tuple[tuple[Path | str, Path], ...]
     failures: tuple[tuple[str, str], ...] = ()
     ignored: int = 0
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def by_path(self) -> dict[str, Path | str]:
+        """Each file or its URL by the `path` of its results."""
+        return {display_path(relative): file for file, relative in self.files}
 
 
 def choose_images(config: DictConfig) -> Source:
@@ -93,7 +100,7 @@ def images_of_folder(folder: Path | str, *, split: Path | None = None, part: str
 
     Args:
         folder: or its URL in an object store; searched with its subfolders; a data set's masks are not among its images.
-        split: a table with the columns image_id, lesion_id, part; keeps the images whose stem it lists.
+        split: a table with the columns image_id, lesion_id, part; keeps the images that it names, see `segpipe.identity`.
         part: keeps those of one part of the split.
 
     Raises:
@@ -103,25 +110,45 @@ def images_of_folder(folder: Path | str, *, split: Path | None = None, part: str
     if part is not None and split is None:
         raise ConfigError(f"part={part} needs split=CSV, which says which images belong to it")
     everything = _list_url(folder) if isinstance(folder, str) and is_url(folder) else _list_folder(Path(folder))
-    files = everything.files
-    if split is not None:
-        from segpipe.data.splits import read_split  # brings in pandas
-
-        listed = read_split(split)
-        stems = set(listed["image_id"] if part is None else listed.loc[listed["part"] == part, "image_id"])
-        files = tuple((file, relative) for file, relative in files if relative.stem in stems)
-    if not files and not everything.failures:
+    everything = everything if split is None else _choose_part(everything, split, part)
+    if not everything.files and not everything.failures:
         named = folder if isinstance(folder, str) else display_path(folder)
         raise ConfigError(
             f"no image to work on in folder={named} ({counted(everything.ignored, 'other file')}); check folder, split and part"
+            + "".join(f"; {remark}" for remark in everything.remarks)
         )
-    return replace(everything, files=files)
+    return everything
+
+
+def _choose_part(source: Source, split: Path, part: str | None) -> Source:
+    """The images that a split names, or those of one part of it."""
+    from segpipe.data.splits import read_split  # brings in pandas
+    from segpipe.identity import KnownImages
+
+    listed = read_split(split)
+    parts = KnownImages(source.by_path).assign(dict(zip(listed["image_id"], listed["part"], strict=True)), what="the split")
+    unnamed = [path for path in source.by_path if path not in parts]
+    remark = f"the split leaves out {len(unnamed)} of {len(source.files)} images, {unnamed[0]} for one" if unnamed else None
+    kept = {path for path, own in parts.items() if part in (None, own)}
+    files = tuple((file, relative) for file, relative in source.files if display_path(relative) in kept)
+    return replace(source, files=files, remarks=(*source.remarks, *([remark] if remark else [])))
 
 
 def _list_folder(folder: Path) -> Source:
     found = find_images(folder)
     failures = tuple((display_path(path.relative_to(folder)), reason) for path, reason in found.unreadable)
-    return Source(tuple((path, path.relative_to(folder)) for path in found.images), failures, found.ignored)
+    passed_over = {
+        "folders of results of segpipe passed over": found.outputs,
+        "pictures passed over, which are masks by their content": found.mask_pictures,
+        "pictures passed over, which are masks by their names": () if found.images else found.masks,
+    }
+    remarks = tuple(
+        f"{what}: {len(paths)}, {display_path(paths[0].relative_to(folder))} for one"
+        for what, paths in passed_over.items()
+        if paths
+    )
+    files = tuple((path, path.relative_to(folder)) for path in found.images)
+    return Source(files, failures, found.ignored, remarks)
 
 
 def _list_url(url: str) -> Source:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from segpipe.inference.results import Row
+from segpipe.inference.results import Row, class_codes
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource
 from segpipe.operating_points import OperatingPoint
@@ -60,11 +60,6 @@ class ReportImage:
 def url(path: Path, *, start: Path = Path()) -> str:
     """A link to a file, both below the output folder, from a page in the folder `start`; it holds any name."""
     return "../" * len(start.parts) + quote(os.fsencode(path.as_posix()))
-
-
-def class_codes(row: Row) -> list[str]:
-    """The classes that a row has probabilities of, in the card's order."""
-    return [key.removeprefix("p_") for key in row if key.startswith("p_") and key != "p_malignant"]
 
 
 def described_class(code: str, malignant: Collection[str]) -> dict[str, Any]:
@@ -132,7 +127,7 @@ def answer_context(row: Row, malignant: Collection[str], points: Sequence[Operat
     """What is said of the classes: diagnosis, warnings, suspicion, probabilities; the arguments are as in `image_context`."""
     suspicious, suspicion = suspicion_of(row, malignant, points)
     warnings = split_names(row["warnings"])
-    probs = sorted(((code, row[f"p_{code}"]) for code in class_codes(row)), key=lambda item: -item[1])
+    probs = sorted(((code, row[f"p_{code}"]) for code in class_codes(row, malignant)), key=lambda item: -item[1])
     return {
         "diagnosis": described_class(row["diagnosis"], malignant),
         "confidence": percent(row["confidence"]),

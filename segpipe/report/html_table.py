@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.image_io import display_path
-from segpipe.inference.results import PROBABILITY_DIGITS
+from segpipe.inference.results import PROBABILITY_DIGITS, class_codes
 from segpipe.lesion.localizer import MaskSource
 from segpipe.numerals import counted
 from segpipe.operating_points import OperatingPoint
 from segpipe.report import MALIGNANT_SIGN, operating_point_words, percent, printable, titled_warnings, warning_titles, way_words
-from segpipe.report.html_image import ReportImage, class_codes, described_class, split_names, suspicion_of, url
+from segpipe.report.html_image import ReportImage, described_class, split_names, suspicion_of, url
 from segpipe.report.html_pictures import HEATMAPS, THUMBNAILS
 
 # Settings that a reader of numbers asks for first; all are listed further down.
@@ -122,7 +122,7 @@ def _has_values(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
 def _with_counts(images: Sequence[ReportImage], malignant: Collection[str]) -> list[dict[str, Any]]:
     """The classes, the most frequent diagnosis first."""
     counts = Counter(image.row["diagnosis"] for image in images)
-    codes = class_codes(images[0].row) if images else []
+    codes = class_codes(images[0].row, malignant) if images else []
     most = max(counts.values(), default=1)
     classes = [
         {**described_class(code, malignant), "count": counts[code], "width": f"{counts[code] / most:.2%}"} for code in codes

@@ -37,7 +37,9 @@ def write_out_of_fold(sweep: Path, records: Sequence[JobRecord]) -> None:
     for number, (_, members) in enumerate(sorted(folds.items()), start=1):
         path = sweep / (FOLD_TABLE if number == 1 else f"out_of_fold_{number}.csv")
         text_columns = {"image_id": str, "lesion_id": str, "dx": str}
-        joined = join_folds([pd.read_csv(member.folder / FOLD_TABLE, dtype=text_columns) for member in members])
+        joined = join_folds(
+            [pd.read_csv(member.folder / FOLD_TABLE, dtype=text_columns, keep_default_na=False) for member in members]
+        )
         write_file(path, joined.to_csv(index=False).encode())
         if len(members) == members[0].settings["data.folds"]:
             dataset = read_test_set(members[0].folder)["test_dataset"]

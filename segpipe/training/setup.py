@@ -14,13 +14,24 @@ from omegaconf import DictConfig, OmegaConf
 from segpipe.building import build
 from segpipe.card import Training
 from segpipe.data.augmentation import Augmentation
-from segpipe.data.check import CheckedDataset
+from segpipe.data.check import CheckedDataset, Problem
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.extra import ExtraImages, load_extra
 from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.leaks import refuse_leaks
 from segpipe.data.loading import load_dataset
-from segpipe.data.splits import PARTS, assign_parts, fold_split, limit_lesions, make_split, read_split, split_hash, write_split
+from segpipe.data.splits import (
+    PARTS,
+    assign_parts,
+    fold_split,
+    left_out,
+    limit_lesions,
+    name_split,
+    own_split,
+    read_split,
+    split_hash,
+    write_split,
+)
 from segpipe.errors import BundleError, DatasetError
 from segpipe.image_io import write_file
 from segpipe.numerals import counted
@@ -154,6 +165,9 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     resume_identity(identity, checkpoint, allowed=config.allow_change)
     dataset = load_dataset(config.data)
     split = choose_split(config, dataset)
+    if unnamed := left_out(dataset.table, split):
+        problem = Problem("image that the split does not name", "left out", unnamed)
+        dataset = replace(dataset, problems=(*dataset.problems, problem))
     extra = load_extra(config.data.extra, classes=dataset.classes, taken=dataset.table)
     identity = replace(identity, settings={**identity.settings, **identify_data(dataset, extra.table, split)})
     identity = resume_identity(identity, checkpoint, allowed=config.allow_change)
@@ -170,9 +184,10 @@ def _choose_images(
     """The images of each part that are used."""
     usable = dataset.table[dataset.table["mask_path"].notna()] if need_masks else dataset.table
     if usable.empty:
+        reasons = "; ".join(str(problem) for problem in dataset.problems if "mask" in problem.what)
         raise DatasetError(
-            f"data.root must hold masks to learn from, got none for its {counted(len(dataset.table), 'image')}; see "
-            "data/README.md"
+            f"data.root must hold masks to learn from, got none for its {counted(len(dataset.table), 'image')} that can be used: "
+            f"{reasons}; see data/README.md"
         )
     table = assign_parts(usable, split, allow_leak=config.allow_leak)
     parts = {part: table[table["part"] == part].reset_index(drop=True) for part in PARTS}
@@ -194,7 +209,12 @@ def choose_split(config: DictConfig, dataset: CheckedDataset) -> pd.DataFrame:
         DatasetError: the split that is given cannot be used.
     """
     table, given, fold = dataset.table, config.split, config.data.fold
-    split = make_split(table, seed=config.seed) if given is None else read_split(Path(given), allow_leak=config.allow_leak)
+    if given is not None and dataset.parts:
+        raise DatasetError("give one split, by split=CSV or by data.split_folders=true, got both; leave one of them out")
+    if given is None:
+        split = own_split(dataset, seed=config.seed)
+    else:
+        split = name_split(read_split(Path(given), allow_leak=config.allow_leak), table)
     return split if fold is None else fold_split(split, table, fold=fold, folds=config.data.folds, seed=config.seed)
 
 

@@ -1,18 +1,21 @@
-"""Labels in the three forms that people have, and masks by the stems of their images."""
+"""Labels in the three forms that people have, and masks by the names of their images."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from segpipe.data.annotations import find_masks, read_labels, read_table
+from segpipe.data.annotations import find_masks, read_labels
 from segpipe.diagnosis import CODES, ISIC_2019_CODES
 from segpipe.errors import DatasetError
+from segpipe.image_io import write_png
 
 # Leading zeros, an ending in capitals, and a dot that is no ending.
-NAMES = {"0001": "0001", "ISIC_2.JPG": "ISIC_2", "a.b": "a.b", **{f"img{code}.png": f"img{code}" for code in CODES[3:]}}
+NAMES = ["0001", "ISIC_2.JPG", "a.b", *(f"img{code}.png" for code in CODES[3:])]
 ISIC_2019 = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
-LABELS = pd.DataFrame({"name": list(NAMES), "code": CODES})
+LABELS = pd.DataFrame({"name": NAMES, "code": CODES})
 
 
 def ham_form() -> pd.DataFrame:
@@ -34,7 +37,7 @@ def plain_form() -> pd.DataFrame:
 def test_every_form_gives_the_same_labels(tmp_path: Path, form, separator: str, encoding: str) -> None:
     form().to_csv(tmp_path / "labels", sep=separator, encoding=encoding, index=False)
     labels = read_labels(tmp_path / "labels")
-    assert dict(zip(labels["image_id"], labels["dx"], strict=True)) == dict(zip(NAMES.values(), CODES, strict=True))
+    assert dict(zip(labels["image_id"], labels["dx"], strict=True)) == dict(zip(NAMES, CODES, strict=True))
 
 
 def test_labels_of_other_classes_are_spelt_as_they_are(tmp_path: Path) -> None:
@@ -77,37 +80,46 @@ def test_a_table_of_another_form_is_refused(tmp_path: Path) -> None:
         read_labels(tmp_path / "labels.csv")
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (None, "No such file"),
-        (b"", "No columns"),
-        (b"a,b\n1,2,3,4\n1\n1,2,3,4,5,6\n", "tokenizing"),
-        (b"\xff\xd8\xff\xe0", "decode"),
-    ],
-)
-def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
-    if content is not None:
-        (tmp_path / "table.csv").write_bytes(content)
-    with pytest.raises(DatasetError, match=f"must be a table with commas or tabs, .*{reason}"):
-        read_table(tmp_path / "table.csv")
-
-
 def touch(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
 
-def test_masks_are_known_by_the_stems_of_their_images(tmp_path: Path) -> None:
-    names = {"a": "a_segmentation.png", "b": "deep/b_mask.PNG", "c": "deep/er/c.png", "d_e": "d_e_Segmentation.png"}
+def test_masks_are_known_by_the_names_of_their_images(tmp_path: Path) -> None:
+    names = {
+        "a": "a_segmentation.png",
+        "deep/b": "deep/b_mask.BMP",
+        "deep/er/c": "deep/er/Masks/c.tif",
+        "d_e": "GT/d_e_Segmentation.jpg",
+        "mel/0": "mel/ground_truth/0-gt.png",
+        "f": "mask_f.png",
+    }
     touch(*(tmp_path / name for name in names.values()), tmp_path / "a.jpg", tmp_path / "notes.txt")
-    assert find_masks(tmp_path) == {stem: tmp_path / name for stem, name in names.items()}
+    assert find_masks(tmp_path, images=[tmp_path / "a.jpg"]) == {name: tmp_path / path for name, path in names.items()}
 
 
-def test_a_file_named_as_a_mask_wins_and_a_photograph_is_none(tmp_path: Path) -> None:
-    touch(tmp_path / "a.png", tmp_path / "a_segmentation.png", tmp_path / "z" / "a.png", tmp_path / "images" / "b.png")
+def test_a_file_named_as_a_mask_wins_over_what_lies_beside_it_and_a_photograph_is_none(tmp_path: Path) -> None:
+    touch(tmp_path / "a.png", tmp_path / "a_segmentation.png", tmp_path / "images" / "b.png")
     assert find_masks(tmp_path, images=[tmp_path / "images" / "b.png"]) == {"a": tmp_path / "a_segmentation.png"}
+
+
+def test_two_masks_of_one_image_must_be_the_same(tmp_path: Path) -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[2:4, 2:6] = True
+    write_png(tmp_path / "a_mask.png", mask)
+    write_png(tmp_path / "GT" / "a.png", mask)
+    Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "GT" / "a.bmp")
+    assert set(find_masks(tmp_path)) == {"a"}
+    write_png(tmp_path / "GT" / "a.png", ~mask)
+    with pytest.raises(DatasetError, match=r"GT/a\.bmp and GT/a\.png of different content"):
+        find_masks(tmp_path)
+
+
+def test_a_folder_without_masks_and_one_of_results_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "run" / "results.jsonl", tmp_path / "run" / "masks" / "a.png")
+    with pytest.raises(DatasetError, match=r"must hold masks, got none .* results of segpipe"):
+        find_masks(tmp_path)
 
 
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:

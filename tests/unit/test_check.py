@@ -43,12 +43,12 @@ def damage(root: Path) -> dict[str, tuple[str, str]]:
     (masks / f"{next_id('mask that does not decode', WITHOUT_MASK)}_segmentation.png").write_bytes(b"no picture")
     write_png(masks / f"{next_id('mask of another size than its image', WITHOUT_MASK)}_segmentation.png", np.ones((80, 64), bool))
     write_png(masks / f"{next_id('empty mask', WITHOUT_MASK)}_segmentation.png", np.zeros((64, 80), bool))
-    table.loc[table["image_id"] == next_id("unknown diagnosis", LEFT_OUT), "dx"] = "scc"
+    table.loc[table["image_id"] == next_id("unknown diagnosis 'scc'", LEFT_OUT), "dx"] = "scc"
     table.loc[table["image_id"] == next_id("missing lesion id", LEFT_OUT), "lesion_id"] = None
     table.loc[table["image_id"] == next_id("missing age", KEPT), "age"] = None
     unlisted, doubled = next_id("image without metadata", LEFT_OUT), next_id("second row of one image", LEFT_OUT)
     table = table[table["image_id"] != unlisted]
-    pd.concat([table, table[table["image_id"] == doubled].assign(dx="nv")]).to_csv(path, index=False)
+    pd.concat([table, table[table["image_id"] == doubled]]).to_csv(path, index=False)
     return found
 
 
@@ -95,7 +95,7 @@ def test_a_sound_data_set_has_no_problems_but_missing_ages(synthetic_root: Path)
 def test_a_data_set_of_which_nothing_is_left_is_refused_with_the_reasons(synthetic_root: Path) -> None:
     table = load_ham10000(str(synthetic_root)).table.assign(dx="scc")
     with pytest.raises(
-        DatasetError, match=r"no usable image is left: \d+ x unknown diagnosis \(ISIC_9000000, .*\.\.\.\): left out"
+        DatasetError, match=r"no usable image is left: \d+ x unknown diagnosis 'scc' \(ISIC_9000000, .*\.\.\.\): left out"
     ):
         check_table(table, name="mine")
 

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from segpipe.evaluation.truth import AGE_BANDS, Truth, read_attributes, read_truth
+from segpipe.errors import DatasetError
+from segpipe.evaluation.truth import AGE_BANDS, Truth, check_truth, read_attributes, read_truth
+from segpipe.image_io import write_png
 
 
 def test_attributes_come_from_the_labels(tmp_path: Path) -> None:
@@ -50,3 +53,90 @@ def test_age_bands_are_named_by_their_years_and_leave_no_gap() -> None:
         assert name == f"{first}-{following - 1}"
     assert names[-1] == f"{firsts[-1]}+"
     assert sorted(names) == names
+
+
+MASK = np.zeros((12, 16), bool)
+MASK[3:6, 4:10] = True
+
+
+def photographs(root: Path, *names: str) -> dict[str, Path]:
+    rng = np.random.default_rng(0)
+    for name in names:
+        write_png(root / name, rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    return {name: root / name for name in names}
+
+
+def test_labels_belong_to_images_by_their_paths(tmp_path: Path) -> None:
+    files = photographs(tmp_path / "same", "mel/0.png", "mel/1.png", "nv/0.png", "nv/1.png")
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "image;label;lesion_id\r\nmel\\0.jpg; mel;L1\r\nmel\\1.jpg; mel;L1\r\nnv\\0.jpg; nv;L2\r\nnv\\1.jpg;nv;\r\n"
+    )
+    truth = check_truth(read_truth(labels=labels, masks=None), files)
+    assert truth.diagnoses == {name: name.partition("/")[0] for name in files}
+    assert truth.lesions == {"mel/0.png": "L1", "mel/1.png": "L1", "nv/0.png": "L2"}
+    labels.write_text("image,label\n0,mel\n1,nv\n")
+    with pytest.raises(DatasetError, match=r"labels must say which image is meant, got '0', .* mel/0\.png or nv/0\.png"):
+        check_truth(read_truth(labels=labels, masks=None), files)
+
+
+@pytest.mark.parametrize("rows", ["a,mel\na,nv\n", "a,mel\na.png,nv\n", "x/a,mel\ny/a.png,nv\n"])
+def test_labels_that_contradict_each_other_are_refused(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "labels.csv").write_text(f"image,label\n{rows}")
+    with pytest.raises(DatasetError, match=r"labels must agree(?: in dx)?, got mel and nv for a"):
+        check_truth(read_truth(labels=tmp_path / "labels.csv", masks=None), photographs(tmp_path / "photos", "a.png"))
+
+
+def test_labels_of_none_of_the_images_are_refused_with_examples(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("image,label\nother,mel\n")
+    with pytest.raises(DatasetError, match=r"labels must name at least one of the 1 images, a\.png for one, .* other for one"):
+        check_truth(read_truth(labels=tmp_path / "labels.csv", masks=None), photographs(tmp_path, "a.png"))
+
+
+def test_labels_of_other_classes_are_left_out_named_and_counted() -> None:
+    truth = Truth({"a": "mel", "b": "scc", "c": "None", "d": "scc"}).of_classes(("mel", "nv"))
+    assert truth.diagnoses == {"a": "mel"}
+    assert truth.left_out == {"label of another class, 'scc'": ["b", "d"], "label of another class, 'None'": ["c"]}
+    assert any("2 x" in remark and "'scc'" in remark for remark in truth.remarks())
+    with pytest.raises(DatasetError, match=r"labels must name classes among mel, nv, got none: 2 x .*'scc' \(b for one\)"):
+        Truth({"b": "scc", "d": "scc"}).of_classes(("mel", "nv"))
+
+
+def bad_masks(root: Path) -> dict[str, str]:
+    """A mask for each of a to e, of which b to e are bad: each with its defect."""
+    write_png(root / "a.png", MASK)
+    (root / "b.png").write_bytes(b"no picture")
+    write_png(root / "c.png", MASK[:, :8])
+    write_png(root / "d.png", np.zeros_like(MASK))
+    write_png(root / "e.png", np.tile(np.arange(0, 256, 16, dtype=np.uint8), (12, 1)))
+    return {
+        "b.png": "mask that does not decode",
+        "c.png": "mask of another size than its image",
+        "d.png": "empty mask",
+        "e.png": "mask that does not have two values",
+    }
+
+
+def test_bad_masks_are_left_out_named_and_counted_before_the_work(tmp_path: Path) -> None:
+    files = photographs(tmp_path / "photos", *(f"{name}.png" for name in "abcde"))
+    defects = bad_masks(tmp_path / "GT")
+    truth = check_truth(read_truth(labels=None, masks=tmp_path / "GT"), files)
+    assert truth.masks == {"a.png": tmp_path / "GT" / "a.png"}
+    assert {image: reason for reason, images in truth.left_out.items() for image in images} == defects
+    (tmp_path / "GT" / "a.png").unlink()
+    with pytest.raises(DatasetError, match=r"masks must hold at least one that can be used, got none: .*1 x empty mask \(d\.png"):
+        check_truth(read_truth(labels=None, masks=tmp_path / "GT"), files)
+
+
+def test_masks_are_found_among_photographs_and_never_among_results(tmp_path: Path) -> None:
+    files = photographs(tmp_path, "Imgs/x.png", "Imgs/y.png")
+    for name in ("GT/x.bmp", "Imgs/y_mask.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(MASK).save(tmp_path / name)
+    for name in ("x.png", "y.png"):
+        write_png(tmp_path / "results" / "masks" / name, ~MASK)
+    (tmp_path / "results" / "results.jsonl").touch()
+    truth = check_truth(read_truth(labels=None, masks=tmp_path, images=list(files.values())), files)
+    assert truth.masks == {"Imgs/x.png": tmp_path / "GT/x.bmp", "Imgs/y.png": tmp_path / "Imgs/y_mask.tif"}
+    with pytest.raises(DatasetError, match="got none"):
+        read_truth(labels=None, masks=tmp_path / "results")

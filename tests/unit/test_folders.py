@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segpipe.errors import ImageError
-from segpipe.folders import FoundImages, find_files, find_images
+from segpipe.folders import FoundImages, find_files, find_images, image_of_mask
+from segpipe.image_io import write_png
 
 
 def _tree(root: Path, *names: str) -> None:
@@ -220,3 +222,70 @@ def test_data_set_gives_its_images_and_never_its_masks(ham10000: Path) -> None:
     found = find_images(ham10000)
     assert len({path.stem for path in found.images}) == len(found.images) == 10_015
     assert not found.unreadable
+
+
+@pytest.mark.parametrize(
+    "signs",
+    [
+        ["results.jsonl"],
+        ["job.json"],
+        ["checkpoints/last.ckpt"],
+        ["bundle/card.json", "bundle/model.safetensors"],
+        ["config.yaml", "split.csv"],
+    ],
+)
+def test_a_folder_of_results_is_neither_photographs_nor_masks_nor_tables(tmp_path: Path, signs: list[str]) -> None:
+    pictures = ["masks/a.png", "figures/a.png", "found_masks/a.png", "test/predictions.png", "deep/er/a.jpg", "out_of_fold.csv"]
+    _tree(tmp_path, "part/a.jpg", *(f"ham/exp/{name}" for name in (*signs, *pictures)))
+    found = find_images(tmp_path)
+    assert (_names(tmp_path, found), found.masks, found.outputs) == (["part/a.jpg"], (), (tmp_path / "ham/exp",))
+    assert find_files(tmp_path) == [tmp_path / "part/a.jpg"]
+
+
+def test_results_beside_photographs_are_left_out_by_their_names(tmp_path: Path) -> None:
+    _tree(tmp_path, "results.jsonl", "a.jpg", "deep/b.jpg", *(f"{name}/a.png" for name in ("masks", "crops", "figures")))
+    found = find_images(tmp_path)
+    assert (_names(tmp_path, found), found.masks, found.outputs) == (["a.jpg", "deep/b.jpg"], (), ())
+
+
+def test_folders_that_only_resemble_results_are_searched(tmp_path: Path) -> None:
+    names = ["bundle/a.jpg", "checkpoints/b.jpg", "x/config.yaml", "x/c.jpg", "y/card.json", "y/d.jpg"]
+    _tree(tmp_path, *names)
+    assert _names(tmp_path, find_images(tmp_path)) == [name for name in names if name.endswith("jpg")]
+
+
+@pytest.mark.parametrize(
+    ("mask", "image"),
+    [
+        ("x_mask.png", "x.png"),
+        ("X-Mask.PNG", "X.PNG"),
+        ("x_seg.bmp", "x.bmp"),
+        ("x_gt.tif", "x.tif"),
+        ("x.segmentation.png", "x.png"),
+        ("x_ground_truth.jpg", "x.jpg"),
+        ("x_annotation.png", "x.png"),
+        ("mask_x.png", "x.png"),
+        ("GT/x.png", "x.png"),
+        ("mel/gt/x.png", "mel/x.png"),
+        ("ground_truth/x.png", "x.png"),
+        ("Ground Truth/x.png", "x.png"),
+        ("annotations/x.png", "x.png"),
+        ("lesion_masks/x.png", "x.png"),
+        ("masks_train/x.png", "x.png"),
+        ("SegmentationClass/x.png", "x.png"),
+    ],
+)
+def test_masks_are_known_by_their_names_and_so_are_their_images(tmp_path: Path, mask: str, image: str) -> None:
+    _tree(tmp_path, "Imgs/x.jpg", mask)
+    found = find_images(tmp_path)
+    assert (_names(tmp_path, found), found.masks) == (["Imgs/x.jpg"], (tmp_path / mask,))
+    assert image_of_mask(Path(mask)) == Path(image)
+
+
+def test_masks_without_a_telling_name_are_known_by_their_content(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("A/x.png", "A/y.png"):
+        write_png(tmp_path / name, rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    write_png(tmp_path / "B" / "x.png", np.eye(20, 30, dtype=bool))
+    found = find_images(tmp_path)
+    assert (_names(tmp_path, found), found.mask_pictures, found.ignored) == (["A/x.png", "A/y.png"], (tmp_path / "B/x.png",), 1)

@@ -1,145 +1,111 @@
-"""What makes a training this training: which settings and data count, and what is said of those that differ."""
+"""Names mean one image or none, whatever slashes, endings and folders they are written with."""
 
-import shlex
-import shutil
-from collections.abc import Iterator
+import unicodedata
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from PIL import Image
 
-import segpipe.config  # noqa: F401 - registers the schemas
-from segpipe.arguments import CHANGES_ALLOWED
-from segpipe.data.check import CheckedDataset
-from segpipe.data.ham10000 import load_ham10000
-from segpipe.data.splits import make_split
-from segpipe.errors import ConfigError
-from segpipe.training.identity import FREE, RECORD, identify_data, identify_settings, resume_identity
+from segpipe.errors import DatasetError
+from segpipe.identity import KnownImages, image_ids, parse_name
 
-CONF = Path(__file__).parents[2] / "conf"
+TREE = ("mel/0.jpg", "mel/1.jpg", "nv/0.jpg", "nv/2.png", "top.jpg")
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def configure(*overrides: str, script: str = "train_cls") -> Any:
-    return compose(script, ["data=synthetic", *overrides])
-
-
-def resume(*overrides: str, script: str = "train_cls", before: tuple[str, ...] = (), epoch: int = 3) -> Any:
-    """Resume with some settings a training that had others."""
-    config, earlier = configure(*overrides, script=script), identify_settings(configure(*before))
-    checkpoint = {"epoch": epoch, RECORD: earlier.to_dict()}
-    return resume_identity(identify_settings(config), checkpoint, allowed=list(config.allow_change))
-
-
-FIXED = {
-    "seed=1": ("seed", "0", "1"),
-    "batch_size=7": ("batch_size", "32", "7"),
-    "optimizer.lr=0.5": ("optimizer.lr", "0.001", "0.5"),
-    "optimizer.weight_decay=0.5": ("optimizer.weight_decay", "0.01", "0.5"),
-    "optimizer._target_=torch.optim.SGD": ("optimizer._target_", "torch.optim.AdamW", "torch.optim.SGD"),
-    "loss.tau=0.5": ("loss.tau", "1.0", "0.5"),
-    "loss=cross_entropy": ("loss._target_", "logit_adjusted", "focal"),
-    "sampler=none": ("sampler", "square_root", "none"),
-    "scheduler=constant": ("scheduler._target_", "WarmupCosine", "Constant"),
-    "crop=tight": ("crop.margin_fraction", "0.25", "0.0"),
-    "augment=none": ("augment.transforms", "albumentations", "[]"),
-    "unfreeze=progressive": ("unfreeze.from_epochs", "[0]", "[0,"),
-    "classifier.input_size=96": ("classifier.input_size", "192", "96"),
-    "classifier=resnet18": ("classifier.name", "efficientnet_b0", "resnet18"),
-    "data.fold=1": ("data.fold", "null", "1"),
-    "data.limit=50": ("data.limit", "null", "50"),
-    "trainer.ema_decay=0.9": ("trainer.ema_decay", "null", "0.9"),
-    "trainer.accumulate_grad_batches=2": ("trainer.accumulate_grad_batches", "1", "2"),
-    "trainer.gradient_clip_val=null": ("trainer.gradient_clip_val", "1.0", "null"),
-    "+trainer.limit_train_batches=2": ("trainer.limit_train_batches", "null", "2"),
-}
-
-
-@pytest.mark.parametrize("override", FIXED)
-def test_other_settings_are_refused_with_both_values(override: str) -> None:
-    key, before, now = FIXED[override]
-    with pytest.raises(ConfigError) as refused:
-        resume(override)
-    text = str(refused.value)
-    assert f"{key} was " in text and "\n" not in text
-    was, _, value = text.partition(f"{key} was ")[2].partition(", is ")
-    assert before in was and now in value.partition(";")[0]
-    assert all(free in text for free in FREE if free != "allow_change")
-    assert all(changeable in text for changeable in CHANGES_ALLOWED)
-
-
-def test_all_that_differs_is_named_at_once_and_another_stage_alone() -> None:
-    with pytest.raises(ConfigError, match=r"optimizer\.lr was 0\.001, is 0\.5; seed was 0, is 1; give these as they were"):
-        resume("seed=1", "optimizer.lr=0.5")
-    with pytest.raises(ConfigError, match=r"this very training, but stage was classifier, is segmenter; give"):
-        resume(script="train_seg")
+def known(*paths: str, root: str = "/data/photos") -> KnownImages:
+    return KnownImages({path: Path(root, path) for path in paths})
 
 
 @pytest.mark.parametrize(
-    "override",
+    ("name", "image"),
     [
-        *("workers=2", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp", "logger=[csv,tensorboard]"),
-        *("data.cache=null", "data.root=/elsewhere", "output=/elsewhere", "overwrite=true", "tta=none", "calibration=none"),
-        *("trainer.patience=9", "threshold.diagnosis=mel", "allow_leak=true"),
+        ("mel/0.jpg", "mel/0.jpg"),
+        ("mel/0", "mel/0.jpg"),
+        ("mel\\0.jpg", "mel/0.jpg"),
+        ("./mel/0.JPG", "mel/0.jpg"),
+        (" mel/0.jpg ", "mel/0.jpg"),
+        ("photos/mel/0.jpg", "mel/0.jpg"),
+        ("/data/photos/nv/0.jpg", "nv/0.jpg"),
+        ("1", "mel/1.jpg"),
+        ("1.png", "mel/1.jpg"),  # converted since
+        ("C:\\pictures\\top.jpg", "top.jpg"),
+        ("bcc/2", "nv/2.png"),
+        ("nv/1", None),  # of another folder of the data set
+        ("bcc/0", None),  # of a folder that is not there
+        ("3", None),
+        ("", None),
     ],
 )
-def test_where_how_and_what_follows_may_change(override: str) -> None:
-    assert resume(override).changes == ()
+def test_a_name_means_an_image(name: str, image: str | None) -> None:
+    assert known(*TREE).find([name], what="labels") == ({name: (image,)} if image else {})
 
 
-def test_change_is_made_as_the_refusal_advises_and_noted() -> None:
-    with pytest.raises(ConfigError) as refused:
-        resume("optimizer.lr=0.5", "batch_size=7")
-    advice = next(word for word in shlex.split(str(refused.value).replace(";", " ")) if word.startswith("allow_change="))
-    identity = resume("optimizer.lr=0.5", "batch_size=7", "trainer.max_epochs=40", advice)
-    assert {change["key"]: (change["epoch"], change["before"], change["after"]) for change in identity.changes} == {
-        "optimizer.lr": (4, 0.001, 0.5),
-        "batch_size": (4, 32, 7),
-        "trainer.max_epochs": (4, 12, 40),
-    }
+@pytest.mark.parametrize("name", ["0", "0.jpg"])
+def test_a_name_that_may_mean_two_images_is_refused_with_both(name: str) -> None:
+    with pytest.raises(DatasetError, match=r"labels must say which .* may be mel/0\.jpg or nv/0\.jpg"):
+        known(*TREE).find([name], what="labels")
 
 
-def test_earlier_changes_are_kept() -> None:
-    first = resume("optimizer.lr=0.5", "allow_change=[optimizer.lr]")
-    config = configure("optimizer.lr=0.25", "allow_change=[optimizer.lr]")
-    again = resume_identity(identify_settings(config), {"epoch": 5, RECORD: first.to_dict()}, allowed=["optimizer.lr"])
-    assert [(change["before"], change["after"]) for change in again.changes] == [(0.001, 0.5), (0.5, 0.25)]
+def test_the_ending_decides_where_it_alone_can() -> None:
+    images = known("a.jpg", "a.png")
+    assert images.find(["a.jpg", "a.PNG"], what="labels") == {"a.jpg": ("a.jpg",), "a.PNG": ("a.png",)}
+    with pytest.raises(DatasetError, match=r"may be a\.jpg or a\.png"):
+        images.find(["a"], what="labels")
+    assert known("a.jpg").assign({"a.jpg": "mel", "a.png": "nv"}, what="labels") == {"a.jpg": "mel"}
 
 
-@pytest.fixture
-def dataset(synthetic_root: Path, tmp_path: Path) -> CheckedDataset:
-    return load_ham10000(str(shutil.copytree(synthetic_root, tmp_path / "root")))
+def test_a_path_is_meant_before_a_file_name_deeper_down() -> None:
+    assert known("0.jpg", "mel/0.jpg").find(["0"], what="labels") == {"0": ("0.jpg",)}
 
 
-def test_copied_data_are_the_same_data(dataset: CheckedDataset, synthetic_root: Path) -> None:
-    split, none = make_split(dataset.table, seed=0), dataset.table.iloc[:0]
-    assert identify_data(load_ham10000(str(synthetic_root)), none, split) == identify_data(dataset, none, split)
+def test_names_of_other_folders_stay_out_of_a_folder_that_one_of_them_means() -> None:
+    images = known("0.jpg", "1.jpg", root="/data/photos/mel")
+    values = {"mel/0.jpg": "mel", "nv/0.jpg": "nv", "mel/1": "mel"}
+    assert images.assign(values, what="labels") == {"0.jpg": "mel", "1.jpg": "mel"}
 
 
-def test_other_images_masks_labels_and_parts_are_other_data(dataset: CheckedDataset) -> None:
-    table, split = dataset.table, make_split(dataset.table, seed=0)
-    none = dataset.table.iloc[:0]
-    known = identify_data(dataset, none, split)
+def test_composed_and_decomposed_letters_meet() -> None:
+    decomposed = unicodedata.normalize("NFD", "mélanome/Ä.jpg")
+    assert known(decomposed).find(["mélanome/Ä"], what="labels") == {"mélanome/Ä": (decomposed,)}
+    assert parse_name(decomposed) == parse_name("mélanome/Ä.jpg")
 
-    def differing(rows: pd.DataFrame = table, parts: pd.DataFrame = split) -> set[str]:
-        now = identify_data(CheckedDataset("same", rows, ()), none, parts)
-        return {key for key in known if now[key] != known[key]}
 
-    assert differing(table.sample(frac=1, random_state=0)) == set()
-    assert differing(table.iloc[:-1]) == {"data"}
-    assert differing(table.assign(dx=["mel", *table["dx"][1:]])) == {"data"} or table["dx"][0] == "mel"
-    assert differing(table.assign(mask_path=[None, *table["mask_path"][1:]])) == {"data"}
-    assert differing(parts=make_split(table, seed=1)) == {"split"}
-    Image.fromarray(np.zeros((64, 80, 3), np.uint8)).save(table["image_path"][0])
-    assert differing() == {"data"}
+def test_two_names_of_one_image_must_agree() -> None:
+    images = known(*TREE)
+    assert images.assign({"mel/1.jpg": "mel", "1": "mel"}, what="labels") == {"mel/1.jpg": "mel"}
+    with pytest.raises(DatasetError, match=r"labels must agree, got mel and nv for mel/1\.jpg"):
+        images.assign({"mel/1.jpg": "mel", "1": "nv"}, what="labels")
+    with pytest.raises(DatasetError, match="must agree"):
+        known("a.jpg").assign({"x/a": "mel", "y/a": "nv"}, what="labels")
+
+
+def test_copies_of_one_content_are_meant_together(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("part_1/a.jpg", "part_2/a.jpg")}
+    for file in files.values():
+        file.parent.mkdir()
+        file.write_bytes(b"same")
+    assert KnownImages(files).find(["a"], what="labels") == {"a": tuple(files)}
+    files["part_2/a.jpg"].write_bytes(b"else")
+    with pytest.raises(DatasetError, match="which may be"):
+        KnownImages(files).find(["a"], what="labels")
+
+
+@pytest.mark.parametrize(
+    ("paths", "ids"),
+    [
+        (["x/a.jpg", "y/b.png"], ["a", "b"]),
+        (["mel/0.jpg", "nv/0.jpg", "nv/1.jpg"], ["mel/0", "nv/0", "1"]),
+        (["a.jpg", "a.png"], ["a.jpg", "a.png"]),
+        (["0.jpg", "mel/0.jpg"], ["0", "mel/0"]),
+        (["a.b.jpg", "a.c.jpg"], ["a.b", "a.c"]),
+        (["a.jpg", "a.png", "a.jpg.png"], ["a.jpg", "a.png", "a.jpg.png"]),
+        ([unicodedata.normalize("NFD", "é.jpg")], ["é"]),
+    ],
+)
+def test_ids_are_as_short_as_they_can_be(paths: list[str], ids: list[str]) -> None:
+    assert image_ids([Path(path) for path in paths]) == ids
+
+
+def test_many_images_of_one_name_are_found_in_no_time() -> None:
+    images = known(*(f"patient_{number}/photo.jpg" for number in range(3000)))
+    names = {f"patient_{number}/photo": str(number) for number in range(3000)}
+    assert len(images.assign(names, what="labels")) == 3000

@@ -16,8 +16,8 @@ MOST_LINES = 280
 # unless FRIENDS says so.
 FLOORS = (
     {
-        *("memory", "diagnosis", "errors", "building", "arguments", "arrays", "jpeg_decoding", "image_damage", "image_decoding"),
-        *("image_formats", "image_io", "folders", "storage", "output", "strict_json", "numerals"),
+        *("memory", "diagnosis", "errors", "building", "arguments", "arrays", "jpeg_decoding", "image_damage", "mask_decoding"),
+        *("image_decoding", "image_formats", "image_io", "identity", "folders", "storage", "output", "strict_json", "numerals"),
     },
     {"lesion", "operating_points"},
     {"data", "losses", "models", "card", "bundle"},
@@ -31,8 +31,9 @@ FRIENDS = {
     "building": {"errors"},
     "jpeg_decoding": {"errors"},
     "image_damage": {"errors", "jpeg_decoding"},
-    "image_decoding": {"errors", "image_damage", "image_formats", "jpeg_decoding"},
-    "image_io": {"errors", "image_decoding", "image_formats"},
+    "image_decoding": {"errors", "image_damage", "image_formats", "jpeg_decoding", "mask_decoding"},
+    "image_io": {"errors", "image_decoding", "image_formats", "mask_decoding"},
+    "identity": {"errors", "image_io"},
     "folders": {"errors", "image_formats", "image_io"},
     "storage": {"errors", "image_io"},
     "output": {"errors"},

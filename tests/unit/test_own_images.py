@@ -1,13 +1,16 @@
 """Images of one's own: classes from folders or from a table, and what cannot be used is refused in words."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from segpipe.data.assembly import malignant_among
 from segpipe.data.own_images import load_csv, load_folders
+from segpipe.data.splits import own_split
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError
 from segpipe.image_io import write_png
@@ -144,7 +147,7 @@ def test_only_what_the_table_does_not_say_is_split_by_image(tmp_path: Path) -> N
     assert list(filled["lesion_id"]) == ["L1", "b", "L1"]
 
 
-@pytest.mark.parametrize("name", ["a=b", "a,b", "malignant", "a;b", '"a"', "-x", " x", "x "])
+@pytest.mark.parametrize("name", ["a=b", "a,b", "a;b", '"a"', "-x", " x", "x "])
 def test_class_name_that_a_table_or_a_shell_would_misread_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path, f"{name}/a.png", "two/b.png")
     with pytest.raises(DatasetError, match=r"a class must have a name of letters, digits, .*; rename it"):
@@ -157,12 +160,10 @@ def test_class_names_as_people_write_them_are_taken(tmp_path: Path, name: str) -
     assert name in load_folders(str(tmp_path), without_lesion_ids=True).classes
 
 
-def test_images_of_one_name_are_refused_because_labels_could_not_tell_them_apart(tmp_path: Path) -> None:
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     make(tmp_path, "one/1.png", "two/1.png", "two/2.png")
-    with pytest.raises(
-        DatasetError, match=r"images of different names, .*, got 2 that share one, one/1.png for one; rename them"
-    ):
-        load_folders(str(tmp_path), without_lesion_ids=True)
+    dataset = load_folders(str(tmp_path), without_lesion_ids=True)
+    assert classes_by_image(dataset.table) == {"one/1": "one", "two/1": "two", "2": "two"}
 
 
 def test_a_single_class_is_no_question(tmp_path: Path) -> None:
@@ -177,3 +178,137 @@ def test_a_folder_without_images_and_one_without_classes_are_refused(tmp_path: P
     make(tmp_path, "a.png")
     with pytest.raises(DatasetError, match="at least two classes, got 0"):
         load_folders(str(tmp_path), without_lesion_ids=True)
+
+
+def photographs(root: Path, *names: str) -> Path:
+    """As `make`, but no two are alike."""
+    for number, name in enumerate(names):
+        write_png(root / name, np.random.default_rng(number).integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    return root
+
+
+PARTED = [f"{part}/{code}/{number}.png" for part in ("train", "Valid", "TEST") for code in ("mel", "nv") for number in range(4)]
+
+
+def test_folders_of_a_split_are_no_classes_until_it_is_said_what_they_are(tmp_path: Path) -> None:
+    photographs(tmp_path, *PARTED)
+    with pytest.raises(DatasetError, match=r"\(test, train, val\), .*data.split_folders=true .* data.split_folders=false"):
+        load_folders(str(tmp_path), without_lesion_ids=True)
+
+
+def test_folders_of_a_split_give_the_split_where_they_are_asked_to(tmp_path: Path) -> None:
+    photographs(tmp_path, *PARTED)
+    dataset = load_folders(str(tmp_path), without_lesion_ids=True, split_folders=True)
+    assert dataset.classes == ("mel", "nv")
+    split = own_split(dataset, seed=0)
+    assert dict(zip(split["image_id"], split["part"], strict=True)) == {
+        name.removesuffix(".png"): {"train": "train", "Valid": "val", "TEST": "test"}[name.partition("/")[0]] for name in PARTED
+    }
+    anew = load_folders(str(tmp_path), without_lesion_ids=True, split_folders=False)
+    assert (anew.classes, anew.parts) == (("mel", "nv"), {})
+
+
+def test_a_part_that_is_lacking_is_taken_from_the_training_part(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"{part}/{code}/{number}.png" for part in ("train", "test") for code in "ab" for number in range(10)))
+    dataset = load_folders(str(tmp_path), without_lesion_ids=True, split_folders=True)
+    parts = own_split(dataset, seed=0)
+    counts = parts.assign(folder=parts["image_id"].str.partition("/")[0]).groupby(["folder", "part"]).size().to_dict()
+    assert counts == {("train", "train"): 18, ("train", "val"): 2, ("test", "test"): 20}
+
+
+@pytest.mark.parametrize("name", ["mel/1.png", "other/nv/1.png"])
+def test_folders_of_a_split_beside_others_are_refused(tmp_path: Path, name: str) -> None:
+    photographs(tmp_path, *PARTED, name)
+    with pytest.raises(DatasetError, match=rf"got both, '{name.partition('/')[0]}' beside them"):
+        load_folders(str(tmp_path), without_lesion_ids=True, split_folders=True)
+
+
+def test_a_split_by_folders_needs_them(tmp_path: Path) -> None:
+    photographs(tmp_path, "mel/0.png", "nv/0.png")
+    with pytest.raises(DatasetError, match=r"data.split_folders=true needs a folder train .* got none"):
+        load_folders(str(tmp_path), without_lesion_ids=True, split_folders=True)
+
+
+@pytest.mark.parametrize(("benign", "malignant"), [("benign", "malignant"), ("Benign", "MALIGNANT")])
+def test_benign_and_malignant_are_two_classes_of_which_one_is_malignant(tmp_path: Path, benign: str, malignant: str) -> None:
+    photographs(tmp_path, f"{benign}/0.png", f"{malignant}/0.png")
+    dataset = load_folders(str(tmp_path), without_lesion_ids=True)
+    assert (dataset.classes, dataset.malignant) == (("benign", "malignant"), ("malignant",))
+
+
+def test_a_class_malignant_is_the_only_malignant_one(tmp_path: Path) -> None:
+    classes = ("benign", "malignant", "unsure")
+    assert malignant_among(classes, ["malignant"]) == ("malignant",)
+    for named in (None, [], ["unsure"], ["malignant", "unsure"]):
+        with pytest.raises(
+            DatasetError, match=r"a class malignant must be the only malignant one, .*data.malignant=\[malignant\]"
+        ):
+            malignant_among(classes, named)
+
+
+@pytest.mark.parametrize("name", ["n\u00e6vus", "me\u0301lanome", "तिल", "मस्सा", "โรค"])
+def test_class_names_are_composed_and_may_hold_combining_marks(tmp_path: Path, name: str) -> None:
+    photographs(tmp_path, f"{unicodedata.normalize('NFD', name)}/0.png", "two/b.png")
+    assert unicodedata.normalize("NFC", name) in load_folders(str(tmp_path), without_lesion_ids=True).classes
+    (tmp_path / "t.csv").write_text(f"image,label\n{unicodedata.normalize('NFC', name)}/0.png,{name}\nb,two\n")
+    dataset = load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True)
+    assert classes_by_image(dataset.table) == {"0": unicodedata.normalize("NFC", name), "b": "two"}
+
+
+def test_classes_that_differ_in_case_alone_are_told(tmp_path: Path) -> None:
+    photographs(tmp_path, "Mole/0.png", "MOLE/1.png", "wart/2.png")
+    problems = load_folders(str(tmp_path), without_lesion_ids=True).problems
+    assert [problem.image_ids for problem in problems if "upper and lower case" in problem.what] == [("MOLE", "Mole")]
+
+
+def test_classes_called_none_and_na_are_classes(tmp_path: Path) -> None:
+    photographs(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    (tmp_path / "t.csv").write_text("image,label\na,None\nb,NA\nc,null\nd,nan\n")
+    dataset = load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True)
+    assert classes_by_image(dataset.table) == {"a": "None", "b": "NA", "c": "null", "d": "nan"}
+
+
+def test_labels_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    photographs(tmp_path, "x/a.png", "x/b.png")
+    (tmp_path / "t.csv").write_text("image,label\na,one\nb,two\nx\\a.png,two\n")
+    with pytest.raises(DatasetError, match="labels must agree in dx, got one and two for a"):
+        load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True)
+
+
+@pytest.mark.parametrize("masks", ["GT/{}.png", "ground_truth/{}.bmp", "Imgs/{}_mask.png", "B/{}.tif", "B/{}_lesion.bmp"])
+def test_masks_are_never_photographs_wherever_they_lie(tmp_path: Path, masks: str) -> None:
+    names = [f"{code}_{number}" for code in ("mel", "nv") for number in range(3)]
+    photographs(tmp_path, *(f"Imgs/{name}.png" for name in names))
+    mask = np.zeros((12, 16), np.uint8)
+    mask[2:5, 3:9] = 1
+    for name in names:
+        path = tmp_path / masks.format(name)
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(mask).save(path)
+    (tmp_path / "t.csv").write_text("image,label\n" + "".join(f"Imgs/{name},{name.partition('_')[0]}\n" for name in names))
+    table = load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True).table
+    assert list(table["image_id"]) == names
+    assert list(table["mask_path"]) == [str(tmp_path / masks.format(name)) for name in names]
+
+
+def test_masks_of_equal_names_in_class_folders_stay_apart(tmp_path: Path) -> None:
+    photographs(tmp_path, "mel/images/0.png", "nv/images/0.png")
+    for code, row in (("mel", 2), ("nv", 6)):
+        mask = np.zeros((12, 16), bool)
+        mask[row : row + 3, 3:9] = True
+        write_png(tmp_path / code / "masks" / "0.png", mask)
+    table = load_folders(str(tmp_path), without_lesion_ids=True).table
+    assert list(table["mask_path"]) == [str(tmp_path / code / "masks" / "0.png") for code in ("mel", "nv")]
+
+
+def test_names_that_differ_in_their_unicode_form_alone_are_refused(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"a/{unicodedata.normalize(form, 'ï.png')}" for form in ("NFC", "NFD")), "b/1.png")
+    with pytest.raises(DatasetError, match=r"images of different names, got a/ï\.png twice"):
+        load_folders(str(tmp_path), without_lesion_ids=True)
+
+
+def test_copies_in_two_classes_are_two_images_where_the_table_tells_them_apart(tmp_path: Path) -> None:
+    make(tmp_path, "mel/0.png", "nv/0.png")
+    (tmp_path / "t.csv").write_text("image,label\nmel/0,mel\nnv/0,nv\n")
+    dataset = load_csv(str(tmp_path), table=str(tmp_path / "t.csv"), without_lesion_ids=True)
+    assert classes_by_image(dataset.table) == {"mel/0": "mel", "nv/0": "nv"}

@@ -1,6 +1,7 @@
 """The tables of a run: the columns of the contract, in order, and every value found again."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from segpipe.diagnosis import CODES
 from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.results import result_row, write_csv, write_failures, write_results, write_submission
+from segpipe.inference.results import class_codes, result_row, write_csv, write_failures, write_results, write_submission
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.operating_points import OperatingPoint
@@ -129,3 +130,19 @@ def test_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(csv.Error, match="iterable expected"):
         write_csv(tmp_path / "table.csv", ["a"], [["new"], 3])  # type: ignore[list-item]
     assert (tmp_path / "table.csv").read_text() == "a\nold\n"
+
+
+def test_class_malignant_has_one_column_which_is_the_probability_of_malignancy(tmp_path: Path) -> None:
+    two = replace(finding(full=True), probs={"benign": 0.25, "malignant": 0.75}, malignant=("malignant",))
+    write_results(tmp_path / "results.csv", [result_row("a", "0", two, latency_ms=1)], ("benign", "malignant"))
+    (row,) = read(tmp_path / "results.csv")
+    assert list(row)[5:8] == ["p_benign", "p_malignant", "flagged"]
+    assert float(row["p_malignant"]) == pytest.approx(0.75)
+    assert class_codes(row, ("malignant",)) == ["benign", "malignant"]
+    assert class_codes(COLUMNS, ("nv", "bcc")) == list(CODES)
+
+
+def test_submission_names_each_image_once(tmp_path: Path) -> None:
+    rows = [result_row(name, "0", finding(full=True), latency_ms=1) for name in ("mel/0.jpg", "nv/0.jpg", "nv/1.jpg")]
+    write_submission(tmp_path / "submission.csv", rows)
+    assert [row["image"] for row in read(tmp_path / "submission.csv")] == ["mel/0", "nv/0", "1"]

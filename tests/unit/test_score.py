@@ -156,7 +156,7 @@ def test_intervals_are_over_lesions_where_they_are_known(scored: dict[str, dict[
 def test_lesion_ids_come_from_the_labels_or_else_from_the_split(tmp_path: Path) -> None:
     labels, split = tmp_path / "labels.csv", tmp_path / "split.csv"
     split.write_text("image_id,lesion_id,part\na,S1,train\nb,S2,test\n")
-    labels.write_text("image_id,lesion_id,dx\na,L1,mel\nb,,nv\na,L9,nv\n")
+    labels.write_text("image_id,lesion_id,dx\na,L1,mel\nb,,nv\na,L1,mel\n")
     assert read_truth(labels=labels, masks=None, split=split) == Truth({"a": "mel", "b": "nv"}, None, {"a": "L1"})
     labels.write_text("image,label\na,mel\n")
     assert read_truth(labels=labels, masks=None, split=split).lesions == {"a": "S1", "b": "S2"}
@@ -166,11 +166,9 @@ def test_lesion_ids_come_from_the_labels_or_else_from_the_split(tmp_path: Path) 
 
 def test_labels_that_name_none_of_the_images_are_refused(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
-    with pytest.raises(
-        DatasetError, match="labels must name at least one image of the run \\(1\\) by its file name without ending"
-    ):
+    with pytest.raises(DatasetError, match="labels must name at least one of the 1 images"):
         score_run(output, Truth({"b": "mel"}))
-    with pytest.raises(DatasetError, match="labels must name at least one"):
+    with pytest.raises(DatasetError, match=r"labels must name classes among .* 'no diagnosis of ours'"):
         score_run(output, Truth({"a": "no diagnosis of ours"}))
 
 
@@ -193,9 +191,13 @@ def test_each_image_is_scored_by_its_own_mask_where_names_recur(tmp_path: Path) 
     paths = ["a.jpg", "a.png", "sub/a.jpg", "b.jpg"]
     output = write_run(tmp_path / "out", paths, ["mel"] * 4, [half(20), half(10), half(5), half(20)])
     (tmp_path / "true").mkdir()
-    write_png(tmp_path / "true" / "a.png", half(20))
+    for name in ("a.jpg.png", "a.png.png", "sub/a.png"):
+        write_png(tmp_path / "true" / name, half(20))
     metrics = score_run(output, read_truth(labels=None, masks=tmp_path / "true"))
     assert values(metrics, "segmentation")["jaccard"] == pytest.approx((1 + 1 / 2 + 1 / 4) / 3)
+    write_png(tmp_path / "one" / "a.png", half(20))
+    with pytest.raises(DatasetError, match=r"masks must say which image is meant, got 'a', which may be a\.jpg or"):
+        score_run(output, read_truth(labels=None, masks=tmp_path / "one"))
 
 
 def test_mask_is_found_where_the_other_image_of_its_name_has_failed(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_mask_is_found_where_the_other_image_of_its_name_has_failed(tmp_path: Pa
 def test_true_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
     write_png(tmp_path / "true.png", np.ones((5, 5), dtype=np.bool_))
-    with pytest.raises(DatasetError, match=r"true mask of a must have the size of its image, \(10, 20\), got \(5, 5\)"):
+    with pytest.raises(DatasetError, match=r"true mask of a.jpg must have the size of its image, \(10, 20\), got \(5, 5\)"):
         score_run(output, Truth(masks={"a": tmp_path / "true.png"}))
 
 
@@ -555,3 +557,40 @@ def test_operating_points_are_for_targets_among_the_validation_images(
     if len(present) < 2:
         with pytest.raises(ConfigError, match=r"threshold\.diagnosis must occur among the validation images, got '"):
             present_targets(targets, data, required=True)
+
+
+def test_class_malignant_is_scored_as_the_class_that_it_is(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    probs = {"mal_0.jpg": 0.9, "mal_1.jpg": 0.4, "ben_0.jpg": 0.6, "ben_1.jpg": 0.1}
+    rows = [
+        {
+            "path": path,
+            "diagnosis": "malignant" if p > 0.5 else "benign",
+            "p_benign": 1 - p,
+            "p_malignant": p,
+            "mask_source": "unet",
+        }
+        for path, p in probs.items()
+    ]
+    pd.DataFrame(rows).to_csv(output / "results.csv", index=False)
+    (output / "summary.json").write_text(json.dumps({"malignant": ["malignant"]}))
+    truth = Truth({path: "malignant" if path.startswith("mal") else "benign" for path in probs})
+    found = values(score_run(output, truth))
+    assert (found["accuracy"], found["sensitivity_malignant"], found["auroc_malignant"]) == (0.5, 0.5, 0.75)
+    assert (found["support_benign"], found["support_malignant"]) == (2, 2)
+
+
+def test_images_of_one_file_name_are_scored_by_their_own_labels(tmp_path: Path) -> None:
+    paths = [f"{code}/{number}.jpg" for code in ("mel", "nv") for number in range(3)]
+    output = write_run(tmp_path / "out", paths, [path.partition("/")[0] for path in paths])
+    (tmp_path / "labels.csv").write_text("image,label\n" + "".join(f"{path},{path.partition('/')[0]}\n" for path in paths))
+    found = values(score_run(output, read_truth(labels=tmp_path / "labels.csv", masks=None)))
+    assert (found["accuracy"], found["support_mel"], found["support_nv"]) == (1, 3, 3)
+
+
+def test_labels_of_other_classes_are_counted_in_the_metrics(tmp_path: Path) -> None:
+    output = write_run(tmp_path / "out", ["a.jpg", "b.jpg"], ["mel", "nv"])
+    metrics = score_run(output, Truth({"a": "mel", "b": "scc"}))
+    assert metrics["left_out"] == {"label of another class, 'scc'": ["b.jpg"]}
+    assert metrics["classification"]["images"] == 1

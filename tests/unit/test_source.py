@@ -177,3 +177,23 @@ def test_batches_hold_everything_in_order() -> None:
 def test_split_and_part_do_not_go_with_image(given: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="split, part and shard choose among the images of a folder"):
         choose_images(call(image="a.jpg", **given))
+
+
+def test_split_chooses_by_paths_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "photos", "mel/0.jpg", "nv/0.jpg", "nv/1.jpg", "nv/2.jpg")
+    (tmp_path / "split.csv").write_text("image_id;lesion_id;part\nmel\\0.jpg;L1;train\nnv/0.jpg;L2;test\n")
+    source = images_of_folder(folder, split=tmp_path / "split.csv", part="test")
+    assert [relative.as_posix() for _, relative in source.files] == ["nv/0.jpg"]
+    assert any("2 of 4" in remark and "nv/1.jpg" in remark for remark in source.remarks)
+
+
+def test_folders_of_results_are_passed_over_and_named(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "photos", "a.jpg", "old/results.jsonl", "old/masks/a.png", "old/figures/a.png")
+    source = images_of_folder(folder)
+    assert [relative.as_posix() for _, relative in source.files] == ["a.jpg"]
+    assert any("old" in remark for remark in source.remarks)
+
+
+def test_a_folder_of_masks_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no image to work on .*masks by their names: 2, GT/b\.png for one"):
+        images_of_folder(touch(tmp_path, "a_mask.png", "GT/b.png"))

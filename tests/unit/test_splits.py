@@ -12,8 +12,10 @@ from segpipe.data.splits import (
     SAME_LESIONS,
     assign_parts,
     fold_split,
+    left_out,
     limit_lesions,
     make_split,
+    name_split,
     read_split,
     split_hash,
     write_split,
@@ -183,3 +185,26 @@ def test_a_limit_depends_on_the_seed_and_may_be_left_out() -> None:
 def test_a_limit_below_one_is_refused(limit: int) -> None:
     with pytest.raises(DatasetError, match=rf"data\.limit must be 1 or more images, got {limit}"):
         limit_lesions(make_table(), limit, seed=0)
+
+
+def test_names_in_a_split_mean_images_as_in_labels(tmp_path: Path) -> None:
+    table = pd.DataFrame({"image_id": ["mel/0", "nv/0", "1"], "image_path": ["/d/mel/0.jpg", "/d/nv/0.jpg", "/d/nv/1.png"]})
+    (tmp_path / "split.csv").write_text(
+        "image_id;lesion_id;part\r\nmel\\0.jpg; L1; train\r\nnv/0;L2;val\r\n1.png;L3;test\r\nabsent.jpg;L4;test\r\n"
+    )
+    split = name_split(read_split(tmp_path / "split.csv"), table)
+    assert dict(zip(split["image_id"], split["part"], strict=True)) == {
+        **{"mel/0": "train", "nv/0": "val", "1": "test", "absent": "test"}
+    }
+    assert left_out(table, split[split["part"] == "train"]) == ("nv/0", "1")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(("0", "1"), "the split must say which image is meant, got '0'"), (("nv/1", "1"), "image 1 stands in it")],
+)
+def test_a_split_whose_names_do_not_tell_is_refused(names: tuple[str, str], message: str) -> None:
+    table = pd.DataFrame({"image_id": ["mel/0", "nv/0", "1"], "image_path": ["/d/mel/0.jpg", "/d/nv/0.jpg", "/d/nv/1.png"]})
+    split = pd.DataFrame({"image_id": names, "lesion_id": ["L1", "L2"], "part": ["train", "test"]})
+    with pytest.raises(DatasetError, match=message):
+        name_split(split, table)

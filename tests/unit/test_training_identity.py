@@ -1,0 +1,145 @@
+"""What makes a training this training: which settings and data count, and what is said of those that differ."""
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+import segpipe.config  # noqa: F401 - registers the schemas
+from segpipe.arguments import CHANGES_ALLOWED
+from segpipe.data.check import CheckedDataset
+from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.splits import make_split
+from segpipe.errors import ConfigError
+from segpipe.training.identity import FREE, RECORD, identify_data, identify_settings, resume_identity
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def configure(*overrides: str, script: str = "train_cls") -> Any:
+    return compose(script, ["data=synthetic", *overrides])
+
+
+def resume(*overrides: str, script: str = "train_cls", before: tuple[str, ...] = (), epoch: int = 3) -> Any:
+    """Resume with some settings a training that had others."""
+    config, earlier = configure(*overrides, script=script), identify_settings(configure(*before))
+    checkpoint = {"epoch": epoch, RECORD: earlier.to_dict()}
+    return resume_identity(identify_settings(config), checkpoint, allowed=list(config.allow_change))
+
+
+FIXED = {
+    "seed=1": ("seed", "0", "1"),
+    "batch_size=7": ("batch_size", "32", "7"),
+    "optimizer.lr=0.5": ("optimizer.lr", "0.001", "0.5"),
+    "optimizer.weight_decay=0.5": ("optimizer.weight_decay", "0.01", "0.5"),
+    "optimizer._target_=torch.optim.SGD": ("optimizer._target_", "torch.optim.AdamW", "torch.optim.SGD"),
+    "loss.tau=0.5": ("loss.tau", "1.0", "0.5"),
+    "loss=cross_entropy": ("loss._target_", "logit_adjusted", "focal"),
+    "sampler=none": ("sampler", "square_root", "none"),
+    "scheduler=constant": ("scheduler._target_", "WarmupCosine", "Constant"),
+    "crop=tight": ("crop.margin_fraction", "0.25", "0.0"),
+    "augment=none": ("augment.transforms", "albumentations", "[]"),
+    "unfreeze=progressive": ("unfreeze.from_epochs", "[0]", "[0,"),
+    "classifier.input_size=96": ("classifier.input_size", "192", "96"),
+    "classifier=resnet18": ("classifier.name", "efficientnet_b0", "resnet18"),
+    "data.fold=1": ("data.fold", "null", "1"),
+    "data.limit=50": ("data.limit", "null", "50"),
+    "trainer.ema_decay=0.9": ("trainer.ema_decay", "null", "0.9"),
+    "trainer.accumulate_grad_batches=2": ("trainer.accumulate_grad_batches", "1", "2"),
+    "trainer.gradient_clip_val=null": ("trainer.gradient_clip_val", "1.0", "null"),
+    "+trainer.limit_train_batches=2": ("trainer.limit_train_batches", "null", "2"),
+}
+
+
+@pytest.mark.parametrize("override", FIXED)
+def test_other_settings_are_refused_with_both_values(override: str) -> None:
+    key, before, now = FIXED[override]
+    with pytest.raises(ConfigError) as refused:
+        resume(override)
+    text = str(refused.value)
+    assert f"{key} was " in text and "\n" not in text
+    was, _, value = text.partition(f"{key} was ")[2].partition(", is ")
+    assert before in was and now in value.partition(";")[0]
+    assert all(free in text for free in FREE if free != "allow_change")
+    assert all(changeable in text for changeable in CHANGES_ALLOWED)
+
+
+def test_all_that_differs_is_named_at_once_and_another_stage_alone() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.lr was 0\.001, is 0\.5; seed was 0, is 1; give these as they were"):
+        resume("seed=1", "optimizer.lr=0.5")
+    with pytest.raises(ConfigError, match=r"this very training, but stage was classifier, is segmenter; give"):
+        resume(script="train_seg")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("workers=2", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp", "logger=[csv,tensorboard]"),
+        *("data.cache=null", "data.root=/elsewhere", "output=/elsewhere", "overwrite=true", "tta=none", "calibration=none"),
+        *("trainer.patience=9", "threshold.diagnosis=mel", "allow_leak=true"),
+    ],
+)
+def test_where_how_and_what_follows_may_change(override: str) -> None:
+    assert resume(override).changes == ()
+
+
+def test_change_is_made_as_the_refusal_advises_and_noted() -> None:
+    with pytest.raises(ConfigError) as refused:
+        resume("optimizer.lr=0.5", "batch_size=7")
+    advice = next(word for word in shlex.split(str(refused.value).replace(";", " ")) if word.startswith("allow_change="))
+    identity = resume("optimizer.lr=0.5", "batch_size=7", "trainer.max_epochs=40", advice)
+    assert {change["key"]: (change["epoch"], change["before"], change["after"]) for change in identity.changes} == {
+        "optimizer.lr": (4, 0.001, 0.5),
+        "batch_size": (4, 32, 7),
+        "trainer.max_epochs": (4, 12, 40),
+    }
+
+
+def test_earlier_changes_are_kept() -> None:
+    first = resume("optimizer.lr=0.5", "allow_change=[optimizer.lr]")
+    config = configure("optimizer.lr=0.25", "allow_change=[optimizer.lr]")
+    again = resume_identity(identify_settings(config), {"epoch": 5, RECORD: first.to_dict()}, allowed=["optimizer.lr"])
+    assert [(change["before"], change["after"]) for change in again.changes] == [(0.001, 0.5), (0.5, 0.25)]
+
+
+@pytest.fixture
+def dataset(synthetic_root: Path, tmp_path: Path) -> CheckedDataset:
+    return load_ham10000(str(shutil.copytree(synthetic_root, tmp_path / "root")))
+
+
+def test_copied_data_are_the_same_data(dataset: CheckedDataset, synthetic_root: Path) -> None:
+    split, none = make_split(dataset.table, seed=0), dataset.table.iloc[:0]
+    assert identify_data(load_ham10000(str(synthetic_root)), none, split) == identify_data(dataset, none, split)
+
+
+def test_other_images_masks_labels_and_parts_are_other_data(dataset: CheckedDataset) -> None:
+    table, split = dataset.table, make_split(dataset.table, seed=0)
+    none = dataset.table.iloc[:0]
+    known = identify_data(dataset, none, split)
+
+    def differing(rows: pd.DataFrame = table, parts: pd.DataFrame = split) -> set[str]:
+        now = identify_data(CheckedDataset("same", rows, ()), none, parts)
+        return {key for key in known if now[key] != known[key]}
+
+    assert differing(table.sample(frac=1, random_state=0)) == set()
+    assert differing(table.iloc[:-1]) == {"data"}
+    assert differing(table.assign(dx=["mel", *table["dx"][1:]])) == {"data"} or table["dx"][0] == "mel"
+    assert differing(table.assign(mask_path=[None, *table["mask_path"][1:]])) == {"data"}
+    assert differing(parts=make_split(table, seed=1)) == {"split"}
+    Image.fromarray(np.zeros((64, 80, 3), np.uint8)).save(table["image_path"][0])
+    assert differing() == {"data"}

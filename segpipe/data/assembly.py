@@ -174,7 +174,6 @@ def assemble(
     left_out = {
         "image without metadata": sorted(files.images.keys() - set(table["image_id"])),
         "image of a class outside data.classes": list(table.loc[outside, "image_id"]),
-        "file that is not read as an image": files.unread,
     }
     wanted = table[~outside]
     return check_table(

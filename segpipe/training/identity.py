@@ -16,7 +16,7 @@ from segpipe.data.check import CheckedDataset
 from segpipe.data.contents import hash_file, hash_files
 from segpipe.data.splits import PARTS, split_hash
 from segpipe.errors import ConfigError
-from segpipe.training.resuming import BEST, read_checkpoint
+from segpipe.training.resuming import BEST, read_checkpoint, require_whole
 from segpipe.training.start import start_bundle
 
 RECORD = "segpipe"  # key in a checkpoint
@@ -98,6 +98,7 @@ def read_resumed(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: It is damaged, does not say which training it belongs to, or the best epoch so far does not lie beside it.
     """
+    require_whole(path)
     checkpoint = read_checkpoint(path)
     if not _is_record(checkpoint.get(RECORD)):
         raise ConfigError(

@@ -4,6 +4,8 @@ import io
 import os
 import shutil
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,21 @@ def take_over(ckpt_path: Path, output: Path) -> None:
                 shutil.copyfile(old, new)
     except OSError as error:
         raise OutputError(f"{ckpt_path} cannot be copied to {target}: {error.strerror}; name another output") from error
+
+
+def require_whole(path: Path) -> None:
+    """Check the checksums of a checkpoint, which torch writes but does not read.
+
+    Raises:
+        ConfigError: A byte was changed, or it is no archive of torch.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, RuntimeError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigError(f"ckpt_path must be a checkpoint of a training, got {path}, which cannot be read as one") from error
+    if damaged:
+        raise ConfigError(f"ckpt_path must be a checkpoint of a training, got {path}, which is damaged in {damaged}")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -156,6 +156,17 @@ def test_checkpoint_without_a_record_of_its_training_is_refused(trained: Trained
     assert contents(run) == before
 
 
+def test_checkpoint_with_a_flipped_byte_is_refused(trained: Trained, run: Path) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1  # in a tensor
+    last.write_bytes(content)
+    before = contents(run)
+    refused = resume(trained, last)
+    assert (refused.status, "is damaged in" in refused.error) == (2, True)
+    assert contents(run) == before
+
+
 def test_best_epoch_that_a_kill_left_half_way_is_trained_again(
     trained: Trained, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

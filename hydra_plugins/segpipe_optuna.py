@@ -68,7 +68,7 @@ class OptunaSweeper(Sweeper):
         space = {key: distribution(override) for key, override in overrides.items() if override.is_sweep_override()}
         fixed = [str(override.input_line) for key, override in overrides.items() if key not in space]
         if not space:
-            raise ConfigError("the Optuna sweeper needs a key to search, optimizer.lr=interval(1e-4,1e-2) for one")
+            raise ConfigError("the Optuna sweeper needs a key to search, 'optimizer.lr=interval(1e-4,1e-2)' for one")
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._folder / ".optuna.lock")
         try:

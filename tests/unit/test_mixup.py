@@ -14,7 +14,7 @@ from segpipe.models.preprocessing import InputSpec, normalize
 from segpipe.training.metrics import DiagnosisMetrics
 from segpipe.training.tasks import Task
 
-SIZE, CLASSES, ALPHA = 4, 3, 0.4
+SIZE, CLASSES, ALPHA = 16, 3, 0.4
 SPEC = InputSpec(SIZE)
 PIXELS = torch.randint(256, (6, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 2, 1, 0])

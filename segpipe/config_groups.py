@@ -15,9 +15,8 @@ from segpipe.config_bounds import LARGEST_SEED, LARGEST_SIDE, Bounds, bounded
 class ExtraDataConfig:
     """A further data set to train on, see `segpipe.data.extra`.
 
-    `_target_` names the function that finds and checks it, and `root`, `table` and `without_lesion_ids` are its arguments, as in
-    the group `data`. `classes` are those to take; null takes all that the training has. `split` is a table; only the images of
-    its part `train` are taken. `weight` is how often an image is drawn, relative to one of the main data set of the same class.
+    `_target_` names its loader, `root`, `table` and `without_lesion_ids` are arguments of that. Only images of `classes` (null: all
+    of the training's) and of the part `train` of `split` are taken; `weight` is how often, relative to those of the main data set.
     """
 
     _target_: str = "segpipe.data.own_images.load_csv"
@@ -86,10 +85,9 @@ class Isic2019Config(ClassesConfig):
 class AugmentConfig:
     """Random changes to training images: albumentations transforms in order; mixup and sizes, see `segpipe.training.tasks.Task`.
 
-    `sizes` holds pairs of an epoch and a size: `[[0, 160], [8, 224]]` trains at 160 px, and at 224 px from the ninth epoch on.
-    `margin_fraction` is the margin of the crops that the classifier's transforms begin with, such as RandomResizedCrop, which
-    draws a part of them; null takes the margin of `crop`. `turn_consistency` is the weight of a term by which heatmaps turn with
-    the photograph, see `segpipe.training.consistency`; with it there is no mixup.
+    `sizes` holds pairs of an epoch and a size in pixels, such as `[[0, 160], [8, 224]]`. `margin_fraction` is the margin of the
+    crops that the classifier's transforms begin with; null takes that of `crop`. `turn_consistency` is the weight of a term by
+    which heatmaps turn with the photograph, see `segpipe.training.consistency`; with it there is no mixup.
     """
 
     transforms: list[Any] = field(default_factory=list)

@@ -173,9 +173,14 @@ def prepare_data(config: DictConfig, output: Path, *, need_masks: bool) -> Train
     identity = resume_identity(identity, checkpoint, allowed=config.allow_change)
     parts = _choose_images(config, dataset, extra, split, need_masks=need_masks)
     prepare_output(output, overwrite=config.overwrite, ckpt_path=ckpt_path)
-    write_file(output / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
+    write_config(output / "config.yaml", config)
     write_split(output / "split.csv", split)
     return TrainingData(dataset, split, parts, extra.lines, identity)
+
+
+def write_config(path: Path, config: DictConfig) -> None:
+    """Write the resolved configuration of a training as YAML."""
+    write_file(path, OmegaConf.to_yaml(config, resolve=True).encode())
 
 
 def _choose_images(

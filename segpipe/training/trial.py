@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from segpipe.building import build
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.training.fit import build_trainer
 from segpipe.training.processes import quieten
@@ -38,11 +38,11 @@ def try_parts(config: DictConfig, model: nn.Module) -> None:
         quieten()
         devices = build_trainer(trainer_arguments(config, cpu_bf16=False)).num_devices
     with _refuse_failing(f"optimizer must be one of torch.optim with lr and weight_decay, got {config.optimizer._target_}"):
-        instantiate(config.optimizer)(model.parameters())
+        build(config.optimizer, "optimizer", _partial_=True)(model.parameters())
     with _refuse_failing(f"scheduler must be a schedule of segpipe.training.schedule, got {config.scheduler._target_}"):
-        instantiate(config.scheduler)(0, 1)
+        build(config.scheduler, "scheduler")(0, 1)
     with _refuse_failing(f"loss must be one of segpipe.losses for a {stage}, got {config.loss._target_}"):
-        instantiate(config.loss, **({"counts": [1, 1]} if stage == "classifier" else {}))
+        build(config.loss, "loss", **({"counts": [1, 1]} if stage == "classifier" else {}))
     _try_augmentation(config, config[stage].input_size)
     _try_batch(model, stage, batch=max(1, config.batch_size // devices), size=config[stage].input_size)
 

@@ -24,13 +24,14 @@ SCRIPTS = (
     ("run_pipeline",),
     ("train_cls", "data=csv", "logger=wandb"),
     ("train_cls", "data=isic2019"),
+    ("train_cls", "data=folders"),
     ("train_cls", "loss=focal"),
     ("train_seg",),
     ("app",),
 )
 _ARGUMENT = re.compile(r"(?<![\w.{}/+-])(\+?[a-z_]+(?:\.[a-z_]+)*)=(\[[\w.,]*\]|\w+\([^)]*\)|[\w./-]*\w)")
 # Calls of other kinds: of functions, of shells, of tables and patterns.
-_FOREIGN = {"key", "size", "std", "init", "shipped", "entropy", "reference"}
+_FOREIGN = {"key", "size", "std", "init", "shipped", "entropy", "reference", "axis", "+experiment"}
 
 
 def messages(path: Path) -> Iterator[str]:

@@ -183,7 +183,7 @@ def test_figures_plots_and_model_card_are_of_the_classes(ran: Ran, segmenter: Se
     assert "balanced accuracy" in headline({"classification": metrics})
 
     masks = {name: {"value": 0.5, "low": None, "high": None} for name in ("dice", "jaccard", "thresholded_jaccard")}
-    unet = replace(segmenter, card=replace(segmenter.card, metrics={"metrics": masks}))
+    unet = replace(segmenter, card=replace(segmenter.card, metrics={"images": 3, "metrics": masks}))
     card = replace(ran.bundle.card, metrics=metrics | {"groups": {}})
     text = model_card(unet, replace(ran.bundle, card=card))
     assert ", ".join(f"{code}: {full_name(code)}" for code in classes) in text

@@ -52,8 +52,7 @@ def write_epochs(path: Path) -> None:
 
 
 def write_config(path: Path) -> None:
-    config = OmegaConf.create({"data": {"_target_": "nothing"}, "notes": MANY})
-    setup.prepare_data(config, path.parent, need_masks=True)
+    setup.write_config(path, OmegaConf.create({"notes": MANY}))
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {

@@ -90,7 +90,7 @@ def test_best_weights_that_were_swapped_are_not_taken(kind: str) -> None:
     Path("checkpoints", "last.ckpt").write_bytes(saved(WHOLE))
     Path("checkpoints", "best.ckpt").write_bytes(PAYLOADS[kind]())
     with pytest.raises((ConfigError, TrainingError), match=r"best\.ckpt"):
-        _finish(None, best="checkpoints/best.ckpt", last=Path("checkpoints/last.ckpt"), ckpt_path=None)  # type: ignore[arg-type]
+        _finish(None, Path("checkpoints"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("base", [{}, LEGACY], ids=["zip", "legacy"])

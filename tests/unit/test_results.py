@@ -133,7 +133,7 @@ def test_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_class_malignant_has_one_column_which_is_the_probability_of_malignancy(tmp_path: Path) -> None:
-    two = replace(finding(full=True), probs={"benign": 0.25, "malignant": 0.75}, malignant=("malignant",))
+    two = replace(finding(full=True), probs={"benign": 0.25, "malignant": 0.75}, malignant=("malignant",), operating_points=())
     write_results(tmp_path / "results.csv", [result_row("a", "0", two, latency_ms=1)], ("benign", "malignant"))
     (row,) = read(tmp_path / "results.csv")
     assert list(row)[5:8] == ["p_benign", "p_malignant", "flagged"]

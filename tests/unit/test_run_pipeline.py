@@ -22,7 +22,7 @@ def done(**changes: Any) -> Done:
     names = ("a.jpg", "b.jpg", "c.jpg")
     summary = {"images_done_before": 0, "warnings": {"no_lesion_found": 2}}
     shown = tuple((name, drawn_finding(60, 80)) for name in names)
-    return replace(Done(({},) * 3, (), {name: Path(name) for name in names}, shown, summary), **changes)
+    return replace(Done(({},) * 3, (), False, {name: Path(name) for name in names}, shown, summary), **changes)
 
 
 def test_the_summary_stands_under_all_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

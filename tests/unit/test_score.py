@@ -570,6 +570,7 @@ def test_class_malignant_is_scored_as_the_class_that_it_is(tmp_path: Path) -> No
             "p_benign": 1 - p,
             "p_malignant": p,
             "mask_source": "unet",
+            "sha256": sha256(path.encode()).hexdigest(),
         }
         for path, p in probs.items()
     ]

@@ -66,7 +66,7 @@ def test_all_weights_of_the_bundle_are_taken(bundles: Path, classifier: Classifi
         {
             "seed": 0,
             "classifier": {
-                **{"name": "test_efficientnet", "attention": "cbam", "dropout": 0.5, "drop_path": 0.0},
+                **{"name": "test_efficientnet", "attention": "cbam", "dropout": 0.5, "drop_path": 0.0, "padding": "zeros"},
                 "init": str(bundles / "classifier"),
             },
             "unfreeze": {"from_epochs": [0], "lr_decay": 1.0},

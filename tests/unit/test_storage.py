@@ -134,7 +134,7 @@ def test_url_without_images_is_refused_like_a_folder(memory: Any) -> None:
     memory.pipe("/bucket/notes.txt", b"x")
     config = OmegaConf.structured(RunPipelineConfig)
     config.folder = "memory://bucket"
-    with pytest.raises(ConfigError, match=r"no image to work on in folder=memory://bucket \(1 other files\)"):
+    with pytest.raises(ConfigError, match=r"no image to work on in folder=memory://bucket \(1 other file\)"):
         choose_images(config)
 
 

@@ -51,7 +51,7 @@ def attempt(model: nn.Module, *overrides: str) -> None:
         (("+trainer.callbacks=[]",), "trainer"),
         (("+trainer.limit_train_batches=-3",), "trainer"),
         (("trainer.accelerator=cpu", "trainer.devices=[0,1]"), "trainer.accelerator and trainer.devices"),
-        (("augment.transforms=[{_target_:albumentations.D5}]",), "augment.transforms"),
+        (("augment.transforms=[{_target_:albumentations.D5}]",), "augment._target_"),
         (("augment.transforms=[{_target_:albumentations.Resize,height:8,width:8}]",), "augment.transforms"),
         (("batch_size=1", "classifier.input_size=32"), "batch_size and classifier.input_size"),
         (("batch_size=2", "classifier.input_size=32", "trainer.devices=2"), "batch_size and classifier.input_size"),

@@ -15,8 +15,8 @@ from segpipe.config_bounds import LARGEST_SEED, LARGEST_SIDE, Bounds, bounded
 class ExtraDataConfig:
     """A further data set to train on, see `segpipe.data.extra`.
 
-    `_target_` names its loader, `root`, `table` and `without_lesion_ids` are arguments of that. Only images of `classes` (null: all
-    of the training's) and of the part `train` of `split` are taken; `weight` is how often, relative to those of the main data set.
+    `_target_` names its loader, `root`, `table` and `without_lesion_ids` are arguments of that. Only images of `classes` (null:
+    all of the training's) and of the part `train` of `split` are taken; `weight` is how often, relative to the main data set's.
     """
 
     _target_: str = "segpipe.data.own_images.load_csv"

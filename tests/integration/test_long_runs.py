@@ -235,7 +235,7 @@ def test_failure_of_a_process_is_one_line(trained: Trained, tmp_path: Path, monk
     ("arguments", "reason"),
     [
         (("trainer.strategy=fsdp",), "trainer.strategy must be one of auto, ddp, got 'fsdp'"),
-        (("trainer.devices=0",), "trainer.accelerator and trainer.devices must name devices of this machine"),
+        (("trainer.devices=0",), "trainer.devices must be auto, a number of devices, or a list of their numbers, got 0"),
     ],
 )
 def test_wrong_devices_are_one_line(trained: Trained, tmp_path: Path, arguments: tuple[str, ...], reason: str) -> None:

@@ -197,9 +197,7 @@ def test_the_command_ends_with_1_and_names_shared_lesions_and_photographs(leakin
 def test_a_wrong_call_is_one_line_and_status_2(synthetic_root: Path, tmp_path: Path) -> None:
     done = run_leaks(f"data.root={synthetic_root}", "split=split.csv", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(
-        "error: split.csv: must be a table with commas, semicolons or tabs"
-    )
+    assert done.stderr.startswith("error: split.csv: must be a table with commas, semicolons or tabs")
     assert done.stderr.count("\n") == 1
 
 

@@ -41,7 +41,7 @@ def encode_json(examination: Examination, pipeline: "Pipeline") -> bytes:
         "views": len(pipeline.namer.views),
         "explain": pipeline.namer.explained,
         "precision": str(pipeline.namer.precision).removeprefix("torch."),
-        "versions": {"segpipe": __version__} | library_versions(),
+        "versions": library_versions(),
     }
     return encode_strict_json(content)
 

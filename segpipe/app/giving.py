@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 import streamlit as st
 
@@ -11,8 +10,8 @@ from segpipe.app.examination import Upload
 from segpipe.app.frame import hide, show_error
 from segpipe.image_io import IMAGE_SUFFIXES
 from segpipe.report import name_with_code
+from segpipe.resources import SAMPLES
 
-SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 FILES, CAMERA, SAMPLE = "Files", "Camera", "Samples"
 
 

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +12,11 @@ from segpipe.app.found_bundles import age_of
 from segpipe.cli import compose_config
 from segpipe.inference.settings import PipelineSettings
 from segpipe.memory import garbage_left, keep_freed_memory
+from segpipe.resources import CONF
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
 
-CONF = Path(__file__).parents[2] / "conf"
 MOST_PIPELINES = 8  # that are kept loaded, about 40 MiB each
 # The one thread that networks run on: visitors take turns at all cores, and its memory is used again and again. Streamlit runs
 # each click on a thread of its own, and each of these would have a share of the heap and helpers of its own.

@@ -179,8 +179,9 @@ if __name__ == "__main__":
     import segpipe.config  # noqa: F401 - registers the schemas
     from segpipe.cli import run_script
     from segpipe.data.loading import load_dataset
+    from segpipe.resources import CONF
 
-    @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[2] / "conf"), config_name="train_cls")
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train_cls")
     def main(config: DictConfig) -> None:
         """Entry point for the shell; the keys are those of train_cls.py."""
         print(load_dataset(config.data).report())

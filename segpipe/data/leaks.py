@@ -179,10 +179,11 @@ if __name__ == "__main__":
     from segpipe.data.loading import load_dataset
     from segpipe.data.splits import own_split
     from segpipe.data.tables import read_table
+    from segpipe.resources import CONF
 
     found: list[Leaks] = []
 
-    @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[2] / "conf"), config_name="train_cls")
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train_cls")
     def main(config: DictConfig) -> None:
         """Entry point for the shell; the keys are those of train_cls.py."""
         dataset = load_dataset(config.data)

@@ -18,6 +18,7 @@ FLOORS = (
     {
         *("memory", "diagnosis", "errors", "building", "arguments", "arrays", "jpeg_decoding", "image_damage", "mask_decoding"),
         *("image_decoding", "image_formats", "image_io", "identity", "folders", "storage", "output", "strict_json", "numerals"),
+        "resources",
     },
     {"lesion", "operating_points"},
     {"data", "losses", "models", "card", "bundle"},
@@ -75,7 +76,7 @@ def imported_parts(path: Path) -> set[str]:
 
 def allowed(part: str) -> set[str]:
     if part in DOORS:
-        return {"errors", "building", "arguments", *DOORS}
+        return {"errors", "building", "arguments", "resources", *DOORS}
     lower = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[part]}
     return lower | FRIENDS.get(part, set()) | {part, "__version__"}
 

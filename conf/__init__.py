@@ -1,0 +1,1 @@
+"""Hydra configurations of segpipe, installed as `segpipe.conf`."""

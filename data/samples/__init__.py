@@ -1,0 +1,1 @@
+"""Generated sample images of segpipe, installed as `segpipe.samples`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from segpipe import __version__
 from segpipe.diagnosis import check_class_name
 from segpipe.lesion.crop import CropRule
 from segpipe.models.preprocessing import InputSpec
@@ -17,8 +18,8 @@ INTENDED_USE = "Research and teaching on dermoscopic photographs. Not a medical 
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that a model's numbers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    """Versions of segpipe, of Python, and of the libraries that a model's numbers depend on."""
+    return {"segpipe": __version__, "python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Card:
         input: size, mean and std.
         training: how it was made.
         metrics: on the test split, with intervals where they were computed.
-        versions: of the libraries and of Python.
+        versions: of segpipe, of Python and of the libraries.
         licence: of the weights.
         intended_use: and what it is not for.
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+import segpipe
 from segpipe.bundle import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES
@@ -214,6 +215,7 @@ def test_summary_counts_and_names_the_models(run: Run, folder: Path, tmp_path: P
     assert summary["models"] == {"segmenter": "u" * 64, "classifier": "c" * 64}
     assert summary["settings"] == {"tta": "flips"}
     assert {"python", "torch"} <= set(summary["versions"])
+    assert summary["versions"]["segpipe"] == summary["run"]["segpipe"] == segpipe.__version__
     assert summary["images_per_second"] > 0
     assert "medical device" in summary["notice"]
     assert summary["operating_points"] == [{"target": "mel", "threshold": 0.125}]

@@ -34,6 +34,7 @@ MIN_VISIBLE_FRACTION = 0.2
 SKIN_MIN_OFFSET = 0.4
 # Otsu's level lies half-way into the lesion; annotators draw the border where the skin begins to change.
 OTSU_FRACTION = 0.6
+OTSU_BINS = 255
 # Lab units; the eye just sees a difference of about 2, and less than 1 is rounding or JPEG noise.
 MIN_CONTRAST = 1.0
 CENTRALITY_WIDTH = 0.2
@@ -148,27 +149,24 @@ def _skin_level(projected: Field, visible: BoolMask) -> Field:
 
 
 def _threshold(departure: Field, visible: BoolMask) -> BoolMask:
-    level = OTSU_FRACTION * _otsu(departure[visible])
+    from skimage.filters import threshold_otsu
+
+    level = OTSU_FRACTION * threshold_otsu(departure[visible], nbins=OTSU_BINS)
     above = ((departure > level) & visible).astype(np.uint8)
     return np.asarray(cv2.morphologyEx(above, cv2.MORPH_OPEN, _disc(SPECK_PX)) > 0)
 
 
-def _otsu(values: Field) -> float:
-    """Otsu's threshold of any values that are not all alike; OpenCV knows it for bytes only."""
-    low, high = float(values.min()), float(values.max())
-    levels = ((values - low) / (high - low) * 255).astype(np.uint8).reshape(-1, 1)
-    return low + (cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0] + 0.5) / 255 * (high - low)
-
-
 def _most_central_piece(mask: BoolMask) -> BoolMask | None:
     """The piece with the best product of area and centrality, without holes."""
-    _, labels, statistics, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    if len(statistics) == 1:
+    from skimage.measure import label, regionprops
+
+    labels = label(mask)
+    pieces = regionprops(labels)
+    if not pieces:
         return None
-    height, width = mask.shape
-    off_centre = np.hypot(centroids[1:, 0] / width - 0.5, centroids[1:, 1] / height - 0.5)
-    scores = statistics[1:, cv2.CC_STAT_AREA] * np.exp(-((off_centre / CENTRALITY_WIDTH) ** 2))
-    return np.asarray(fill_holes(labels == 1 + scores.argmax()), dtype=np.bool_)
+    off_centre = np.linalg.norm(np.array([piece.centroid for piece in pieces]) / mask.shape - 0.5, axis=1)
+    scores = np.array([piece.area for piece in pieces]) * np.exp(-((off_centre / CENTRALITY_WIDTH) ** 2))
+    return fill_holes(labels == pieces[scores.argmax()].label)
 
 
 def _plausibility(piece: BoolMask, departure: Field, visible: BoolMask) -> float:

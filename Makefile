@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: help install demo app test lint types tests format clean
+.PHONY: help install demo app test lint types tests format build clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,11 @@ tests: install  ## pytest
 format: install  ## mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+build: install  ## sdist and wheel in dist/, checked by twine
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 clean:  ## remove the environment and caches, never data or results
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

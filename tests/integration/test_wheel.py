@@ -175,8 +175,8 @@ def read_row(output: Path) -> dict[str, float | str]:
 
 
 def test_training_of_a_classifier(installed: Installed) -> None:
-    values = (*small(installed.home / "drawn"), *CLASSIFIER, "trainer.max_epochs=1", "tta=none", "output=trained")
-    out = installed.call("segpipe", "train-cls", *values)
+    values = (*small(installed.home / "drawn"), "data.images_per_lesion=1", *CLASSIFIER, "trainer.max_epochs=1", "tta=none")
+    out = installed.call("segpipe", "train-cls", *values, "output=trained")
     assert str(Path("trained", "bundle")) in out.splitlines()[-1]
     assert (installed.home / "trained" / "bundle" / "card.json").is_file()
 

@@ -70,7 +70,7 @@ class Installed:
     def call(self, program: str, *arguments: str) -> str:
         """Run a program of the environment to its end, and return what it printed."""
         process = self.start(program, *arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         return out
 

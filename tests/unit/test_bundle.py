@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segpipe import bundle
+from segpipe import __version__, bundle
 from segpipe.bundle import (
     CARD,
     IDENTITY,
@@ -73,6 +73,10 @@ def test_the_card_comes_back_as_it_was(bundles: Path, segmenter: SegmenterBundle
     loaded = load_classifier(bundles / "classifier").card
     assert loaded == classifier.card
     assert (type(loaded.classes), type(loaded.input.mean)) == (tuple, tuple)
+
+
+def test_the_card_holds_the_versions_of_segpipe_and_torch(classifier: ClassifierBundle) -> None:
+    assert classifier.card.versions.items() >= {"segpipe": __version__, "torch": torch.__version__.partition("+")[0]}.items()
 
 
 def test_an_operating_point_and_metrics_are_kept(classifier: ClassifierBundle, tmp_path: Path) -> None:

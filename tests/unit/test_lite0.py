@@ -69,6 +69,26 @@ def test_b0_computes_what_lite0_does_before_the_activations_change(reference: nn
     torch.testing.assert_close(network.forward_features(batch), reference.forward_features(batch), atol=2e-4, rtol=1e-4)
 
 
+def test_fitted_activations_stay_nearer_to_lite0_than_simply_changed_ones(reference: nn.Module, published: dict[str, Tensor]) -> None:
+    batch, plain = photographs(LITE0_INPUT), lite0.convert_lite0(published)
+    wanted = reference.blocks[:2](reference.bn1(reference.conv_stem(batch)))
+
+    def error(weights: dict[str, Tensor]) -> float:
+        network = timm.create_model("efficientnet_b0", num_classes=0)
+        network.load_state_dict(weights)
+        network.eval()
+        return float((network.blocks[:2](network.bn1(network.conv_stem(batch))) - wanted).square().mean())
+
+    assert error(lite0.change_activations(plain)) < 0.3 * error(plain)
+
+
+def test_the_fit_is_exact_where_a_line_is_and_zero_where_nothing_passes() -> None:
+    scale, offset = lite0._fit_silu(torch.tensor([0.01, 0.5]), torch.tensor([3.0, -40.0]))
+    slope = 1 / torch.func.grad(nn.functional.silu)(torch.tensor(3.0))
+    torch.testing.assert_close(scale, torch.stack([slope, torch.tensor(0.0)]), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(offset, torch.stack([3 - slope * nn.functional.silu(torch.tensor(3.0)), torch.tensor(0.0)]), atol=1e-3, rtol=1e-3)
+
+
 def test_images_in_imagenets_normalization_give_the_same_features(published: dict[str, Tensor]) -> None:
     plain = lite0.convert_lite0(published)
     before, after = with_relu6(plain), with_relu6(lite0.fold_normalization(plain))
@@ -107,7 +127,7 @@ def test_init_imagenet_takes_the_installed_weights_and_asks_no_network(published
     def unreachable() -> nn.Module:
         raise AssertionError("a download was tried")
 
-    backbone, start = build(), lite0.fold_normalization(lite0.convert_lite0(published))
+    backbone, start = build(), lite0.read_start(lite0.installed_file())
     load_starting_weights(backbone, name=name, init="imagenet", fetch=unreachable)
     state = backbone.state_dict()
     assert len(state) > 300

@@ -11,14 +11,8 @@ from segpipe.arrays import require_image
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
 from segpipe.lesion.crop import Box, mask_box
-from segpipe.lesion.quality import (
-    THRESHOLD,
-    fill_holes,
-    is_uniform,
-    judge_mask_probs,
-    label_pieces,
-    require_probability_map,
-)
+from segpipe.lesion.pieces import Piece, choose_piece
+from segpipe.lesion.quality import THRESHOLD, fill_holes, is_uniform, require_probability_map
 
 
 class MaskSource(StrEnum):
@@ -37,8 +31,8 @@ class Localization:
         mask: bool, shape (H, W) of the image, true on the lesion, never empty.
         box: the smallest box that holds `mask`, in pixels of the image.
         source: the way by which the mask was found.
-        reasons: why the ways before it were refused, each as `<way>:<code>` with a code of `quality.REASONS`; empty where the
-            first way was taken.
+        reasons: why the ways before it were refused, each as `<way>:<code>` with a code of `quality.REASONS`. Where the U-Net's
+            mask was taken, they are codes of `quality.NOTES`; mostly there are none.
         uniform: the image has one color, or nearly so.
     """
 
@@ -88,9 +82,11 @@ def _find_mask(
     reasons: tuple[str, ...] = ()
     height, width = image.shape[:2]
     if start is MaskSource.UNET:
-        mask, refusals = _mask_from_probs(_require_probs(mask_probs), height, width)
+        mask_probs = _require_probs(mask_probs)
+        piece = choose_piece(mask_probs)
+        mask, refusals = _enlarge(piece, mask_probs, height, width)
         if not refusals:
-            return mask, MaskSource.UNET, reasons
+            return mask, MaskSource.UNET, _with_way(MaskSource.UNET, piece.notes)
         reasons += _with_way(MaskSource.UNET, refusals)
     if start is not MaskSource.WHOLE_IMAGE:
         contour = find_lesion_contour(image)
@@ -127,17 +123,15 @@ def _require_probs(mask_probs: NDArray[np.float32] | None) -> NDArray[np.float32
     return mask_probs
 
 
-def _mask_from_probs(mask_probs: NDArray[np.float32], height: int, width: int) -> tuple[BoolMask, tuple[str, ...]]:
-    labels, areas = label_pieces(mask_probs > THRESHOLD)
-    refusals = judge_mask_probs(mask_probs, areas)
-    mask = threshold_probs(_one_whole_piece(mask_probs, labels, areas), height, width)
+def _enlarge(piece: Piece, mask_probs: NDArray[np.float32], height: int, width: int) -> tuple[BoolMask, tuple[str, ...]]:
+    """The mask of a piece in the size of its image, and why it is not to be believed."""
+    mask = threshold_probs(_without_others_and_holes(mask_probs, piece.mask), height, width)
     # A map can be sound and its lesion still fall between the pixels of a very small image.
-    return mask, refusals if refusals or mask.any() else ("too_small",)
+    return mask, piece.refusals if piece.refusals or mask.any() else ("too_small",)
 
 
-def _one_whole_piece(mask_probs: NDArray[np.float32], labels: NDArray[np.int32], areas: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Keep the largest piece and fill its holes, here and not in the resized mask: a photograph may have 100 megapixels."""
-    others = (labels > 0) & (labels != areas.argmax())
-    kept = fill_holes(labels == areas.argmax()) if areas.any() else labels > 0
+def _without_others_and_holes(mask_probs: NDArray[np.float32], piece: BoolMask) -> NDArray[np.float32]:
+    """Keep one piece and fill its holes, here and not in the resized mask: a photograph may have 100 megapixels."""
+    others = (mask_probs > THRESHOLD) & ~piece
     cleaned = np.where(others, 0.0, mask_probs)
-    return np.where(kept & (mask_probs <= THRESHOLD), 1.0, cleaned).astype(np.float32)
+    return np.where(fill_holes(piece) & (mask_probs <= THRESHOLD), 1.0, cleaned).astype(np.float32)

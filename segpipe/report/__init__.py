@@ -8,7 +8,7 @@ from segpipe.image_io import display_path
 from segpipe.inference.finding import Finding
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource
-from segpipe.lesion.quality import REASONS, WARNINGS
+from segpipe.lesion.quality import NOTES, REASONS, WARNINGS
 from segpipe.operating_points import MALIGNANT, OperatingPoint
 
 DISCLAIMER = "Not a medical device: for research and teaching, never for patient care."
@@ -114,12 +114,14 @@ def outline_words(source: MaskSource, area_fraction: float) -> str:
 
 
 def reason_words(reasons: Iterable[str]) -> tuple[str, ...]:
-    """Why the ways to a mask that were tried before were refused, one sentence for each `<way>:<code>`."""
+    """Say why mask sources were refused, or what is noted of the one taken: one sentence for each `<way>:<code>`."""
     return tuple(_reason_sentence(reason) for reason in reasons)
 
 
 def _reason_sentence(reason: str) -> str:
     way, _, code = reason.rpartition(":")
+    if code in NOTES:
+        return NOTES[code]
     sentence = REASONS.get(code, printable(code))
     return f"{_WAYS[way]} refused: {sentence}" if way in _WAYS else sentence
 

@@ -19,7 +19,7 @@ from segpipe.diagnosis import CODES
 from segpipe.lesion.crop import CropRule
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
-from segpipe.models.starting_weights import load_starting_weights
+from segpipe.models.starting_weights import load_starting_weights, starting_point
 from segpipe.training.consistency import TurnConsistency
 from segpipe.training.metrics import DiagnosisMetrics
 from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
@@ -72,7 +72,7 @@ def fit_head(config: DictConfig, data: TrainingData, model: LesionClassifier) ->
         BundleError: the starting weights have seen lesions by which the model will be judged.
     """
     start, classes = start_card(config), data.dataset.classes
-    line = f"starting weights: {config.classifier.init}"
+    line = f"starting weights: {starting_point(config.classifier.name, config.classifier.init)}"
     if start is not None:
         data.refuse_seen(start.training, key="classifier.init", allowed=config.allow_leak)
     if classes != (start.classes if isinstance(start, ClassifierCard) else CODES):

@@ -16,6 +16,7 @@ from segpipe.data.check import CheckedDataset
 from segpipe.data.contents import hash_file, hash_files
 from segpipe.data.splits import PARTS, split_hash
 from segpipe.errors import ConfigError
+from segpipe.models.starting_weights import starting_point
 from segpipe.training.resuming import BEST, read_checkpoint, require_whole
 from segpipe.training.start import start_bundle
 
@@ -205,9 +206,11 @@ def portable_settings(config: DictConfig) -> dict[str, Any]:
         {key: value for key, value in entry.items() if key not in ("root", "table", "split")} | {"name": Path(entry["root"]).name}
         for entry in settings["data"]["extra"]
     ]
-    for network in ("segmenter", "classifier"):
-        if network in settings and settings[network]["init"] not in ("random", "imagenet", "shipped"):
-            settings[network]["init"] = Path(settings[network]["init"]).name
+    for network, name in (("segmenter", "encoder"), ("classifier", "name")):
+        if network in settings:
+            init = settings[network]["init"]
+            named = init in ("random", "imagenet", "shipped")
+            settings[network]["init"] = starting_point(settings[network][name], init) if named else Path(init).name
     return settings
 
 

@@ -18,7 +18,8 @@ from segpipe.inference.tta import VIEWS
 from segpipe.lesion.contour import find_lesion_contour
 from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
 from segpipe.lesion.localizer import MaskSource, localize
-from segpipe.lesion.quality import fill_holes, judge_mask_probs, label_pieces
+from segpipe.lesion.pieces import choose_piece
+from segpipe.lesion.quality import fill_holes, judge_mask_probs
 from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.report.masks import outline
 from segpipe.report.overlays import encode_jpeg
@@ -82,7 +83,6 @@ MASK_DOORS: dict[str, Callable[[object], object]] = {
     "require_mask": require_mask,
     "cut_out": lambda mask: cut_out(IMAGE, mask, Box(0, 0, 9, 9), keep_background=True),
     "mask_box": mask_box,
-    "label_pieces": label_pieces,
     "fill_holes": fill_holes,
     "resize_mask": lambda mask: resize_mask(mask, 32),
     "outline": lambda mask: outline(IMAGE, mask, (0, 0, 0)),
@@ -140,7 +140,7 @@ def test_mask_of_another_size_is_refused(door: str) -> None:
 
 @pytest.mark.parametrize("probs", [MASK, MASK.astype(np.uint8), MASK[None].astype(np.float32), 2.0 * MASK, None, MASK.tolist()])
 def test_what_is_no_probability_map_is_refused(probs: object) -> None:
-    for door in (judge_mask_probs, lambda probs: localize(IMAGE, probs)):
+    for door in (judge_mask_probs, choose_piece, lambda probs: localize(IMAGE, probs)):
         with pytest.raises((TypeError, ValueError), match="mask_probs must"):
             door(probs)
 

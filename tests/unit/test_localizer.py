@@ -9,7 +9,7 @@ from scipy.ndimage import binary_fill_holes, label
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import Localization, MaskSource, localize
-from segpipe.lesion.quality import REASONS
+from segpipe.lesion.quality import NOTES, REASONS
 
 BLANK = np.full((90, 130, 3), 200, dtype=np.uint8)
 
@@ -38,7 +38,7 @@ def _check_laws(found: Localization, image: RgbImage) -> None:
     assert 0 <= box.left < box.right <= image.shape[1]
     assert found.mask[box.top : box.bottom, box.left : box.right].sum() == found.mask.sum()
     assert found.area_fraction == pytest.approx(found.mask.sum() / found.mask.size)
-    assert {reason.split(":")[1] for reason in found.reasons} <= set(REASONS)
+    assert {reason.split(":")[1] for reason in found.reasons} <= set(REASONS | NOTES)
     if found.source is MaskSource.WHOLE_IMAGE:
         assert found.area_fraction == 1
         assert box == Box(0, 0, *image.shape[:2])
@@ -72,6 +72,22 @@ def test_only_the_largest_piece_is_kept_and_its_holes_are_filled() -> None:
     assert label(found.mask)[1] == 1
     np.testing.assert_array_equal(found.mask, binary_fill_holes(found.mask))
     assert not found.mask[:60, :60].any()
+
+
+def test_the_lesion_in_the_middle_is_taken_and_a_larger_piece_at_the_rim_noted() -> None:
+    probs = _disc_probs(192, 0.12)
+    probs[:, 150:] = 0.9
+    found = localize(np.zeros((300, 400, 3), dtype=np.uint8), probs)
+    assert (found.source, found.reasons, found.warnings) == (MaskSource.UNET, ("unet:piece_left_out",), ("uniform_image",))
+    truth = _disc_mask(300, 400, 0.12)
+    assert 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum()) > 0.95
+
+
+def test_two_pieces_of_equal_rank_give_way_to_the_contour() -> None:
+    image = _lesion_photograph(150, 200)
+    probs = np.maximum(np.roll(_disc_probs(192, 0.12), -40, axis=1), np.roll(_disc_probs(192, 0.12), 40, axis=1))
+    found = localize(image, probs)
+    assert (found.source, found.reasons) == (MaskSource.CONTOUR, ("unet:in_pieces",))
 
 
 def test_the_map_stays_as_it_was() -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segpipe.image_io import read_image
-from segpipe.lesion.quality import REASONS, is_uniform, judge_mask_probs, label_pieces
+from segpipe.lesion.quality import REASONS, is_uniform, judge_mask_probs
 
 Probs = NDArray[np.float32]
 SIZES = [64, 192, 224]
@@ -35,7 +35,6 @@ def _vignette(size: int) -> Probs:
 PROVOCATIONS = {
     "too_small": lambda size: _disc(size, 0.03),
     "too_large": _nearly_everything,
-    "in_pieces": lambda size: np.maximum(_disc(size, 0.15, (0.25, 0.25)), _disc(size, 0.12, (0.75, 0.75))),
     "touches_border": _vignette,
     "unsure": lambda size: 0.6 * _disc(size, 0.3),
 }
@@ -62,25 +61,12 @@ def test_a_lesion_that_runs_out_of_the_image_is_believed(centre: tuple[float, fl
     assert judge_mask_probs(_disc(192, 0.4, centre)) == ()
 
 
-def test_a_crumb_beside_the_lesion_does_no_harm() -> None:
-    assert judge_mask_probs(np.maximum(_disc(192, 0.2), _disc(192, 0.03, (0.9, 0.9)))) == ()
-
-
 def test_an_empty_map_is_too_small_and_nothing_more() -> None:
     assert judge_mask_probs(np.zeros((32, 48), dtype=np.float32)) == ("too_small",)
 
 
 def test_several_reasons_are_all_named() -> None:
     assert judge_mask_probs(np.full((32, 48), 0.6, dtype=np.float32)) == ("too_large", "touches_border", "unsure")
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_every_code_has_its_explanation(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    probs = cv2.GaussianBlur(rng.random((60, 80)).astype(np.float32), (0, 0), seed + 1)
-    codes = judge_mask_probs(probs)
-    assert codes, "noise must not be believed"
-    assert set(codes) <= set(REASONS)
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (32,), (0, 32)])
@@ -95,12 +81,6 @@ def test_logits_and_nan_are_refused(value: float) -> None:
     probs[3, 4] = value
     with pytest.raises(ValueError, match=r"mask_probs must lie in \[0, 1\]"):
         judge_mask_probs(probs)
-
-
-def test_pieces_that_touch_at_a_corner_are_two() -> None:
-    labels, areas = label_pieces(np.array([[True, True, False], [False, False, True]]))
-    assert sorted(areas.tolist()) == [0, 1, 2]
-    assert labels[0, 0] == labels[0, 1] != labels[1, 2]
 
 
 @pytest.mark.realdata

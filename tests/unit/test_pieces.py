@@ -40,7 +40,9 @@ def test_a_single_piece_is_taken_wherever_it_lies(size: int, center: tuple[float
         (0.15, (0.9, 0.1)),  # as large, free of the border
     ],
 )
-def test_the_lesion_in_the_middle_is_taken_and_the_other_piece_noted(size: int, other: float, center: tuple[float, float]) -> None:
+def test_the_lesion_in_the_middle_is_taken_and_the_other_piece_noted(
+    size: int, other: float, center: tuple[float, float]
+) -> None:
     lesion = disc(size, 0.12)
     check_taken(np.maximum(lesion, disc(size, other, center)), lesion, ("piece_left_out",))
 

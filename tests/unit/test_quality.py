@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from segpipe.image_io import read_image
-from segpipe.lesion.quality import REASONS, is_uniform, judge_mask_probs
+from segpipe.lesion.quality import is_uniform, judge_mask_probs
 
 Probs = NDArray[np.float32]
 SIZES = [64, 192, 224]

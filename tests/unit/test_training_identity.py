@@ -19,7 +19,8 @@ from segpipe.data.check import CheckedDataset
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import make_split
 from segpipe.errors import ConfigError
-from segpipe.training.identity import FREE, RECORD, identify_data, identify_settings, resume_identity
+from segpipe.models import lite0
+from segpipe.training.identity import FREE, RECORD, identify_data, identify_settings, portable_settings, resume_identity
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -143,3 +144,22 @@ def test_other_images_masks_labels_and_parts_are_other_data(dataset: CheckedData
     assert differing(parts=make_split(table, seed=1)) == {"split"}
     Image.fromarray(np.zeros((64, 80, 3), np.uint8)).save(table["image_path"][0])
     assert differing() == {"data"}
+
+
+@pytest.mark.parametrize(("script", "stage"), [("train_cls", "classifier"), ("train_seg", "segmenter")])
+@pytest.mark.parametrize(
+    ("init", "installed", "named"),
+    [
+        ("imagenet", True, "imagenet (EfficientNet-Lite0)"),
+        ("imagenet", False, "imagenet"),
+        ("random", True, "random"),
+        ("folder/weights.safetensors", True, "weights.safetensors"),
+    ],
+)
+def test_card_names_the_start_and_the_identity_leaves_out_what_is_installed(
+    monkeypatch: pytest.MonkeyPatch, script: str, stage: str, init: str, installed: bool, named: str
+) -> None:
+    monkeypatch.setattr(lite0, "installed_file", lambda: Path("lite0.pth") if installed else None)
+    config = configure(f"{stage}.init={init}", script=script)
+    assert portable_settings(config)[stage]["init"] == named
+    assert identify_settings(config).settings[f"{stage}.init"] == init

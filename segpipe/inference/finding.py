@@ -140,7 +140,7 @@ class Finding:
         height, width = self.photograph.image.shape[:2]
         return _enlarge_box(self.window, self.photograph.height / height, self.photograph.width / width)
 
-    @property
+    @cached_property
     def heatmap(self) -> NDArray[np.float32] | None:
         """Grad-CAM heatmap in pixels of the original photograph; None with `explain="none"`.
 

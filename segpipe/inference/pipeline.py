@@ -23,7 +23,7 @@ from segpipe.models.preprocessing import images_to_batch
 # lesion that fills a sixth of the image's side still has as many pixels as the network can take, with a margin of 0.5.
 OVERSAMPLING = 3
 
-AnySource = TypeVar("AnySource", bound=ImageSource)
+AnySource = TypeVar("AnySource", bound=ImageSource)  # a list[str] is no list[ImageSource] to a type checker
 
 
 class Locator:
@@ -120,10 +120,13 @@ class Pipeline:
     def predict(self, source: ImageSource, *, max_pixels: int = ...) -> Finding: ...
 
     @overload
-    def predict(self, source: list[AnySource] | tuple[AnySource, ...], *, max_pixels: int = ...) -> list[Finding]: ...
+    def predict(self, source: list[ImageSource] | tuple[ImageSource, ...], *, max_pixels: int = ...) -> list[Finding]: ...
 
     @overload
-    def predict(self, source: Iterator[AnySource], *, max_pixels: int = ...) -> Iterator[Finding]: ...
+    def predict(self, source: list[AnySource], *, max_pixels: int = ...) -> list[Finding]: ...
+
+    @overload
+    def predict(self, source: Iterator[ImageSource], *, max_pixels: int = ...) -> Iterator[Finding]: ...
 
     def predict(self, source: object, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Finding | list[Finding] | Iterator[Finding]:
         """Find, crop and classify the lesion of one image, or of many.

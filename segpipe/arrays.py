@@ -114,13 +114,13 @@ def _way_to_shape(shape: tuple[int, ...]) -> str:
     if len(shape) == 4:
         return "give list(images) for a batch of images"
     if len(shape) == 2:
-        return "repeat a grey image with numpy.repeat(image[..., None], 3, axis=2)"
+        return "repeat a gray image with numpy.repeat(image[..., None], 3, axis=2)"
     if len(shape) == 3 and shape[0] == 3:
         return "put the channels last with image.transpose(1, 2, 0)"
     if len(shape) == 3 and shape[2] == 4:
         return "drop the alpha channel with image[..., :3], or with image[..., 2::-1] where OpenCV read it as BGRA"
     if len(shape) == 3 and shape[2] == 1:
-        return "repeat a grey image with numpy.repeat(image, 3, axis=2)"
+        return "repeat a gray image with numpy.repeat(image, 3, axis=2)"
     return "give one image of three channels"
 
 

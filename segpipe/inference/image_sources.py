@@ -109,11 +109,12 @@ def _read_picture(picture: Image.Image, least_side: int, max_pixels: int) -> Rea
 
 
 def _refuse_no_file(path: Path, shown: str) -> None:
-    """Name the way out of two common mistakes."""
+    """Refuse a folder and a path where nothing is, with the way out."""
     if os.path.isdir(path):
         raise ImageError(f"{shown}: is a folder; segpipe.predict_folder works through all images in it")
-    if not os.path.lexists(path) and "*" in path.name:
-        raise ImageError(f"{shown}: no such file; a * is not expanded, give Path(folder).glob(pattern) for many images")
+    if not os.path.lexists(path):
+        way = "a * is not expanded, give Path(folder).glob(pattern) for many images" if "*" in path.name else "check the path"
+        raise ImageError(f"{shown}: no such file; {way}")
 
 
 def find_each(

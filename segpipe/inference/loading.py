@@ -117,7 +117,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name if isinstance(name, str) else "")
     except RuntimeError as error:
-        raise ConfigError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from error
+        raise ConfigError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}; auto takes what is there") from error
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),

@@ -68,7 +68,7 @@ class Namer:
     ) -> None:
         card = bundles[0].card
         if explained not in (None, "predicted", *card.classes):
-            raise ConfigError(f"explain.diagnosis must be one of {', '.join(card.classes)}, got {explained!r}")
+            raise ConfigError(f"explain.diagnosis must be one of {', '.join(card.classes)}, got {explained!r}; or leave it out")
         self.views = views
         self.explained = explained
         self.batch_size = batch_size

@@ -116,7 +116,7 @@ def load_bundle(folder: str | Path) -> SegmenterBundle | ClassifierBundle:
     """Load a segmenter or a classifier, whichever a bundle holds.
 
     Args:
-        folder: of the bundle, as a training writes it to `OUTPUT/bundle`.
+        folder: folder of the bundle, as a training writes it to `OUTPUT/bundle`.
 
     Returns:
         The model on the CPU in eval mode, its card, and the SHA-256 of its weights.

@@ -177,10 +177,10 @@ def parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) -> 
     """Check the content of a card and build the card.
 
     Args:
-        folder: of the bundle, for messages.
-        content: of `card.json`; its keys are taken out of it.
+        folder: folder of the bundle, for messages.
+        content: parsed `card.json`; the keys `format` and `kind` are removed from it.
         kind: `segmenter` or `classifier`.
-        schema: the card of this kind.
+        schema: class of the card.
 
     Raises:
         BundleError: the content is damaged, foreign, or of the other kind.

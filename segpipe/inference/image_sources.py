@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from segpipe.arrays import kind_of, require_image, way_from
-from segpipe.errors import AnswerError, ImageError
+from segpipe.errors import AnswerError, ImageError, one_line
 from segpipe.image_decoding import convert_picture
 from segpipe.image_io import MIN_SIDE, Photograph, RgbImage, decode_photograph, display_path, reduce_photograph
 from segpipe.inference.finding import Finding
@@ -29,7 +29,7 @@ class ReadImage:
     """An image that was read.
 
     Attributes:
-        photograph: its pixels, maybe reduced.
+        photograph: pixels, maybe reduced, and the size of the original.
         path: file or URL, on one line; None where there is none.
         sha256: SHA-256 of the content of the file; None where there is none.
     """
@@ -44,8 +44,8 @@ class Unanswered:
     """The reason why a sound image has no finding.
 
     Attributes:
-        reason: in words.
-        by_model: a model gave a number that is not finite.
+        reason: text without the name of the image.
+        by_model: whether a model gave a number that is not finite.
     """
 
     reason: str
@@ -56,8 +56,8 @@ def read_source(source: object, *, least_side: int, max_pixels: int) -> ReadImag
     """Read one image, reduced as far as both sides stay at least `least_side`.
 
     Args:
-        source: see `Pipeline.predict`.
-        least_side: pixels.
+        source: image of any kind, see `Pipeline.predict`.
+        least_side: smallest length of a side, pixels.
         max_pixels: most pixels (height x width) that are accepted.
 
     Raises:
@@ -85,7 +85,7 @@ def _read_file(source: str | Path, least_side: int, max_pixels: int) -> ReadImag
     if source == "":
         raise ValueError("an image must be named by a path or a URL, got an empty text; check where it comes from")
     place: str | Path = source if isinstance(source, str) and is_url(source) else Path(source)
-    shown = place if isinstance(place, str) else display_path(place)
+    shown = one_line(place, len(place)) if isinstance(place, str) else display_path(place)
     if isinstance(place, Path):
         _refuse_no_file(place, shown)
     with open_source(place) as file:
@@ -123,7 +123,7 @@ def find_each(
     """Find what can be found on a batch: one image without an answer does not take it from the others.
 
     Args:
-        find: gives a finding for each image, or raises for all of them.
+        find: function that gives a finding for each image, or raises for all of them.
         photographs: batch of images.
 
     Returns:
@@ -156,8 +156,8 @@ def find_all(
     """Find what there is on images of any kind, batch by batch.
 
     Args:
-        find: as for `find_each`.
-        read: reads one image.
+        find: function as for `find_each`.
+        read: function that reads one image.
         sources: images, read as they are needed.
         batch_size: images that are read and answered together.
         numbered: whether errors name the index of their image.

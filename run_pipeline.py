@@ -105,11 +105,11 @@ def build_engine(config: DictConfig, settings: PipelineSettings) -> tuple["Pipel
 
         engine = RayEngine(settings, config.workers)
         # Here the models only say what the results are; the device may be there on the other machines alone.
-        return load_pipeline(replace(engine.settings, device="cpu")), engine
+        return load_pipeline(**vars(replace(engine.settings, device="cpu"))), engine
 
     from segpipe.inference.local_engine import LocalEngine
 
-    pipeline = load_pipeline(settings)
+    pipeline = load_pipeline(**vars(settings))
     return pipeline, LocalEngine(pipeline, config.workers)
 
 

@@ -101,8 +101,8 @@ def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any
     from segpipe.inference.settings import PipelineSettings
     from segpipe.inference.source import images_of_files
 
-    settings = PipelineSettings() if full else PipelineSettings(views="none", explained=None)
-    pipeline = load_pipeline(settings)
+    settings = PipelineSettings() if full else PipelineSettings(tta="none", explain="none")
+    pipeline = load_pipeline(**vars(settings))
     engine = WatchedEngine(LocalEngine(pipeline, None))
     for name, chosen in (("warm-up", paths[:WARM_UP]), ("run", paths)):
         (output / name).mkdir()

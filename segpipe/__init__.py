@@ -1,3 +1,53 @@
 """Find a skin lesion in a dermoscopic photograph, crop it, name it, and show why. Not a medical device."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.2.0"
+
+if TYPE_CHECKING:
+    from segpipe.bundle import load_bundle
+    from segpipe.image_io import read_image
+    from segpipe.inference.finding import Finding
+    from segpipe.inference.loading import load_pipeline
+    from segpipe.inference.pipeline import Pipeline
+    from segpipe.lesion.crop import Box
+    from segpipe.workflows.classifier_training import train_classifier
+    from segpipe.workflows.prediction import predict_folder
+    from segpipe.workflows.segmenter_training import train_segmenter
+
+__all__ = [
+    "Box",
+    "Finding",
+    "Pipeline",
+    "__version__",
+    "load_bundle",
+    "load_pipeline",
+    "predict_folder",
+    "read_image",
+    "train_classifier",
+    "train_segmenter",
+]
+
+# Modules that public names come from; they are imported when a name is used, because torch takes seconds.
+_MODULES = {
+    "Box": "segpipe.lesion.crop",
+    "Finding": "segpipe.inference.finding",
+    "Pipeline": "segpipe.inference.pipeline",
+    "load_bundle": "segpipe.bundle",
+    "load_pipeline": "segpipe.inference.loading",
+    "predict_folder": "segpipe.workflows.prediction",
+    "read_image": "segpipe.image_io",
+    "train_classifier": "segpipe.workflows.classifier_training",
+    "train_segmenter": "segpipe.workflows.segmenter_training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(__all__))}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -46,7 +46,7 @@ def require_images(images: object, *, name: str = "images") -> list[RgbImage]:
     """
     if isinstance(images, np.ndarray | str | bytes) or not isinstance(images, Sequence):
         hint = "give list(batch) for a batch of shape (N, H, W, 3), [image] for a single image"
-        raise TypeError(f"{name} must be a list of RGB images, got {_kind_of(images)}; {hint}")
+        raise TypeError(f"{name} must be a list of RGB images, got {kind_of(images)}; {hint}")
     if not images:
         raise ValueError(f"{name} must hold at least one image, got none")
     return [require_image(image, name=f"{name}[{number}]") for number, image in enumerate(images)]
@@ -82,45 +82,51 @@ def require_mask(mask: object, *, size: tuple[int, int] | None = None, name: str
 
 def _require_array(value: object, name: str, expected: str) -> NDArray[Any]:
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a numpy array, {expected}, got {_kind_of(value)}; {_way_from(value)}")
+        raise TypeError(f"{name} must be a numpy array, {expected}, got {kind_of(value)}; {way_from(value)}")
     return value
 
 
-def _kind_of(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Name the type of a value, with its shape where it has one."""
     kind = type(value)
     module = kind.__module__.split(".")[0]
     shape = getattr(value, "shape", None)
     return f"{'' if module == 'builtins' else f'{module}.'}{kind.__name__}" + ("" if shape is None else f" {tuple(shape)}")
 
 
-def _way_from(value: object) -> str:
+def way_from(value: object) -> str:
+    """Say how a value that is not an array becomes an image, for messages."""
     module = type(value).__module__.split(".")[0]
     if module == "PIL":
         return 'use numpy.asarray(image.convert("RGB"))'
+    if value is None:
+        return "check where it comes from: cv2.imread gives None for a file that it cannot read"
     if module == "torch":
         return "use tensor.permute(1, 2, 0).mul(255).byte().cpu().numpy() for a tensor (3, H, W) in [0, 1]"
     if isinstance(value, str | bytes) or module == "pathlib":
-        return "read a file with segpipe.image_io.read_image"
-    return "use numpy.asarray"
+        return "read a file with segpipe.read_image"
+    if hasattr(value, "read"):
+        return "give the bytes of the file with file.read()"
+    return "use numpy.asarray(image, dtype=numpy.uint8) for pixels, list(images) for several images"
 
 
 def _way_to_shape(shape: tuple[int, ...]) -> str:
     if len(shape) == 4:
-        return "give the images of a batch one by one"
+        return "give list(images) for a batch of images"
     if len(shape) == 2:
-        return "repeat a grey image with numpy.repeat(image[..., None], 3, axis=2)"
+        return "repeat a gray image with numpy.repeat(image[..., None], 3, axis=2)"
     if len(shape) == 3 and shape[0] == 3:
         return "put the channels last with image.transpose(1, 2, 0)"
     if len(shape) == 3 and shape[2] == 4:
-        return "drop the alpha channel with image[..., :3]"
+        return "drop the alpha channel with image[..., :3], or with image[..., 2::-1] where OpenCV read it as BGRA"
     if len(shape) == 3 and shape[2] == 1:
-        return "repeat a grey image with numpy.repeat(image, 3, axis=2)"
+        return "repeat a gray image with numpy.repeat(image, 3, axis=2)"
     return "give one image of three channels"
 
 
 def _way_to_uint8(dtype: np.dtype[Any]) -> str:
     if np.issubdtype(dtype, np.floating):
-        return "scale values in [0, 1] with (255 * image).round().astype(numpy.uint8)"
+        return "use (255 * image).round().astype(numpy.uint8) for values in [0, 1], image.round().astype(numpy.uint8) in [0, 255]"
     if dtype == np.uint16:
         return "keep the upper byte of 16 bits with (image >> 8).astype(numpy.uint8)"
     if dtype == np.bool_:

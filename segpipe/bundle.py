@@ -7,6 +7,7 @@ hold a hash of their tensors.
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,26 +16,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from segpipe.card import Card, ClassifierCard, SegmenterCard
+from segpipe.card import CARD, FORMAT, AnyCard, Card, ClassifierCard, SegmenterCard, kind_of, parse_card
 from segpipe.errors import BundleError, WriteError, one_line
 from segpipe.models.classifier import LesionClassifier, build_classifier
 from segpipe.models.unet import build_unet
 from segpipe.models.weights import hash_tensors, load_weights, read_metadata, require_finite
 from segpipe.strict_json import encode_json, parse_json, read_json
 
-FORMAT = "segpipe-bundle-1"
 WEIGHTS = "model.safetensors"
-CARD = "card.json"
 IDENTITY = "segpipe"  # entry of the metadata of the weights
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 SHIPPED = Path(__file__).parent / "weights"
 
-AnyCard = TypeVar("AnyCard", bound=Card)
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
@@ -79,9 +76,9 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
-    kind = _kind_of(card)
+    kind = kind_of(card)
     text = encode_json({"format": FORMAT, "kind": kind} | asdict(card))
-    _parse_card(folder, parse_json(text), kind, type(card))
+    parse_card(folder, parse_json(text), kind, type(card))
     try:
         require_finite(state)
     except ValueError as error:
@@ -113,6 +110,26 @@ def _put_in_place(fresh: Path, folder: Path, *, old: Path) -> None:
     for path in old.iterdir() if old.is_dir() else ():
         if path.name not in (WEIGHTS, CARD):
             path.replace(folder / path.name)
+
+
+def load_bundle(folder: str | Path) -> SegmenterBundle | ClassifierBundle:
+    """Load a segmenter or a classifier, whichever a bundle holds.
+
+    Args:
+        folder: folder of the bundle, as a training writes it to `OUTPUT/bundle`.
+
+    Returns:
+        The model on the CPU in eval mode, its card, and the SHA-256 of its weights.
+
+    Raises:
+        BundleError: the bundle is missing, damaged or foreign.
+        TypeError: `folder` is not a path.
+    """
+    if not isinstance(folder, str | Path):
+        raise TypeError(f"folder must be the path of a bundle, got {type(folder).__name__}; a training writes OUTPUT/bundle")
+    content = _read_content(Path(folder))
+    is_segmenter = isinstance(content, dict) and content.get("kind") == "segmenter"
+    return load_segmenter(Path(folder)) if is_segmenter else load_classifier(Path(folder))
 
 
 def load_segmenter(folder: Path) -> SegmenterBundle:
@@ -148,59 +165,30 @@ def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
     Raises:
         BundleError: the card is missing, damaged, foreign, or of the other kind.
     """
+    return parse_card(folder, _read_content(folder), kind, schema)
+
+
+def _read_content(folder: Path) -> Any:
     try:
-        content = read_json(folder / CARD)
+        return read_json(folder / CARD)
     except OSError as error:
-        raise BundleError(f"{folder}: a bundle must be a folder with {WEIGHTS} and {CARD}; {CARD} cannot be read") from error
+        raise BundleError(f"{folder}: a bundle must be a folder with {WEIGHTS} and {CARD}; {_why_no_card(folder)}") from error
     except ValueError as error:
         raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON ({one_line(str(error))})") from error
-    return _parse_card(folder, content, kind, schema)
 
 
-def _parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) -> AnyCard:
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise BundleError(f"{folder}: {CARD} is not that of a {FORMAT}; train or ship the model with this version of segpipe")
-    found = one_line(str(content.pop("kind", None)))
-    if found != kind:
-        raise BundleError(
-            f"{folder}: must be the bundle of a {kind}, got that of a {found}; name the one that bundle.{kind}= needs"
-        )
-    _list_operating_point(content)
-    try:
-        # Strictly: no text or boolean for a number. By way of JSON, where a list may stand for a tuple.
-        return TypeAdapter(schema).validate_json(encode_json(content), strict=True, extra="forbid")
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = ": ".join([".".join(map(str, first["loc"])), first["msg"]])
-        raise BundleError(f"{folder}: {CARD} is damaged, {one_line(reason)}") from error
-
-
-def _list_operating_point(content: dict[str, Any]) -> None:
-    """Bring the one operating point of earlier cards, with its test metrics, into the list that it is now."""
-    point = content.pop("operating_point", None)
-    if point is None or content.get("operating_points"):
-        return
-    if isinstance(point, dict) and "diagnosis" in point:
-        metrics = content.get("metrics")
-        values = metrics.get("metrics") if isinstance(metrics, dict) else None
-        known = values if isinstance(values, dict) else {}
-        names = {name: f"{name}_flagged" for name in ("sensitivity", "specificity")}
-        point = {
-            **{key: value for key, value in point.items() if key != "diagnosis"},
-            "target": point["diagnosis"],
-            "test": {name: known[key] for name, key in names.items() if key in known},
-        }
-    content["operating_points"] = [point]
-
-
-def _kind_of(card: Card) -> str:
-    return "classifier" if isinstance(card, ClassifierCard) else "segmenter"
+def _why_no_card(folder: Path) -> str:
+    if os.path.isfile(folder / "bundle" / CARD):
+        return f"the output of a training holds one in {folder / 'bundle'}"
+    if os.path.isdir(folder):
+        return f"{CARD} cannot be read"
+    return "a file is no bundle" if os.path.exists(folder) else "no such folder, check the path"
 
 
 def _identity(card: Card, content: bytes) -> dict[str, Any]:
     """What the metadata of weights hold, the file of which is `content`: kind, classes in order, and a hash of the tensors."""
     classes = list(card.classes) if isinstance(card, ClassifierCard) else None
-    return {"kind": _kind_of(card), "classes": classes, "tensors": hash_tensors(content)}
+    return {"kind": kind_of(card), "classes": classes, "tensors": hash_tensors(content)}
 
 
 def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:

@@ -4,14 +4,21 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from segpipe import __version__
 from segpipe.diagnosis import check_class_name
+from segpipe.errors import BundleError, one_line
 from segpipe.lesion.crop import CropRule
 from segpipe.models.preprocessing import InputSpec
 from segpipe.operating_points import OperatingPoint, ValidationProbs, check_targets
+from segpipe.strict_json import encode_json
 
+FORMAT = "segpipe-bundle-1"
+CARD = "card.json"
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "lightning", "numpy", "opencv-python-headless")
 LICENCE = "CC BY-NC 4.0 where trained on HAM10000 or ISIC 2019, or from weights that were (non-commercial), see LICENSE"
 INTENDED_USE = "Research and teaching on dermoscopic photographs. Not a medical device: not for diagnosis or treatment."
@@ -162,3 +169,58 @@ class ClassifierCard(Card):
             raise ValueError(f"logit_bias must hold {len(self.classes)} values or none, got {len(self.logit_bias)}")
         if not all(abs(bias) <= 1e3 for bias in self.logit_bias):
             raise ValueError(f"logit_bias must lie in [-1000, 1000], got {self.logit_bias}")
+
+
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+
+def parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) -> AnyCard:
+    """Check the content of a card and build the card.
+
+    Args:
+        folder: folder of the bundle, for messages.
+        content: parsed `card.json`; the keys `format` and `kind` are removed from it.
+        kind: `segmenter` or `classifier`.
+        schema: class of the card.
+
+    Raises:
+        BundleError: the content is damaged, foreign, or of the other kind.
+    """
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise BundleError(f"{folder}: {CARD} is not that of a {FORMAT}; train or ship the model with this version of segpipe")
+    found = one_line(str(content.pop("kind", None)))
+    if found != kind:
+        raise BundleError(
+            f"{folder}: must be the bundle of a {kind}, got that of a {found}; name a {kind}, with bundle.{kind}= for a command"
+        )
+    _list_operating_point(content)
+    try:
+        # Strictly: no text or boolean for a number. By way of JSON, where a list may stand for a tuple.
+        return TypeAdapter(schema).validate_json(encode_json(content), strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join([".".join(map(str, first["loc"])), first["msg"]])
+        raise BundleError(f"{folder}: {CARD} is damaged, {one_line(reason)}") from error
+
+
+def _list_operating_point(content: dict[str, Any]) -> None:
+    """Bring the one operating point of earlier cards, with its test metrics, into the list that it is now."""
+    point = content.pop("operating_point", None)
+    if point is None or content.get("operating_points"):
+        return
+    if isinstance(point, dict) and "diagnosis" in point:
+        metrics = content.get("metrics")
+        values = metrics.get("metrics") if isinstance(metrics, dict) else None
+        known = values if isinstance(values, dict) else {}
+        names = {name: f"{name}_flagged" for name in ("sensitivity", "specificity")}
+        point = {
+            **{key: value for key, value in point.items() if key != "diagnosis"},
+            "target": point["diagnosis"],
+            "test": {name: known[key] for name, key in names.items() if key in known},
+        }
+    content["operating_points"] = [point]
+
+
+def kind_of(card: Card) -> str:
+    """Return the kind of a card, `segmenter` or `classifier`."""
+    return "classifier" if isinstance(card, ClassifierCard) else "segmenter"

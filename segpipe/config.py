@@ -99,7 +99,7 @@ class RunPipelineConfig:
     tta: TtaConfig = MISSING
     explain: ExplainConfig = MISSING
     device: str = "auto"
-    precision: str = "float32"
+    precision: str = "auto"
     engine: str = "local"
     workers: int | None = bounded(None, least=0)
     batch_size: int | None = bounded(None, least=1)
@@ -133,7 +133,7 @@ class AppConfig:
     tta: TtaConfig = MISSING
     explain: ExplainConfig = MISSING
     device: str = "auto"
-    precision: str = "float32"
+    precision: str = "auto"
     batch_size: int | None = bounded(None, least=1)
     max_files: int = bounded(50, least=1)
     max_pixels: int = bounded(50_000_000, least=1)

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from segpipe.arguments import CHANGES_ALLOWED
+from segpipe.choices import PIPELINE_CHOICES, require_choice
 from segpipe.config_bounds import check_numbers
 from segpipe.config_groups import SyntheticConfig
 from segpipe.errors import ConfigError
@@ -18,11 +19,11 @@ PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "c
 TRAINING_FILES = ("config.yaml", "split.csv", "metrics.csv")
 STARTS = ("segmenter.init", "classifier.init")
 CHOICES: dict[str, tuple[str, ...]] = {
-    "localize": ("unet", "contour", "whole_image"),
+    "localize": PIPELINE_CHOICES["localize"],
     "figures": ("auto", "true", "false"),
     "report": ("none", "html"),
     "engine": ("local", "ray"),
-    "precision": ("float32", "bfloat16", "float16"),
+    "precision": PIPELINE_CHOICES["precision"],
     "part": ("train", "val", "test"),
     "sampler": ("none", "square_root", "balanced"),
     "loss.weighting": ("none", "inverse", "effective"),
@@ -32,8 +33,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.precision": ("auto", "32-true", "16-mixed", "bf16-mixed"),
     "calibration": ("none", "temperature", "logit_adjustment"),
-    "tta.views": ("none", "flips", "d4"),
-    "explain.method": ("gradcam", "none"),
+    "tta.views": PIPELINE_CHOICES["tta"],
+    "explain.method": PIPELINE_CHOICES["explain"],
 }
 AUTO = "auto"
 AUTO_TARGETS = ["mel", "malignant"]  # of threshold.diagnosis=auto, as far as they occur
@@ -72,8 +73,9 @@ def check_values(config: DictConfig) -> None:
             )
     for key, choices in CHOICES.items():
         word = _value(config, key)
-        if word is not None and (word.lower() if key == "figures" else word) not in choices:  # true comes as True
-            raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {word!r}; --help says what they mean")
+        if word is not None:
+            word = word.lower() if key == "figures" else word  # true comes as True
+            require_choice(key, word, choices, advice="--help says what they mean")
     if _value(config, "resume") and _value(config, "overwrite"):
         raise ConfigError("give one of resume=true, which goes on with earlier results, and overwrite=true, which removes them")
     check_numbers(config)

@@ -22,6 +22,8 @@ from segpipe.mask_decoding import is_tinted
 
 # More than a mask takes where its pixels are compressed.
 _BYTES_OF_MASK, _BYTES_PER_MASK_PIXEL = 4096, 0.05
+# EXIF data that cannot be parsed says nothing about the pixels.
+_EXIF_ERRORS = (SyntaxError, LookupError, OSError, ValueError, TypeError, struct.error, Warning)
 
 
 class _TiffFile(TiffImagePlugin.TiffImageFile):
@@ -85,6 +87,31 @@ def decode(file: IO[bytes], *, max_pixels: int, backdrop: str | None, draft: tup
     return Decoded(picture, height, width)
 
 
+def convert_picture(image: Image.Image, *, max_pixels: int, backdrop: str) -> Image.Image:
+    """Convert a picture that Pillow opened or made as `decode` does: upright, mode RGB.
+
+    Args:
+        image: of any mode; of several frames the current one counts. It is not changed.
+        max_pixels: most pixels (height x width) that are accepted.
+        backdrop: color that shows through transparent parts.
+
+    Raises:
+        ImageError: the picture is too large, its mode is not supported, or Pillow cannot load its pixels.
+    """
+    _check_size(image, max_pixels)
+    try:
+        image.load()
+        upright = image
+        with suppress(*_EXIF_ERRORS):
+            upright = ImageOps.exif_transpose(image)
+        return _to_rgb(upright, backdrop)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # on damaged bytes Pillow raises almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"Pillow cannot load the picture ({reason}); give the path or the bytes of its file") from error
+
+
 def may_be_mask(file: IO[bytes]) -> bool:
     """Whether a first look, which costs little, leaves it possible that a picture is a mask: few bytes for its pixels, no colors.
 
@@ -115,8 +142,7 @@ def _plugin_at_start(file: IO[bytes]) -> type[ImageFile.ImageFile]:
 def _turn_upright(image: Image.Image) -> bool:
     """Apply the orientation of the camera; tells whether height and width change places, as far as one can see."""
     size = image.size
-    # EXIF data that cannot be parsed says nothing about the pixels.
-    with suppress(SyntaxError, LookupError, OSError, ValueError, TypeError, struct.error, Warning):
+    with suppress(*_EXIF_ERRORS):
         ImageOps.exif_transpose(image, in_place=True)
     return image.size != size
 
@@ -143,7 +169,7 @@ def _decoding_errors(plugin: type[ImageFile.ImageFile]) -> Iterator[None]:
         raise ImageError(f"the {plugin.format} is truncated, damaged or of an unsupported kind ({reason})") from error
 
 
-def _check_size(image: ImageFile.ImageFile, max_pixels: int) -> None:
+def _check_size(image: Image.Image, max_pixels: int) -> None:
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise ImageError(

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -45,23 +45,28 @@ def _escape(char: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in raw)
 
 
-def read_image(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbImage:
+def read_image(source: str | Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbImage:
     """Read a photograph the way a viewer would show it.
 
     The orientation of the camera (EXIF) is applied, of several frames or pages the first is taken, transparent parts lie on
     white, and of 16 bits per channel the upper 8 are kept. Colour profiles are not applied.
 
     Args:
-        path: a JPEG, PNG, BMP, TIFF or WebP file; its content decides, not its name.
+        source: a JPEG, PNG, BMP, TIFF or WebP file, or the bytes of one; its content decides, not its name.
         max_pixels: most pixels (height x width) that are accepted; checked from the header, before anything is decoded.
 
     Returns:
         RGB uint8, shape (H, W, 3), contiguous and writable.
 
     Raises:
-        ImageError: the file is missing, no image, truncated, damaged or too large; the message starts with the path.
+        ImageError: the file is missing, no image, truncated, damaged or too large; the message starts with its path.
+        TypeError: `source` is neither a path nor bytes.
     """
-    return np.array(_load(path, max_pixels, backdrop="white").picture)
+    if isinstance(source, bytes):
+        return np.array(decode(BytesIO(source), max_pixels=max_pixels, backdrop="white").picture)
+    if not isinstance(source, str | Path):
+        raise TypeError(f"source must be a path or the bytes of an image file, got {type(source).__name__}; check the argument")
+    return np.array(_load(Path(source), max_pixels, backdrop="white").picture)
 
 
 def read_mask(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> BoolMask:
@@ -142,11 +147,21 @@ def decode_photograph(file: IO[bytes], *, least_side: int, max_pixels: int = DEF
     decoded = decode(file, max_pixels=max_pixels, backdrop="white", draft=("RGB", least_side))
     if min(decoded.height, decoded.width) < MIN_SIDE:
         raise ImageError(f"has {decoded.width} x {decoded.height} pixels; both sides must have at least {MIN_SIDE}")
-    picture = decoded.picture
-    drafted = picture.size != (decoded.width, decoded.height)
+    if decoded.picture.size != (decoded.width, decoded.height):
+        return Photograph(np.array(decoded.picture), decoded.height, decoded.width)
     # Of other formats than JPEG all pixels were decoded; what is not needed is let go at once.
-    factor = 1 if drafted else next((factor for factor in (8, 4, 2) if min(picture.size) // factor >= least_side), 1)
-    return Photograph(np.array(picture.reduce(factor) if factor > 1 else picture), decoded.height, decoded.width)
+    return reduce_photograph(decoded.picture, least_side=least_side)
+
+
+def reduce_photograph(picture: Image.Image, *, least_side: int) -> Photograph:
+    """Reduce a picture to a half, a quarter or an eighth, as far as both sides stay at least `least_side` pixels.
+
+    Args:
+        picture: upright, mode RGB.
+        least_side: pixels; a picture with a side of less than twice that stays as it is.
+    """
+    factor = next((factor for factor in (8, 4, 2) if min(picture.size) // factor >= least_side), 1)
+    return Photograph(np.array(picture.reduce(factor) if factor > 1 else picture), picture.height, picture.width)
 
 
 def read_thumbnail(path: Path, *, side: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:

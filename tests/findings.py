@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from segpipe.diagnosis import CODES, known_malignant
-from segpipe.inference.finding import Finding, Heatmap
+from segpipe.image_io import Photograph, RgbImage
+from segpipe.inference.finding import Finding
+from segpipe.inference.heatmap import ClassMap
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.operating_points import OperatingPoint
@@ -31,6 +33,11 @@ def drawn_mask(height: int, width: int) -> np.ndarray:
     return mask
 
 
+def plain_photograph(height: int, width: int) -> Photograph:
+    """Of one light grey."""
+    return Photograph(np.full((height, width, 3), 200, dtype=np.uint8), height, width)
+
+
 def drawn_finding(
     height: int,
     width: int,
@@ -40,19 +47,21 @@ def drawn_finding(
     source: MaskSource = MaskSource.UNET,
     reasons: tuple[str, ...] = (),
     heatmap: bool = True,
+    image: RgbImage | None = None,
 ) -> Finding:
     """The first class is the predicted one; the crop box spans from an eighth to five eighths of both sides."""
     mask = drawn_mask(height, width)
     weights = np.arange(2 * len(codes), len(codes), -1)
     return Finding(
+        photograph=plain_photograph(height, width) if image is None else Photograph(image, height, width),
         localization=Localization(mask, mask_box(mask), source, reasons),
-        crop_box=Box(height // 8, width // 8, height * 5 // 8, width * 5 // 8),
+        window=Box(height // 8, width // 8, height * 5 // 8, width * 5 // 8),
         crop=np.full((32, 32, 3), 120, dtype=np.uint8),
-        probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
+        probabilities=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
         malignant=known_malignant(codes) if malignant is None else malignant,
         operating_points=(OperatingPoint(codes[0], 0.0),),
         tta_spread=0.034,
-        heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]) if heatmap else None,
+        class_map=ClassMap(np.eye(7, dtype=np.float32), codes[0]) if heatmap else None,
     )
 
 
@@ -60,14 +69,15 @@ def whole_image_finding(height: int, width: int) -> Finding:
     """Of a photograph of any size, where nothing was found and all of it was classified as the only class that there is."""
     mask = np.ones((height, width), dtype=np.bool_)
     return Finding(
+        photograph=plain_photograph(height, width),
         localization=Localization(mask, mask_box(mask), MaskSource.WHOLE_IMAGE, ()),
-        crop_box=Box(0, 0, height, width),
+        window=Box(0, 0, height, width),
         crop=np.zeros((32, 32, 3), dtype=np.uint8),
-        probs={"benign": 1.0},
+        probabilities={"benign": 1.0},
         malignant=(),
         operating_points=(),
         tta_spread=None,
-        heatmap=Heatmap(np.ones((7, 7), dtype=np.float32), "benign"),
+        class_map=ClassMap(np.ones((7, 7), dtype=np.float32), "benign"),
     )
 
 

@@ -50,7 +50,7 @@ def encode_picture(examination: Examination) -> bytes:
     """The figure of the command line, as PNG."""
     from segpipe.report.figure import encode_figure
 
-    return encode_figure(examination.image, examination.finding, examination.name)
+    return encode_figure(examination.finding, examination.name)
 
 
 def encode_report(examination: Examination, pipeline: "Pipeline") -> bytes:
@@ -58,12 +58,12 @@ def encode_report(examination: Examination, pipeline: "Pipeline") -> bytes:
     from segpipe.report.page import encode_page
 
     about = _about(pipeline)
-    return encode_page(examination.image, examination.finding, title=examination.name, about=about)
+    return encode_page(examination.finding, title=examination.name, about=about)
 
 
 def encode_table(examinations: Sequence[Examination]) -> bytes:
     """`results.csv` of photographs that one model named."""
-    return encode_results([examination.row for examination in examinations], list(examinations[0].finding.probs))
+    return encode_results([examination.row for examination in examinations], list(examinations[0].finding.probabilities))
 
 
 def _about(pipeline: "Pipeline") -> list[str]:

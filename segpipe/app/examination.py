@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from segpipe.errors import AnswerError, ImageError
-from segpipe.image_io import RgbImage, decode_photograph
-from segpipe.inference.finding import Finding, enlarge_finding
-from segpipe.inference.results import Row, result_row
+from segpipe.image_io import decode_photograph
+from segpipe.inference.finding import Finding
+from segpipe.inference.results import Row
 from segpipe.report import printable
 
 if TYPE_CHECKING:
@@ -37,13 +37,11 @@ class Examination:
 
     Attributes:
         name: of its file, on one line.
-        image: RGB uint8, shape (h, w, 3): the photograph, maybe reduced.
-        finding: in the coordinates of `image`.
-        row: its line of the results, in the coordinates of the original.
+        finding: result of the photograph.
+        row: its line of the results.
     """
 
     name: str
-    image: RgbImage
     finding: Finding
     row: Row
 
@@ -63,7 +61,6 @@ def examine(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Examina
     try:
         read = decode_photograph(io.BytesIO(upload.content), least_side=pipeline.least_side, max_pixels=max_pixels)
         finding = pipeline([read.image])[0]
-        whole = enlarge_finding(finding, read.height, read.width)
     except AnswerError as error:
         raise ImageError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
@@ -73,5 +70,6 @@ def examine(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Examina
             raise
         raise ImageError("needs more memory than there is; make it smaller") from error
     name, sha256 = printable(upload.name), hashlib.sha256(upload.content).hexdigest()
-    row = result_row(name, sha256, whole, latency_ms=1000 * (time.perf_counter() - begun))
-    return Examination(name, read.image, replace(finding, original_size=(read.height, read.width)), row)
+    latency_ms = 1000 * (time.perf_counter() - begun)
+    finding = replace(finding, photograph=read, path=name, sha256=sha256, latency_ms=latency_ms)
+    return Examination(name, finding, finding.to_dict())

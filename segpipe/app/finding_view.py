@@ -16,7 +16,7 @@ from segpipe.report.overlays import draw_heatmap, draw_place, encode_jpeg
 from segpipe.report.preview import HEATMAP_OPACITY, Preview, make_preview
 
 if TYPE_CHECKING:
-    from segpipe.inference.finding import Heatmap
+    from segpipe.inference.heatmap import ClassMap
     from segpipe.inference.pipeline import Pipeline
 
 PICTURE_SIDE = 900  # pixels, the longer side of what is shown
@@ -51,20 +51,20 @@ def _show_part(part: str, examination: Examination, pipeline: "Pipeline") -> Non
 
 def _show_pictures(examination: Examination, *, key: str, wide: bool) -> None:
     finding = examination.finding
-    preview = make_preview(examination.image, finding, max_side=PICTURE_SIDE)
-    shares = [4, 3] if finding.heatmap is None else [4, 3, 4]
+    preview = make_preview(finding, max_side=PICTURE_SIDE)
+    shares = [4, 3] if finding.class_map is None else [4, 3, 4]
     places = st.columns(shares) if wide else [st.container() for _ in shares]
     with places[0]:
         _show_picture(draw_place(preview), "Photograph", photograph_caption(finding.localization.source))
     with places[1]:
         _show_picture(finding.crop, "Crop", place_context(examination.row)["crop_caption"])
-    if finding.heatmap is not None:
+    if finding.class_map is not None:
         with places[2]:
-            _show_heatmap(preview, finding.heatmap, examination.row["heatmap_in_lesion"], key=key)
+            _show_heatmap(preview, finding.class_map, examination.row["heatmap_in_lesion"], key=key)
 
 
 @st.fragment
-def _show_heatmap(preview: Preview, heatmap: "Heatmap", in_lesion: float | None, *, key: str) -> None:
+def _show_heatmap(preview: Preview, class_map: "ClassMap", in_lesion: float | None, *, key: str) -> None:
     """Run alone when the slider moves."""
     place = st.empty()
     opacity = st.slider(
@@ -73,8 +73,8 @@ def _show_heatmap(preview: Preview, heatmap: "Heatmap", in_lesion: float | None,
     st.html('<p class="scale">counted less <span></span> more</p>')
     share = "" if in_lesion is None else f"; {percent(in_lesion)} of it lies on the lesion"
     with place.container():
-        caption = f"{name_with_code(heatmap.diagnosis)}. {HEATMAP_CAPTION}{share}"
-        _show_picture(draw_heatmap(preview, heatmap, opacity=opacity / 100), "Heatmap", caption)
+        caption = f"{name_with_code(class_map.diagnosis)}. {HEATMAP_CAPTION}{share}"
+        _show_picture(draw_heatmap(preview, class_map, opacity=opacity / 100), "Heatmap", caption)
 
 
 def _show_picture(picture: RgbImage, title: str, caption: str) -> None:

@@ -36,7 +36,7 @@ def get_pipeline(settings: PipelineSettings) -> "Pipeline":
         BundleError: as `segpipe.inference.loading.load_pipeline`.
         ConfigError: likewise.
     """
-    bundles = [folder for folder in (settings.segmenter, *settings.classifier) if folder is not None]
+    bundles = [folder for folder in (settings.segmenter, *(settings.classifier or ())) if folder is not None]
     return _get_pipeline(settings, tuple(age_of(folder) for folder in bundles))
 
 
@@ -50,7 +50,7 @@ def _load(settings: PipelineSettings) -> "Pipeline":
     _import_networks()
     from segpipe.inference.loading import load_pipeline
 
-    pipeline = load_pipeline(settings)
+    pipeline = load_pipeline(**vars(settings))
     # The first photograph takes longer than others: no visitor shall wait for it.
     pipeline([np.zeros((pipeline.least_side, pipeline.least_side, 3), dtype=np.uint8)])
     return pipeline

@@ -38,7 +38,7 @@ class Model:
 def choose_models(config: DictConfig) -> list[Model]:
     """Show the choice and return it: a model, or two to be compared."""
     start, found = PipelineSettings.of(config), find_bundles(config.bundles)
-    classifiers = _options((), start.classifier, {b.label: (b.folder,) for b in found if b.kind == "classifier"})
+    classifiers = _options(None, start.classifier, {b.label: (b.folder,) for b in found if b.kind == "classifier"})
     segmenters = _options(None, start.segmenter, {b.label: b.folder for b in found if b.kind == "segmenter"})
     if start.localize != MaskSource.UNET:
         segmenters = {GIVEN: start.segmenter}  # none of them is asked
@@ -50,13 +50,13 @@ def choose_models(config: DictConfig) -> list[Model]:
         if len(classifiers) == len(segmenters) == 1:
             st.caption(_SHIPPED_ONLY)
         st.subheader("How")
-        averaged = st.toggle("Average over views", start.views != "none", key="averaged", help=_VIEWS_HELP)
-        explained = st.toggle("Heatmap", start.explained is not None, key="explained", help=_HEATMAP_HELP)
+        averaged = st.toggle("Average over views", start.tta != "none", key="averaged", help=_VIEWS_HELP)
+        explained = st.toggle("Heatmap", start.explain != "none", key="explained", help=_HEATMAP_HELP)
     chosen = replace(
         start,
         segmenter=segmenters[segmenter],
-        views=(start.views if start.views != "none" else "d4") if averaged else "none",
-        explained=(start.explained or "predicted") if explained else None,
+        tta=(start.tta if start.tta != "none" else "d4") if averaged else "none",
+        explain="gradcam" if explained else "none",
     )
     labels = [label] if other == NO_OTHER else [label, other]
     return [Model(printable(label), replace(chosen, classifier=classifiers[label])) for label in labels]

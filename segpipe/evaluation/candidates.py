@@ -98,7 +98,7 @@ def _load(title: str, folder: Path, settings: PipelineSettings, output: Path) ->
         bundle.card,
         count_parameters(bundle.model),
         count_macs(bundle.model, bundle.card.input.size),
-        load_pipeline(replace(settings, classifier=(str(folder),))),
+        load_pipeline(**vars(replace(settings, classifier=(str(folder),)))),
         Ask(output),
     )
 

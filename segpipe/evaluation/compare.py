@@ -78,8 +78,8 @@ def load_models(given: Namespace, bundles: Mapping[str, Path]) -> tuple["Truth",
     settings = PipelineSettings(
         segmenter=None if given.segmenter is None else str(given.segmenter),
         localize=given.localize,
-        views=given.tta,
-        explained=None,
+        tta=given.tta,
+        explain="none",
         device=given.device,
         batch_size=given.batch_size,
     )

@@ -63,7 +63,7 @@ class Done:
     """How a run ended.
 
     Attributes:
-        rows: of the images with a result, sorted by path, see `result_row`.
+        rows: of the images with a result, sorted by path, see `Finding.to_dict`.
         failures: path and reason of the rest, sorted by path.
         model_failed: for one of these a model gave a number that is not finite; the others are files that cannot be used.
         names: of the pictures of each image, by its path.

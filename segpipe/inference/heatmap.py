@@ -1,21 +1,35 @@
 """A heatmap in the coordinates of the photograph: how much of it lies on the lesion, and what several of them say together."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.inference.finding import Heatmap
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import Localization
 
 
-def heatmap_on_image(heatmap: Heatmap, crop_box: Box, height: int, width: int) -> NDArray[np.float32]:
-    """Lay a heatmap back on the photograph that its crop was cut from.
+@dataclass(frozen=True)
+class ClassMap:
+    """Grad-CAM on the grid of the network's features, averaged over the classifiers and over the views.
+
+    Attributes:
+        values: float32 in [0, 1], shape of the feature map (h, w); it covers `Finding.window`. The peak of a single classifier is
+            1; that of several is 1 only where all of them have theirs.
+        diagnosis: code of the class it explains.
+    """
+
+    values: NDArray[np.float32]
+    diagnosis: str
+
+
+def heatmap_on_image(class_map: ClassMap, crop_box: Box, height: int, width: int) -> NDArray[np.float32]:
+    """Lay a class map back on the photograph that its crop was cut from.
 
     Args:
-        heatmap: its low-resolution map covers `crop_box`.
+        class_map: map that covers `crop_box`.
         crop_box: what the classifier saw, in pixels of the image.
         height: of the image, pixels.
         width: of the image, pixels.
@@ -28,17 +42,17 @@ def heatmap_on_image(heatmap: Heatmap, crop_box: Box, height: int, width: int) -
     """
     _require_inside(crop_box, height, width)
     canvas = np.zeros((height, width), dtype=np.float32)
-    canvas[crop_box.top : crop_box.bottom, crop_box.left : crop_box.right] = _enlarge(heatmap, crop_box)
+    canvas[crop_box.top : crop_box.bottom, crop_box.left : crop_box.right] = _enlarge(class_map, crop_box)
     return canvas
 
 
-def heatmap_in_lesion(heatmap: Heatmap, localization: Localization, crop_box: Box) -> float | None:
+def heatmap_in_lesion(class_map: ClassMap, localization: Localization, crop_box: Box) -> float | None:
     """The share of the heatmap's mass that lies on the lesion.
 
     A share near the lesion's share of the crop is what a network that looks everywhere would reach; it says nothing by itself.
 
     Args:
-        heatmap: its low-resolution map covers `crop_box`.
+        class_map: map that covers `crop_box`.
         localization: its mask has the size of the image.
         crop_box: what the classifier saw, in pixels of the image.
 
@@ -50,7 +64,7 @@ def heatmap_in_lesion(heatmap: Heatmap, localization: Localization, crop_box: Bo
     """
     _require_inside(crop_box, *localization.mask.shape)
     inside = localization.mask[crop_box.top : crop_box.bottom, crop_box.left : crop_box.right]
-    mass = _enlarge(heatmap, crop_box)
+    mass = _enlarge(class_map, crop_box)
     total = float(cv2.sumElems(mass)[0])
     mass[~inside] = 0
     return float(cv2.sumElems(mass)[0]) / total if total > 0 else None
@@ -91,8 +105,8 @@ def _shares(cells: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[
     return np.asarray(np.maximum(shared, 0) / np.diff(cells)[:, None])
 
 
-def _enlarge(heatmap: Heatmap, box: Box) -> NDArray[np.float32]:
-    values = np.asarray(heatmap.values, dtype=np.float32)
+def _enlarge(class_map: ClassMap, box: Box) -> NDArray[np.float32]:
+    values = np.asarray(class_map.values, dtype=np.float32)
     enlarged = np.asarray(cv2.resize(values, (box.width, box.height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
     # Cubic interpolation shows no facets between the few cells of the map, but overshoots.
     return np.clip(enlarged, 0.0, 1.0, out=enlarged)

@@ -10,35 +10,72 @@ from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier, load_segm
 from segpipe.errors import BundleError, ConfigError
 from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
-from segpipe.inference.settings import PipelineSettings
+from segpipe.inference.settings import BundlePath, PipelineSettings, bundle_path, list_bundles
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localizer import MaskSource
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# `auto` is the precision that the metrics of the cards were measured in.
+PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Images at once: on a CPU larger batches are no faster and need more memory; an accelerator has more to keep busy.
 _BATCH_SIZES = {"cpu": 8, "cuda": 32, "mps": 16}
 
 
-def load_pipeline(settings: PipelineSettings) -> Pipeline:
-    """Load the models that a pipeline needs.
+def load_pipeline(
+    classifier: BundlePath | Sequence[BundlePath] | None = None,
+    segmenter: BundlePath | None = None,
+    *,
+    tta: str = "d4",
+    explain: str = "gradcam",
+    localize: str = "unet",
+    device: str = "auto",
+    precision: str = "auto",
+    explain_diagnosis: str | None = None,
+    batch_size: int | None = None,
+) -> Pipeline:
+    """Load a segmenter and one or more classifiers from disk.
+
+    The options and their defaults are those of `run_pipeline.py`.
+
+    Args:
+        classifier: folder of a trained bundle, such as `outputs/mine/bundle`, or a list of folders, whose probabilities are
+            averaged; None takes the shipped one.
+        segmenter: folder of a trained bundle; None takes the shipped one.
+        tta: views of the crop that are averaged: `none`, `flips` (4) or `d4` (8, flips and quarter turns).
+        explain: method of the heatmap: `gradcam` or `none`.
+        localize: first mask source: `unet`, `contour` or `whole_image`; the later ones are its fallbacks.
+        device: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
+        precision: `auto`, which is float32, in which the metrics of the cards were measured; `float32`, `bfloat16` or `float16`.
+        explain_diagnosis: code of the class that the heatmap explains, such as `mel`; None for the predicted one.
+        batch_size: images, and images x views, that run through a network at once; None for what suits the device.
 
     Raises:
         BundleError: a bundle cannot be used, or not beside another one, see `load_classifiers`.
-        ConfigError: the device is not there, or the class to explain is none of the classifier's.
+        ConfigError: an option has a value that it may not have, the device is not there, or the class to explain is none of the
+            classifier's.
     """
-    device, precision = choose_device(settings.device), PRECISIONS[settings.precision]
-    start = MaskSource(settings.localize)
-    folder = Path(settings.segmenter or SHIPPED / "segmenter")
-    segmenter = load_segmenter(folder) if start is MaskSource.UNET else None
-    namer = Namer(
-        load_classifiers([Path(folder) for folder in settings.classifier] or [SHIPPED / "classifier"]),
+    settings = PipelineSettings(
+        classifier=list_bundles(classifier),
+        segmenter=None if segmenter is None else bundle_path("segmenter", segmenter),
+        tta=tta,
+        explain=explain,
+        localize=localize,
         device=device,
-        views=VIEWS[settings.views],
-        explained=settings.explained,
-        batch_size=settings.batch_size or default_batch_size(device.type),
         precision=precision,
+        explain_diagnosis=explain_diagnosis,
+        batch_size=batch_size,
     )
-    return Pipeline(Locator(segmenter, device=device, start=start, precision=precision), namer)
+    chosen, dtype, start = choose_device(device), PRECISIONS[precision], MaskSource(localize)
+    classifiers = load_classifiers([Path(folder) for folder in settings.classifier or (SHIPPED / "classifier",)])
+    namer = Namer(
+        classifiers,
+        device=chosen,
+        views=VIEWS[tta],
+        explained=None if explain == "none" else explain_diagnosis or "predicted",
+        batch_size=batch_size or default_batch_size(chosen.type),
+        precision=dtype,
+    )
+    bundle = load_segmenter(Path(settings.segmenter or SHIPPED / "segmenter")) if start is MaskSource.UNET else None
+    return Pipeline(Locator(bundle, device=chosen, start=start, precision=dtype), namer)
 
 
 def load_classifiers(folders: Sequence[Path]) -> list[ClassifierBundle]:
@@ -78,9 +115,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(name if isinstance(name, str) else "")
     except RuntimeError as error:
-        raise ConfigError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from error
+        raise ConfigError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}; auto takes what is there") from error
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),

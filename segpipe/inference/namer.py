@@ -13,8 +13,7 @@ from segpipe.errors import ConfigError
 from segpipe.image_io import RgbImage
 from segpipe.inference.classifier import Classifier, Crop, Opinion, group_crops
 from segpipe.inference.ensemble_points import ensemble_points
-from segpipe.inference.finding import Heatmap
-from segpipe.inference.heatmap import mean_heatmap
+from segpipe.inference.heatmap import ClassMap, mean_heatmap
 from segpipe.inference.tta import View, mean_probs, spread
 from segpipe.lesion.localizer import Localization
 
@@ -28,12 +27,12 @@ class Answer:
     Attributes:
         probs: calibrated, float64, shape (classes,), sums to 1.
         tta_spread: None with a single view.
-        heatmap: in the frame of the first classifier's crop; None where no explanation was asked for.
+        class_map: in the frame of the first classifier's crop; None where no explanation was asked for.
     """
 
     probs: NDArray[np.float64]
     tta_spread: float | None
-    heatmap: Heatmap | None
+    class_map: ClassMap | None
 
 
 class Namer:
@@ -69,7 +68,7 @@ class Namer:
     ) -> None:
         card = bundles[0].card
         if explained not in (None, "predicted", *card.classes):
-            raise ConfigError(f"explain.diagnosis must be one of {', '.join(card.classes)}, got {explained!r}")
+            raise ConfigError(f"explain.diagnosis must be one of {', '.join(card.classes)}, got {explained!r}; or leave it out")
         self.views = views
         self.explained = explained
         self.batch_size = batch_size
@@ -101,16 +100,16 @@ class Namer:
         of_views = torch.stack([opinion.probs for opinion in opinions]).mean(0)
         probs = mean_probs(of_views)
         spreads = spread(of_views).tolist() if len(self.views) > 1 else [None] * len(crops)
-        heatmaps = [None] * len(crops) if self.explained is None else self._heatmaps(opinions, crops, probs.argmax(1))
-        return [Answer(*parts) for parts in zip(probs.numpy(), spreads, heatmaps, strict=True)]
+        maps = [None] * len(crops) if self.explained is None else self._class_maps(opinions, crops, probs.argmax(1))
+        return [Answer(*parts) for parts in zip(probs.numpy(), spreads, maps, strict=True)]
 
-    def _heatmaps(self, opinions: Sequence[Opinion], crops: Sequence[Crops], predicted: Tensor) -> list[Heatmap]:
+    def _class_maps(self, opinions: Sequence[Opinion], crops: Sequence[Crops], predicted: Tensor) -> list[ClassMap]:
         """Why the answer is as it is: all classifiers explain the same class of an image."""
         chosen = predicted
         if self.explained != "predicted":
             chosen = torch.full_like(predicted, self.classes.index(str(self.explained)))
         maps = zip(*(opinion.heatmaps(chosen) for opinion in opinions), strict=True)
         return [
-            Heatmap(mean_heatmap(of_image, [crop.box for crop in seen]), self.classes[index])
+            ClassMap(mean_heatmap(of_image, [crop.box for crop in seen]), self.classes[index])
             for of_image, seen, index in zip(maps, crops, chosen.tolist(), strict=True)
         ]

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segpipe.image_io import RgbImage, encode_png
+from segpipe.image_io import encode_png
 from segpipe.inference.finding import Finding
-from segpipe.inference.heatmap import heatmap_on_image
 
 MASKS = "masks"
 FOLDERS = (MASKS, "figures", "crops", "heatmaps")
@@ -26,10 +25,10 @@ class Wanted:
         report_folders: all that `report` may name.
     """
 
-    figure: Callable[[RgbImage, Finding, str], bytes] | None = None
+    figure: Callable[[Finding, str], bytes] | None = None
     crops: bool = False
     heatmaps: bool = False
-    report: Callable[[RgbImage, Finding], dict[str, bytes]] | None = None
+    report: Callable[[Finding], dict[str, bytes]] | None = None
     report_folders: Sequence[str] = ()
 
     @property
@@ -38,28 +37,25 @@ class Wanted:
         return {**dict.fromkeys(FOLDERS, ".png"), **dict.fromkeys(self.report_folders, ".jpg")}
 
 
-def encode_pictures(wanted: Wanted, image: RgbImage, finding: Finding, whole: Finding, name: Path) -> dict[Path, bytes]:
+def encode_pictures(wanted: Wanted, finding: Finding, name: Path) -> dict[Path, bytes]:
     """Draw and encode what is wanted of one image.
 
     Args:
         wanted: which pictures.
-        image: the photograph as it was read, perhaps reduced.
-        finding: on `image`.
-        whole: the same finding on the original.
+        finding: of the image.
         name: of the image's files, relative and with the ending .png.
 
     Returns:
         What to write, by the file's path below the output folder.
     """
-    pictures = {Path(MASKS, name): encode_png(whole.localization.mask)}
+    pictures = {Path(MASKS, name): encode_png(finding.mask)}
     if wanted.crops:
         pictures[Path("crops", name)] = encode_png(finding.crop)
-    if wanted.heatmaps and finding.heatmap is not None:
-        values = heatmap_on_image(finding.heatmap, whole.crop_box, *whole.localization.mask.shape)
-        pictures[Path("heatmaps", name)] = encode_png(np.rint(values * 255).astype(np.uint8))
+    if wanted.heatmaps and (heatmap := finding.heatmap) is not None:
+        pictures[Path("heatmaps", name)] = encode_png(np.rint(heatmap * 255).astype(np.uint8))
     if wanted.figure is not None:
-        pictures[Path("figures", name)] = wanted.figure(image, finding, name.stem)
+        pictures[Path("figures", name)] = wanted.figure(finding, name.stem)
     if wanted.report is not None:
-        drawn = wanted.report(image, finding)
+        drawn = wanted.report(finding)
         pictures |= {Path(folder, name.with_suffix(".jpg")): content for folder, content in drawn.items()}
     return pictures

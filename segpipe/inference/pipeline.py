@@ -1,16 +1,19 @@
-"""From a batch of images to findings: the one way for a photograph, a folder, a test split and a web page."""
+"""From images to findings: the one pipeline for a photograph, a folder, a test split and a web page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segpipe.arrays import require_images
+from segpipe.arrays import kind_of, require_images
 from segpipe.bundle import SegmenterBundle
-from segpipe.image_io import RgbImage
+from segpipe.image_io import DEFAULT_MAX_PIXELS, Photograph, RgbImage
 from segpipe.inference.finding import Finding
+from segpipe.inference.image_sources import ImageSource, find_all, read_source
 from segpipe.inference.namer import Answer, Crops, Namer
 from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
 from segpipe.lesion.localizer import Localization, MaskSource, localize
@@ -19,6 +22,8 @@ from segpipe.models.preprocessing import images_to_batch
 # Photographs may come reduced, but no further than to sides of this many times those of the networks' input: the crop of a
 # lesion that fills a sixth of the image's side still has as many pixels as the network can take, with a margin of 0.5.
 OVERSAMPLING = 3
+
+AnySource = TypeVar("AnySource", bound=ImageSource)  # a list[str] is no list[ImageSource] to a type checker
 
 
 class Locator:
@@ -95,7 +100,7 @@ class Locator:
 
 
 class Pipeline:
-    """Locates, cuts out and names the lesions of a batch of images. Threads may share it.
+    """Finds, crops and classifies lesions; `segpipe.load_pipeline` loads one. Threads may share it.
 
     One image is a batch of one: in float32 the numbers do not depend on what else is in the batch, but for rounding (1e-5).
 
@@ -111,8 +116,52 @@ class Pipeline:
         sizes = [bundle.card.input.size for bundle in (locator.bundle, *namer.bundles) if bundle is not None]
         self.least_side = OVERSAMPLING * max(sizes)
 
+    @overload
+    def predict(self, source: ImageSource, *, max_pixels: int = ...) -> Finding: ...
+
+    @overload
+    def predict(self, source: list[ImageSource] | tuple[ImageSource, ...], *, max_pixels: int = ...) -> list[Finding]: ...
+
+    @overload
+    def predict(self, source: list[AnySource], *, max_pixels: int = ...) -> list[Finding]: ...
+
+    @overload
+    def predict(self, source: Iterator[ImageSource], *, max_pixels: int = ...) -> Iterator[Finding]: ...
+
+    def predict(self, source: object, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Finding | list[Finding] | Iterator[Finding]:
+        """Find, crop and classify the lesion of one image, or of many.
+
+        Files are read as `run_pipeline.py` reads them, and give the same numbers: EXIF orientation applied, transparent parts on
+        white, large photographs reduced as far as both sides keep `least_side` pixels. A PIL image or an array as large is
+        reduced by the same factor, but by averaging pixels, not in the JPEG decoder; its numbers differ slightly from the file's.
+
+        Args:
+            source: a path, a URL that fsspec opens (`https://...`, `s3://...`), the bytes of an image file, a PIL image of any
+                mode, or an RGB array, uint8, shape (H, W, 3). A list or tuple of these gives a list, an iterator an iterator that
+                reads and answers one batch at a time. The order of the colors cannot be seen from pixels: an array that OpenCV
+                read is BGR and becomes RGB with `image[..., ::-1]`.
+            max_pixels: most pixels (height x width) of an image; checked before decoding.
+
+        Returns:
+            One finding for each image, in order.
+
+        Raises:
+            ImageError: an image cannot be read, or needs more memory than there is. In a list or an iterator the message begins
+                with the index of the image; an iterator has yielded the findings of all images before it.
+            AnswerError: a model gave a number that is not finite.
+            TypeError, ValueError: `source` is none of these, an array is no RGB image, or `max_pixels` is not a positive integer.
+        """
+        if not isinstance(max_pixels, int) or max_pixels < 1:
+            raise ValueError(f"max_pixels must be an integer of 1 or more, got {max_pixels!r}; leave it out for the default")
+        find = partial(find_all, self, partial(read_source, least_side=self.least_side, max_pixels=max_pixels))
+        if isinstance(source, list | tuple):
+            return list(find(source, batch_size=self.namer.batch_size, numbered=True))
+        if isinstance(source, Iterator) and not hasattr(source, "read"):
+            return find(source, batch_size=self.namer.batch_size, numbered=True)
+        return next(find([source], batch_size=1, numbered=False))
+
     def __call__(self, images: Sequence[RgbImage], *, between: Callable[[], None] = lambda: None) -> list[Finding]:
-        """Find and name the lesions of a batch.
+        """Find, crop and classify the lesions of a batch of arrays in their own size; `predict` takes all else.
 
         Args:
             images: RGB uint8, shape (H, W, 3) each, of any size from `image_io.MIN_SIDE` on; at least one. The order of the
@@ -126,21 +175,23 @@ class Pipeline:
             AnswerError: a model gave a number that is not finite for one of them; alone, the others have their findings.
             TypeError, ValueError: an image is not such an array, see `arrays.require_image`.
         """
+        if not isinstance(images, list | tuple):
+            raise TypeError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")
         localizations = self.locator(images)
         between()
         crops = [self.namer.cut(image, place) for image, place in zip(images, localizations, strict=True)]
         answers = self.namer(crops, between=between)
-        return [self._finding(*parts) for parts in zip(localizations, crops, answers, strict=True)]
+        return [self._finding(*parts) for parts in zip(images, localizations, crops, answers, strict=True)]
 
-    def _finding(self, localization: Localization, crops: Crops, answer: Answer) -> Finding:
-        probs = dict(zip(self.namer.classes, map(float, answer.probs), strict=True))
+    def _finding(self, image: RgbImage, localization: Localization, crops: Crops, answer: Answer) -> Finding:
         return Finding(
+            photograph=Photograph(image, *image.shape[:2]),
             localization=localization,
-            crop_box=crops[0].box,
+            window=crops[0].box,
             crop=crops[0].pixels,
-            probs=probs,
+            probabilities=dict(zip(self.namer.classes, map(float, answer.probs), strict=True)),
             malignant=self.namer.malignant,
             operating_points=self.namer.operating_points,
             tta_spread=answer.tta_spread,
-            heatmap=answer.heatmap,
+            class_map=answer.class_map,
         )

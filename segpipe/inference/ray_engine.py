@@ -57,7 +57,7 @@ class RayEngine:
         self.settings = replace(
             settings,
             segmenter=None if settings.segmenter is None else os.path.abspath(settings.segmenter),
-            classifier=tuple(map(os.path.abspath, settings.classifier)),
+            classifier=None if settings.classifier is None else tuple(map(os.path.abspath, settings.classifier)),
             device=device,
             batch_size=settings.batch_size or default_batch_size(device),
         )
@@ -151,7 +151,7 @@ class _Actor:
         import ray
 
         keep_freed_memory()
-        return Worker(load_pipeline(self._settings), ray.get(self._plan), self._claim)
+        return Worker(load_pipeline(**vars(self._settings)), ray.get(self._plan), self._claim)
 
     def _claim(self, sha256: str, path: str) -> str:
         import ray

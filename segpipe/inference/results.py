@@ -9,11 +9,9 @@ from typing import Any
 from segpipe.diagnosis import MALIGNANT
 from segpipe.identity import image_ids
 from segpipe.image_io import write_file
-from segpipe.inference.finding import Finding
-from segpipe.inference.heatmap import heatmap_in_lesion
 
 RESULTS = "results.csv"
-Row = Mapping[str, Any]
+Row = Mapping[str, Any]  # see `Finding.to_dict`
 PROBABILITY_DIGITS = 8
 SUBMISSION_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
@@ -39,47 +37,6 @@ def class_codes(columns: Iterable[str], malignant: Collection[str]) -> list[str]
     """
     codes = [name.removeprefix("p_") for name in columns if name.startswith("p_")]
     return [code for code in codes if code != MALIGNANT or code in malignant]
-
-
-def result_row(path: str, sha256: str, finding: Finding, *, latency_ms: float) -> dict[str, Any]:
-    """One image's line, by `result_columns`.
-
-    Args:
-        path: as it is shown, relative to the folder.
-        sha256: of the file.
-        finding: of the image.
-        latency_ms: time spent on it, milliseconds.
-
-    Returns:
-        Plain values for JSON; None where there is none (an empty field of the csv).
-    """
-    place, heatmap = finding.localization, finding.heatmap
-    return {
-        "path": path,
-        "sha256": sha256,
-        "status": "ok",
-        "diagnosis": finding.diagnosis,
-        "confidence": finding.confidence,
-        **{f"p_{code}": prob for code, prob in finding.probs.items()},
-        "p_malignant": finding.p_malignant,
-        "flagged": finding.flagged,
-        "mask_source": str(place.source),
-        "mask_reasons": ";".join(place.reasons),
-        "mask_area_fraction": place.area_fraction,
-        "box_top": place.box.top,
-        "box_left": place.box.left,
-        "box_bottom": place.box.bottom,
-        "box_right": place.box.right,
-        "tta_spread": finding.tta_spread,
-        "heatmap_in_lesion": None if heatmap is None else heatmap_in_lesion(heatmap, place, finding.crop_box),
-        "latency_ms": round(latency_ms, 3),
-        "flagged_for": ";".join(finding.flagged_for),
-        "warnings": ";".join(place.warnings),
-        "crop_top": finding.crop_box.top,
-        "crop_left": finding.crop_box.left,
-        "crop_bottom": finding.crop_box.bottom,
-        "crop_right": finding.crop_box.right,
-    }
 
 
 def write_results(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:

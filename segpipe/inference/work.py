@@ -5,16 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segpipe.errors import AnswerError, ImageError
+from segpipe.errors import ImageError
 from segpipe.image_io import Photograph, decode_photograph, display_path
-from segpipe.inference.finding import Finding, enlarge_finding
-from segpipe.inference.networks import is_out_of_memory
+from segpipe.inference.finding import Finding
+from segpipe.inference.image_sources import Unanswered, find_each
 from segpipe.inference.pictures import Wanted, encode_pictures
 from segpipe.inference.pipeline import Pipeline
-from segpipe.inference.results import result_row
 from segpipe.storage import open_source
 
 
@@ -123,7 +123,9 @@ class Worker:
         begun = time.perf_counter()
         read = [self._read(task) for task in tasks]
         photographs = [photograph for photograph in read if isinstance(photograph, _Read)]
-        findings = self._find([photograph.photograph for photograph in photographs])
+        self._check()
+        find = partial(self._pipeline, between=self._check)
+        findings = find_each(find, [photograph.photograph for photograph in photographs])
         latency_ms = 1000 * (time.perf_counter() - begun) / max(len(photographs), 1)
         found = iter(findings)
         return [self._finish(entry, next(found), latency_ms) if isinstance(entry, _Read) else entry for entry in read]
@@ -144,33 +146,14 @@ class Worker:
             return Failure(task.path, str(error).removeprefix(f"{_shown(task.source)}: "))
         return _Read(task, sha256, photograph)
 
-    def _find(self, photographs: Sequence[Photograph]) -> "list[Finding | _Unanswered]":
-        """The finding on each photograph, or why even alone it has none."""
+    def _finish(self, read: "_Read", finding: Finding | Unanswered, latency_ms: float) -> Outcome:
         self._check()
-        if not photographs:
-            return []
-        try:
-            return list(self._pipeline([photograph.image for photograph in photographs], between=self._check))
-        except AnswerError as error:
-            unanswered = _Unanswered(str(error), by_model=True)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            unanswered = _Unanswered("needs more memory than there is; lower batch_size or max_pixels")
-        if len(photographs) == 1:
-            return [unanswered]
-        return [finding for photograph in photographs for finding in self._find([photograph])]
-
-    def _finish(self, read: "_Read", finding: "Finding | _Unanswered", latency_ms: float) -> Outcome:
-        self._check()
-        task, photograph = read.task, read.photograph
-        if isinstance(finding, _Unanswered):
+        task = read.task
+        if isinstance(finding, Unanswered):
             return Failure(task.path, finding.reason, finding.by_model)
-        whole = enlarge_finding(finding, photograph.height, photograph.width)
-        row = result_row(task.path, read.sha256, whole, latency_ms=latency_ms)
-        finding = replace(finding, original_size=(photograph.height, photograph.width))
-        pictures = encode_pictures(self._plan.wanted, photograph.image, finding, whole, task.name)
-        return Result(row, pictures, finding if task.shown else None)
+        finding = replace(finding, path=task.path, sha256=read.sha256, latency_ms=latency_ms)
+        pictures = encode_pictures(self._plan.wanted, finding, task.name)
+        return Result(finding.to_dict(), pictures, finding if task.shown else None)
 
     def _check(self) -> None:
         if self._stopped.is_set():
@@ -182,12 +165,6 @@ class _Read:
     task: Task
     sha256: str
     photograph: Photograph
-
-
-@dataclass(frozen=True)
-class _Unanswered:
-    reason: str
-    by_model: bool = False
 
 
 def _shown(source: Path | str) -> str:

@@ -142,15 +142,13 @@ def reading_sentences(finding: Finding) -> tuple[str, ...]:
     """How to read a finding, for those who have never seen one; only what applies to this one."""
     drawn = finding.localization.source is not MaskSource.WHOLE_IMAGE
     line = "The line on the photograph is the border that was found" if drawn else "No border of a lesion is drawn"
-    cut = (
-        "is what was cut out for the network" if finding.original_crop_box.is_square else "was cut out and squeezed into a square"
-    )
+    cut = "is what was cut out for the network" if finding.crop_box.is_square else "was cut out and squeezed into a square"
     sentences = [
         f"{line}; the dashed box {cut}.",
         "The probabilities are calibrated on validation images of the data set that the network was trained on.",
         "The network knows the classes listed and no other: whatever the photograph shows, it gets one of these names.",
     ]
-    if finding.heatmap is not None:
+    if finding.class_map is not None:
         sentences.append("The heatmap shows which places spoke most for the class named there; it does not prove the reason.")
     if finding.tta_spread is not None:
         sentences.append(

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from segpipe.image_io import RgbImage, encode_png, write_file
+from segpipe.image_io import encode_png, write_file
 from segpipe.inference.finding import Finding
 from segpipe.report import DISCLAIMER, answer_words, finding_sentences, printable, warning_sentences
 from segpipe.report.lettering import GREY, INK, LINE_HEIGHT, elide, wrap, write
@@ -53,43 +53,37 @@ class _Layout:
     figure_height: float
 
 
-def write_figure(path: Path, image: RgbImage, finding: Finding, *, title: str) -> None:
+def write_figure(path: Path, finding: Finding, *, title: str) -> None:
     """Draw a finding into a PNG file about 1600 pixels wide; the folder is made where it is missing.
 
     Args:
         path: the file to write.
-        image: the photograph, RGB uint8, shape (H, W, 3).
-        finding: what the pipeline says of `image`.
+        finding: result of the photograph.
         title: what to call the photograph, usually its file name; any characters.
 
     Raises:
-        ValueError: `finding` does not fit the size of `image`.
         OutputError: the file cannot be written.
     """
-    write_file(path, encode_figure(image, finding, title))
+    write_file(path, encode_figure(finding, title))
 
 
-def encode_figure(image: RgbImage, finding: Finding, title: str) -> bytes:
+def encode_figure(finding: Finding, title: str) -> bytes:
     """The figure of `write_figure` as the bytes of a PNG file."""
-    canvas = FigureCanvasAgg(draw_finding(image, finding, title=title))
+    canvas = FigureCanvasAgg(draw_finding(finding, title=title))
     canvas.draw()  # type: ignore[no-untyped-call]
     return encode_png(np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3])  # type: ignore[no-untyped-call]
 
 
-def draw_finding(image: RgbImage, finding: Finding, *, title: str) -> Figure:
+def draw_finding(finding: Finding, *, title: str) -> Figure:
     """Draw a finding: photograph with outline and crop box, crop, heatmap where there is one, and probabilities.
 
     The figure stands outside pyplot: it needs no closing, and threads may draw at the same time.
 
     Args:
-        image: the photograph, RGB uint8, shape (H, W, 3).
-        finding: what the pipeline says of `image`.
+        finding: result of the photograph.
         title: what to call the photograph, usually its file name; any characters.
-
-    Raises:
-        ValueError: `finding` does not fit the size of `image`.
     """
-    preview = make_preview(image, finding, max_side=MAX_IMAGE_SIDE)
+    preview = make_preview(finding, max_side=MAX_IMAGE_SIDE)
     header = _header_lines(finding)
     layout = _lay_out(preview, finding, header_lines=len(header))
     figure = Figure(figsize=(_WIDTH, layout.figure_height), dpi=_DPI, facecolor="white")
@@ -102,11 +96,13 @@ def draw_finding(image: RgbImage, finding: Finding, *, title: str) -> Figure:
 def _lay_out(preview: Preview, finding: Finding, *, header_lines: int) -> _Layout:
     height, width = preview.mask.shape
     ratio = min(max(width / height, _PANEL_RATIOS[0]), _PANEL_RATIOS[1])
-    photographs = 1 if finding.heatmap is None else 2
+    photographs = 1 if finding.class_map is None else 2
     room = _TEXT_WIDTH - (photographs + 1) * _GAP - _MIN_BARS_WIDTH
     image_height = min(_MAX_IMAGE_HEIGHT, room / (photographs * ratio + 1))
-    bars_height = max(image_height, len(finding.probs) * _BAR_PITCH)
-    title_lines = 1 if finding.heatmap is None else len(heatmap_title(finding.heatmap, image_height * ratio, size=_TITLE_SIZE))
+    bars_height = max(image_height, len(finding.probabilities) * _BAR_PITCH)
+    title_lines = (
+        1 if finding.class_map is None else len(heatmap_title(finding.class_map, image_height * ratio, size=_TITLE_SIZE))
+    )
     panels_top = 1.37 + header_lines * _TEXT_SIZE * LINE_HEIGHT + title_lines * _TITLE_SIZE * TITLE_LINE_HEIGHT
     return _Layout(image_height * ratio, image_height, bars_height, panels_top, panels_top + bars_height + 0.9)
 
@@ -135,10 +131,10 @@ def _draw_panels(figure: Figure, layout: _Layout, preview: Preview, finding: Fin
     place = Place(left, top, height, height)
     draw_crop(add_panel(figure, place, "Crop", size=_TITLE_SIZE), finding, size=_SMALL_SIZE)
     left += place.width + _GAP
-    if finding.heatmap is not None:
+    if finding.class_map is not None:
         place = Place(left, top, layout.photograph_width, height)
-        title = "\n".join(heatmap_title(finding.heatmap, place.width, size=_TITLE_SIZE))
-        draw_heatmap(add_panel(figure, place, title, size=_TITLE_SIZE), preview, finding.heatmap, size=_SMALL_SIZE)
+        title = "\n".join(heatmap_title(finding.class_map, place.width, size=_TITLE_SIZE))
+        draw_heatmap(add_panel(figure, place, title, size=_TITLE_SIZE), preview, finding.class_map, size=_SMALL_SIZE)
         left += place.width + _GAP
     place = Place(left, top, _WIDTH - _MARGIN - left, layout.bars_height)
     draw_probabilities(add_panel(figure, place, "Probabilities", size=_TITLE_SIZE), finding, size=_SMALL_SIZE)

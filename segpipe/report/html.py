@@ -32,7 +32,7 @@ def write_report(
 
     Args:
         output: folder of the run, with the masks and the pictures.
-        rows: lines of the results, see `result_row`, in the order of the pages.
+        rows: lines of the results, see `Finding.to_dict`, in the order of the pages.
         names: by the path of a row, its name among the results, see `result_names`.
         failures: path and reason of the images without a result.
         summary: what `summary.json` holds.

@@ -1,6 +1,5 @@
 """The pictures of the HTML report, one JPEG each: thumbnail, photograph with outline and crop box, crop, heatmap."""
 
-from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding
 from segpipe.report.overlays import draw_heatmap, draw_outline, draw_place, encode_jpeg
 from segpipe.report.preview import make_preview, reduce_preview
@@ -12,25 +11,21 @@ THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS = PICTURES = tuple(
 THUMBNAIL_SIDE, PHOTOGRAPH_SIDE = 160, 800
 
 
-def report_pictures(image: RgbImage, finding: Finding) -> dict[str, bytes]:
+def report_pictures(finding: Finding) -> dict[str, bytes]:
     """Draw the report's pictures of one image; threads may draw at the same time.
 
     Args:
-        image: the photograph, RGB uint8, shape (H, W, 3).
-        finding: what the pipeline says of `image`.
+        finding: result of the image.
 
     Returns:
         JPEG files by their folder, one of `PICTURES`; without a heatmap where the finding has none. None is enlarged.
-
-    Raises:
-        ValueError: `finding` does not fit the size of `image`.
     """
-    photograph = make_preview(image, finding, max_side=PHOTOGRAPH_SIDE)
+    photograph = make_preview(finding, max_side=PHOTOGRAPH_SIDE)
     pictures = {
         THUMBNAILS: draw_outline(reduce_preview(photograph, max_side=THUMBNAIL_SIDE)),
         PHOTOGRAPHS: draw_place(photograph),
         CROPS: finding.crop,
     }
-    if finding.heatmap is not None:
-        pictures[HEATMAPS] = draw_heatmap(photograph, finding.heatmap)
+    if finding.class_map is not None:
+        pictures[HEATMAPS] = draw_heatmap(photograph, finding.class_map)
     return {folder: encode_jpeg(picture) for folder, picture in pictures.items()}

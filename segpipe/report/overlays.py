@@ -7,8 +7,7 @@ import numpy as np
 
 from segpipe.arrays import require_image
 from segpipe.image_io import BoolMask, RgbImage
-from segpipe.inference.finding import Heatmap
-from segpipe.inference.heatmap import heatmap_on_image
+from segpipe.inference.heatmap import ClassMap, heatmap_on_image
 from segpipe.lesion.crop import Box
 from segpipe.report.preview import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
 
@@ -30,15 +29,15 @@ def draw_outline(preview: Preview) -> RgbImage:
     return _with_outline(preview.image, preview.mask)
 
 
-def draw_heatmap(preview: Preview, heatmap: Heatmap, *, opacity: float = HEATMAP_OPACITY) -> RgbImage:
+def draw_heatmap(preview: Preview, class_map: ClassMap, *, opacity: float = HEATMAP_OPACITY) -> RgbImage:
     """The photograph under its heatmap, with the outline of the lesion.
 
     Args:
         preview: the photograph.
-        heatmap: of the finding on it.
+        class_map: of the finding on it.
         opacity: of the heatmap where it is 1, in [0, 1]; where it is less, it lets as much more of the photograph through.
     """
-    values = heatmap_on_image(heatmap, preview.crop_box, *preview.mask.shape)
+    values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
     colors = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     weight = opacity * values
     blended = cv2.blendLinear(np.ascontiguousarray(colors), preview.image, weight, 1 - weight)

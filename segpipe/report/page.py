@@ -8,7 +8,6 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from segpipe.image_io import RgbImage
 from segpipe.inference.finding import Finding
 from segpipe.report import (
     DISCLAIMER,
@@ -86,28 +85,27 @@ class _Rows:
         return self.tops[1] + self.bars_height + _CAPTION_HEIGHT
 
 
-def encode_page(image: RgbImage, finding: Finding, *, title: str, about: Sequence[str]) -> bytes:
+def encode_page(finding: Finding, *, title: str, about: Sequence[str]) -> bytes:
     """A PDF of one A4 page, upright, whose text can be searched; the same arguments give the same bytes.
 
     Neither the title nor anything else that could name a person stands in the metadata of the file.
 
     Args:
-        image: the photograph, RGB uint8, shape (H, W, 3).
-        finding: what the pipeline says of `image`.
+        finding: result of the photograph.
         title: what to call the photograph, usually its file name; any characters.
         about: what a record needs beyond the finding: date, versions, hashes of the models, measured figures. One sentence each.
 
     Raises:
-        ValueError: `finding` does not fit the size of `image`, or the texts leave no room for the panels.
+        ValueError: the texts leave no room for the panels.
     """
-    canvas, buffer = FigureCanvasPdf(draw_page(image, finding, title=title, about=about)), BytesIO()
+    canvas, buffer = FigureCanvasPdf(draw_page(finding, title=title, about=about)), BytesIO()
     canvas.print_pdf(buffer, metadata=_METADATA)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
-def draw_page(image: RgbImage, finding: Finding, *, title: str, about: Sequence[str]) -> Figure:
+def draw_page(finding: Finding, *, title: str, about: Sequence[str]) -> Figure:
     """The page of `encode_page` as a figure outside pyplot: threads may draw at the same time."""
-    preview = make_preview(image, finding, max_side=MAX_IMAGE_SIDE)
+    preview = make_preview(finding, max_side=MAX_IMAGE_SIDE)
     head, notes, foot = _head(finding, title=title), _notes(finding), _wrapped(about, size=_ABOUT_SIZE, color=GREY)
     box_top = _HEIGHT - _MARGIN - _BOX_HEIGHT
     foot_top = box_top - _BLOCK_GAP - _height(foot)
@@ -154,12 +152,12 @@ def _height(lines: Iterable[_Line]) -> float:
 
 def _lay_out(preview: Preview, finding: Finding, *, top: float, room: float) -> _Rows:
     height, width = preview.mask.shape
-    title_lines = 1 if finding.heatmap is None else len(heatmap_title(finding.heatmap, _COLUMN, size=_TITLE_SIZE))
+    title_lines = 1 if finding.class_map is None else len(heatmap_title(finding.class_map, _COLUMN, size=_TITLE_SIZE))
     above_first, above_second = (_ABOVE_TITLE + lines * _TITLE_SIZE * TITLE_LINE_HEIGHT for lines in (1, title_lines))
     room -= above_first + above_second + 2 * _CAPTION_HEIGHT
-    bars_height = min(len(finding.probs) * _BAR_PITCH, _MAX_BARS * room)
+    bars_height = min(len(finding.probabilities) * _BAR_PITCH, _MAX_BARS * room)
     image_height = min(_COLUMN, _COLUMN / min(width / height, _MAX_RATIO), room - bars_height)
-    if finding.heatmap is not None:
+    if finding.class_map is not None:
         image_height = min(image_height, room / 2)
         bars_height = max(bars_height, image_height)
     first = top + above_first
@@ -173,10 +171,10 @@ def _draw_panels(figure: Figure, rows: _Rows, preview: Preview, finding: Finding
     panel = add_panel(figure, Place(right, first, _COLUMN, height), "Crop", size=_TITLE_SIZE)
     draw_crop(panel, finding, size=_SMALL_SIZE)
     bars = Place(_MARGIN, second, _TEXT_WIDTH, rows.bars_height)
-    if finding.heatmap is not None:
-        title = "\n".join(heatmap_title(finding.heatmap, _COLUMN, size=_TITLE_SIZE))
+    if finding.class_map is not None:
+        title = "\n".join(heatmap_title(finding.class_map, _COLUMN, size=_TITLE_SIZE))
         panel = add_panel(figure, Place(_MARGIN, second, _COLUMN, height), title, size=_TITLE_SIZE)
-        draw_heatmap(panel, preview, finding.heatmap, size=_SMALL_SIZE)
+        draw_heatmap(panel, preview, finding.class_map, size=_SMALL_SIZE)
         bars = Place(right, second, _COLUMN, rows.bars_height)
     draw_probabilities(add_panel(figure, bars, "Probabilities", size=_TITLE_SIZE), finding, size=_SMALL_SIZE)
 

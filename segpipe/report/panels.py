@@ -11,8 +11,8 @@ from matplotlib.patheffects import withStroke
 
 from segpipe.diagnosis import full_name
 from segpipe.image_io import BoolMask
-from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.heatmap import heatmap_on_image
+from segpipe.inference.finding import Finding
+from segpipe.inference.heatmap import ClassMap, heatmap_on_image
 from segpipe.report import (
     HEATMAP_CAPTION,
     MALIGNANT_SIGN,
@@ -98,21 +98,21 @@ def draw_crop(axes: Axes, finding: Finding, *, size: float) -> None:
     """What the network saw, with the size in which it was cut out; letters are of `size` points."""
     axes.imshow(finding.crop)
     room = axes.get_window_extent().width / axes.figure.dpi
-    _caption(axes, "\n".join(wrap(crop_caption(finding.original_crop_box), room, size=size)), size=size)
+    _caption(axes, "\n".join(wrap(crop_caption(finding.crop_box), room, size=size)), size=size)
 
 
-def draw_heatmap(axes: Axes, preview: Preview, heatmap: Heatmap, *, size: float) -> None:
+def draw_heatmap(axes: Axes, preview: Preview, class_map: ClassMap, *, size: float) -> None:
     """The photograph under the heatmap, with the lesion's outline; letters are of `size` points."""
-    values = heatmap_on_image(heatmap, preview.crop_box, *preview.mask.shape)
+    values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
     axes.imshow(preview.image)
     axes.imshow(values, cmap=_COLORMAP, vmin=0, vmax=1, alpha=HEATMAP_OPACITY * values)
     _draw_outline(axes, preview.mask)
     _caption(axes, HEATMAP_CAPTION, size=size)
 
 
-def heatmap_title(heatmap: Heatmap, room: float, *, size: float) -> list[str]:
+def heatmap_title(class_map: ClassMap, room: float, *, size: float) -> list[str]:
     """The title of a heatmap's panel, in lines that fit into `room` inches at `size` points."""
-    return wrap(f"Heatmap: {printable(full_name(heatmap.diagnosis))}", room, size=size, bold=True)
+    return wrap(f"Heatmap: {printable(full_name(class_map.diagnosis))}", room, size=size, bold=True)
 
 
 def draw_probabilities(axes: Axes, finding: Finding, *, size: float) -> None:
@@ -124,10 +124,10 @@ def draw_probabilities(axes: Axes, finding: Finding, *, size: float) -> None:
         size: of the letters, points; less where the bars are too close for them.
     """
     extent, dpi = axes.get_window_extent(), axes.figure.dpi
-    letters = min(size, _MAX_LETTERS * extent.height / dpi / len(finding.probs) * 72)
+    letters = min(size, _MAX_LETTERS * extent.height / dpi / len(finding.probabilities) * 72)
     room = extent.width / dpi - _PERCENT_WIDTH * letters
-    axes.set(xlim=(0, 1), ylim=(len(finding.probs), 0))
-    for row, (code, prob) in enumerate(sorted(finding.probs.items(), key=lambda item: -item[1])):
+    axes.set(xlim=(0, 1), ylim=(len(finding.probabilities), 0))
+    for row, (code, prob) in enumerate(sorted(finding.probabilities.items(), key=lambda item: -item[1])):
         chosen, malignant = code == finding.diagnosis, code in finding.malignant
         name = malignant_sign(malignant) + printable(full_name(code))
         name = elide(name, room, size=letters, bold=chosen)

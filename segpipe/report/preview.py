@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segpipe.arrays import require_image
 from segpipe.image_io import BoolMask, RgbImage
 from segpipe.inference.finding import Finding
 from segpipe.lesion.crop import Box
@@ -23,23 +22,15 @@ class Preview:
     crop_box: Box
 
 
-def make_preview(image: RgbImage, finding: Finding, *, max_side: int) -> Preview:
-    """The photograph of a finding, no larger than asked for.
+def make_preview(finding: Finding, *, max_side: int) -> Preview:
+    """Reduce the photograph of a finding to a size for drawing.
 
     Args:
-        image: the photograph, RGB uint8, shape (H, W, 3).
-        finding: what the pipeline says of `image`.
+        finding: result of one photograph.
         max_side: most pixels of the longer side; a smaller photograph stays as it is.
-
-    Raises:
-        ValueError: `finding` does not fit the size of `image`.
-        TypeError, ValueError: `image` is not an RGB image, see `arrays.require_image`.
     """
-    mask = finding.localization.mask
-    height, width = require_image(image, min_side=1).shape[:2]
-    if mask.shape != (height, width):
-        raise ValueError(f"finding must belong to the image of {height} x {width} pixels, got a mask of shape {mask.shape}")
-    return reduce_preview(Preview(image, mask, finding.crop_box), max_side=max_side)
+    preview = Preview(finding.photograph.image, finding.localization.mask, finding.window)
+    return reduce_preview(preview, max_side=max_side)
 
 
 def reduce_preview(preview: Preview, *, max_side: int) -> Preview:

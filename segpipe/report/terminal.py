@@ -56,11 +56,11 @@ def _field(label: str, sentences: Sequence[str]) -> list[str]:
 
 
 def _probability_rows(finding: Finding) -> list[str]:
-    names = {code: printable(full_name(code)) for code in finding.probs}
+    names = {code: printable(full_name(code)) for code in finding.probabilities}
     longest = max(len(name) for name in names.values())
-    signs = {code: _SIGN if code in finding.malignant else " " for code in finding.probs}
+    signs = {code: _SIGN if code in finding.malignant else " " for code in finding.probabilities}
     rows = [
         f"  {signs[code]} {names[code]:<{longest}}  {percent(prob):>7}  {'#' * round(prob * _BAR_LENGTH)}".rstrip()
-        for code, prob in sorted(finding.probs.items(), key=lambda item: -item[1])
+        for code, prob in sorted(finding.probabilities.items(), key=lambda item: -item[1])
     ]
     return [f"  probabilities ({_SIGN} {SIGN_CAPTION})" if finding.malignant else "  probabilities", *rows]

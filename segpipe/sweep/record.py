@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
-from segpipe.bundle import CARD
+from segpipe.card import CARD
 from segpipe.errors import OutputError
 from segpipe.image_io import write_file
 from segpipe.strict_json import encode_json

@@ -11,7 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from segpipe.arguments import CHANGES_ALLOWED, as_argument
-from segpipe.bundle import CARD, SHIPPED, WEIGHTS
+from segpipe.bundle import SHIPPED, WEIGHTS
+from segpipe.card import CARD
 from segpipe.data.check import CheckedDataset
 from segpipe.data.contents import hash_file, hash_files
 from segpipe.data.splits import PARTS, split_hash

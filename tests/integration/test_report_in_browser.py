@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
-from segpipe.image_io import display_path, write_png
-from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.results import Row, result_row
+from segpipe.image_io import Photograph, display_path, write_png
+from segpipe.inference.finding import Finding
+from segpipe.inference.heatmap import ClassMap
+from segpipe.inference.results import Row
 from segpipe.inference.source import result_names
 from segpipe.lesion.crop import Box, cut_out, mask_box, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource
@@ -38,21 +40,22 @@ SUMMARY = {
 }
 
 
-def drawn_finding(number: int, rng: np.random.Generator) -> tuple[np.ndarray, Finding]:
+def drawn_finding(number: int, rng: np.random.Generator) -> Finding:
     """A drawn photograph, and an answer made up for it; every third mask is one of the contour, some are suspicious."""
     image, mask = make_image(CODES[number % len(CODES)], rng, (60, 80))
     probs = rng.dirichlet(np.full(len(CODES), 0.4))
     box = Box(0, 0, 60, 60)
     source = MaskSource.UNET if number % 3 else MaskSource.CONTOUR
-    return image, Finding(
+    return Finding(
+        photograph=Photograph(image, *image.shape[:2]),
         localization=Localization(mask, mask_box(mask), source, () if number % 3 else ("unet:unsure",)),
-        crop_box=box,
+        window=box,
         crop=resize_square(cut_out(image, mask, box, keep_background=True), 64),
-        probs=dict(zip(CODES, probs.tolist(), strict=True)),
+        probabilities=dict(zip(CODES, probs.tolist(), strict=True)),
         malignant=MALIGNANT_CODES,
         operating_points=(OperatingPoint("mel", 0.3),),
         tta_spread=float(rng.uniform(0, 0.1)) if number % 2 else None,
-        heatmap=Heatmap(rng.random((3, 3), dtype=np.float32), CODES[int(probs.argmax())]) if number % 4 else None,
+        class_map=ClassMap(rng.random((3, 3), dtype=np.float32), CODES[int(probs.argmax())]) if number % 4 else None,
     )
 
 
@@ -67,10 +70,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
     names = result_names([Path(ODD_NAME), *(Path(f"part {number % 2}/image_{number}.jpg") for number in range(1, IMAGES))])
     rows: list[Row] = []
     for number, (relative, name) in enumerate(names.items()):
-        image, finding = drawn_finding(number, rng)
-        rows.append(result_row(display_path(relative), "c" * 64, finding, latency_ms=5.0))
+        finding = drawn_finding(number, rng)
+        rows.append(replace(finding, path=display_path(relative), sha256="c" * 64, latency_ms=5.0).to_dict())
         write_png(output / "masks" / name, finding.localization.mask)
-        for folder, picture in report_pictures(image, finding).items():
+        for folder, picture in report_pictures(finding).items():
             path = output / folder / name.with_suffix(".jpg")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(picture)

@@ -300,7 +300,7 @@ def test_card_within_the_bounds_gives_finite_answers(
     pipeline = Pipeline(Locator(None, device=torch.device("cpu"), start=MaskSource.CONTOUR), namer)
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     (finding,) = pipeline([image])
-    assert math.isclose(sum(finding.probs.values()), 1)
+    assert math.isclose(sum(finding.probabilities.values()), 1)
     assert finding.p_malignant is None or 0 <= finding.p_malignant <= 1 + 1e-9
-    assert finding.heatmap is not None and finding.tta_spread is not None
-    assert np.isfinite(finding.heatmap.values).all() and math.isfinite(finding.tta_spread)
+    assert finding.class_map is not None and finding.tta_spread is not None
+    assert np.isfinite(finding.class_map.values).all() and math.isfinite(finding.tta_spread)

@@ -31,11 +31,9 @@ from segpipe.data.synthetic import make_image
 from segpipe.errors import ConfigError, ImageError
 from segpipe.evaluation.score import PLOTS
 from segpipe.image_io import encode_png
-from segpipe.inference.finding import enlarge_finding
 from segpipe.inference.loading import load_pipeline
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.results import result_columns
-from segpipe.inference.settings import PipelineSettings
 from segpipe.report.overlays import encode_jpeg
 
 PAGES = Path(downloads.__file__).parent / "pages.py"
@@ -44,7 +42,7 @@ MAX_PIXELS = 10**6
 
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
-    return load_pipeline(PipelineSettings(device="cpu"))
+    return load_pipeline(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +59,8 @@ def examination(pipeline: Pipeline, photograph: Upload) -> Examination:
 def test_examination_is_what_the_pipeline_says(pipeline: Pipeline, photograph: Upload, examination: Examination) -> None:
     image = np.asarray(Image.open(io.BytesIO(photograph.content)))
     finding = pipeline([image])[0]
-    assert np.array_equal(examination.image, image)
-    assert examination.finding.probs == pytest.approx(finding.probs, abs=1e-6)
+    assert np.array_equal(examination.finding.photograph.image, image)
+    assert examination.finding.probabilities == pytest.approx(finding.probabilities, abs=1e-6)
     assert examination.row["diagnosis"] == finding.diagnosis
     assert examination.row["path"] == "a lesion.png"
 
@@ -70,8 +68,9 @@ def test_examination_is_what_the_pipeline_says(pipeline: Pipeline, photograph: U
 def test_large_photograph_is_reduced_and_its_row_is_in_pixels_of_the_original(pipeline: Pipeline) -> None:
     image, _ = make_image("nv", np.random.default_rng(1), (1400, 1800))
     found = examine(pipeline, Upload("key", "large.png", encode_png(image)), max_pixels=image.size)
-    assert found.image.shape == (700, 900, 3)
-    box = enlarge_finding(found.finding, 1400, 1800).localization.box
+    assert found.finding.photograph.image.shape == (700, 900, 3)
+    box = found.finding.box
+    assert found.finding.mask.shape == (1400, 1800)
     assert (found.row["box_top"], found.row["box_right"]) == (box.top, box.right)
 
 
@@ -114,7 +113,7 @@ def test_json_holds_the_row_the_models_and_the_notice(examination: Examination, 
 def test_table_has_the_columns_of_the_command_line(examination: Examination) -> None:
     rows = list(csv.DictReader(io.StringIO(downloads.encode_table([examination, examination]).decode())))
     assert len(rows) == 2
-    assert list(rows[0]) == result_columns(list(examination.finding.probs))
+    assert list(rows[0]) == result_columns(list(examination.finding.probabilities))
     assert float(rows[0]["confidence"]) == pytest.approx(examination.finding.confidence, abs=1e-8)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from findings import drawn_finding
 from PIL import Image
 
 from segpipe.arrays import MIN_SIDE, require_image, require_images, require_mask
@@ -23,7 +22,6 @@ from segpipe.lesion.quality import fill_holes, judge_mask_probs
 from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.report.masks import outline
 from segpipe.report.overlays import encode_jpeg
-from segpipe.report.preview import make_preview
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 MASK = IMAGE[..., 0] > 100
@@ -75,7 +73,6 @@ IMAGE_DOORS: dict[str, Callable[[object], object]] = {
     "crop_box": lambda image: crop_box(image, Box(0, 0, 9, 9), CropRule()),
     "cut_out": lambda image: cut_out(image, MASK, Box(0, 0, 9, 9), keep_background=True),
     "resize_square": lambda image: resize_square(image, 32),
-    "make_preview": lambda image: make_preview(image, drawn_finding(60, 80), max_side=40),
     "outline": lambda image: outline(image, MASK, (0, 0, 0)),
     "encode_jpeg": encode_jpeg,
 }

@@ -149,7 +149,7 @@ def test_terminal_marks_what_the_card_calls_malignant(ran: Ran) -> None:
 
 def test_figure_marks_what_the_card_calls_malignant(ran: Ran) -> None:
     for finding in ran.findings:
-        figure = draw_finding(np.full((60, 80, 3), 200, np.uint8), finding, title="a.jpg")
+        figure = draw_finding(finding, title="a.jpg")
         names = [text.get_text() for text in figure.axes[-1].texts]
         expected = {f"{MALIGNANT_SIGN} " * (code in ran.labels.malignant) + full_name(code) for code in ran.labels.classes}
         assert expected <= set(names)

@@ -59,12 +59,12 @@ def findings(
 
 
 def probs_of(found: Sequence[Finding]) -> NDArray[np.float64]:
-    return np.array([list(finding.probs.values()) for finding in found])
+    return np.array([list(finding.probabilities.values()) for finding in found])
 
 
 def heatmap_of(finding: Finding) -> NDArray[np.float32]:
-    assert finding.heatmap is not None
-    return finding.heatmap.values
+    assert finding.class_map is not None
+    return finding.class_map.values
 
 
 @pytest.mark.parametrize(("views", "explained", "batch_size"), [("none", None, 8), ("d4", "predicted", 8), ("d4", "mel", 1)])
@@ -76,7 +76,7 @@ def test_answer_is_the_mean_of_the_answers_of_each(
     expected = np.mean([probs_of(found) for found in alone], axis=0)
     np.testing.assert_allclose(probs_of(together), expected, atol=1e-6)
     assert np.ptp([probs_of(found) for found in alone], axis=0).max() > 0.1  # they do not agree anyway
-    malignant = [sum(finding.probs[code] for code in MALIGNANT_CODES) for finding in together]
+    malignant = [sum(finding.probabilities[code] for code in MALIGNANT_CODES) for finding in together]
     assert [finding.p_malignant for finding in together] == pytest.approx(malignant)
     assert [finding.diagnosis for finding in together] == [CODES[index] for index in expected.argmax(1)]
 
@@ -165,13 +165,13 @@ def test_each_explains_the_class_of_all_and_the_mean_is_in_the_frame_of_the_firs
     together = findings(ensemble, images, views=views, explained=explained)
     predicted_alone = set()
     for number, finding in enumerate(together):
-        assert finding.heatmap is not None
+        assert finding.class_map is not None
         code = finding.diagnosis if explained == "predicted" else explained
-        assert finding.heatmap.diagnosis == code
+        assert finding.class_map.diagnosis == code
         alone = [findings([bundle], [images[number]], views=views, explained=code)[0] for bundle in ensemble]
         expected = mean_heatmap([heatmap_of(one) for one in alone], [one.crop_box for one in alone])
-        np.testing.assert_allclose(finding.heatmap.values, expected, atol=1e-5)
-        assert finding.heatmap.values.shape == (3, 3) != heatmap_of(alone[1]).shape
+        np.testing.assert_allclose(finding.class_map.values, expected, atol=1e-5)
+        assert finding.class_map.values.shape == (3, 3) != heatmap_of(alone[1]).shape
         assert finding.crop_box == alone[0].crop_box
         np.testing.assert_array_equal(finding.crop, alone[0].crop)
         predicted_alone |= {one.diagnosis == finding.diagnosis for one in alone}
@@ -239,7 +239,7 @@ def test_bundles_on_disk_answer_as_in_memory_also_where_their_settings_were_sent
     ensemble_folders: list[Path], ensemble: Ensemble, images: list[RgbImage]
 ) -> None:
     sent = pickle.loads(pickle.dumps(settings(ensemble_folders)))
-    found = load_pipeline(sent)(images[:2])
+    found = load_pipeline(**vars(sent))(images[:2])
     np.testing.assert_allclose(probs_of(found), probs_of(findings(ensemble, images[:2])), atol=1e-6)
     assert [finding.flagged for finding in found] == [None, None]
 
@@ -250,12 +250,12 @@ def test_actors_get_absolute_paths(ensemble_folders: list[Path], monkeypatch: py
     monkeypatch.chdir(ensemble_folders[0].parent)
     relative = settings([Path(folder.name) for folder in ensemble_folders])
     assert RayEngine(relative, workers=1).settings.classifier == tuple(map(str, ensemble_folders))
-    assert RayEngine(settings([]), workers=1).settings.classifier == ()
+    assert RayEngine(PipelineSettings(device="cpu"), workers=1).settings.classifier is None
 
 
 def test_class_that_none_of_them_knows_cannot_be_explained(ensemble_folders: list[Path]) -> None:
     with pytest.raises(ConfigError, match=r"explain\.diagnosis must be one of mel, nv, .*, got 'scc'"):
-        load_pipeline(settings(ensemble_folders, explained="scc"))
+        load_pipeline(**vars(settings(ensemble_folders, explain_diagnosis="scc")))
 
 
 def test_the_same_model_twice_is_refused_but_not_another_calibration_of_it(ensemble_folders: list[Path], tmp_path: Path) -> None:

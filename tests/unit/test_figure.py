@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from findings import BAD_TITLES, LONG_CODES, check_texts, drawn_finding, drawn_mask, texts_of, whole_image_finding
+from findings import (
+    BAD_TITLES,
+    LONG_CODES,
+    check_texts,
+    drawn_finding,
+    drawn_mask,
+    plain_photograph,
+    texts_of,
+    whole_image_finding,
+)
 from matplotlib._pylab_helpers import Gcf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,8 +24,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
-from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.heatmap import heatmap_in_lesion, heatmap_on_image
+from segpipe.inference.finding import Finding
+from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.lesion.quality import WARNINGS
@@ -25,8 +34,7 @@ from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, write_figure
 
 
 def _draw(height: int = 60, width: int = 80, title: str = "a.jpg", finding: Finding | None = None) -> Figure:
-    image = np.full((height, width, 3), 200, dtype=np.uint8)
-    return draw_finding(image, finding or drawn_finding(height, width), title=title)
+    return draw_finding(finding or drawn_finding(height, width), title=title)
 
 
 def _titles(figure: Figure) -> list[str]:
@@ -41,7 +49,7 @@ def _pixels(figure: Figure) -> np.ndarray:
 
 def test_the_figure_is_written_1600_pixels_wide(tmp_path: Path) -> None:
     path = tmp_path / "figures" / "a.png"
-    write_figure(path, np.zeros((60, 80, 3), dtype=np.uint8), drawn_finding(60, 80), title="a.jpg")
+    write_figure(path, drawn_finding(60, 80), title="a.jpg")
     with Image.open(path) as figure:
         assert (figure.format, figure.width) == ("PNG", 1600)
 
@@ -140,13 +148,13 @@ def test_threads_draw_what_one_draws_and_leave_no_figure_in_pyplot() -> None:
     assert Gcf.get_all_fig_managers() == []
 
 
-def test_a_finding_of_another_photograph_is_refused() -> None:
-    with pytest.raises(ValueError, match="finding must belong to the image of 60 x 80 pixels"):
-        _draw(60, 80, finding=drawn_finding(61, 80))
+def test_a_localization_of_another_photograph_is_refused() -> None:
+    with pytest.raises(ValueError, match="localization must fit the image of 60 x 80 pixels"):
+        replace(drawn_finding(61, 80), photograph=plain_photograph(60, 80))
 
 
-def _heatmap(values: np.ndarray) -> Heatmap:
-    return Heatmap(values.astype(np.float32), "mel")
+def _heatmap(values: np.ndarray) -> ClassMap:
+    return ClassMap(values.astype(np.float32), "mel")
 
 
 def _localization(mask: np.ndarray) -> Localization:
@@ -226,12 +234,15 @@ def test_the_headline_says_what_cannot_be_relied_on(uniform: bool, reasons: tupl
 
 def test_a_crop_that_was_squeezed_says_so_with_its_size_in_the_original() -> None:
     square, wide = (
-        replace(drawn_finding(60, 80), crop_box=Box(0, 0, 60, 60)),
-        replace(drawn_finding(60, 80), crop_box=Box(0, 0, 60, 80)),
+        replace(drawn_finding(60, 80), window=Box(0, 0, 60, 60)),
+        replace(drawn_finding(60, 80), window=Box(0, 0, 60, 80)),
     )
     assert _crop_caption(square).startswith("crop 60 x 60 px") and "scaled to a square" not in _crop_caption(square)
     assert _crop_caption(wide) == "crop 80 x 60 px, scaled to a square"
-    assert _crop_caption(replace(wide, original_size=(3000, 4000))) == "crop 4,000 x 3,000 px, scaled to a square"
+    assert (
+        _crop_caption(replace(wide, photograph=replace(wide.photograph, height=3000, width=4000)))
+        == "crop 4,000 x 3,000 px, scaled to a square"
+    )
 
 
 def _crop_caption(finding: Finding) -> str:

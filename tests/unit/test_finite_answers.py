@@ -23,9 +23,9 @@ from segpipe.evaluation.held_out import score_classifier
 from segpipe.image_io import RgbImage, encode_png
 from segpipe.inference import namer as namer_module
 from segpipe.inference.classifier import Classifier, Crop
-from segpipe.inference.finding import Heatmap
 from segpipe.inference.folder import Ask, Done, run_images
 from segpipe.inference.gradcam import HeadPass
+from segpipe.inference.heatmap import ClassMap
 from segpipe.inference.local_engine import LocalEngine
 from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
@@ -152,11 +152,11 @@ def test_whatever_else_goes_wrong_no_finding_holds_it(
 
 
 @pytest.mark.parametrize("value", NOT_FINITE)
-@pytest.mark.parametrize("field", ["probs", "tta_spread", "heatmap"])
+@pytest.mark.parametrize("field", ["probabilities", "tta_spread", "class_map"])
 def test_finding_refuses_what_is_not_finite(field: str, value: float) -> None:
     finding = drawn_finding(40, 50)
-    bad = {"probs": dict(finding.probs) | {"mel": value}, "tta_spread": value}
-    bad["heatmap"] = Heatmap(np.full((7, 7), value, dtype=np.float32), "mel")
+    bad = {"probabilities": dict(finding.probabilities) | {"mel": value}, "tta_spread": value}
+    bad["class_map"] = ClassMap(np.full((7, 7), value, dtype=np.float32), "mel")
     with pytest.raises(AnswerError):
         replace(finding, **{field: bad[field]})
 

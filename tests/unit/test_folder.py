@@ -21,9 +21,8 @@ from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import OutputError, RunStoppedError
 from segpipe.image_io import RgbImage, read_image, read_mask
-from segpipe.inference.finding import Finding, enlarge_finding
+from segpipe.inference.finding import Finding
 from segpipe.inference.folder import Ask, Done, is_finished, run_images
-from segpipe.inference.heatmap import heatmap_on_image
 from segpipe.inference.local_engine import LocalEngine
 from segpipe.inference.namer import Namer
 from segpipe.inference.pictures import Wanted
@@ -129,7 +128,7 @@ def test_each_row_mask_and_hash_belongs_to_its_file(
         image = read_image(folder / row["path"])
         (finding,) = pipeline([image])
         assert row["sha256"] == hashlib.sha256((folder / row["path"]).read_bytes()).hexdigest()
-        assert row["p_mel"] == pytest.approx(finding.probs["mel"], abs=1e-5)
+        assert row["p_mel"] == pytest.approx(finding.probabilities["mel"], abs=1e-5)
         written = read_mask(tmp_path / "out" / "masks" / Path(row["path"]).with_suffix(".png"))
         np.testing.assert_array_equal(written, finding.localization.mask)
     assert sorted(journal(tmp_path / "out"), key=lambda row: str(row["path"])) == list(done.rows)
@@ -142,11 +141,10 @@ def test_pictures_are_written_where_they_are_wanted(
     tables = {*("results.jsonl", "results.csv", "failures.csv", "submission.csv", "summary.json")}
     assert {path.name for path in (tmp_path / "plain").iterdir()} == {*tables, "masks"}
 
-    def draw(image: RgbImage, finding: Finding, title: str) -> bytes:
-        assert finding.localization.mask.shape == image.shape[:2]
+    def draw(finding: Finding, title: str) -> bytes:
         return title.encode()
 
-    def report(image: RgbImage, finding: Finding) -> dict[str, bytes]:
+    def report(finding: Finding) -> dict[str, bytes]:
         return {"report/crops": finding.crop.tobytes()}
 
     wanted = Wanted(draw, crops=True, heatmaps=True, report=report, report_folders=("report/crops",))
@@ -159,8 +157,8 @@ def test_pictures_are_written_where_they_are_wanted(
         (finding,) = pipeline([image])
         np.testing.assert_array_equal(read_image(tmp_path / "all" / "crops" / name), finding.crop)
         assert (tmp_path / "all" / "report" / "crops" / name).with_suffix(".jpg").read_bytes() == finding.crop.tobytes()
-        assert finding.heatmap
-        values = heatmap_on_image(finding.heatmap, finding.crop_box, *image.shape[:2])
+        values = finding.heatmap
+        assert values is not None and values.shape == image.shape[:2]
         with Image.open(tmp_path / "all" / "heatmaps" / name) as picture:
             assert picture.mode == "L"
             np.testing.assert_allclose(np.asarray(picture) / 255, values, atol=1 / 255)
@@ -182,18 +180,19 @@ def test_large_photograph_is_worked_on_small_and_answered_in_its_own_pixels(
     (whole,) = pipeline([image])
     overlap = (mask & whole.localization.mask).sum() / (mask | whole.localization.mask).sum()
     assert overlap > 0.97
-    assert row["p_mel"] == pytest.approx(whole.probs["mel"], abs=0.1)
+    assert row["p_mel"] == pytest.approx(whole.probabilities["mel"], abs=0.1)
 
 
 def test_finding_is_enlarged_as_one(make_pipeline: Callable[..., Pipeline]) -> None:
     (finding,) = make_pipeline()([make_image("mel", np.random.default_rng(5), (60, 80))[0]])
-    assert enlarge_finding(finding, 60, 80) is finding
-    large = enlarge_finding(finding, 240, 320)
-    for small, enlarged in ((finding.crop_box, large.crop_box), (finding.localization.box, large.localization.box)):
+    assert finding.original_localization is finding.localization and finding.crop_box == finding.window
+    large = replace(finding, photograph=replace(finding.photograph, height=240, width=320))
+    assert large.mask.shape == (240, 320) and large.heatmap is not None and large.heatmap.shape == (240, 320)
+    for small, enlarged in ((finding.crop_box, large.crop_box), (finding.box, large.box)):
         assert enlarged.top == pytest.approx(4 * small.top, abs=2)
         assert enlarged.right == pytest.approx(4 * small.right, abs=2)
-    assert large.localization.area_fraction == pytest.approx(finding.localization.area_fraction, abs=0.01)
-    assert large.probs == finding.probs
+    assert large.original_localization.area_fraction == pytest.approx(finding.localization.area_fraction, abs=0.01)
+    assert large.probabilities == finding.probabilities
 
 
 def test_cap_on_pixels_is_that_of_the_call(run: Run) -> None:

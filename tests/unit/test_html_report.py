@@ -20,9 +20,9 @@ from PIL import Image
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, known_malignant
 from segpipe.errors import OutputError
-from segpipe.image_io import display_path, write_png
-from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.results import result_row
+from segpipe.image_io import Photograph, RgbImage, display_path, write_png
+from segpipe.inference.finding import Finding
+from segpipe.inference.heatmap import ClassMap
 from segpipe.inference.source import result_names
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
@@ -88,21 +88,27 @@ def target(page: Path, link: str) -> Path:
     return Path(os.fsdecode(os.fsencode(page.parent) + b"/" + unquote_to_bytes(link)))
 
 
+def photograph_of(image: RgbImage) -> Photograph:
+    return Photograph(image, *image.shape[:2])
+
+
 def finding(
     height: int = 45, width: int = 60, *, codes: Sequence[str] = CODES, source: MaskSource = MaskSource.UNET, **changes: Any
 ) -> Finding:
     mask = np.zeros((height, width), dtype=np.bool_)
     mask[height // 4 : height // 2 + 1, width // 4 : width // 2 + 1] = True
     weights = np.arange(2 * len(codes), len(codes), -1)
+    image = np.full((height, width, 3), 200, np.uint8)
     whole = Finding(
+        photograph=Photograph(image, height, width),
         localization=Localization(mask, mask_box(mask), source, ()),
-        crop_box=Box(height // 8, width // 8, height * 5 // 8 + 1, width * 5 // 8 + 1),
+        window=Box(height // 8, width // 8, height * 5 // 8 + 1, width * 5 // 8 + 1),
         crop=np.full((32, 32, 3), 120, dtype=np.uint8),
-        probs=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
+        probabilities=dict(zip(codes, (weights / weights.sum()).tolist(), strict=True)),
         malignant=known_malignant(codes),
         operating_points=POINTS if "mel" in codes else (),
         tta_spread=0.034,
-        heatmap=Heatmap(np.eye(7, dtype=np.float32), codes[0]),
+        class_map=ClassMap(np.eye(7, dtype=np.float32), codes[0]),
     )
     return replace(whole, **changes)
 
@@ -133,12 +139,12 @@ def write(
     names = result_names([Path(name) for name in findings])
     rows = []
     for (relative, name), found in zip(names.items(), findings.values(), strict=True):
-        for folder, picture in report_pictures(np.full((*found.localization.mask.shape, 3), 200, np.uint8), found).items():
+        for folder, picture in report_pictures(found).items():
             path = output / folder / name.with_suffix(".jpg")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(picture)
         write_png(output / "masks" / name, found.localization.mask)
-        rows.append(result_row(display_path(relative), "5ad0" * 16, found, latency_ms=12.3))
+        rows.append(replace(found, path=display_path(relative), sha256="5ad0" * 16, latency_ms=12.3).to_dict())
     shown = {display_path(relative): name for relative, name in names.items()}
     report = write_report(output, rows, shown, failures, summary(**changes))
     assert report == output / "report.html"
@@ -214,7 +220,7 @@ def test_the_page_of_an_image_says_all_that_is_known_of_it(tmp_path: Path) -> No
     )
     hashes = ("5ad0" * 16, "c1a5" * 16)
     reasons = (f"U-Net refused: {REASONS['in_pieces']}", f"U-Net refused: {REASONS['unsure']}", "adaptive threshold contour")
-    for text in (*words, *hashes, *reasons, *(percent(prob) for prob in finding().probs.values())):
+    for text in (*words, *hashes, *reasons, *(percent(prob) for prob in finding().probabilities.values())):
         assert text in page.text, text
     shown = {Path(attributes["src"] or "").parts[-3] for attributes in page.with_tag("img")}
     assert shown == {Path(folder).name for folder in PICTURES} - {"thumbnails"}
@@ -237,7 +243,7 @@ def test_pages_lead_to_their_neighbours_and_back(tmp_path: Path) -> None:
 
 
 def test_a_heatmap_that_was_not_made_is_left_out(tmp_path: Path) -> None:
-    report, (with_it, without_it) = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding(heatmap=None)})
+    report, (with_it, without_it) = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding(class_map=None)})
     assert [row["heatmap"] for row in report.data["rows"]] == [True, False]
     assert (len(with_it.with_tag("img")), len(without_it.with_tag("img"))) == (3, 2)
     assert "Heatmap: melanoma" in with_it.text and "Heatmap" not in without_it.text
@@ -248,7 +254,7 @@ def columns(report: Page) -> list[str | None]:
 
 
 def test_columns_and_filters_that_would_be_empty_are_left_out(tmp_path: Path) -> None:
-    bare = finding(malignant=(), operating_points=(), tta_spread=None, heatmap=None)
+    bare = finding(malignant=(), operating_points=(), tta_spread=None, class_map=None)
     report, _ = write(tmp_path / "bare", {"a.jpg": bare}, malignant=[], operating_points=[])
     assert columns(report) == ["thumbnail", "path", "diagnosis", "confidence", "suspicion", "source"]
     assert report.data["rows"][0]["suspicious"] is False
@@ -337,36 +343,36 @@ def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
 def test_pictures_are_reduced_and_never_enlarged(
     size: tuple[int, int], photograph: tuple[int, int], thumbnail: tuple[int, int]
 ) -> None:
-    pictures = report_pictures(np.full((*size, 3), 200, np.uint8), finding(*size))
+    pictures = report_pictures(finding(*size))
     assert set(pictures) == set(PICTURES)
     shapes = {folder: decoded(picture).shape[:2] for folder, picture in pictures.items()}
     assert shapes == {PHOTOGRAPHS: photograph, HEATMAPS: photograph, THUMBNAILS: thumbnail, CROPS: (32, 32)}
 
 
 def test_no_picture_is_made_of_a_heatmap_that_is_not_there() -> None:
-    assert HEATMAPS not in report_pictures(np.zeros((45, 60, 3), np.uint8), finding(heatmap=None))
+    assert HEATMAPS not in report_pictures(finding(class_map=None))
 
 
 def test_the_outline_lies_on_the_border_of_the_mask_and_a_whole_image_has_none() -> None:
-    image, found = np.full((90, 120, 3), 128, np.uint8), finding(90, 120, heatmap=None)
-    changed = np.abs(decoded(report_pictures(image, found)[THUMBNAILS]).astype(int) - 128).max(axis=2) > 60
+    found = finding(90, 120, photograph=photograph_of(np.full((90, 120, 3), 128, np.uint8)), class_map=None)
+    changed = np.abs(decoded(report_pictures(found)[THUMBNAILS]).astype(int) - 128).max(axis=2) > 60
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     box = found.localization.box
     assert abs(rows - [[box.top], [box.bottom - 1]]).min(axis=1).max() <= 1 and abs(columns[0] - box.left) <= 3
     assert not changed[50 - 15 : 50 - 8, 40:50].any()
     whole = np.ones((90, 120), dtype=np.bool_)
     place = Localization(whole, mask_box(whole), MaskSource.WHOLE_IMAGE, ())
-    plain = decoded(report_pictures(image, replace(found, localization=place))[THUMBNAILS])
+    plain = decoded(report_pictures(replace(found, localization=place))[THUMBNAILS])
     assert np.abs(plain.astype(int) - 128).max() <= 2
 
 
 def test_the_heatmap_lies_on_its_crop_box_and_shows_the_photograph_where_it_is_0() -> None:
-    image, found = np.full((90, 120, 3), 128, np.uint8), finding(90, 120)
+    found = finding(90, 120, photograph=photograph_of(np.full((90, 120, 3), 128, np.uint8)))
     values = np.zeros((7, 7), np.float32)
     values[3, 3] = 1
     whole = np.ones((90, 120), dtype=np.bool_)
     place = Localization(whole, mask_box(whole), MaskSource.WHOLE_IMAGE, ())
-    picture = decoded(report_pictures(image, replace(found, localization=place, heatmap=Heatmap(values, "mel")))[HEATMAPS])
+    picture = decoded(report_pictures(replace(found, localization=place, class_map=ClassMap(values, "mel")))[HEATMAPS])
     changed = np.abs(picture.astype(int) - 128).max(axis=2) > 20
     box = found.crop_box
     centre = np.argwhere(changed).mean(axis=0)
@@ -377,22 +383,22 @@ def test_the_heatmap_lies_on_its_crop_box_and_shows_the_photograph_where_it_is_0
 
 
 def test_a_photograph_and_its_mask_stay_as_they_were() -> None:
-    image, found = np.full((45, 60, 3), 200, np.uint8), finding()
+    found = finding()
     mask, crop = found.localization.mask.copy(), found.crop.copy()
-    report_pictures(image, found)
-    assert (image == 200).all() and np.array_equal(mask, found.localization.mask) and np.array_equal(crop, found.crop)
+    report_pictures(found)
+    assert (
+        (found.photograph.image == 200).all()
+        and np.array_equal(mask, found.localization.mask)
+        and np.array_equal(crop, found.crop)
+    )
 
 
 def test_threads_draw_what_one_draws() -> None:
     images = [np.random.default_rng(seed).integers(0, 256, (90, 120, 3), dtype=np.uint8) for seed in range(8)]
-    alone = [report_pictures(image, finding(90, 120)) for image in images]
+    findings = [finding(90, 120, photograph=photograph_of(image)) for image in images]
+    alone = [report_pictures(found) for found in findings]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda image: report_pictures(image, finding(90, 120)), images)) == alone
-
-
-def test_a_finding_of_another_photograph_is_refused() -> None:
-    with pytest.raises(ValueError, match="finding must belong to the image of 45 x 60 pixels"):
-        report_pictures(np.zeros((45, 60, 3), np.uint8), finding(46, 60))
+        assert list(pool.map(report_pictures, findings)) == alone
 
 
 def test_what_cannot_be_relied_on_is_marked_in_the_table_and_on_the_page(tmp_path: Path) -> None:

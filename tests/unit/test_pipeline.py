@@ -23,7 +23,6 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.loading import choose_device, load_pipeline
 from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
-from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.tta import VIEWS, View
 from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, resize_square
 from segpipe.lesion.localizer import MaskSource
@@ -71,11 +70,11 @@ def assert_same(one: Finding, other: Finding) -> None:
     assert (one.localization.box, one.localization.reasons) == (other.localization.box, other.localization.reasons)
     assert one.crop_box == other.crop_box
     np.testing.assert_array_equal(one.crop, other.crop)
-    assert one.probs == pytest.approx(other.probs, abs=1e-5)
+    assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
     assert one.tta_spread == pytest.approx(other.tta_spread, abs=1e-5)
-    assert one.heatmap and other.heatmap
-    assert one.heatmap.diagnosis == other.heatmap.diagnosis
-    np.testing.assert_allclose(one.heatmap.values, other.heatmap.values, atol=1e-5)
+    assert one.class_map and other.class_map
+    assert one.class_map.diagnosis == other.class_map.diagnosis
+    np.testing.assert_allclose(one.class_map.values, other.class_map.values, atol=1e-5)
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -119,7 +118,7 @@ def test_probabilities_are_the_mean_of_calibrated_softmaxes(
 def test_explanation_does_not_change_the_answer(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:3])
     plain, explained = namer(classifier, explained=None)(cut), namer(classifier)(cut)
-    assert [answer.heatmap for answer in plain] == [None] * 3
+    assert [answer.class_map for answer in plain] == [None] * 3
     for one, other in zip(plain, explained, strict=True):
         np.testing.assert_allclose(one.probs, other.probs, atol=1e-7)
 
@@ -165,7 +164,7 @@ def test_heatmap_is_that_of_pytorch_grad_cam_averaged_by_hand(
     cut = crops(classifier, images[:4])
     answers = namer(classifier, views=views, explained=explained)(cut)
     codes = [CODES[int(answer.probs.argmax())] if explained == "predicted" else explained for answer in answers]
-    found = [answer.heatmap for answer in answers if answer.heatmap is not None]
+    found = [answer.class_map for answer in answers if answer.class_map is not None]
     assert [heatmap.diagnosis for heatmap in found] == codes
     expected = heatmaps_by_hand(classifier, cut, VIEWS[views], codes)
     assert (expected.min(), expected.max()) == (pytest.approx(0, abs=0.6), 1)  # otherwise nothing would be shown
@@ -189,7 +188,7 @@ def test_crop_is_cut_and_resized_by_the_rule_of_the_card(
 def test_malignant_classes_are_summed_where_the_card_names_them(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     locator = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
     (finding,) = Pipeline(locator, namer(classifier))(images[:1])
-    assert finding.p_malignant == pytest.approx(sum(finding.probs[code] for code in MALIGNANT_CODES))
+    assert finding.p_malignant == pytest.approx(sum(finding.probabilities[code] for code in MALIGNANT_CODES))
     unknowing = replace(classifier, card=replace(classifier.card, malignant=()))
     (finding,) = Pipeline(locator, namer(unknowing))(images[:1])
     assert finding.p_malignant is None
@@ -199,7 +198,7 @@ def test_image_is_flagged_from_the_operating_point_on(classifier: ClassifierBund
     locator = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
     (finding,) = Pipeline(locator, namer(classifier))(images[:1])
     assert finding.flagged is None
-    prob = finding.probs["mel"]
+    prob = finding.probabilities["mel"]
     for threshold, flagged in [(prob, True), (prob / 2, True), (np.nextafter(prob, 1), False)]:
         card = replace(classifier.card, operating_points=(OperatingPoint("mel", float(threshold)),))
         (finding,) = Pipeline(locator, namer(replace(classifier, card=card)))(images[:1])
@@ -245,18 +244,18 @@ def test_blank_image_goes_down_the_fallback_with_reasons(sure: SegmenterBundle, 
     (finding,) = Pipeline(Locator(sure, device=CPU), namer(classifier))([np.zeros((40, 50, 3), dtype=np.uint8)])
     assert finding.localization.source is MaskSource.WHOLE_IMAGE
     assert {reason.partition(":")[0] for reason in finding.localization.reasons} == {"unet", "contour"}
-    assert sum(finding.probs.values()) == pytest.approx(1)
+    assert sum(finding.probabilities.values()) == pytest.approx(1)
 
 
-def settings(bundles: Path, **values: Any) -> PipelineSettings:
-    chosen = {"segmenter": str(bundles / "segmenter"), "classifier": (str(bundles / "classifier"),), "device": "cpu"}
-    return PipelineSettings(**(chosen | values))
+def options(bundles: Path, **values: Any) -> dict[str, Any]:
+    chosen = {"segmenter": str(bundles / "segmenter"), "classifier": [bundles / "classifier"], "device": "cpu"}
+    return chosen | values
 
 
 def test_bundles_on_disk_answer_as_in_memory(
     bundles: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage]
 ) -> None:
-    loaded = load_pipeline(settings(bundles))
+    loaded = load_pipeline(**options(bundles))
     expected = Pipeline(Locator(segmenter, device=CPU), namer(classifier))
     for one, other in zip(loaded(images[:2]), expected(images[:2]), strict=True):
         assert_same(one, other)
@@ -264,21 +263,21 @@ def test_bundles_on_disk_answer_as_in_memory(
 
 def test_segmenter_is_not_even_looked_for_where_the_way_begins_behind_it(bundles: Path, tmp_path: Path) -> None:
     absent = {"segmenter": str(tmp_path / "absent")}
-    assert load_pipeline(settings(bundles, localize="contour", **absent)).locator.bundle is None
+    assert load_pipeline(**options(bundles, localize="contour", **absent)).locator.bundle is None
     with pytest.raises(BundleError, match=r"absent: a bundle must be a folder"):
-        load_pipeline(settings(bundles, **absent))
+        load_pipeline(**options(bundles, **absent))
 
 
 def test_batch_size_that_is_not_given_suits_the_device(bundles: Path) -> None:
-    assert load_pipeline(settings(bundles)).namer.batch_size == 8
-    assert load_pipeline(settings(bundles, batch_size=9)).namer.batch_size == 9
+    assert load_pipeline(**options(bundles)).namer.batch_size == 8
+    assert load_pipeline(**options(bundles, batch_size=9)).namer.batch_size == 9
 
 
 def test_half_precision_is_near_and_float32_is_the_default(bundles: Path, images: list[RgbImage]) -> None:
-    exact, near = (load_pipeline(settings(bundles, **values))(images[:4]) for values in ({}, {"precision": "bfloat16"}))
+    exact, near = (load_pipeline(**options(bundles, **values))(images[:4]) for values in ({}, {"precision": "bfloat16"}))
     for one, other in zip(exact, near, strict=True):
-        assert one.probs == pytest.approx(other.probs, abs=0.1)
-        assert one.probs != other.probs
+        assert one.probabilities == pytest.approx(other.probabilities, abs=0.1)
+        assert one.probabilities != other.probabilities
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "0"])
@@ -303,6 +302,6 @@ def test_automatic_device_is_there() -> None:
 def test_gpu_gives_the_numbers_of_the_cpu(bundles: Path, images: list[RgbImage]) -> None:
     found = {}
     for name in ("cpu", "cuda"):
-        found[name] = load_pipeline(settings(bundles, device=name))(images[:4])
+        found[name] = load_pipeline(**options(bundles, device=name))(images[:4])
     for one, other in zip(found["cuda"], found["cpu"], strict=True):
-        assert one.probs == pytest.approx(other.probs, abs=1e-3)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-3)

@@ -3,14 +3,17 @@
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from segpipe.diagnosis import CODES
-from segpipe.inference.finding import Finding, Heatmap
-from segpipe.inference.results import class_codes, result_row, write_csv, write_failures, write_results, write_submission
+from segpipe.image_io import Photograph
+from segpipe.inference.finding import Finding
+from segpipe.inference.heatmap import ClassMap
+from segpipe.inference.results import class_codes, write_csv, write_failures, write_results, write_submission
 from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.operating_points import OperatingPoint
@@ -31,17 +34,22 @@ def finding(*, full: bool) -> Finding:
     mask[2:6, 4:14] = True
     source, reasons = (MaskSource.WHOLE_IMAGE, ("unet:too_small", "contour:implausible")) if full else (MaskSource.UNET, ())
     return Finding(
+        photograph=Photograph(np.zeros((10, 20, 3), dtype=np.uint8), 10, 20),
         localization=Localization(mask, Box(2, 4, 6, 14), source, reasons),
-        crop_box=Box(0, 2, 10, 16),
+        window=Box(0, 2, 10, 16),
         crop=np.zeros((4, 4, 3), dtype=np.uint8),
-        probs=PROBS,
+        probabilities=PROBS,
         malignant=("nv", "bcc") if full else (),
         operating_points=(OperatingPoint("malignant", 0.8), OperatingPoint("mel", 0.12), OperatingPoint("nv", 0.6))
         if full
         else (),
         tta_spread=0.0625 if full else None,
-        heatmap=Heatmap(np.ones((2, 2), dtype=np.float32), "mel") if full else None,
+        class_map=ClassMap(np.ones((2, 2), dtype=np.float32), "mel") if full else None,
     )
+
+
+def line(name: str, found: Finding, *, latency_ms: float = 1.0) -> dict[str, Any]:
+    return replace(found, path=name, sha256="0" * 64, latency_ms=latency_ms).to_dict()
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -50,7 +58,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def written(tmp_path: Path, **names: bool) -> list[dict[str, str]]:
-    rows = [result_row(name, "0" * 64, finding(full=full), latency_ms=12.34567) for name, full in names.items()]
+    rows = [line(name, finding(full=full), latency_ms=12.34567) for name, full in names.items()]
     write_results(tmp_path / "results.csv", rows, tuple(PROBS))
     return read(tmp_path / "results.csv")
 
@@ -93,7 +101,7 @@ def test_columns_are_named_where_no_image_has_a_result(tmp_path: Path) -> None:
 
 def test_rows_are_sorted_by_path(tmp_path: Path) -> None:
     names = ["b.jpg", "sub/a.jpg", "a, \"b\" = '#'.jpg", "Ünïcode 写真.jpg", "a.jpg"]
-    rows = [result_row(name, "0" * 64, finding(full=True), latency_ms=1.0) for name in names]
+    rows = [line(name, finding(full=True)) for name in names]
     write_results(tmp_path / "results.csv", rows, tuple(PROBS))
     assert [row["path"] for row in read(tmp_path / "results.csv")] == sorted(names)
 
@@ -133,8 +141,10 @@ def test_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_class_malignant_has_one_column_which_is_the_probability_of_malignancy(tmp_path: Path) -> None:
-    two = replace(finding(full=True), probs={"benign": 0.25, "malignant": 0.75}, malignant=("malignant",), operating_points=())
-    write_results(tmp_path / "results.csv", [result_row("a", "0", two, latency_ms=1)], ("benign", "malignant"))
+    two = replace(
+        finding(full=True), probabilities={"benign": 0.25, "malignant": 0.75}, malignant=("malignant",), operating_points=()
+    )
+    write_results(tmp_path / "results.csv", [line("a", two)], ("benign", "malignant"))
     (row,) = read(tmp_path / "results.csv")
     assert list(row)[5:8] == ["p_benign", "p_malignant", "flagged"]
     assert float(row["p_malignant"]) == pytest.approx(0.75)
@@ -143,6 +153,6 @@ def test_class_malignant_has_one_column_which_is_the_probability_of_malignancy(t
 
 
 def test_submission_names_each_image_once(tmp_path: Path) -> None:
-    rows = [result_row(name, "0", finding(full=True), latency_ms=1) for name in ("mel/0.jpg", "nv/0.jpg", "nv/1.jpg")]
+    rows = [line(name, finding(full=True)) for name in ("mel/0.jpg", "nv/0.jpg", "nv/1.jpg")]
     write_submission(tmp_path / "submission.csv", rows)
     assert [row["image"] for row in read(tmp_path / "submission.csv")] == ["mel/0", "nv/0", "1"]

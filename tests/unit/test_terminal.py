@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
+from segpipe.image_io import Photograph
 from segpipe.inference.finding import Finding
 from segpipe.lesion.crop import Box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
@@ -25,14 +26,15 @@ def _localization(source: MaskSource = MaskSource.UNET, reasons: tuple[str, ...]
 def _finding(**changes: object) -> Finding:
     weights = np.array([8, 40, 4, 2, 30, 1, 15])
     finding = Finding(
+        photograph=Photograph(np.zeros((8, 8, 3), dtype=np.uint8), 8, 8),
         localization=_localization(),
-        crop_box=Box(0, 0, 8, 8),
+        window=Box(0, 0, 8, 8),
         crop=np.zeros((8, 8, 3), dtype=np.uint8),
-        probs=dict(zip(CODES, (weights / weights.sum()).tolist(), strict=True)),
+        probabilities=dict(zip(CODES, (weights / weights.sum()).tolist(), strict=True)),
         malignant=MALIGNANT_CODES,
         operating_points=(OperatingPoint("mel", 0.05),),
         tta_spread=0.021,
-        heatmap=None,
+        class_map=None,
     )
     return dataclasses.replace(finding, **changes)  # type: ignore[arg-type]
 
@@ -124,7 +126,7 @@ def test_lines_fit_the_terminal_except_for_paths() -> None:
 
 
 def test_classes_from_outside_ham10000_are_their_own_names() -> None:
-    table = finding_table("a.jpg", _finding(probs={"wart": 0.7, "scar": 0.3}, malignant=(), operating_points=()), None)
+    table = finding_table("a.jpg", _finding(probabilities={"wart": 0.7, "scar": 0.3}, malignant=(), operating_points=()), None)
     assert "diagnosis       wart\n" in table and "!" not in table
 
 
@@ -138,7 +140,7 @@ def test_a_share_is_never_rounded_to_nothing_or_to_certainty(share: float, words
 def test_a_malignant_diagnosis_is_suspicious_whatever_the_operating_points() -> None:
     malignant = dict(zip(CODES, (0.0, 0.1, 0.9, 0.0, 0.0, 0.0, 0.0), strict=True))
     for points in ((), (OperatingPoint("mel", 0.5),), (OperatingPoint("malignant", 0.95),)):
-        finding = _finding(probs=malignant, operating_points=points)
+        finding = _finding(probabilities=malignant, operating_points=points)
         assert (finding.diagnosis, finding.flagged_for, finding.suspicious) == ("bcc", (), True)
         assert "suspicious: " in finding_table("a.jpg", finding, None)
 

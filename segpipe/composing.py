@@ -55,7 +55,7 @@ def compose_config(name: str, arguments: Sequence[str] = (), *, values: Mapping[
     except CALL_ERRORS as error:
         # What only a command has: its --help, and image= and folder=.
         reason = str(error) if isinstance(error, ConfigError) else explain(error, [*arguments, *overrides])
-        raise ConfigError(re.sub(r";? (--help|write image=).*", "", reason)) from error
+        raise ConfigError(re.sub(r";? (--help (lists|says|shows)|write image=).*", "", reason)) from error
     return config
 
 

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,14 +9,13 @@ import streamlit as st
 from omegaconf import DictConfig
 
 from segpipe.app.found_bundles import age_of
-from segpipe.cli import compose_config
+from segpipe.composing import compose_config
 from segpipe.inference.settings import PipelineSettings
 from segpipe.memory import garbage_left, keep_freed_memory
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
 
-CONF = Path(__file__).parents[2] / "conf"
 MOST_PIPELINES = 8  # that are kept loaded, about 40 MiB each
 # The one thread that networks run on: visitors take turns at all cores, and its memory is used again and again. Streamlit runs
 # each click on a thread of its own, and each of these would have a share of the heap and helpers of its own.
@@ -27,7 +25,7 @@ NETWORK_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks"
 @st.cache_resource
 def read_config(arguments: tuple[str, ...]) -> DictConfig:
     """The configuration of the call, by its `key=value` arguments; raises a ConfigError for a wrong call."""
-    return compose_config(CONF, "app", arguments)
+    return compose_config("app", arguments)
 
 
 def get_pipeline(settings: PipelineSettings) -> "Pipeline":

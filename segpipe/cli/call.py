@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -33,6 +33,15 @@ def command_again(**values: str) -> str:
     """
     kept = [argument for argument in _arguments if argument.partition("=")[0] not in {*values, "overwrite"}]
     return shlex.join([*_words, *kept, *(f"{key}={value}" for key, value in values.items())])
+
+
+def given_values(*, without: Collection[str]) -> list[str]:
+    """Return the `key=value` arguments of this call, as they came.
+
+    Args:
+        without: Keys that are left out.
+    """
+    return [argument for argument in _arguments if not argument.startswith("-") and argument.partition("=")[0] not in without]
 
 
 def in_sweep() -> bool:

@@ -58,12 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"segpipe {__version__}\n")
         return 0
     program = ["python", "-m", "segpipe"] if Path(sys.argv[0]).name == "__main__.py" else ["segpipe"]
-    if name in _COMPLETION:
+    if not {name, *rest}.isdisjoint(_COMPLETION):
         from segpipe.cli.completion import complete
 
-        return complete(rest, program)
+        return complete([word for word in (name, *rest) if "=" in word], program)
     if name not in SUBCOMMANDS:
-        sys.stderr.write(f"error: {_unknown(name)}; segpipe --help lists the subcommands\n")
+        sys.stderr.write(f"error: {_unknown(name)} segpipe --help lists the subcommands\n")
         return 2
     return run_subcommand(name, rest, [*program, name])
 
@@ -111,6 +111,6 @@ def list_subcommands() -> str:
 def _unknown(name: str) -> str:
     """Say what is wrong with a first word that is no subcommand."""
     if name.startswith("-") or "=" in name:
-        return f"a subcommand must come first, got {name!r}; write segpipe SUBCOMMAND {name}"
+        return f"a subcommand must come first, got {name!r}; write segpipe SUBCOMMAND {name};"
     near = get_close_matches(name.replace("_", "-"), SUBCOMMANDS, n=1)
-    return f"unknown subcommand {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"unknown subcommand {name!r};" + (f" did you mean {near[0]}?" if near else "")

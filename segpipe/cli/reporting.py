@@ -1,9 +1,11 @@
 """Errors of a call as one clear line on stderr, and the exit status that they lead to."""
 
+import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hydra.errors import InstantiationException
 
@@ -22,6 +24,9 @@ def report(error: Exception, arguments: Sequence[str], call_errors: tuple[type[E
     """
     if isinstance(error, InstantiationException):
         error = unwrap(error)
+    if isinstance(error, BrokenPipeError):  # whoever reads stdout has seen enough
+        _close_stdout()
+        return 1
     if isinstance(error, SegpipeError):
         write_error(prefix + str(error))
         return error.exit_status
@@ -40,6 +45,12 @@ def write_error(message: str) -> None:
     """Write one line; control characters and undecodable bytes, as they may stand in a file name, show by their codes."""
     line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: _code(match[0]), message)
     sys.stderr.write(f"error: {line}\n")
+
+
+def _close_stdout() -> None:
+    """Let nothing be written any more, not even when the process ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _code(character: str) -> str:

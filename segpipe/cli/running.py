@@ -28,7 +28,9 @@ def run_work(work: Callable[..., Any], config_name: str, arguments: Sequence[str
         arguments: Arguments of the call, without the program.
         program: Words by which the program was called.
     """
-    return run_main(hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(work), arguments, program=program)
+    return run_main(
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(work), arguments, program=program
+    )
 
 
 def run_main(main: Callable[[], Any], arguments: Sequence[str], *, program: Sequence[str]) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 
 from segpipe import __version__
 
@@ -39,11 +38,12 @@ SUBCOMMANDS = {
 _COMPLETION = ("-sc", "--shell-completion")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: Sequence[str] = ("segpipe",)) -> int:
     """Run the command `segpipe`.
 
     Args:
         arguments: Arguments without the program; None takes those of the process.
+        program: Words by which it was called, for help and advice.
 
     Returns:
         Exit status: 0 success, 1 work that failed, 2 a wrong call, 130 interrupted.
@@ -57,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name == "--version":
         sys.stdout.write(f"segpipe {__version__}\n")
         return 0
-    program = ["python", "-m", "segpipe"] if Path(sys.argv[0]).name == "__main__.py" else ["segpipe"]
     if not {name, *rest}.isdisjoint(_COMPLETION):
         from segpipe.cli.completion import complete
 

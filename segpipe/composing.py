@@ -15,6 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -103,10 +104,11 @@ def replaced(owner: object, name: str, value: Any) -> Iterator[None]:
 @contextmanager
 def _own_state() -> Iterator[None]:
     """Give a block a Hydra of its own: new but for the plugins and schemas, with the resolvers that are there."""
-    state = Singleton.get_state()
-    shared = {kind: single for kind, single in state["instances"].items() if kind in (ConfigStore, Plugins)}
-    Singleton.set_state({**state, "instances": shared})
+    instances, resolvers = Singleton._instances, dict(BaseContainer._resolvers)
+    shared = {kind: single for kind, single in instances.items() if kind in (ConfigStore, Plugins)}
     try:
-        yield
+        with replaced(Singleton, "_instances", shared):
+            yield
     finally:
-        Singleton.set_state(state)
+        BaseContainer._resolvers.clear()
+        BaseContainer._resolvers.update(resolvers)

@@ -10,10 +10,12 @@ from typing import Any
 
 import hydra._internal.hydra as hydra_internals
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +32,7 @@ from segpipe.literal_paths import quote_paths
 CONF = Path(__file__).parents[1] / "conf"
 # What only a wrong call can cause, before a job starts.
 CALL_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
+_STATES = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # of a Hydra application
 _COMPOSING = RLock()  # Hydra's state belongs to the process
 
 
@@ -103,9 +106,9 @@ def replaced(owner: object, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def _own_state() -> Iterator[None]:
-    """Give a block a Hydra of its own: new but for the plugins and schemas, with the resolvers that are there."""
+    """Give a block a Hydra of its own, with the plugins, schemas and resolvers that are there."""
     instances, resolvers = Singleton._instances, dict(BaseContainer._resolvers)
-    shared = {kind: single for kind, single in instances.items() if kind in (ConfigStore, Plugins)}
+    shared = {kind: single for kind, single in instances.items() if kind not in _STATES}
     try:
         with replaced(Singleton, "_instances", shared):
             yield

@@ -59,15 +59,14 @@ def test_trainings_give_their_bundles_and_metrics(few_resamples: None, tmp_path:
         segmenter = train_segmenter([*data, *SEGMENTER], output=tmp_path / "seg")
         unet = f"bundle.segmenter={segmenter.bundle}"
         classifier = train_classifier([*data, *CLASSIFIER, unet], output=tmp_path / "cls")
-    assert said.getvalue() == ""
+    assert "bundle in" not in said.getvalue()  # a bar shows the progress, the metrics are returned
     for result, load, name in ((segmenter, load_segmenter, "seg"), (classifier, load_classifier, "cls")):
         assert result.bundle == tmp_path / name / "bundle"
         assert load(result.bundle).card.training.epochs == 1
         assert result.metrics == read_json(tmp_path / name / "test" / "metrics.json")
     again = call("train-cls", *data, *CLASSIFIER, unet, output=tmp_path / "command")
     assert again.status == 0, again.err
-    assert (tmp_path / "command/bundle/model.safetensors").read_bytes() == (
-        tmp_path / "cls/bundle/model.safetensors"
-    ).read_bytes()
+    weights = [(tmp_path / name / "bundle" / "model.safetensors").read_bytes() for name in ("cls", "command")]
+    assert weights[0] == weights[1]
     with pytest.raises(OutputError, match="overwrite"):
         train_classifier([*data, *CLASSIFIER, unet], output=tmp_path / "cls")

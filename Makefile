@@ -17,10 +17,10 @@ $(VENV)/installed: setup.cfg constraints.txt
 	touch $@
 
 demo: install  ## find and name the lesion of a shipped sample, with the shipped weights
-	$(BIN)/python run_pipeline.py image=data/samples/synthetic_mel.jpg output=outputs/demo overwrite=true
+	$(BIN)/segpipe predict image=data/samples/synthetic_mel.jpg output=outputs/demo overwrite=true
 
 app: install  ## open the web page on 127.0.0.1, port 8501 or PORT; OPTIONS are key=value, such as bundles=outputs
-	$(BIN)/streamlit run segpipe/app/main.py --server.port=$(PORT) -- $(OPTIONS)
+	$(BIN)/segpipe app port=$(PORT) $(OPTIONS)
 
 test: lint types tests  ## everything that must hold
 

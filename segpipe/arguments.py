@@ -1,5 +1,6 @@
 """Arguments of a call as a shell and Hydra read them, for messages whose advice must be a call that works."""
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -23,7 +24,17 @@ def as_argument(key: str, value: Any) -> str:
     Returns:
         Text that a shell hands over as one argument, which Hydra reads as `value`.
     """
-    return shlex.quote(f"{key}={value if isinstance(value, Path) else _as_value(value)}")
+    return shlex.quote(f"{key}={value}" if isinstance(value, Path) else as_override(key, value))
+
+
+def as_override(key: str, value: Any) -> str:
+    """Write `key=value` for Hydra, which reads it as `value`, whatever its characters.
+
+    Args:
+        key: Key of the configuration, with dots; a `+` may stand before it.
+        value: None, bool, number, str, a path, or a list or dict of these.
+    """
+    return f"{key}={_as_value(value)}"
 
 
 def _as_value(value: Any) -> str:
@@ -35,7 +46,7 @@ def _as_value(value: Any) -> str:
         return "{" + ",".join(f"{key}:{_as_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_as_value, value))}]"
-    return _as_text(value) if isinstance(value, str) else str(value)
+    return _as_text(os.fspath(value)) if isinstance(value, str | Path) else str(value)
 
 
 def _as_text(text: str) -> str:

@@ -1,6 +1,7 @@
 """Typed schemas under the yaml of conf/: a misspelt key or a wrong type stops before anything heavy is imported.
 
-Here are those of the three scripts and of the web page; the groups that they consist of are in `segpipe.config_groups`.
+Here are those of the trainings and of a run over images; those of the other subcommands are in `segpipe.config_commands`, the
+groups that they consist of in `segpipe.config_groups`.
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +12,15 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from segpipe.config_bounds import LARGEST_SEED, bounded
+from segpipe.config_commands import (
+    AblationsConfig,
+    AppConfig,
+    AppServerConfig,
+    CardConfig,
+    CompareConfig,
+    ExportConfig,
+    SyntheticSamplesConfig,
+)
 from segpipe.config_groups import (
     AugmentConfig,
     BceDiceConfig,
@@ -114,31 +124,6 @@ class RunPipelineConfig:
     report: str = "none"
 
 
-@dataclass
-class AppConfig:
-    """The web page, `segpipe/app/main.py`.
-
-    Attributes:
-        bundle: models that the page starts with; null takes the shipped ones.
-        bundles: folder that is searched for more of them; null: `outputs`, where trainings write, if it is there.
-        tta: views that are averaged where the page's switch is on.
-        explain: the heatmap where the page's switch is on.
-        max_files: photographs that are taken at once.
-        max_pixels: refuse larger images (height x width).
-    """
-
-    bundle: BundleConfig = field(default_factory=BundleConfig)
-    bundles: str | None = None
-    localize: str = "unet"
-    tta: TtaConfig = MISSING
-    explain: ExplainConfig = MISSING
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = bounded(None, least=1)
-    max_files: int = bounded(50, least=1)
-    max_pixels: int = bounded(50_000_000, least=1)
-
-
 def register_schemas() -> None:
     """Make the schemas known to Hydra under the names that the yaml files put below their values."""
     store = ConfigStore.instance()
@@ -151,6 +136,12 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     (None, "train_cls", TrainClsConfig),
     (None, "run_pipeline", RunPipelineConfig),
     (None, "app", AppConfig),
+    (None, "app_server", AppServerConfig),
+    (None, "compare", CompareConfig),
+    (None, "ablations", AblationsConfig),
+    (None, "export", ExportConfig),
+    (None, "card", CardConfig),
+    (None, "synthetic", SyntheticSamplesConfig),
     ("data", "ham10000", DataConfig),
     ("data", "synthetic", SyntheticConfig),
     ("data", "folders", FoldersConfig),

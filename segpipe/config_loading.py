@@ -18,7 +18,7 @@ from segpipe.errors import ConfigError
 # They read the environment, with the secrets in it, or make a configuration of a text.
 REFUSED_RESOLVERS = ("oc.env", "oc.decode", "oc.create", "env")
 _TARGETS = {
-    "callbacks": re.compile(r"segpipe\.cli\.\w+"),
+    "callbacks": re.compile(r"segpipe\.cli\.callbacks\.(JobErrors|CappedJobs)"),
     "launcher": re.compile(r"(hydra_plugins|hydra\._internal\.core_plugins)\.[\w.]+"),
     "sweeper": re.compile(r"(hydra_plugins|hydra\._internal\.core_plugins)\.[\w.]+"),
 }

@@ -15,6 +15,7 @@ from segpipe.config_bounds import check_numbers
 from segpipe.config_groups import SyntheticConfig
 from segpipe.errors import ConfigError
 
+FOLDERS = ("bundles", "runs")  # of trained models, or of runs; one or a list
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
 TRAINING_FILES = ("config.yaml", "split.csv", "metrics.csv")
 STARTS = ("segmenter.init", "classifier.init")
@@ -86,9 +87,14 @@ def check_values(config: DictConfig) -> None:
 
 
 def _check_folders(config: DictConfig) -> None:
-    folder = _value(config, "bundles")
-    if folder is not None and not os.path.isdir(folder):
-        raise ConfigError(f"bundles must be a folder, got {folder!r}; trained models are looked for in it")
+    for key in FOLDERS:
+        value = _value(config, key)
+        if value == []:
+            raise ConfigError(f"{key}=[...] must hold at least one folder, got an empty list")
+        for folder in list_paths(value):
+            if not os.path.isdir(folder):
+                what = "a list of folders" if isinstance(value, ListConfig) else "a folder, in which trained models are found"
+                raise ConfigError(f"{key} must be {what}, got {folder!r}; check its spelling")
     root = _value(config, "data.root")
     if root is not None and OmegaConf.get_type(config, "data") is not SyntheticConfig and not os.path.isdir(root):
         raise ConfigError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")

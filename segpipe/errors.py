@@ -1,10 +1,7 @@
 """What can go wrong at the borders: each error is one clear line, and knows the exit status it leads to."""
 
 import errno
-import sys
-from argparse import ArgumentParser
-from collections.abc import Callable
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 
 class SegpipeError(Exception):
@@ -17,7 +14,7 @@ class SegpipeError(Exception):
     exit_status: ClassVar[int] = 2
 
 
-class ConfigError(SegpipeError):
+class ConfigError(SegpipeError, ValueError):
     """A key or a value of the configuration is wrong."""
 
 
@@ -31,6 +28,12 @@ class MaskError(ImageError):
 
 class DatasetError(SegpipeError):
     """A data set, a split or a table of labels cannot be used."""
+
+
+class LeakError(SegpipeError):
+    """The parts of a split share lesions or photographs, which are listed."""
+
+    exit_status = 1
 
 
 class BundleError(SegpipeError):
@@ -94,38 +97,3 @@ def as_write_error(error: BaseException) -> WriteError | None:
         where = f"{error.filename}: " if error.filename else ""
         return WriteError(f"{where}a file cannot be written or read ({error.strerror}); make room or name another folder")
     return None
-
-
-class CommandParser(ArgumentParser):
-    """Parses the arguments of a command of the package; wrong ones are an error like any other."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises a ConfigError."""
-        raise ConfigError(f"{message}; --help shows the call")
-
-
-def run_command(work: Callable[[], str]) -> int:
-    """Print what a command of the package answers, or what is wrong, in one line on stderr.
-
-    Args:
-        work: parses the arguments and gives the answer.
-
-    Returns:
-        The exit status: 0, that of the error, or 130 where the user stopped it.
-    """
-    try:
-        answer = work()
-    except SegpipeError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_status
-    except OSError as error:
-        refusal = as_write_error(error)
-        if refusal is None:
-            raise
-        sys.stderr.write(f"error: {refusal}\n")
-        return refusal.exit_status
-    except KeyboardInterrupt as stop:
-        sys.stderr.write(": ".join(["interrupted", *map(str, stop.args)]) + "\n")
-        return 130
-    sys.stdout.write(answer.rstrip("\n") + "\n")
-    return 0

@@ -1,7 +1,7 @@
-"""The web page's server, run by Streamlit: `streamlit run segpipe/app/main.py`, or with `key=value` behind `--`.
+"""The web page's server, run by Streamlit: `segpipe app`, or `streamlit run segpipe/app/main.py -- key=value ...`.
 
-The keys are those of `segpipe.config.AppConfig`; the server's own settings are in `.streamlit/config.toml`. What a visitor sees
-is in `pages.py`, which Streamlit runs after each click. Not a medical device.
+The keys are those of `segpipe.config_commands.AppConfig`; the server's own settings are in `.streamlit/config.toml`. What a
+visitor sees is in `pages.py`, which Streamlit runs after each click. Not a medical device.
 """
 
 import logging

@@ -9,10 +9,9 @@ import streamlit as st
 from omegaconf import DictConfig
 
 from segpipe.app.found_bundles import age_of
-from segpipe.cli import compose_config
+from segpipe.composing import compose_config
 from segpipe.inference.settings import PipelineSettings
 from segpipe.memory import garbage_left, keep_freed_memory
-from segpipe.resources import CONF
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -26,7 +25,7 @@ NETWORK_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks"
 @st.cache_resource
 def read_config(arguments: tuple[str, ...]) -> DictConfig:
     """The configuration of the call, by its `key=value` arguments; raises a ConfigError for a wrong call."""
-    return compose_config(CONF, "app", arguments)
+    return compose_config("app", arguments)
 
 
 def get_pipeline(settings: PipelineSettings) -> "Pipeline":

@@ -1,6 +1,6 @@
 """The check of a data set before anything is trained on it: everything that is wrong, said at once.
 
-On its own, without a training: `python -m segpipe.data.check data.root=DIR`.
+On its own, without a training: `segpipe check data.root=DIR`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -168,22 +168,3 @@ def inspect_mask(path: Path, shape: tuple[int, ...] | None) -> str:
     if shape is not None and mask.shape != shape:
         return "mask of another size than its image"
     return "" if mask.any() else "empty mask"
-
-
-if __name__ == "__main__":
-    import sys
-
-    import hydra
-    from omegaconf import DictConfig
-
-    import segpipe.config  # noqa: F401 - registers the schemas
-    from segpipe.cli import run_script
-    from segpipe.data.loading import load_dataset
-    from segpipe.resources import CONF
-
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train_cls")
-    def main(config: DictConfig) -> None:
-        """Entry point for the shell; the keys are those of train_cls.py."""
-        print(load_dataset(config.data).report())
-
-    sys.exit(run_script(main))

@@ -1,7 +1,6 @@
 """Whether a split leaks: lesions that stand in two parts, and photographs in two parts that show the same skin.
 
-On its own, without a training: `python -m segpipe.data.leaks data.root=DIR split=CSV`; without `split=` it looks at the split
-that `seed=` gives. The exit status is 1 where there is a leak.
+On its own, without a training: `segpipe leaks data.root=DIR split=CSV`.
 
 Lesion ids do not tell everything: four pairs of HAM10000 show one lesion under two ids.
 """
@@ -148,8 +147,8 @@ def refuse_leaks(parts: Mapping[str, pd.DataFrame], *, allowed: bool) -> None:
     leaks = find_leaks(pd.concat(parts.values()))
     if leaks.all:
         raise DatasetError(
-            f"split must share nothing between its parts, got {leaks}: {leaks.all[0]}; python -m segpipe.data.leaks lists "
-            "them; leave one image of each pair out of the split, or set allow_leak=true, which the model's card will say"
+            f"split must share nothing between its parts, got {leaks}: {leaks.all[0]}; segpipe leaks lists them; "
+            "leave one image of each pair out of the split, or set allow_leak=true, which the model's card will say"
         )
 
 
@@ -166,29 +165,3 @@ def _near_duplicates(table: pd.DataFrame) -> tuple[NearDuplicate, ...]:
             names = (image_ids[first], image_ids[second]), (parts[first], parts[second])
             best.setdefault((first, second), NearDuplicate(*names, distance, score, ORIENTATIONS[orientation]))
     return tuple(best.values())
-
-
-if __name__ == "__main__":
-    import sys
-
-    import hydra
-    from omegaconf import DictConfig
-
-    import segpipe.config  # noqa: F401 - registers the schemas
-    from segpipe.cli import run_script
-    from segpipe.data.loading import load_dataset
-    from segpipe.data.splits import own_split
-    from segpipe.data.tables import read_table
-    from segpipe.resources import CONF
-
-    found: list[Leaks] = []
-
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train_cls")
-    def main(config: DictConfig) -> None:
-        """Entry point for the shell; the keys are those of train_cls.py."""
-        dataset = load_dataset(config.data)
-        split = own_split(dataset, seed=config.seed) if config.split is None else read_table(Path(config.split))
-        found.append(find_leaks(join_parts(dataset.table, split)))
-        print(found[-1].report())
-
-    sys.exit(run_script(main) or int(any(leaks.all for leaks in found)))

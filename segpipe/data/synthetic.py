@@ -1,6 +1,5 @@
 """A small generated data set in the layout of HAM10000, for tests, examples and a first run without any download."""
 
-import argparse
 import csv
 import json
 import os
@@ -249,13 +248,3 @@ def write_samples(folder: Path, *, seed: int = 3) -> None:
         Image.fromarray(image).save(folder / f"synthetic_{code}.jpg", quality=_SAMPLE_JPEG_QUALITY)
         write_png(folder / "masks" / f"synthetic_{code}_segmentation.png", mask)
     _write_csv(folder / "labels.csv", ("image", "label"), [(f"synthetic_{code}", code) for code in CODES])
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m segpipe.data.synthetic", description="Write one generated image of each diagnosis."
-    )
-    parser.add_argument("folder", type=Path, help="where the images, masks and labels.csv go")
-    parser.add_argument("--seed", type=int, default=3, help="of the random numbers (default: 3)")
-    arguments = parser.parse_args()
-    write_samples(arguments.folder, seed=arguments.seed)

@@ -1,17 +1,10 @@
-"""What a change is worth: runs over the same images against the first of them, with intervals for the paired differences.
+"""Runs over the same images compared with the first of them, with intervals for the paired differences."""
 
-    python -m segpipe.evaluation.ablations --labels data/ham10000/HAM10000_metadata.csv \
-        "as shipped=runs/classifiers/0/test" "cross-entropy=runs/classifiers/1/test"
-
-reads the `results.csv` of each, and prints a Markdown table. With `--masks` the masks are compared too.
-"""
-
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from segpipe.errors import CommandParser, DatasetError, run_command
+from segpipe.errors import DatasetError
 from segpipe.evaluation.bootstrap import WeightedMetric
 from segpipe.evaluation.classification import score_answers
 from segpipe.evaluation.paired import Difference, compare_runs
@@ -19,8 +12,7 @@ from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.score import measure_overlaps
 from segpipe.evaluation.scored_images import hash_all, short_hash
 from segpipe.evaluation.segmentation import score_masks
-from segpipe.evaluation.titles import read_titles
-from segpipe.evaluation.truth import Truth, read_truth
+from segpipe.evaluation.truth import Truth
 from segpipe.image_io import read_mask
 from segpipe.numerals import counted
 
@@ -97,21 +89,3 @@ def _cell(difference: Difference) -> str:
     if change is None or low is None or high is None or low == high == 0:
         return f"{value:.3f}"
     return f"{value:.3f}, {change:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = CommandParser(prog="python -m segpipe.evaluation.ablations", description=__doc__.partition("\n")[0])
-    parser.add_argument("runs", nargs="+", metavar="TITLE=FOLDER", help="folders with results.csv; the first is the reference")
-    parser.add_argument("--labels", type=Path, help="table of diagnoses, with lesion ids")
-    parser.add_argument("--masks", type=Path, help="folder of true masks")
-
-    def work() -> str:
-        given = parser.parse_args(arguments)
-        return ablation_table(read_titles(given.runs), read_truth(labels=given.labels, masks=given.masks))
-
-    return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -126,7 +126,7 @@ def check_candidates(candidates: Sequence[Candidate], source: Source, truth: Tru
         if changed:
             raise OutputError(
                 f"{ask.output} holds the results of another run ({', '.join(changed)} changed); give all as it was, name another "
-                "--output, or begin all runs anew with --overwrite"
+                "output, or begin all runs anew with overwrite=true"
             )
     return known
 
@@ -135,7 +135,7 @@ def run_candidate(candidate: Candidate, source: Source, truth: Truth, *, overwri
     """Run a classifier over the images, as far as it has not been, and score it.
 
     Args:
-        candidate: the classifier; its folder then holds what `run_pipeline.py folder=... labels=...` writes.
+        candidate: the classifier; its folder then holds what `segpipe predict folder=... labels=...` writes.
         source: the images.
         truth: of them.
         overwrite: begin anew.
@@ -154,7 +154,7 @@ def run_candidate(candidate: Candidate, source: Source, truth: Truth, *, overwri
             try:
                 done = run_images(pipeline, source, ask, LocalEngine(pipeline, workers=None))
             except KeyboardInterrupt as stop:
-                raise KeyboardInterrupt(f"{title}: {stop}; the same call, without --overwrite, goes on") from stop
+                raise KeyboardInterrupt(f"{title}: {stop}; the same call, without overwrite=true, resumes") from stop
             done.require_answers()
         files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
         metrics = score_run(ask.output, truth, files)["classification"]

@@ -48,7 +48,7 @@ def compare(scored: Sequence[Scored], source: Source, truth: Truth) -> Compariso
         if other.metrics["test_set"] != best.metrics["test_set"]:
             raise DatasetError(
                 f"all runs must be scored on the same images and labels, got others for {best.candidate.title!r} and "
-                f"{other.candidate.title!r}, so files were changed in between; begin all runs anew with --overwrite"
+                f"{other.candidate.title!r}, so files were changed in between; begin all runs anew with overwrite=true"
             )
     lesions = truth.groups(best.image_ids)
     images = pd.DataFrame({"image_id": image_ids([Path(path) for path in best.image_ids]), "lesion_id": lesions})

@@ -1,20 +1,16 @@
-"""The model card: what two bundles say of themselves, for people.
+"""The model card of two bundles, for people, written from their `card.json` alone.
 
-    python -m segpipe.evaluation.model_card > docs/model_card.md
-
-writes it for the shipped ones, from their `card.json` alone. The table of the README is its first table of metrics.
+The table of the README is its first table of metrics.
 """
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter
+from segpipe.bundle import ClassifierBundle, SegmenterBundle
 from segpipe.card import Training
 from segpipe.diagnosis import full_name
-from segpipe.errors import BundleError, CommandParser, escape_unprintable, one_line, run_command
+from segpipe.errors import BundleError, escape_unprintable, one_line
 from segpipe.evaluation.card_tests import tests_text
 from segpipe.evaluation.table import figure_text, markdown_table
 from segpipe.numerals import counted
@@ -82,7 +78,7 @@ def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
         "Licence": f"{classifier.card.licence}.",
     }
     texts = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-    head = "# Model card\n\n**Not a medical device.** Written by `python -m segpipe.evaluation.model_card`."
+    head = "# Model card\n\n**Not a medical device.** Written by `segpipe card`."
     return escape_unprintable(f"{head}\n\n{texts}\n")
 
 
@@ -215,20 +211,3 @@ def _calibration(classifier: ClassifierBundle) -> str:
     table = markdown_table(["", *ERRORS.values()], rows)
     images = counted(found["images"], "validation image")
     return f"Fitted and measured on the {images}; the ECE on the test part stands above.\n\n{table}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = CommandParser(prog="python -m segpipe.evaluation.model_card", description=__doc__.partition("\n")[0])
-    parser.add_argument("--segmenter", type=Path, default=SHIPPED / "segmenter", help="bundle (default: the shipped one)")
-    parser.add_argument("--classifier", type=Path, default=SHIPPED / "classifier", help="bundle (default: the shipped one)")
-
-    def work() -> str:
-        given = parser.parse_args(arguments)
-        return model_card(load_segmenter(given.segmenter), load_classifier(given.classifier))
-
-    return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

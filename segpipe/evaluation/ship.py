@@ -1,27 +1,20 @@
-"""The bundles that are shipped: half-precision copies whose cards hold the metrics of these very copies.
+"""Half-precision copies of two trained bundles, whose cards hold the metrics of these very copies.
 
-    python -m segpipe.evaluation.ship --data data/ham10000 --segmenter outputs/seg --classifier outputs/cls
-
-takes the bundles and the split of two finished trainings, scores the copies on the test split (both end to end, and the segmenter
-alone), and writes `segmenter/`, `classifier/`, `split.csv` and the plots of the test, in `test/plots/`, into segpipe/weights.
-Without --segmenter and --classifier the bundles that stand there are scored again, and only the metrics on their cards change.
-With --results the run over the test split is kept there, with its `metrics.json`.
+Both are scored on the test split, end to end and the segmenter alone; beside the copies go their split and the plots of the test.
 """
 
 import shutil
-import sys
 import tempfile
-from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from segpipe.bundle import SHIPPED, ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import assign_parts, read_split, split_hash
-from segpipe.errors import BundleError, CommandParser, ConfigError, run_command
+from segpipe.errors import BundleError, OutputError
 from segpipe.evaluation.headline import headline
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS, Metrics, scored_card, segmenter_figures
@@ -29,15 +22,24 @@ from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.inference.loading import choose_device
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
+from segpipe.output import find_results
 
 BATCH_SIZE = 8
 
 
-def ship(*, data: Path, segmenter: Path, classifier: Path, split: Path, output: Path, results: Path | None = None) -> str:
+def ship(
+    load_data: Callable[[], CheckedDataset],
+    *,
+    segmenter: Path,
+    classifier: Path,
+    split: Path,
+    output: Path,
+    results: Path | None = None,
+) -> str:
     """Copy two trained bundles in half precision and score the copies; returns the headline.
 
     Args:
-        data: root of the data set that both were trained on.
+        load_data: Loader of the data set that both were trained on.
         segmenter: bundle of the segmenter.
         classifier: bundle of the classifier.
         split: table that both were trained on.
@@ -47,12 +49,15 @@ def ship(*, data: Path, segmenter: Path, classifier: Path, split: Path, output: 
     Raises:
         BundleError: the two were not trained on this split.
         DatasetError: the data set or the split cannot be used.
+        OutputError: the output folder is that of a training or of a run.
     """
+    if found := find_results(output):
+        raise OutputError(f"output must hold no other results, got {output} with {', '.join(found)}; name another folder")
     listed = read_split(split)
     unet, namer = load_segmenter(segmenter), load_classifier(classifier)
     if {unet.card.training.split_hash, namer.card.training.split_hash} != {split_hash(listed)}:
         raise BundleError(f"{segmenter} and {classifier} must be trained on one split, {split}; train one anew")
-    dataset = load_ham10000(str(data))
+    dataset = load_data()
     table = assign_parts(dataset.table, listed)
     with tempfile.TemporaryDirectory() as scratch:
         run = results or Path(scratch, "run")
@@ -77,37 +82,3 @@ def _score(unet: SegmenterBundle, namer: ClassifierBundle, test: pd.DataFrame, r
     metrics = score_classifier(locator, namer, test, run, views=VIEWS["d4"], batch_size=BATCH_SIZE, dataset=dataset)
     alone = score_segmenter(unet, test, run / "segmenter", dataset=dataset)
     return metrics | {"segmenter_alone": alone["segmenter_alone"]}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = CommandParser(prog="python -m segpipe.evaluation.ship", description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="root of HAM10000")
-    parser.add_argument("--segmenter", type=Path, help="output folder of train_seg.py (default: the bundles of --output)")
-    parser.add_argument("--classifier", type=Path, help="output folder of train_cls.py (default: the bundles of --output)")
-    parser.add_argument("--output", type=Path, default=SHIPPED, help="where the copies go (default: %(default)s)")
-    parser.add_argument("--results", type=Path, help="keep the run over the test split in this folder (default: it is not kept)")
-
-    def work() -> str:
-        given = parser.parse_args(arguments)
-        if (given.segmenter is None) != (given.classifier is None):
-            raise ConfigError("--segmenter and --classifier must be given together, or neither, to score the bundles of --output")
-        return ship(data=given.data, output=given.output, results=given.results, **_sources(given))
-
-    return run_command(work)
-
-
-def _sources(given: Namespace) -> dict[str, Path]:
-    """Bundles and split of a call: those of two trainings, or those that are shipped already."""
-    if given.segmenter is None:
-        return {
-            "segmenter": given.output / "segmenter",
-            "classifier": given.output / "classifier",
-            "split": given.output / "split.csv",
-        }
-    split = given.classifier / "split.csv"
-    return {"segmenter": given.segmenter / "bundle", "classifier": given.classifier / "bundle", "split": split}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

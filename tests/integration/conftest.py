@@ -1,14 +1,12 @@
 """The entry scripts, called as a shell calls them but in this process, and one small training of each kind for all tests."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +15,7 @@ import pytest
 from app_server import Server, Visit, visits
 from PIL import Image
 
-from segpipe.cli import run_script
+from segpipe.cli.main import run_subcommand
 from segpipe.data.synthetic import make_image
 from segpipe.image_io import RgbImage
 
@@ -50,24 +48,15 @@ class Ended:
 Script = Callable[..., Ended]
 
 
-def load(name: str) -> ModuleType:
-    """An entry script as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPTS = {name: load(name) for name in ("run_pipeline", "train_seg", "train_cls")}
+SUBCOMMANDS = {"run_pipeline": "predict", "train_seg": "train-seg", "train_cls": "train-cls"}
 
 
 def call(name: str, *arguments: str, **values: Any) -> Ended:
-    """Call a script with `key=value` arguments, and those given by name behind them."""
+    """Call a script, or a subcommand, with `key=value` arguments, and those given by name behind them."""
     named = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = run_script(SCRIPTS[name].main, [*arguments, *named])
+        status = run_subcommand(SUBCOMMANDS.get(name, name), [*arguments, *named], ["python", f"{name}.py"])
     return Ended(status, out.getvalue(), err.getvalue())
 
 

@@ -2,21 +2,17 @@
 
 from pathlib import Path
 
-import pytest
-from conftest import Script, Trained, read_json, results
-
-from segpipe.evaluation.compare import main
+from conftest import Script, Trained, call, read_json, results
 
 
-def test_figures_of_a_comparison_are_those_of_run_pipeline(
-    pipeline: Script, trained: Trained, photos: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_figures_of_a_comparison_are_those_of_run_pipeline(pipeline: Script, trained: Trained, photos: Path) -> None:
     ended = pipeline(folder=photos / "images", labels=photos / "labels.csv", tta="flips", explain="none")
     assert ended.status == 0, ended.err
-    given = ["--folder", str(photos / "images"), "--labels", str(photos / "labels.csv"), "--output", "compared", "--tta", "flips"]
-    given += ["--segmenter", str(trained.folder / "seg" / "bundle"), "--device", "cpu"]
-    assert main([*given, *(f"{title}={trained.folder / 'cls' / 'bundle'}" for title in ("one", "other"))]) == 0
-    assert "| one |" in capsys.readouterr().out
+    unet, bundle = trained.bundles[0], trained.folder / "cls" / "bundle"
+    models = ("compare", unet, f"bundles=[{bundle},{bundle}]", "titles=[one,other]", "tta=flips", "device=cpu")
+    compared = call(*models, folder=photos / "images", labels=photos / "labels.csv", output="compared")
+    assert compared.status == 0, compared.err
+    assert "| one |" in compared.out
     for title in ("one", "other"):
         run = Path("compared", "runs", title)
         assert results(run).drop(columns="latency_ms").equals(results(Path("out")).drop(columns=["latency_ms"]))

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segpipe.arguments import as_override
+from segpipe.cli.main import main
 from segpipe.errors import DatasetError
-from segpipe.evaluation.ablations import ablation_table, compare_runs, main
+from segpipe.evaluation.ablations import ablation_table, compare_runs
 from segpipe.evaluation.bootstrap import WeightedMetric, Weights, with_intervals
 from segpipe.evaluation.truth import Truth
 from segpipe.image_io import write_png
@@ -119,7 +121,8 @@ def test_with_labels_and_masks_both_are_of_the_images_that_have_both(tmp_path: P
 def test_command_prints_the_table(tmp_path: Path, truth: Truth, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "a=b", [0.9, 0.1] * 4)
     pd.DataFrame({"image_id": IMAGES, "dx": LABELS, "lesion_id": LESIONS}).to_csv(tmp_path / "labels.csv", index=False)
-    assert main(["--labels", str(tmp_path / "labels.csv"), f"one={tmp_path / 'a=b'}"]) == 0
+    call = ["ablations", as_override("runs", [tmp_path / "a=b"])]
+    assert main([*call, "titles=[one]", f"labels={tmp_path / 'labels.csv'}"]) == 0
     assert capsys.readouterr().out == ablation_table({"one": tmp_path / "a=b"}, truth) + "\n"
-    assert main(["--labels", str(tmp_path / "missing.csv"), f"one={tmp_path / 'a=b'}"]) == 2
+    assert main([*call, f"labels={tmp_path / 'missing.csv'}"]) == 2
     assert capsys.readouterr().err.startswith("error: ")

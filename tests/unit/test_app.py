@@ -22,11 +22,10 @@ from segpipe.app.found_bundles import CARD, WEIGHTS, find_bundles
 from segpipe.app.frame import literal
 from segpipe.app.quality_page import PLOTS as SHOWN_PLOTS
 from segpipe.app.quality_page import is_test_of
-from segpipe.app.shared import CONF
 from segpipe.bundle import CARD as BUNDLE_CARD
 from segpipe.bundle import SHIPPED
 from segpipe.bundle import WEIGHTS as BUNDLE_WEIGHTS
-from segpipe.cli import compose_config
+from segpipe.composing import compose_config
 from segpipe.data.synthetic import make_image
 from segpipe.errors import ConfigError, ImageError
 from segpipe.evaluation.score import PLOTS
@@ -196,14 +195,14 @@ def test_names_that_are_repeated_here_are_those_of_their_owners() -> None:
 )
 def test_wrong_call_is_one_line(argument: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as refused:
-        compose_config(CONF, "app", [argument])
+        compose_config("app", [argument])
     assert "\n" not in str(refused.value)
 
 
 def test_path_is_taken_literally(tmp_path: Path) -> None:
     folder = tmp_path / "a b=c,[d]"
     folder.mkdir()
-    assert compose_config(CONF, "app", [f"bundles={folder}"]).bundles == str(folder)
+    assert compose_config("app", [f"bundles={folder}"]).bundles == str(folder)
 
 
 def test_uploads_up_to_the_limit_stay_out_of_files() -> None:

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from segpipe.arguments import as_argument
-from segpipe.cli import quote_paths
+from segpipe.literal_paths import quote_paths
 
 TEXTS = [
     "nv",

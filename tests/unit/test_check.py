@@ -1,14 +1,13 @@
 """The check of a data set: everything that is wrong with it is said at once, and what cannot be used is left out."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from segpipe.cli.main import main
 from segpipe.data.check import CheckedDataset, check_table
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.errors import DatasetError
@@ -100,20 +99,18 @@ def test_a_data_set_of_which_nothing_is_left_is_refused_with_the_reasons(synthet
         check_table(table, name="mine")
 
 
-def run_check(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "segpipe.data.check", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_the_command_prints_the_report_and_writes_nothing(synthetic_root: Path, tmp_path: Path) -> None:
-    done = run_check(f"data.root={synthetic_root}", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == load_ham10000(str(synthetic_root)).report() + "\n"
+def test_the_command_prints_the_report_and_writes_nothing(
+    synthetic_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", f"data.root={synthetic_root}"]) == 0
+    assert capsys.readouterr() == (load_ham10000(str(synthetic_root)).report() + "\n", "")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_refuses_with_one_line_and_status_2(tmp_path: Path) -> None:
-    done = run_check("data.root=absent", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: data.root must be a folder, got 'absent'")
-    assert done.stderr.count("\n") == 1
+def test_the_command_refuses_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "data.root=absent"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: data.root must be a folder, got 'absent'")
+    assert err.count("\n") == 1

@@ -19,7 +19,10 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 import segpipe
-from segpipe.cli import CappedJobs, output_folder, quote_paths, run_script
+from segpipe.cli.call import output_folder
+from segpipe.cli.callbacks import CappedJobs
+from segpipe.cli.running import run_main
+from segpipe.literal_paths import quote_paths
 
 APP = """
 import sys
@@ -32,7 +35,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
-from segpipe.cli import run_script
+from segpipe.cli.running import run_main
 from segpipe.errors import DatasetError, ImagesFailedError
 
 
@@ -72,7 +75,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(run_main(main, sys.argv[1:], program=["python", sys.argv[0]]))
 """
 CONF = {
     "main.yaml": """
@@ -121,6 +124,10 @@ def run_process(app_path: Path, tmp_path: Path) -> Callable[..., subprocess.Comp
     return run
 
 
+def run_app(main: Callable[[], Any], arguments: list[str]) -> int:
+    return run_main(main, arguments, program=["tiny"])
+
+
 def nasty_strings(count: int) -> list[str]:
     characters = " =,[](){}'\"\\#$%~*@:?+-/|éñ\n\t\r&;<>!^`\udcff"
     pieces = [*characters, "${", "${x}", "${oc.env:HOME}", "\\\\", "\\'", "null", "1", "true"]
@@ -138,7 +145,7 @@ def test_any_path_survives_the_grammar_and_the_interpolation() -> None:
 
 def test_any_path_reaches_the_task(app: ModuleType) -> None:
     paths = nasty_strings(40)
-    assert run_script(app.main, ["seed=1", *(f"+bundle.model_{number}={path}" for number, path in enumerate(paths))]) == 0
+    assert run_app(app.main, ["seed=1", *(f"+bundle.model_{number}={path}" for number, path in enumerate(paths))]) == 0
     assert list(app.SEEN[0].bundle.values()) == paths
 
 
@@ -158,12 +165,12 @@ def test_every_path_key_is_quoted(prefix: str) -> None:
 
 
 def test_a_list_of_images_is_a_list_and_an_experiment_may_be_added(app: ModuleType) -> None:
-    assert run_script(app.main, ["image=[a b.jpg,c.jpg]", "+experiment=seven", "hydra.job.name=mine"]) == 0
+    assert run_app(app.main, ["image=[a b.jpg,c.jpg]", "+experiment=seven", "hydra.job.name=mine"]) == 0
     assert (app.SEEN[0].image, app.SEEN[0].seed) == (["a b.jpg", "c.jpg"], 7)
 
 
 def test_a_sweep_runs_over_paths_with_its_keys_on_both_sides_of_the_flag(app: ModuleType) -> None:
-    assert run_script(app.main, ["seed=1,2", "--multirun", "image=a.jpg,b.jpg"]) == 0
+    assert run_app(app.main, ["seed=1,2", "--multirun", "image=a.jpg,b.jpg"]) == 0
     assert [(config.image, config.seed) for config in app.SEEN] == [("a.jpg", 1), ("b.jpg", 1), ("a.jpg", 2), ("b.jpg", 2)]
 
 
@@ -189,18 +196,18 @@ def only_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("argument", WRONG_CALLS)
 def test_a_wrong_call_is_one_clear_line_and_status_2(app: ModuleType, capsys: pytest.CaptureFixture[str], argument: str) -> None:
-    assert run_script(app.main, ["seed=1", argument]) == 2
+    assert run_app(app.main, ["seed=1", argument]) == 2
     assert re.search(WRONG_CALLS[argument], only_line(capsys))
     assert app.SEEN == []
 
 
 def test_a_missing_key_is_named(app: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_script(app.main, []) == 2
+    assert run_app(app.main, []) == 2
     assert only_line(capsys) == "seed must be given, got nothing; write seed=..."
 
 
 def test_work_that_failed_is_one_line_and_status_1(app: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_script(app.main, ["seed=3", "image=a.jpg", "task=images"]) == 1
+    assert run_app(app.main, ["seed=3", "image=a.jpg", "task=images"]) == 1
     assert only_line(capsys) == r"a.jpg failed\nsee failures.csv"
 
 
@@ -208,43 +215,43 @@ def test_work_that_failed_is_one_line_and_status_1(app: ModuleType, capsys: pyte
     ("task", "message"), [("bug", "RuntimeError: a bug"), ("absent", "Key 'not_in_the_schema' not in 'Schema'")]
 )
 def test_a_bug_keeps_its_traceback(app: ModuleType, capsys: pytest.CaptureFixture[str], task: str, message: str) -> None:
-    assert run_script(app.main, ["seed=1", f"task={task}"]) == 1
+    assert run_app(app.main, ["seed=1", f"task={task}"]) == 1
     stderr = capsys.readouterr().err
     assert stderr.startswith("Traceback") and message in stderr and "in main" in stderr
 
 
 @pytest.mark.parametrize(
     ("flags", "text"),
-    [(["--help"], "tiny_app"), (["--version"], "Hydra 1"), (["-c", "job"], "image: null")],
+    [(["--help"], "tiny is powered"), (["--version"], "Hydra 1"), (["-c", "job"], "image: null")],
 )
 def test_asking_for_help_is_no_error(app: ModuleType, capsys: pytest.CaptureFixture[str], flags: list[str], text: str) -> None:
-    assert run_script(app.main, flags) == 0
+    assert run_app(app.main, flags) == 0
     shown = capsys.readouterr()
     assert text in shown.out and shown.err == "" and app.SEEN == []
 
 
 def test_a_failed_job_is_named_and_the_sweep_goes_on(app: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_script(app.main, ["-m", "seed=1,2,3", "task=data"]) == 2
+    assert run_app(app.main, ["-m", "seed=1,2,3", "task=data"]) == 2
     stderr = capsys.readouterr().err
     assert "error: job 0: no metadata, got seed 1\nerror: job 2: no metadata, got seed 3\n" in stderr
     assert [config.seed for config in app.SEEN] == [2]
 
 
 def test_a_failure_is_forgotten_by_the_next_run(app: ModuleType) -> None:
-    assert [run_script(app.main, ["seed=1", f"task={task}"]) for task in ("images", "show")] == [1, 0]
+    assert [run_app(app.main, ["seed=1", f"task={task}"]) for task in ("images", "show")] == [1, 0]
 
 
 @pytest.mark.parametrize("argument", ["seed=1", "seed=x", "--help"])
 def test_what_is_borrowed_from_the_process_is_given_back(app: ModuleType, argument: str) -> None:
     kept = (list(sys.argv), Hydra.format_config_groups)
-    run_script(app.main, [argument])
+    run_app(app.main, [argument])
     assert (sys.argv, Hydra.format_config_groups) == kept and "HYDRA_FULL_ERROR" not in os.environ
 
 
 def test_developers_get_the_exception_itself(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(RuntimeError, match="a bug"):
-        run_script(app.main, ["seed=1", "task=bug"])
+        run_app(app.main, ["seed=1", "task=bug"])
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
 
 
@@ -298,8 +305,9 @@ def test_a_training_that_goes_on_stays_in_its_folder(tmp_path: Path) -> None:
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:
-    heavy = ("torch", "numpy", "pandas", "cv2", "matplotlib", "lightning")
-    code = f"import sys, segpipe.cli, segpipe.config, segpipe.output; print([name for name in {heavy} if name in sys.modules])"
+    heavy = ("torch", "pandas", "cv2", "matplotlib", "lightning")
+    modules = "segpipe.cli.predict, segpipe.cli.running, segpipe.cli.train_cls"
+    code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(Path(segpipe.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -16,13 +16,13 @@ import torch
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
 from segpipe.card import Training
+from segpipe.cli.main import main
 from segpipe.data.fingerprints import fingerprint_parts
 from segpipe.data.synthetic import write_samples
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
 from segpipe.evaluation import comparison, drawing, score
 from segpipe.evaluation.candidates import Scored
-from segpipe.evaluation.compare import main
 from segpipe.evaluation.comparison_table import METRICS
 from segpipe.evaluation.cost import count_macs, count_parameters
 from segpipe.evaluation.truth import Truth
@@ -91,8 +91,9 @@ def compared(synthetic_root: Path, models: Path, _quick: None, few_resamples: No
     labels = synthetic_root / "HAM10000_metadata.csv"
 
     def call(*more: str, one: Path = models / "one", output: Path = output) -> int:
-        fixed = ["--folder", str(synthetic_root), "--labels", str(labels), "--segmenter", str(models / "unet")]
-        return main([*fixed, "--device", "cpu", "--output", str(output), f"The one={one}", f"Zwei, too={models / 'two'}", *more])
+        fixed = [f"folder={synthetic_root}", f"labels={labels}", f"bundle.segmenter={models / 'unet'}", "device=cpu"]
+        named = [f"bundles=[{one},{models / 'two'}]", 'titles=["The one","Zwei, too"]', f"output={output}"]
+        return main(["compare", *fixed, *named, *more])
 
     assert call() == 0
     return Compared(output, call)
@@ -192,15 +193,15 @@ def test_another_bundle_under_the_same_title_is_refused_before_any_work(
     assert compared.call(one=models / "two") == 2
     line = only_line(capsys)
     assert "the_one holds the results of another run (bundle.classifier changed)" in line
-    assert "begin all runs anew with --overwrite" in line
-    assert compared.call("--tta", "flips") == 2
+    assert "begin all runs anew with overwrite=true" in line
+    assert compared.call("tta=flips") == 2
     assert "(tta changed)" in only_line(capsys)
 
 
 def test_overwrite_begins_the_runs_anew_and_removes_nothing_else(compared: Compared, models: Path, tmp_path: Path) -> None:
     shutil.copytree(compared.output, tmp_path / "out")
     (tmp_path / "out" / "runs" / "the_one" / "mine.txt").touch()
-    assert compared.call("--localize", "contour", "--overwrite", one=models / "two", output=tmp_path / "out") == 0
+    assert compared.call("localize=contour", "overwrite=true", one=models / "two", output=tmp_path / "out") == 0
     table = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert table["macro_auroc_change"].to_list() == [0, 0]  # now they are the same
     assert (tmp_path / "out" / "runs" / "the_one" / "mine.txt").exists()
@@ -242,9 +243,9 @@ def test_what_has_seen_the_images_in_training_is_marked(
     for name, bundle, known in (("seen", classifier, lesion.head(1)), ("unseen", other, foreign), ("unet", segmenter, foreign)):
         card = replace(bundle.card, training=seen_by(bundle.card.training, known))
         save_bundle(tmp_path / name, bundle.model, card)
-    call = ["--folder", str(synthetic_root), "--labels", str(synthetic_root / "HAM10000_metadata.csv"), "--device", "cpu"]
-    call += ["--segmenter", str(tmp_path / "unet"), "--output", str(tmp_path / "out")]
-    assert main([*call, f"seen={tmp_path / 'seen'}", f"unseen={tmp_path / 'unseen'}"]) == 0
+    call = ["compare", f"folder={synthetic_root}", f"labels={synthetic_root / 'HAM10000_metadata.csv'}", "device=cpu"]
+    call += [f"bundle.segmenter={tmp_path / 'unet'}", f"output={tmp_path / 'out'}"]
+    assert main([*call, f"bundles=[{tmp_path / 'seen'},{tmp_path / 'unseen'}]"]) == 0
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert f"[1] seen has seen {len(lesion)} of these images, or others of their lesions, in training" in text
     assert "| seen [1] |" in text and "| unseen |" in text
@@ -262,9 +263,9 @@ def test_images_that_fail_are_counted_and_those_outside_the_split_or_without_a_l
     pd.DataFrame({"image": names[:5], "label": CODES[:5]}).to_csv(tmp_path / "labels.csv", index=False)
     split = pd.DataFrame({"image_id": [*names[1:], "broken"], "part": "test"})
     split.assign(lesion_id=["L", "L", *split["image_id"][2:]]).to_csv(tmp_path / "split.csv", index=False)
-    given = ["--folder", str(tmp_path / "images"), "--labels", str(tmp_path / "labels.csv"), "--output", str(tmp_path / "out")]
-    given += ["--split", str(tmp_path / "split.csv"), "--part", "test", "--localize", "contour", "--device", "cpu"]
-    assert main([*given, *(f"{name}={models / name}" for name in ("one", "two"))]) == 0
+    given = ["compare", f"folder={tmp_path / 'images'}", f"labels={tmp_path / 'labels.csv'}", f"output={tmp_path / 'out'}"]
+    given += [f"split={tmp_path / 'split.csv'}", "part=test", "localize=contour", "device=cpu"]
+    assert main([*given, f"bundles=[{models / 'one'},{models / 'two'}]"]) == 0
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert text.startswith("# 2 classifiers on images, part test\n")
     assert "4 images of 3 lesions (1 more failed); views none, masks from contour, device cpu (timed on one core)." in text
@@ -275,17 +276,21 @@ def test_images_that_fail_are_counted_and_those_outside_the_split_or_without_a_l
 
 
 BAD_CALLS = {
-    "one bundle": (["a={one}"], "at least two bundles, got 1"),
-    "doubled title": (["a={one}", "A={two}"], "titles must give file names of their own, got 'a' and 'A', both 'a'"),
-    "empty title": (["a={one}", "={two}"], "each must be given as TITLE=FOLDER, the title with a letter or digit, got '="),
-    "no bundle": (["a={one}", "b=nowhere"], "nowhere: a bundle must be a folder with model.safetensors and card.json"),
-    "segmenter": (["a={one}", "b={unet}"], "must be the bundle of a classifier, got that of a segmenter"),
-    "word": (["a={one}", "b={two}", "--tta", "d5"], "invalid choice: 'd5'"),
-    "number": (["a={one}", "b={two}", "--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
-    "device": (["a={one}", "b={two}", "--device", "abacus"], "device must be auto, cpu, cuda, cuda:N or mps, got 'abacus'"),
-    "part": (["a={one}", "b={two}", "--part", "test"], "part=test needs split=CSV"),
-    "folder": (["a={one}", "b={two}", "--folder", "nowhere"], "nowhere: no such folder"),
-    "labels": (["a={one}", "b={two}", "--labels", "nowhere.csv"], "nowhere.csv: must be a table"),
+    "one bundle": (["bundles=[{one}]"], "bundles must name at least two classifiers, got 1"),
+    "no list": (["bundles={one}"], "bundles must be a list such as [a,b]"),
+    "empty list": (["bundles=[]"], "bundles=[...] must hold at least one folder"),
+    "doubled title": (["titles=[a,A]"], "titles must give file names of their own, got 'a' and 'A', both 'a'"),
+    "empty title": (["titles=[a,'']"], "titles must hold a letter or digit, got ''"),
+    "too few titles": (["titles=[a]"], "titles must be as many as there are folders, 2, got 1"),
+    "no bundle": (["bundles=[{one},nowhere]"], "bundles must be a list of folders, got 'nowhere'"),
+    "segmenter": (["bundles=[{one},{unet}]"], "must be the bundle of a classifier, got that of a segmenter"),
+    "word": (["tta=d5"], "tta must be one of d4, flips, none, got d5"),
+    "number": (["batch_size=0"], "batch_size must be 1 or more, got 0"),
+    "device": (["device=abacus"], "device must be auto, cpu, cuda, cuda:N or mps, got 'abacus'"),
+    "part": (["part=test"], "part=test needs split=CSV"),
+    "folder": (["folder=nowhere"], "nowhere: no such folder"),
+    "labels": (["labels=nowhere.csv"], "labels must be an existing path, got 'nowhere.csv'"),
+    "unknown": (["bundel=x"], "unknown key bundel=x; did you mean"),
 }
 
 
@@ -299,9 +304,15 @@ def test_a_bad_call_is_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     paths = {name: models / name for name in ("one", "two", "unet")}
-    given = ["--folder", str(synthetic_root), "--labels", str(synthetic_root / "HAM10000_metadata.csv")]
-    given += ["--output", str(tmp_path / "out"), "--segmenter", str(models / "unet")]
-    assert main([*given, *(argument.format(**paths) for argument in arguments)]) == 2
+    given = {
+        "folder": synthetic_root,
+        "labels": synthetic_root / "HAM10000_metadata.csv",
+        "output": tmp_path / "out",
+        "bundle.segmenter": models / "unet",
+        "bundles": f"[{models / 'one'},{models / 'two'}]",
+    }
+    changed = dict(argument.format(**paths).split("=", 1) for argument in arguments)
+    assert main(["compare", *(f"{key}={value}" for key, value in (given | changed).items())]) == 2
     assert message in only_line(capsys)
     assert not (tmp_path / "out").exists()
 
@@ -319,7 +330,7 @@ def test_labels_of_other_images_are_refused_before_any_work(
     compared: Compared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "labels.csv").write_text("image,label\nother,mel\n")
-    assert compared.call("--labels", str(tmp_path / "labels.csv"), output=tmp_path / "out") == 2
+    assert compared.call(f"labels={tmp_path / 'labels.csv'}", output=tmp_path / "out") == 2
     assert "labels must name at least one of the 44 images" in only_line(capsys)
     assert not (tmp_path / "out").exists()
 
@@ -330,8 +341,8 @@ def test_the_output_of_something_else_is_refused_and_kept(
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
-    assert compared.call("--overwrite", output=tmp_path) == 2
-    assert f"--output must hold no other results, got {tmp_path} with {name}; name another folder" in only_line(capsys)
+    assert compared.call("overwrite=true", output=tmp_path) == 2
+    assert f"output must hold no other results, got {tmp_path} with {name}; name another folder" in only_line(capsys)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [name]
 
 
@@ -342,6 +353,6 @@ def test_an_interrupt_says_how_to_go_on(
         raise KeyboardInterrupt("3 of 40 images are done")
 
     monkeypatch.setattr("segpipe.evaluation.candidates.run_images", stop)
-    assert compared.call("--localize", "contour", output=tmp_path / "out") == 130
+    assert compared.call("localize=contour", output=tmp_path / "out") == 130
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == "interrupted: The one: 3 of 40 images are done; the same call, without --overwrite, goes on"
+    assert last == "interrupted: The one: 3 of 40 images are done; the same call, without overwrite=true, resumes"

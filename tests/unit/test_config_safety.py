@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 import segpipe
 from segpipe.building import BUILDABLE, build, check_names, check_targets
-from segpipe.cli import compose_config, run_script
+from segpipe.cli.main import run_subcommand
+from segpipe.composing import compose_config
 from segpipe.config_loading import REFUSED_RESOLVERS
 from segpipe.errors import ConfigError
-from train_cls import main as train_cls
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary"  # the file that an attack would write
@@ -36,7 +36,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def compose(*arguments: str, script: str = "train_cls") -> DictConfig:
-    return compose_config(ROOT / "conf", script, ["data=synthetic", *arguments])
+    return compose_config(script, ["data=synthetic", *arguments])
+
+
+def train_cls(arguments: list[str]) -> int:
+    return run_subcommand("train-cls", arguments, ["segpipe", "train-cls"])
 
 
 def compose_stranger(content: dict[str, Any] | str) -> DictConfig:
@@ -144,7 +148,9 @@ HANDLERS = {
     [
         {"callbacks": EVIL_CALLBACK},
         {"callbacks": {"evil": {"_target_": "hydra.experimental.callbacks.PickleJobInfoCallback"}}},
-        {"callbacks": {"evil": {"_target_": "segpipe.cli.JobErrors", "x": {"_target_": "os.system", "command": TOUCH}}}},
+        {"callbacks": {"evil": {"_target_": "segpipe.cli.callbacks.JobErrors", "x": EVIL_CALLBACK["evil"]}}},
+        {"callbacks": {"evil": {"_target_": "segpipe.cli.callbacks.report"}}},
+        {"callbacks": {"evil": {"_target_": "segpipe.cli.main.main"}}},
         {"callbacks": "${hydra:evil}"},
         {"launcher": {"_target_": "os.system"}},
         {"sweeper": {"params": {"seed": {"_target_": "os.system", "command": TOUCH}}}},
@@ -229,26 +235,26 @@ class Payload:
 
 def test_a_pickled_job_is_not_run_again(capsys: pytest.CaptureFixture[str]) -> None:
     Path("job.pickle").write_bytes(pickle.dumps(Payload()))
-    assert run_script(train_cls, ["--experimental-rerun", "job.pickle"]) == 2
+    assert train_cls(["--experimental-rerun", "job.pickle"]) == 2
     assert "pickle" in only_line(capsys)
 
 
 @pytest.mark.parametrize("flags", [["--config-dir=pkg://this"], ["--config-path=pkg://this"], ["hydra.searchpath=[pkg://this]"]])
 def test_no_package_is_imported_for_its_configurations(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_script(train_cls, ["data=synthetic", *flags]) == 2
+    assert train_cls(["data=synthetic", *flags]) == 2
     assert "pkg://this" in only_line(capsys)
 
 
 @pytest.mark.parametrize("flag", ["--config-dir", "--config-path"])
 def test_the_configuration_of_a_foreign_training_is_no_primary_one(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(OmegaConf.to_yaml(compose()))
-    assert run_script(train_cls, [flag, str(Path.cwd()), "--config-name=config"]) == 2
+    assert train_cls([flag, str(Path.cwd()), "--config-name=config"]) == 2
     assert "schema" in only_line(capsys)
 
 
 def test_jobs_of_a_sweep_are_checked_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["-m", "data=synthetic", "output=swept", "loss._target_=os.system,subprocess.run", "hydra/launcher=joblib"]
-    assert run_script(train_cls, arguments) == 2
+    assert train_cls(arguments) == 2
     assert "loss._target_" in capsys.readouterr().err
 
 

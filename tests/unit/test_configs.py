@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier
-from segpipe.config import _SCHEMAS, AppConfig, RunPipelineConfig, TrainClsConfig, TrainSegConfig
+from segpipe.config import _SCHEMAS, RunPipelineConfig, TrainClsConfig, TrainSegConfig
 from segpipe.config_bounds import LARGEST_SIDE, bounds_of
+from segpipe.config_commands import AppConfig, AppServerConfig, CompareConfig, ExportConfig
 from segpipe.config_groups import CropConfig
 from segpipe.config_values import CHOICES, PATHS, check_values, refuse_values, threshold_targets
 from segpipe.errors import ConfigError
@@ -36,10 +37,21 @@ from segpipe.training.tracking import build_loggers
 from segpipe.training.unfreezing import parameter_groups
 
 CONF = Path(__file__).parents[2] / "conf"
-SCHEMAS = {"run_pipeline": RunPipelineConfig, "app": AppConfig, "train_seg": TrainSegConfig, "train_cls": TrainClsConfig}
+SCHEMAS = {
+    "run_pipeline": RunPipelineConfig,
+    "app": AppConfig,
+    "app_server": AppServerConfig,
+    "compare": CompareConfig,
+    "export": ExportConfig,
+    "train_seg": TrainSegConfig,
+    "train_cls": TrainClsConfig,
+}
 GROUPS = {
     "run_pipeline": ("tta", "explain"),
     "app": ("tta", "explain"),
+    "app_server": ("tta", "explain"),
+    "compare": ("tta",),
+    "export": ("data",),
     "train_seg": ("data", "augment", "segmenter", "loss", "optimizer", "scheduler", "trainer", "logger"),
     "train_cls": (
         *("data", "augment", "crop", "classifier", "loss", "optimizer", "scheduler", "unfreeze", "trainer", "logger", "tta"),
@@ -60,6 +72,8 @@ OPTIONS = [
     for path in sorted((CONF / group).glob("*.yaml"))
     if (script, group, path.stem) not in ELSEWHERE
 ]
+# What a call must give.
+GIVEN = {"compare": ["bundles=[.]", "folder=.", "labels=."], "export": ["output=out"]}
 # What an option leaves to its user.
 MANDATORY = {
     ("data", "csv"): ["data.table=."],
@@ -99,8 +113,8 @@ def test_no_folder_of_conf_bears_the_name_of_a_plain_key(script: str) -> None:
 
 @pytest.mark.parametrize(("script", "group", "option"), OPTIONS)
 def test_each_option_composes_under_its_schema(tmp_path: Path, script: str, group: str, option: str) -> None:
-    data = [] if script in ("run_pipeline", "app") else [f"data.root={tmp_path}"]
-    config = compose(script, [f"{group}={option}", *MANDATORY.get((group, option), []), *data])
+    data = [f"data.root={tmp_path}"] if "data" in GROUPS[script] else []
+    config = compose(script, [f"{group}={option}", *MANDATORY.get((group, option), []), *data, *GIVEN.get(script, [])])
     assert OmegaConf.get_type(config) is SCHEMAS[script]
     chosen = config[group].values() if group == "logger" else [config[group]]
     assert all(is_dataclass(OmegaConf.get_type(node)) for node in chosen)  # each has a schema of its own

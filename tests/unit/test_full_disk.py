@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
-from segpipe.cli import run_script
+from segpipe.cli.main import run_subcommand
+from segpipe.cli.reporting import report
 from segpipe.data.splits import write_split
-from segpipe.errors import SegpipeError, WriteError, run_command
+from segpipe.errors import SegpipeError, WriteError
 from segpipe.evaluation.drawing import save_figure
 from segpipe.evaluation.score import write_metrics
 from segpipe.image_io import write_file, write_png
@@ -157,11 +158,7 @@ def test_other_files_beside_a_bundle_outlast_its_successor(classifier: Classifie
 @pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EFBIG", "EMFILE"])
 def test_whatever_else_meets_a_full_disk_is_one_line_of_status_1(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     error = OSError(getattr(errno, code), os.strerror(getattr(errno, code)), "somewhere/file")
-
-    def work() -> str:
-        raise error
-
-    assert run_command(work) == 1
+    assert report(error, [], ()) == 1
     stderr = capsys.readouterr().err
     assert stderr.startswith("error: somewhere/file: ") and stderr.count("\n") == 1
 
@@ -170,7 +167,7 @@ def test_whatever_else_meets_a_full_disk_is_one_line_of_status_1(code: str, caps
 def test_a_job_that_meets_a_full_disk_is_one_line_of_status_1(
     code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import run_pipeline
+    from segpipe.workflows import prediction
 
     monkeypatch.chdir(tmp_path)
     number = getattr(errno, code)
@@ -178,18 +175,20 @@ def test_a_job_that_meets_a_full_disk_is_one_line_of_status_1(
     def fail(config: object) -> None:
         raise OSError(number, os.strerror(number), "somewhere/file")
 
-    monkeypatch.setattr(run_pipeline, "check_values", fail)
-    assert run_script(run_pipeline.main, ["image=a.jpg"]) == 1
+    monkeypatch.setattr(prediction, "check_values", fail)
+    assert run_subcommand("predict", ["image=a.jpg"], ["segpipe", "predict"]) == 1
     stderr = capsys.readouterr().err
     assert stderr.startswith("error: somewhere/file: ") and stderr.count("\n") == 1
 
 
-def test_another_error_of_the_system_stays_a_bug() -> None:
-    def work() -> str:
-        raise ConnectionResetError(errno.ECONNRESET, "reset")
+def test_another_error_of_the_system_stays_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(ConnectionResetError(errno.ECONNRESET, "reset"), [], ()) == 1
+    assert "ConnectionResetError" in capsys.readouterr().err
 
-    with pytest.raises(ConnectionResetError):
-        run_command(work)
+
+def test_a_reader_that_has_gone_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(BrokenPipeError(errno.EPIPE, "Broken pipe"), [], (OSError,)) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_errors_know_their_status() -> None:

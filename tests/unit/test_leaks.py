@@ -1,8 +1,6 @@
 """Leaks between the parts of a split: what shows the same skin is found however it was changed, and nothing else is."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import segpipe.config  # noqa: F401 - registers the schemas
+from segpipe.cli.main import main
 from segpipe.data.annotations import read_labels
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.leaks import Leaks, find_leaks, join_parts, refuse_leaks
@@ -168,37 +167,40 @@ def test_both_trainings_refuse_a_leaking_split_unless_told_otherwise_by_name(lea
     assert set(prepare_data(config, leaking.parent, need_masks=True).parts) == set(PARTS)
 
 
-def run_leaks(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "segpipe.data.leaks", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_the_command_ends_with_0_where_the_split_of_the_seed_is_sound(synthetic_root: Path, tmp_path: Path) -> None:
-    done = run_leaks(f"data.root={synthetic_root}", "seed=3", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[1] == str(Leaks({}, (), ()))
+def test_the_command_ends_with_0_where_the_split_of_the_seed_is_sound(
+    synthetic_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["leaks", f"data.root={synthetic_root}", "seed=3"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[1] == str(Leaks({}, (), ()))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_ends_with_1_and_names_shared_lesions_and_photographs(leaking: Path) -> None:
+def test_the_command_ends_with_1_and_names_shared_lesions_and_photographs(
+    leaking: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = leaking.parent / "split.csv"
     split = pd.read_csv(path)
     lesion = split["lesion_id"][split["lesion_id"].duplicated() & (split["part"] == "train")].iloc[-1]
     split.loc[split["lesion_id"].eq(lesion).idxmax(), "part"] = "val"
     split.to_csv(path, index=False)
-    done = run_leaks(f"data.root={leaking}", f"split={path}", folder=leaking)
-    assert (done.returncode, done.stderr) == (1, "")
-    lines = done.stdout.splitlines()
+    assert main(["leaks", f"data.root={leaking}", f"split={path}"]) == 1
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
     assert lines[1] == "1 lesion in two parts, 1 near-duplicate pair across parts"
     assert lines[2] == f"lesion {lesion} stands in train and val"
     assert " mirrored: similarity " in lines[3]
+    assert err.startswith("error: ") and err.count("\n") == 1 and lines[1] in err
 
 
-def test_a_wrong_call_is_one_line_and_status_2(synthetic_root: Path, tmp_path: Path) -> None:
-    done = run_leaks(f"data.root={synthetic_root}", "split=split.csv", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: split.csv: must be a table with commas, semicolons or tabs")
-    assert done.stderr.count("\n") == 1
+def test_a_wrong_call_is_one_line_and_status_2(synthetic_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaks", f"data.root={synthetic_root}", "split=split.csv"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: split must be an existing path, got 'split.csv'")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

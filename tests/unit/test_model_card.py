@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError
 from segpipe.evaluation.bootstrap import with_intervals
 from segpipe.evaluation.classification import Answers, score_answers
-from segpipe.evaluation.model_card import LIMITS, LIMITS_OF_DATA, main, model_card
+from segpipe.evaluation.model_card import LIMITS, LIMITS_OF_DATA, model_card
 from segpipe.evaluation.segmentation import score_masks
 from segpipe.evaluation.table import figure_text, results_table
 from segpipe.operating_points import OperatingPoint
@@ -217,11 +218,17 @@ def test_command_writes_it_from_the_folders(
 ) -> None:
     for name, bundle in zip(("segmenter", "classifier"), bundles, strict=True):
         save_bundle(tmp_path / name, bundle.model, bundle.card)
-    named = ["--segmenter", str(tmp_path / "segmenter"), "--classifier", str(tmp_path / "classifier")]
-    assert main(named) == 0
-    assert "| sex: female | 40 | 0.123 |" in capsys.readouterr().out
-    assert main(["--segmenter", str(tmp_path / "nowhere")]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    named = [f"bundle.{name}={tmp_path / name}" for name in ("segmenter", "classifier")]
+    assert main(["card", *named]) == 0
+    text = capsys.readouterr().out
+    assert "| sex: female | 40 | 0.123 |" in text
+    assert main(["card", *named, f"output={tmp_path / 'new' / 'card.md'}"]) == 0
+    assert capsys.readouterr().out == f"model card in {tmp_path / 'new' / 'card.md'}\n"
+    assert (tmp_path / "new" / "card.md").read_text(encoding="utf-8") == text
+    assert main(["card", f"bundle.segmenter={tmp_path / 'nowhere'}"]) == 2
+    assert capsys.readouterr().err.startswith("error: bundle.segmenter must be an existing path")
+    assert main(["card", f"bundle.classifier=[{tmp_path},{tmp_path}]"]) == 2
+    assert capsys.readouterr().err.startswith("error: bundle.classifier must be a text")
 
 
 @pytest.mark.parametrize("field", ["metrics", "calibration", "training"])

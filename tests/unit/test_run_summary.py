@@ -8,10 +8,11 @@ import pytest
 from findings import drawn_finding
 from omegaconf import OmegaConf
 
-from run_pipeline import tell
+from segpipe.cli.predict import tell
 from segpipe.errors import ImagesFailedError
 from segpipe.inference.folder import Done
 from segpipe.report import DISCLAIMER
+from segpipe.workflows.prediction import Prediction
 
 FIGURE = {"value": 0.75, "low": None, "high": None}
 METRICS: dict[str, Any] = {"classification": {"metrics": {"balanced_accuracy": FIGURE}}}
@@ -26,7 +27,7 @@ def done(**changes: Any) -> Done:
 
 
 def test_the_summary_stands_under_all_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(CONFIG, done(), tmp_path, METRICS)
+    tell(CONFIG, Prediction(tmp_path, done(), METRICS))
     lines = capsys.readouterr().out.splitlines()
     last_finding = max(number for number, line in enumerate(lines) if line == DISCLAIMER)
     summary = lines[last_finding + 1 :]
@@ -39,4 +40,4 @@ def test_the_summary_stands_under_all_findings(tmp_path: Path, capsys: pytest.Ca
 def test_failed_images_are_counted_in_their_number(tmp_path: Path, failed: int, words: str) -> None:
     failures = tuple((f"{number}.jpg", "damaged") for number in range(failed))
     with pytest.raises(ImagesFailedError, match=rf"^{words}, see .*failures\.csv; the first is 0\.jpg: damaged"):
-        tell(CONFIG, done(failures=failures), tmp_path, {})
+        tell(CONFIG, Prediction(tmp_path, done(failures=failures), {}))

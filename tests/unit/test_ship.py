@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.cli.main import main
+from segpipe.data.check import CheckedDataset
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash, write_split
 from segpipe.data.synthetic import write_dataset
@@ -19,7 +23,7 @@ from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.model_card import model_card
 from segpipe.evaluation.score import PLOTS
 from segpipe.evaluation.segmenter_alone import score_segmenter
-from segpipe.evaluation.ship import main, ship
+from segpipe.evaluation.ship import ship
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
 
@@ -47,6 +51,10 @@ def trainings(
     return folder
 
 
+def load(data: Path) -> Callable[[], CheckedDataset]:
+    return partial(load_ham10000, str(data))
+
+
 def trained(folder: Path) -> dict[str, Path]:
     return {
         "segmenter": folder / "seg" / "bundle",
@@ -58,7 +66,7 @@ def trained(folder: Path) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def shipped(few_resamples: None, data: Path, trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("shipped") / "weights"
-    headline = ship(data=data, **trained(trainings), output=output)
+    headline = ship(load(data), **trained(trainings), output=output)
     assert {"accuracy", "segmenter dice", "localizer dice"} <= {line[:22].strip() for line in headline.splitlines()}
     return output
 
@@ -96,7 +104,7 @@ def test_shipped_bundles_are_scored_again_and_nothing_else_changes(shipped: Path
     for kind in ("segmenter", "classifier"):
         card = json.loads((again / kind / "card.json").read_text())
         (again / kind / "card.json").write_text(json.dumps(card | {"metrics": {}}))
-    assert main(["--data", str(data), "--output", str(again), "--results", str(tmp_path / "run")]) == 0
+    assert main(["export", f"data.root={data}", f"output={again}", f"results={tmp_path / 'run'}"]) == 0
     for kind in ("segmenter", "classifier"):
         for name in ("card.json", "model.safetensors"):
             assert (again / kind / name).read_bytes() == (shipped / kind / name).read_bytes()
@@ -115,19 +123,37 @@ def test_trainings_on_two_splits_are_refused(data: Path, trainings: Path, segmen
     (tmp_path / "seg").mkdir()
     save_bundle(tmp_path / "seg" / "bundle", segmenter.model, segmenter.card)
     with pytest.raises(BundleError, match="must be trained on one split"):
-        ship(data=data, **trained(trainings) | {"segmenter": tmp_path / "seg" / "bundle"}, output=tmp_path / "out")
+        ship(load(data), **trained(trainings) | {"segmenter": tmp_path / "seg" / "bundle"}, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_command_ends_with_one_line_and_status_2(
     data: Path, trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call = ["--data", str(data), "--classifier", str(trainings / "cls"), "--output", str(tmp_path / "out")]
+    call = ["export", f"data.root={data}", f"bundle.classifier={trainings / 'cls' / 'bundle'}", f"output={tmp_path / 'out'}"]
     assert main(call) == 2
-    assert "--segmenter and --classifier must be given together" in capsys.readouterr().err
-    assert main([*call, "--segmenter", str(tmp_path / "absent")]) == 2
+    assert "bundle.segmenter and bundle.classifier must be given together" in capsys.readouterr().err
+    assert main([*call, f"bundle.segmenter={trainings / 'seg' / 'bundle'}", f"split={tmp_path}"]) == 2
+    assert f"split must be the split.csv that both models were trained on, got none at {tmp_path}" in capsys.readouterr().err
+    assert main([*call, f"bundle.segmenter={tmp_path / 'absent'}"]) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("error: ")
     assert output.err.count("\n") == 1
     assert "absent" in output.err
+
+
+def test_the_output_of_a_training_is_refused(data: Path, trainings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = [f"bundle.{name}={trainings / folder / 'bundle'}" for name, folder in (("segmenter", "seg"), ("classifier", "cls"))]
+    assert main(["export", f"data.root={data}", *named, f"output={trainings / 'cls'}"]) == 2
+    assert "output must hold no other results" in capsys.readouterr().err
+
+
+def test_trainings_are_copied_by_the_command(
+    shipped: Path, data: Path, trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [f"bundle.{name}={trainings / folder / 'bundle'}" for name, folder in (("segmenter", "seg"), ("classifier", "cls"))]
+    assert main(["export", f"data.root={data}", *named, f"output={tmp_path / 'out'}"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(str(tmp_path / "out"))
+    for path in ("segmenter/model.safetensors", "classifier/card.json", "split.csv"):
+        assert (tmp_path / "out" / path).read_bytes() == (shipped / path).read_bytes()

@@ -9,10 +9,10 @@ import fsspec
 import pytest
 from omegaconf import OmegaConf
 
-from segpipe.cli import quote_paths
 from segpipe.config import RunPipelineConfig
 from segpipe.errors import ConfigError, ImageError
 from segpipe.inference.source import choose_images, images_of_folder
+from segpipe.literal_paths import quote_paths
 from segpipe.storage import content_hash, is_url, list_files, open_source
 
 NAMES = (

@@ -1,17 +1,26 @@
-"""TITLE=FOLDER: titles are for people, and each has a file name of its own."""
+"""Titles are for people, and each has a file name of its own."""
 
 from pathlib import Path
 
 import pytest
 
 from segpipe.errors import ConfigError
-from segpipe.evaluation.titles import file_name, read_titles
+from segpipe.evaluation.titles import file_name, name_folders
 
 
-def test_titles_and_folders_come_apart_at_the_first_sign() -> None:
-    arguments = ["ResNet-18 = runs/a b", "β=c=d"]
-    assert read_titles(arguments) == {"ResNet-18": Path("runs/a b"), "β": Path("c=d")}
-    assert list(read_titles(arguments)) == ["ResNet-18", "β"]
+def test_titles_name_the_folders_in_their_order() -> None:
+    named = name_folders(["runs/a b", "c=d"], ["ResNet-18", "β"])
+    assert named == {"ResNet-18": Path("runs/a b"), "β": Path("c=d")}
+    assert list(named) == ["ResNet-18", "β"]
+
+
+def test_without_titles_folders_are_named_after_their_training() -> None:
+    assert list(name_folders(["runs/resnet18/bundle", "runs/b0/test", "other/", "deep/own"])) == [
+        "resnet18",
+        "b0",
+        "other",
+        "own",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -29,13 +38,23 @@ def test_a_title_becomes_a_file_name(title: str, name: str) -> None:
     assert file_name(title) == name
 
 
-@pytest.mark.parametrize("argument", ["a", "a=", "=a", "?=a", " =a"])
-def test_what_has_no_title_or_no_folder_is_refused(argument: str) -> None:
-    with pytest.raises(ConfigError, match="each must be given as TITLE=FOLDER"):
-        read_titles(["b=c", argument])
+@pytest.mark.parametrize("title", ["", "?", " "])
+def test_a_title_without_a_letter_or_digit_is_refused(title: str) -> None:
+    with pytest.raises(ConfigError, match="titles must hold a letter or digit"):
+        name_folders(["x", "y"], ["b", title])
+
+
+def test_there_are_as_many_titles_as_folders() -> None:
+    with pytest.raises(ConfigError, match="titles must be as many as there are folders, 2, got 1"):
+        name_folders(["x", "y"], ["b"])
 
 
 @pytest.mark.parametrize("other", ["a b", "A  b", "a/b", "a_b"])
 def test_titles_of_one_file_name_are_refused(other: str) -> None:
     with pytest.raises(ConfigError, match=f"titles must give file names of their own, got 'a b' and '{other}', both 'a_b'"):
-        read_titles(["a b=c", f"{other}=d"])
+        name_folders(["x", "y"], ["a b", other])
+
+
+def test_folders_of_one_name_need_titles() -> None:
+    with pytest.raises(ConfigError, match=r"both 'a'; name them with titles="):
+        name_folders(["x/a", "y/a"])

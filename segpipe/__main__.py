@@ -1,0 +1,8 @@
+"""`python -m segpipe`, which is the command `segpipe`."""
+
+import sys
+
+from segpipe.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(program=("python", "-m", "segpipe")))

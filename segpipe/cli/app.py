@@ -1,0 +1,45 @@
+"""`segpipe app`: the web page, served by Streamlit."""
+
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+import segpipe.app
+from segpipe.cli.call import given_values
+from segpipe.config_values import check_values
+from segpipe.errors import ConfigError
+
+PAGE = Path(segpipe.app.__file__).with_name("main.py")
+
+
+def run(config: DictConfig) -> None:
+    """Serve the web page until it is stopped."""
+    check_values(config)
+    if find_spec("streamlit") is None:
+        raise ConfigError('the web page needs streamlit, which is not installed; pip install "segpipe[app]"')
+    check_port(config.address, config.port)
+
+    from streamlit.web import cli
+
+    flags = [f"--server.port={config.port}", f"--server.address={config.address}"]
+    values = given_values(without=("port", "address"))
+    cli.main(["run", str(PAGE), *flags, "--", *values], prog_name="streamlit", standalone_mode=False)
+
+
+def check_port(address: str, port: int) -> None:
+    """Refuse an address that is not of this machine, and a port that is taken.
+
+    Raises:
+        ConfigError: The page cannot be served there.
+    """
+    try:
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        raise ConfigError(
+            f"address and port must be free on this machine, got {address} and {port} ({error.strerror}); give another port=N"
+        ) from error

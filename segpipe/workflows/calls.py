@@ -1,0 +1,93 @@
+"""Calls of the workflows from Python: their configurations, output folders and results."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from segpipe.building import check_names
+from segpipe.composing import compose_config
+from segpipe.config import TrainConfig
+from segpipe.config_values import check_values
+from segpipe.errors import ConfigError, one_line
+
+Say = Callable[[str], None]
+log_line: Say = logging.getLogger("segpipe").info
+
+
+class TrainingResult(NamedTuple):
+    """Result of a training.
+
+    Attributes:
+        bundle: Folder of the trained model.
+        metrics: Metrics on the test split, as in `test/metrics.json`.
+    """
+
+    bundle: Path
+    metrics: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"TrainingResult(bundle={str(self.bundle)!r}, metrics={{{', '.join(map(repr, self.metrics))}}})"
+
+
+def own_folder(config: DictConfig) -> Path:
+    """Choose the folder of a run: `output`, or one named after the date and time; call it once per run.
+
+    A training that resumes stays in its folder, see `segpipe.config_values.check_values`.
+    """
+    if config.output is None and config.get("ckpt_path") is not None:
+        return Path(config.ckpt_path).resolve().parent.parent  # OUTPUT/checkpoints/last.ckpt
+    return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
+
+
+def as_path(name: str, value: Any) -> str:
+    """Return a path that Python gave as a text.
+
+    Args:
+        name: Name of the argument.
+        value: Path, or URL, as a str or a path-like object.
+
+    Raises:
+        ConfigError: `value` is something else.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str) or not path:
+        raise ConfigError(f"{name} must be a path, got {one_line(repr(value), 80)}; give it as a str or a Path")
+    return path
+
+
+def as_paths(name: str, value: Any) -> str | list[str]:
+    """Return a path or a list of paths that Python gave as texts, see `as_path`."""
+    return [as_path(name, item) for item in value] if isinstance(value, list | tuple) else as_path(name, value)
+
+
+def training_config(
+    given: Sequence[str] | TrainConfig, name: str, schema: type[TrainConfig], output: str | Path | None
+) -> DictConfig:
+    """Make the configuration of a training that Python calls.
+
+    Args:
+        given: List of Hydra overrides, `key=value`, or the whole configuration as an instance of `schema`.
+        name: Name of the primary configuration.
+        schema: Class of the configuration.
+        output: Folder of the results; None keeps what `given` says.
+
+    Raises:
+        ConfigError: `given` is of another kind, or a key or value of it is wrong.
+    """
+    folder = {} if output is None else {"output": as_path("output", output)}
+    if isinstance(given, schema):
+        config: DictConfig = OmegaConf.merge(OmegaConf.structured(given), folder)  # type: ignore[assignment]
+        check_names(config)
+        check_values(config)
+        return config
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(item, str) for item in given):
+        raise ConfigError(
+            f"a training must be given a list of overrides, such as ['data=synthetic', 'trainer.max_epochs=1'], or an instance "
+            f"of {schema.__name__}, got {one_line(repr(given), 80)}"
+        )
+    return compose_config(name, given, values=folder)

@@ -117,7 +117,15 @@ def predict_folder(
             "overwrite": overwrite,
             "part": part,
         },
-        **{"figures": figures, "crops": crops, "heatmaps": heatmaps, "workers": workers, "batch_size": batch_size},
+        **{
+            "resume": resume,
+            "overwrite": overwrite,
+            "figures": figures,
+            "crops": crops,
+            "heatmaps": heatmaps,
+            "workers": workers,
+            "batch_size": batch_size,
+        },
         **{"tta": str(tta), "explain": str(explain)},
     }
     tables = {"labels": labels, "masks": masks, "split": split}

@@ -107,7 +107,7 @@ def write_files(given: ComparisonSettings, comparison: "Comparison") -> str:
     text = comparison_text(
         comparison,
         images_from=f"{Path(given.folder).resolve().name}{part}",
-        conditions=f"views {given.pipeline.views}, masks from {given.pipeline.localize}, device {device}{timed}",
+        conditions=f"views {given.pipeline.tta}, masks from {given.pipeline.localize}, device {device}{timed}",
     )
     write_comparison(given.output / "comparison.csv", comparison)
     write_file(given.output / "comparison.md", f"{text}\n".encode())

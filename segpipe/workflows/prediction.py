@@ -103,34 +103,28 @@ def predict_folder(
         OutputError: The output folder cannot be used, or holds results.
         RunStoppedError: The disk is full or broken.
     """
+    paths = {"labels": labels, "masks": masks, "split": split, "output": output}
     values = {
         "folder": as_path("folder", folder),
-        "output": None if output is None else as_path("output", output),
+        **{name: as_path(name, path) for name, path in paths.items() if path is not None},
         "bundle.classifier": None if classifier is None else as_paths("classifier", classifier),
         "bundle.segmenter": None if segmenter is None else as_path("segmenter", segmenter),
-        **{
-            "localize": localize,
-            "device": device,
-            "precision": precision,
-            "report": report,
-            "resume": resume,
-            "overwrite": overwrite,
-            "part": part,
-        },
-        **{
-            "resume": resume,
-            "overwrite": overwrite,
-            "figures": figures,
-            "crops": crops,
-            "heatmaps": heatmaps,
-            "workers": workers,
-            "batch_size": batch_size,
-        },
-        **{"tta": str(tta), "explain": str(explain)},
+        "tta": str(tta),
+        "explain": str(explain),
+        "localize": localize,
+        "device": device,
+        "precision": precision,
+        "part": part,
+        "figures": figures,
+        "crops": crops,
+        "heatmaps": heatmaps,
+        "report": report,
+        "resume": resume,
+        "overwrite": overwrite,
+        "workers": workers,
+        "batch_size": batch_size,
+        **({} if max_pixels is None else {"max_pixels": max_pixels}),
     }
-    tables = {"labels": labels, "masks": masks, "split": split}
-    values |= {name: as_path(name, path) for name, path in tables.items() if path is not None}
-    values |= {} if max_pixels is None else {"max_pixels": max_pixels}
     config = compose_config("run_pipeline", values=values)
     predicted = run(config, own_folder(config))
     return FolderResult.read(predicted.output, predicted.done.failures, predicted.metrics)

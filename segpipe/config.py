@@ -23,6 +23,7 @@ from segpipe.config_groups import (
     ExplainConfig,
     FocalConfig,
     FoldersConfig,
+    HeatmapTestConfig,
     Isic2019Config,
     LoggerConfig,
     LogitAdjustedConfig,
@@ -81,6 +82,7 @@ class TrainClsConfig(TrainConfig):
     tta: TtaConfig = MISSING
     calibration: str = "temperature"
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    explain: HeatmapTestConfig = field(default_factory=HeatmapTestConfig)
     bundle: SegmenterBundleConfig = field(default_factory=SegmenterBundleConfig)
 
 

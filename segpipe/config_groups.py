@@ -273,7 +273,14 @@ class TtaConfig:
 
 
 @dataclass
-class ExplainConfig:
+class HeatmapTestConfig:
+    """The test of heatmaps: the number of images that it samples, 0 leaves it out; see docs/heatmaps.md."""
+
+    sample: int = bounded(200, least=0)
+
+
+@dataclass
+class ExplainConfig(HeatmapTestConfig):
     """The explanation: `gradcam` or `none`, and the diagnosis it is for; null is the predicted one."""
 
     method: str = MISSING

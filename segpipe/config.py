@@ -23,7 +23,6 @@ from segpipe.config_groups import (
     ExplainConfig,
     FocalConfig,
     FoldersConfig,
-    HeatmapTestConfig,
     Isic2019Config,
     LoggerConfig,
     LogitAdjustedConfig,
@@ -34,7 +33,6 @@ from segpipe.config_groups import (
     SegmenterBundleConfig,
     SegmenterConfig,
     SyntheticConfig,
-    ThresholdConfig,
     TrainerConfig,
     TtaConfig,
     UnfreezeConfig,
@@ -69,6 +67,26 @@ class TrainSegConfig(TrainConfig):
     """`train_seg.py`."""
 
     segmenter: SegmenterConfig = MISSING
+
+
+@dataclass
+class ThresholdConfig:
+    """Operating points of a classifier.
+
+    `diagnosis`: code of a class, `malignant` (the sum of the malignant classes), a list of these, or null for none; `auto` takes
+    `mel` and `malignant` as far as they occur among the validation images. `target_sensitivity`: fraction of the images with each
+    that is to be found, one number or one for each.
+    """
+
+    diagnosis: Any = "auto"
+    target_sensitivity: Any = 0.95
+
+
+@dataclass
+class HeatmapTestConfig:
+    """Test of heatmaps on the test images: the number of images that it samples; 0 leaves it out."""
+
+    sample: int = bounded(200, least=0)
 
 
 @dataclass

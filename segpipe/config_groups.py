@@ -253,19 +253,6 @@ class SegmenterBundleConfig:
 
 
 @dataclass
-class ThresholdConfig:
-    """Operating points of a classifier.
-
-    `diagnosis`: code of a class, `malignant` (the sum of the malignant classes), a list of these, or null for none; `auto` takes
-    `mel` and `malignant` as far as they occur among the validation images. `target_sensitivity`: fraction of the images with each
-    that is to be found, one number or one for each.
-    """
-
-    diagnosis: Any = "auto"
-    target_sensitivity: Any = 0.95
-
-
-@dataclass
 class TtaConfig:
     """Test-time augmentation: the set of views, see `segpipe.inference.tta.VIEWS`."""
 
@@ -273,15 +260,9 @@ class TtaConfig:
 
 
 @dataclass
-class HeatmapTestConfig:
-    """The test of heatmaps: the number of images that it samples, 0 leaves it out; see docs/heatmaps.md."""
-
-    sample: int = bounded(200, least=0)
-
-
-@dataclass
-class ExplainConfig(HeatmapTestConfig):
-    """The explanation: `gradcam` or `none`, and the diagnosis it is for; null is the predicted one."""
+class ExplainConfig:
+    """Explanation (`gradcam` or `none`), its diagnosis (null: the predicted one), number of images whose heatmaps are tested."""
 
     method: str = MISSING
     diagnosis: str | None = None
+    sample: int = bounded(200, least=0)

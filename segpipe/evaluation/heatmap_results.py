@@ -3,21 +3,19 @@
     python -m segpipe.evaluation.heatmap_results --folder data/ham10000 --split segpipe/weights/split.csv --part test \
         --output docs/results/heatmaps.json "shipped=segpipe/weights/classifier"
 
-prints a Markdown table and writes the metrics with all digits; docs/heatmaps.md defines them. Neither diagnoses nor true masks are
-needed.
+prints a Markdown table and writes the metrics with all digits; docs/heatmaps.md defines them. No labels or true masks are needed.
 """
 
 import sys
-from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
-from segpipe.errors import CommandParser, ConfigError, run_command
+from segpipe.errors import AnswerError, CommandParser, ConfigError, run_command
 from segpipe.evaluation.heatmap_sample import SAMPLE, HeatmapTest, SampledImage, choose_sample, heatmap_metrics
 from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text, markdown_table
@@ -82,42 +80,75 @@ def _class_rows(metrics: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
         yield [f"energy gain where {code} is explained", *cells]
 
 
-def score_bundles(given: Namespace) -> str:
-    """Test the heatmaps of the bundles of a call; returns the table and where the metrics are.
+@dataclass(frozen=True)
+class Sample:
+    """The images that heatmaps are tested on.
+
+    Attributes:
+        folder: Folder of images, searched with its subfolders.
+        split: Table of the split, from which the lesions are known too; None takes all images.
+        part: Part of the split.
+        images: Number of images at most.
+        segmenter: Bundle of the segmenter.
+        device: Device of the networks, see `segpipe.inference.loading.choose_device`.
+    """
+
+    folder: Path
+    split: Path | None = None
+    part: str | None = None
+    images: int = SAMPLE
+    segmenter: Path = SHIPPED / "segmenter"
+    device: str = "auto"
+
+
+def score_bundles(bundles: Mapping[str, Path], sample: Sample) -> dict[str, Any]:
+    """Test the heatmaps of several classifiers on the same images.
+
+    Args:
+        bundles: Folders of the bundles by title.
+        sample: Images.
+
+    Returns:
+        Part `heatmaps` of `metrics.json` by title, with the SHA-256 of the weights of `classifier` and `segmenter`.
 
     Raises:
+        AnswerError: A classifier gives finite numbers for none of the images.
         BundleError: A bundle cannot be used.
-        ConfigError: The folder, the sample or the device cannot be used.
+        ConfigError: The folder, the number of images or the device cannot be used.
         DatasetError: The split cannot be used.
     """
-    folders = read_titles(given.bundles)
-    if given.sample < 1:
-        raise ConfigError(f"--sample must be 1 or more, got {given.sample}")
-    rows, truth = _sample(given)
-    device = choose_device(given.device)
-    segmenter = load_segmenter(given.segmenter)
-    locator, batch_size = Locator(segmenter, device=device), default_batch_size(device.type)
-    results: dict[str, Any] = {}
-    for title, folder in folders.items():
-        bundle = load_classifier(folder)
+    if sample.images < 1:
+        raise ConfigError(f"the sample must hold 1 image or more, got {sample.images}")
+    device = choose_device(sample.device)
+    segmenter = load_segmenter(sample.segmenter)
+    classifiers = {title: load_classifier(folder) for title, folder in bundles.items()}
+    rows, truth = _choose(sample)
+    locator, results = Locator(segmenter, device=device), {}
+    for title, bundle in classifiers.items():
+        batch_size = default_batch_size(device.type)
         namer = Namer([bundle], device=device, views=VIEWS["none"], explained=None, batch_size=batch_size)
         table = HeatmapTest(namer).measure(_read(rows, locator), len(rows))
         if table.empty:
-            raise ConfigError(f"{title!r} must give finite numbers for at least one image, got none; use another bundle")
+            raise AnswerError(f"{title}: the classifier must give finite numbers for one image at least, got none")
         part = heatmap_metrics(table, truth, resamples=RESAMPLES)
         results[title] = {"classifier": bundle.sha256, "segmenter": segmenter.sha256, **part}
-    write_file(given.output, encode_json(results))
-    images = images_text(next(iter(results.values())))
-    return f"{heatmap_table(results)}\n\n{images}; 95 % bootstrap intervals. Written to {given.output}"
+    return results
 
 
-def _sample(given: Namespace) -> tuple[pd.DataFrame, Truth]:
-    """Path, file and hash of the images of the sample, and what is known of them."""
-    source = images_of_folder(given.folder, split=given.split, part=given.part)
-    files = [(display_path(relative), file, str(content_hash(file))) for file, relative in source.files if isinstance(file, Path)]
+def results_text(results: Mapping[str, Any]) -> str:
+    """Write what `score_bundles` returns as a table, with the images and the unit of the intervals under it."""
+    first = next(iter(results.values()))
+    images = f"{images_text(first)}; 95 % bootstrap intervals over {first['intervals_over']}s"
+    return f"{heatmap_table(results)}\n\n{images}"
+
+
+def _choose(sample: Sample) -> tuple[pd.DataFrame, Truth]:
+    """Path, file and hash of the images of a sample, and what is known of them."""
+    source = images_of_folder(sample.folder, split=sample.split, part=sample.part)
+    files = [(display_path(relative), file, str(content_hash(file))) for file, relative in source.files]
     rows = pd.DataFrame(files, columns=["path", "file", "sha256"]).drop_duplicates("sha256")
-    truth = read_truth(labels=None, masks=None, split=given.split).of_images(source.by_path)
-    return choose_sample(rows, given.sample), replace(truth, dataset=given.folder.resolve().name, part=given.part)
+    truth = read_truth(labels=None, masks=None, split=sample.split).of_images(source.by_path)
+    return choose_sample(rows, sample.images), replace(truth, dataset=sample.folder.resolve().name, part=sample.part)
 
 
 def _read(rows: pd.DataFrame, locator: Locator) -> Iterator[SampledImage]:
@@ -137,7 +168,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=SAMPLE, help="number of images at most (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the metrics")
-    return run_command(lambda: score_bundles(parser.parse_args(arguments)))
+
+    def work() -> str:
+        given = parser.parse_args(arguments)
+        sample = Sample(given.folder, given.split, given.part, given.sample, given.segmenter, given.device)
+        results = score_bundles(read_titles(given.bundles), sample)
+        write_file(given.output, encode_json(results))
+        return f"{results_text(results)}\n\n{given.output}"
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Test of the heatmaps of a classifier on a sample of images, in one view."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -171,7 +171,7 @@ def _turn_localization(place: Localization, name: str) -> Localization:
     return replace(place, mask=mask, box=mask_box(mask))
 
 
-def _read_row(run: Run, row: dict[str, Any]) -> SampledImage:
+def _read_row(run: Run, row: Mapping[Any, Any]) -> SampledImage:
     mask = run.mask(row["path"])
     place = Localization(mask, mask_box(mask), MaskSource(row["mask_source"]), ())
     return SampledImage(row["path"], row["sha256"], run.photograph(row["path"]), place)

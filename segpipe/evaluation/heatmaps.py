@@ -158,7 +158,7 @@ def score_heatmaps(columns: Mapping[str, FloatArray], explained: Sequence[str], 
         Metrics by name, see docs/heatmaps.md; None for one that no image has.
     """
     mean = partial(_mean, weights=weights)
-    scores = {name: _median(columns[name], weights) for name in ("follow", "stay", "symmetry")}
+    scores: dict[str, float | None] = {name: _median(columns[name], weights) for name in ("follow", "stay", "symmetry")}
     scores["stays_more"] = mean((columns["stay"] > columns["follow"]).astype(np.float64))
     gain = columns["energy"] - columns["even"]
     known = ~np.isnan(gain)

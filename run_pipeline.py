@@ -79,7 +79,7 @@ def score(config: DictConfig, pipeline: "Pipeline", output: Path, truth: "Truth"
     from segpipe.evaluation.score import score_run
 
     files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
-    return score_run(output, truth, files, heatmaps=HeatmapTest.of(config.explain, pipeline.namer))
+    return score_run(output, truth, files, heatmaps=HeatmapTest.of(config, pipeline.namer))
 
 
 def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":

@@ -33,6 +33,7 @@ from segpipe.config_groups import (
     SegmenterBundleConfig,
     SegmenterConfig,
     SyntheticConfig,
+    ThresholdConfig,
     TrainerConfig,
     TtaConfig,
     UnfreezeConfig,
@@ -70,26 +71,6 @@ class TrainSegConfig(TrainConfig):
 
 
 @dataclass
-class ThresholdConfig:
-    """Operating points of a classifier.
-
-    `diagnosis`: code of a class, `malignant` (the sum of the malignant classes), a list of these, or null for none; `auto` takes
-    `mel` and `malignant` as far as they occur among the validation images. `target_sensitivity`: fraction of the images with each
-    that is to be found, one number or one for each.
-    """
-
-    diagnosis: Any = "auto"
-    target_sensitivity: Any = 0.95
-
-
-@dataclass
-class HeatmapTestConfig:
-    """Test of heatmaps on the test images: the number of images that it samples; 0 leaves it out."""
-
-    sample: int = bounded(200, least=0)
-
-
-@dataclass
 class TrainClsConfig(TrainConfig):
     """`train_cls.py`."""
 
@@ -100,7 +81,7 @@ class TrainClsConfig(TrainConfig):
     tta: TtaConfig = MISSING
     calibration: str = "temperature"
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
-    explain: HeatmapTestConfig = field(default_factory=HeatmapTestConfig)
+    heatmap_sample: int = bounded(200, least=0)
     bundle: SegmenterBundleConfig = field(default_factory=SegmenterBundleConfig)
 
 
@@ -126,6 +107,7 @@ class RunPipelineConfig:
     max_pixels: int = bounded(150_000_000, least=1)
     labels: str | None = None
     masks: str | None = None
+    heatmap_sample: int = bounded(200, least=0)
     split: str | None = None
     part: str | None = None
     figures: str = "auto"

@@ -253,6 +253,19 @@ class SegmenterBundleConfig:
 
 
 @dataclass
+class ThresholdConfig:
+    """Operating points of a classifier.
+
+    `diagnosis`: code of a class, `malignant` (the sum of the malignant classes), a list of these, or null for none; `auto` takes
+    `mel` and `malignant` as far as they occur among the validation images. `target_sensitivity`: fraction of the images with each
+    that is to be found, one number or one for each.
+    """
+
+    diagnosis: Any = "auto"
+    target_sensitivity: Any = 0.95
+
+
+@dataclass
 class TtaConfig:
     """Test-time augmentation: the set of views, see `segpipe.inference.tta.VIEWS`."""
 
@@ -261,8 +274,7 @@ class TtaConfig:
 
 @dataclass
 class ExplainConfig:
-    """Explanation (`gradcam` or `none`), its diagnosis (null: the predicted one), number of images whose heatmaps are tested."""
+    """The explanation: `gradcam` or `none`, and the diagnosis it is for; null is the predicted one."""
 
     method: str = MISSING
     diagnosis: str | None = None
-    sample: int = bounded(200, least=0)

@@ -64,11 +64,11 @@ class HeatmapTest:
         self._diagnosis = diagnosis
 
     @classmethod
-    def of(cls, explain: DictConfig, namer: Namer) -> "HeatmapTest | None":
-        """The test that the keys `explain` of a run ask for; None where it is left out."""
-        if explain.method == "none" or explain.sample == 0:
+    def of(cls, config: DictConfig, namer: Namer) -> "HeatmapTest | None":
+        """The test that the configuration of a run asks for; None where it is left out."""
+        if config.explain.method == "none" or config.heatmap_sample == 0:
             return None
-        return cls(namer, sample=explain.sample, diagnosis=explain.diagnosis)
+        return cls(namer, sample=config.heatmap_sample, diagnosis=config.explain.diagnosis)
 
     def __call__(self, run: Run) -> pd.DataFrame:
         """Measure a sample of the images of a run.

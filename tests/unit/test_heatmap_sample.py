@@ -188,8 +188,8 @@ def test_sample_is_chosen_by_content_alone() -> None:
 def test_keys_of_a_run_say_whether_heatmaps_are_tested(
     classifier: ClassifierBundle, method: str, sample: int, tested: bool
 ) -> None:
-    explain = OmegaConf.create({"method": method, "sample": sample, "diagnosis": None})
-    assert (HeatmapTest.of(explain, namer(toy(classifier, Dark()))) is not None) is tested
+    config = OmegaConf.create({"explain": {"method": method, "diagnosis": None}, "heatmap_sample": sample})
+    assert (HeatmapTest.of(config, namer(toy(classifier, Dark()))) is not None) is tested
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:

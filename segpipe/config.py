@@ -91,6 +91,7 @@ class TrainClsConfig(TrainConfig):
     tta: TtaConfig = MISSING
     calibration: str = "temperature"
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    heatmap_sample: int = bounded(200, least=0)
     bundle: SegmenterBundleConfig = field(default_factory=SegmenterBundleConfig)
 
 
@@ -116,6 +117,7 @@ class RunPipelineConfig:
     max_pixels: int = bounded(150_000_000, least=1)
     labels: str | None = None
     masks: str | None = None
+    heatmap_sample: int = bounded(200, least=0)
     split: str | None = None
     part: str | None = None
     figures: str = "auto"

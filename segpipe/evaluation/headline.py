@@ -11,6 +11,7 @@ _SHOWN = {
     "classification": ("", ("accuracy", "majority_baseline", "balanced_accuracy", "sensitivity_mel", "macro_auroc", "ece")),
     "segmenter_alone": ("segmenter ", _OF_MASKS),
     "segmentation": ("localizer ", _OF_MASKS),
+    "heatmaps": ("heatmap ", ("follow", "stay")),
 }
 _LEAST_WIDTH = 22
 

@@ -15,6 +15,7 @@ from segpipe.card import ClassifierCard
 from segpipe.data.fingerprints import hash_id
 from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_calibration
+from segpipe.evaluation.heatmap_sample import HeatmapTest
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import Truth, read_attributes
 from segpipe.identity import parse_name
@@ -63,6 +64,7 @@ def score_classifier(
     views: Sequence[View],
     batch_size: int,
     dataset: str | None = None,
+    heatmaps: int = 0,
 ) -> Metrics:
     """Score a classifier end to end, on the crops of the segmenter; the masks are scored beside it where the data set has them.
 
@@ -74,6 +76,7 @@ def score_classifier(
         views: for test-time augmentation.
         batch_size: cap on images x views.
         dataset: name of the data set.
+        heatmaps: number of images whose heatmaps are tested; 0 for none.
 
     Raises:
         AnswerError: a model gave a number that is not finite.
@@ -87,7 +90,7 @@ def score_classifier(
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
     run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None)).require_answers()
     truth = truth_of(table, dataset=dataset).of_images({display_path(relative): path for path, relative in files})
-    return score_run(output, truth, files)
+    return score_run(output, truth, files, heatmaps=HeatmapTest(namer, sample=heatmaps) if heatmaps else None)
 
 
 def result_path(image_id: str, image_path: str) -> Path:

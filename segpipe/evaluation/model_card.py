@@ -12,6 +12,8 @@ from segpipe.card import Training
 from segpipe.diagnosis import full_name
 from segpipe.errors import BundleError, escape_unprintable, one_line
 from segpipe.evaluation.card_tests import tests_text
+from segpipe.evaluation.heatmap_results import heatmap_table
+from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text, markdown_table
 from segpipe.numerals import counted
 from segpipe.report import target_name
@@ -88,6 +90,7 @@ def _details(classifier: ClassifierBundle) -> dict[str, str]:
         "Each class against the rest": _classes(classifier),
         "Melanoma and malignancy": _screening(classifier),
         "Groups": _groups(classifier),
+        **({"Heatmaps": _heatmaps(tested)} if (tested := classifier.card.metrics.get("heatmaps")) else {}),
     }
 
 
@@ -197,6 +200,14 @@ def _group_figures(parts: Mapping[str, Any]) -> Iterable[str]:
         figures = parts.get(part, {}).get("metrics", {})
         for name in shown:
             yield figure_text(figures[name]) if name in figures else ""
+
+
+def _heatmaps(tested: Mapping[str, Any]) -> str:
+    return (
+        f"Grad-CAM in one view on {images_text(tested)}; docs/heatmaps.md defines the metrics. Correlations are medians; a "
+        "deletion below and an insertion above those of the centered map are better; gains above 0 are better.\n\n"
+        f"{heatmap_table({'test': tested})}"
+    )
 
 
 def _calibration(classifier: ClassifierBundle) -> str:

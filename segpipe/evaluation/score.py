@@ -1,7 +1,7 @@
 """Evaluation is prediction plus labels: the results of a run, joined with what is known of its images."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from segpipe.errors import DatasetError
 from segpipe.evaluation.bootstrap import WeightedMetric, Weights, with_intervals
 from segpipe.evaluation.classification import classes_left_out, score_answers
 from segpipe.evaluation.groups import Rows, join_groups, score_groups
+from segpipe.evaluation.heatmap_sample import heatmap_metrics
 from segpipe.evaluation.plots import draw_confusion_matrix, draw_precision_recall_curves, draw_reliability, draw_roc_curves
 from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.scored_images import describe_test_set
@@ -39,13 +40,20 @@ PLOTS = {
 }
 
 
-def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = ()) -> Metrics:
+def score_run(
+    output: Path,
+    truth: Truth,
+    files: Sequence[tuple[Path, Path]] = (),
+    *,
+    heatmaps: Callable[[Run], pd.DataFrame] | None = None,
+) -> Metrics:
     """Score the results in a folder; writes `metrics.json` and `plots/`.
 
     Args:
         output: of the run, see `read_run`.
         truth: of its images, by their names.
         files: the images, each with its path relative to the folder of the call; without them the worst cases are not drawn.
+        heatmaps: test of heatmaps, see `segpipe.evaluation.heatmap_sample.HeatmapTest`; None leaves it out.
 
     Returns:
         What was written into `metrics.json`.
@@ -63,6 +71,9 @@ def score_run(output: Path, truth: Truth, files: Sequence[tuple[Path, Path]] = (
         parts["segmentation"] = _score_masks(run, truth.masks, truth)
     metrics: Metrics = {"images": len(run.results), "mask_sources": count_sources(run.results["mask_source"])}
     metrics |= {"groups": join_groups({name: part.pop("groups") for name, part in parts.items()})} | parts
+    measured = pd.DataFrame() if heatmaps is None else heatmaps(run)
+    if len(measured):
+        metrics["heatmaps"] = heatmap_metrics(measured, truth, resamples=RESAMPLES)
     metrics["pipeline"] = dict(run.pipeline)
     metrics["left_out"] = {reason: list(images) for reason, images in truth.left_out.items()}
     write_metrics(output / "metrics.json", metrics)
@@ -82,10 +93,10 @@ def classifier_figures(metrics: Metrics) -> Metrics:
     """Select what the card of a classifier keeps of its test, which is end to end.
 
     Returns:
-        The metrics of the classifier; `groups`, `mask_sources` and `pipeline` of the run; and under `localizer` the metrics of
-        the masks that its crops came from, where true masks were known.
+        The metrics of the classifier; `groups`, `mask_sources` and `pipeline` of the run, `heatmaps` where they were tested; and
+        under `localizer` the metrics of the masks that its crops came from, where true masks were known.
     """
-    of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline")}
+    of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline", "heatmaps") if name in metrics}
     localizer = {"localizer": metrics["segmentation"]} if "segmentation" in metrics else {}
     return {**metrics["classification"], **of_run, **localizer}
 

@@ -16,6 +16,7 @@ from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, OutputError
 from segpipe.evaluation.headline import headline
+from segpipe.evaluation.heatmap_sample import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS, Metrics, scored_card, segmenter_figures
 from segpipe.evaluation.segmenter_alone import score_segmenter
@@ -79,6 +80,8 @@ def ship(
 def _score(unet: SegmenterBundle, namer: ClassifierBundle, test: pd.DataFrame, run: Path, *, dataset: str) -> Metrics:
     """Score both end to end, into the folder of a run, and the segmenter alone, into `segmenter/` in it."""
     locator = Locator(unet, device=choose_device("auto"))
-    metrics = score_classifier(locator, namer, test, run, views=VIEWS["d4"], batch_size=BATCH_SIZE, dataset=dataset)
+    metrics = score_classifier(
+        locator, namer, test, run, views=VIEWS["d4"], batch_size=BATCH_SIZE, dataset=dataset, heatmaps=SAMPLE
+    )
     alone = score_segmenter(unet, test, run / "segmenter", dataset=dataset)
     return metrics | {"segmenter_alone": alone["segmenter_alone"]}

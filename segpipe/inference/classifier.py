@@ -1,6 +1,7 @@
 """One classifier: what it sees of a lesion, what it says of each view of that, and why."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,6 +88,12 @@ class Classifier:
         # The model as it was loaded is let go.
         self.bundle = replace(bundle, model=prepare_network(bundle.model, device, precision, run=LesionClassifier.features))
         self._logit_bias = torch.tensor(bundle.card.logit_bias or (0.0,), dtype=torch.float64)
+
+    def with_views(self, views: Sequence[View]) -> "Classifier":
+        """The same classifier over other views; the network is shared."""
+        other = copy(self)
+        other._views = views
+        return other
 
     def cut(self, image: RgbImage, localization: Localization) -> Crop:
         """Cut a lesion out by the rule of the bundle's card."""

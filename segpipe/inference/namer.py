@@ -1,6 +1,7 @@
 """From crops to answers: the mean of what one or more classifiers say over all views, and why."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from segpipe.image_io import RgbImage
 from segpipe.inference.classifier import Classifier, Crop, Opinion, group_crops
 from segpipe.inference.ensemble_points import ensemble_points
 from segpipe.inference.heatmap import ClassMap, mean_heatmap
-from segpipe.inference.tta import View, mean_probs, spread
+from segpipe.inference.tta import IDENTITY, View, mean_probs, spread
 from segpipe.lesion.localizer import Localization
 
 Crops = tuple[Crop, ...]  # what each classifier sees of one image, in the order of the bundles
@@ -81,6 +82,13 @@ class Namer:
         self.malignant = card.malignant
         self.operating_points = ensemble_points([bundle.card for bundle in bundles])
 
+    def in_one_view(self) -> "Namer":
+        """The same classifiers over the crop as it is, without an explanation; the networks are shared."""
+        single = copy(self)
+        single.views, single.explained = (IDENTITY,), None
+        single._classifiers = [classifier.with_views(single.views) for classifier in self._classifiers]
+        return single
+
     def cut(self, image: RgbImage, localization: Localization) -> Crops:
         """Cut a lesion out for each classifier, by the rule of its own card."""
         return tuple(classifier.cut(image, localization) for classifier in self._classifiers)
@@ -94,20 +102,43 @@ class Namer:
         return answers
 
     @torch.inference_mode()
+    def explain(self, crops: Sequence[Crops], classes: Sequence[int]) -> list[ClassMap]:
+        """Explain a given class of each image.
+
+        Args:
+            crops: Crops of each image, as `cut` makes them.
+            classes: Index of the class to explain for each image.
+
+        Returns:
+            One heatmap each, over all views.
+        """
+        chosen, heatmaps = iter(classes), list[ClassMap]()
+        for group in group_crops(crops, self.views, self.batch_size):
+            heatmaps += self._class_maps(self._opinions(group), group, torch.tensor([next(chosen) for _ in group]))
+        return heatmaps
+
+    def _opinions(self, crops: Sequence[Crops]) -> list[Opinion]:
+        return [classifier(seen) for classifier, seen in zip(self._classifiers, zip(*crops, strict=True), strict=True)]
+
+    @torch.inference_mode()
     def _name(self, crops: Sequence[Crops]) -> list[Answer]:
-        opinions = [classifier(seen) for classifier, seen in zip(self._classifiers, zip(*crops, strict=True), strict=True)]
+        opinions = self._opinions(crops)
         # All classifiers see the same views, so each view has its own mean.
         of_views = torch.stack([opinion.probs for opinion in opinions]).mean(0)
         probs = mean_probs(of_views)
         spreads = spread(of_views).tolist() if len(self.views) > 1 else [None] * len(crops)
-        maps = [None] * len(crops) if self.explained is None else self._class_maps(opinions, crops, probs.argmax(1))
+        maps = [None] * len(crops) if self.explained is None else self._class_maps(opinions, crops, self._chosen(probs))
         return [Answer(*parts) for parts in zip(probs.numpy(), spreads, maps, strict=True)]
 
-    def _class_maps(self, opinions: Sequence[Opinion], crops: Sequence[Crops], predicted: Tensor) -> list[ClassMap]:
+    def _chosen(self, probs: Tensor) -> Tensor:
+        """Index of the class to explain for each image."""
+        predicted = probs.argmax(1)
+        if self.explained == "predicted":
+            return predicted
+        return torch.full_like(predicted, self.classes.index(str(self.explained)))
+
+    def _class_maps(self, opinions: Sequence[Opinion], crops: Sequence[Crops], chosen: Tensor) -> list[ClassMap]:
         """Why the answer is as it is: all classifiers explain the same class of an image."""
-        chosen = predicted
-        if self.explained != "predicted":
-            chosen = torch.full_like(predicted, self.classes.index(str(self.explained)))
         maps = zip(*(opinion.heatmaps(chosen) for opinion in opinions), strict=True)
         return [
             ClassMap(mean_heatmap(of_image, [crop.box for crop in seen]), self.classes[index])

@@ -25,8 +25,8 @@ RECORD = "segpipe"  # key in a checkpoint
 # Settings that a resumed training may change without being asked: how long, where and how it runs, and what follows the fit.
 FREE = (
     *("trainer.max_epochs", "trainer.patience", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
-    *("trainer.precision", "workers", "logger", "tta", "calibration", "threshold", "allow_leak", "allow_change"),
-    *("output", "overwrite", "data.root", "data.table", "data.cache"),
+    *("trainer.precision", "workers", "logger", "tta", "heatmap_sample", "calibration", "threshold", "allow_leak"),
+    *("allow_change", "output", "overwrite", "data.root", "data.table", "data.cache"),
 )
 # Among them those that the weights depend on: the card lists their changes.
 _LISTED = ("trainer.max_epochs", "trainer.precision")

@@ -92,6 +92,7 @@ def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:
     answer |= {"dataset": data.dataset.name}
     if config.data.fold is not None:
         predict_fold(segmenter, load_classifier(output / "bundle"), checked["val"], output, fold=config.data.fold, **answer)
+    answer |= {"heatmaps": config.heatmap_sample}
     metrics = score_classifier(segmenter, load_classifier(output / "bundle"), checked["test"], output / "test", **answer)
     save_bundle(output / "bundle", model, scored_card(card, metrics))
     say(f"{headline(metrics)}\nbundle in {output / 'bundle'}")

@@ -158,7 +158,7 @@ def run(config: DictConfig, output: Path) -> Prediction:
             from segpipe.report.html import write_report
 
             write_report(output, done.rows, done.names, done.failures, done.summary)
-        metrics = score(output, truth, source) if truth is not None and done.rows else {}
+        metrics = score(config, pipeline, output, truth, source) if truth is not None and done.rows else {}
     return Prediction(output, done, metrics)
 
 
@@ -176,11 +176,13 @@ def read_call_truth(config: DictConfig, source: Source) -> "Truth | None":
     return replace(check_truth(truth, files), dataset=dataset, part=config.part)
 
 
-def score(output: Path, truth: "Truth", source: Source) -> dict[str, Any]:
-    """Score the results in a folder."""
+def score(config: DictConfig, pipeline: "Pipeline", output: Path, truth: "Truth", source: Source) -> dict[str, Any]:
+    """Score the results in a folder, and test the heatmaps on a sample of the images."""
+    from segpipe.evaluation.heatmap_sample import HeatmapTest
     from segpipe.evaluation.score import score_run
 
-    return score_run(output, truth, [(file, relative) for file, relative in source.files if isinstance(file, Path)])
+    files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
+    return score_run(output, truth, files, heatmaps=HeatmapTest.of(config, pipeline.namer))
 
 
 def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":

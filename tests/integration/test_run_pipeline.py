@@ -115,6 +115,11 @@ def test_labels_and_masks_score_the_part_of_a_split(pipeline: Script, photos: Pa
     assert "localizer dice" in ended.out
     assert metrics["segmentation"]["test_set"].items() >= {"dataset": "images", "part": "test", "images": 2}.items()
     assert metrics["classification"]["test_set"]["images"] == 1
+    assert (metrics["heatmaps"]["images"], metrics["heatmaps"]["intervals_over"]) == (2, "lesion")
+    assert "heatmap follow" in ended.out
+    resumed = pipeline(folder=photos / "images", part="test", resume=True, heatmap_sample=1, **truth)
+    assert resumed.status == 0, resumed.err
+    assert read_json(Path("out/metrics.json"))["heatmaps"]["images"] == 1
 
 
 def test_without_lesion_ids_intervals_are_over_images_and_the_file_says_so(pipeline: Script, photos: Path) -> None:
@@ -123,6 +128,12 @@ def test_without_lesion_ids_intervals_are_over_images_and_the_file_says_so(pipel
     assert metrics["classification"]["intervals_over"] == "image"
     assert metrics["classification"]["images"] == 5
     assert "segmentation" not in metrics
+
+
+@pytest.mark.parametrize("left_out", [{"explain": "none"}, {"heatmap_sample": 0}], ids=str)
+def test_heatmaps_are_tested_unless_that_is_left_out(pipeline: Script, photos: Path, left_out: dict[str, object]) -> None:
+    assert pipeline(folder=photos / "images", labels=photos / "labels.csv", tta="none", **left_out).status == 0
+    assert "heatmaps" not in read_json(Path("out/metrics.json"))
 
 
 def test_labels_that_are_none_stop_before_the_first_image(pipeline: Script, photos: Path, tmp_path: Path) -> None:
@@ -221,6 +232,7 @@ def test_folder_without_images_is_a_wrong_call(pipeline: Script, tmp_path: Path)
         ("part=exam", "part must be one of train, val, test, got 'exam'"),
         ("device=tpu-9", "device must be auto, cpu, cuda, cuda:N or mps, got 'tpu-9'"),
         ("device=cuda:99", "device=cuda:99 is not there on this machine"),
+        ("heatmap_sample=-1", "heatmap_sample must be 0 or more, got -1"),
         ("labels=absent.csv", "labels must be an existing path, got 'absent.csv'"),
         ("masks=absent", "masks must be an existing path, got 'absent'"),
         ("split=absent.csv", "split must be an existing path, got 'absent.csv'"),

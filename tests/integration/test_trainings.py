@@ -82,7 +82,7 @@ def test_last_lines_are_the_headline_and_the_path_of_the_bundle(trained: Trained
     ended = trained.segmenter if kind == "seg" else trained.classifier
     lines = ended.out.splitlines()
     assert lines[-1] == f"bundle in {trained.folder / kind / 'bundle'}"
-    shown = {line[:22].strip() for line in lines[-13:-1]}
+    shown = {line[:22].strip() for line in lines[-16:-1]}
     assert {"localizer dice", "localizer jaccard", "localizer masks from"} <= shown
     assert not any(line.startswith(("dice", "jaccard")) for line in lines)
     own = {"segmenter dice"} if kind == "seg" else {"accuracy", "majority baseline", "balanced accuracy", "macro auroc"}

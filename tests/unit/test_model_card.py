@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
@@ -13,9 +14,12 @@ from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError
 from segpipe.evaluation.bootstrap import with_intervals
 from segpipe.evaluation.classification import Answers, score_answers
+from segpipe.evaluation.heatmap_results import heatmap_table
+from segpipe.evaluation.heatmap_sample import heatmap_metrics
 from segpipe.evaluation.model_card import LIMITS, LIMITS_OF_DATA, model_card
 from segpipe.evaluation.segmentation import score_masks
 from segpipe.evaluation.table import figure_text, results_table
+from segpipe.evaluation.truth import Truth
 from segpipe.operating_points import OperatingPoint
 
 
@@ -116,6 +120,21 @@ def test_every_figure_of_the_cards_stands_in_it(bundles: tuple[SegmenterBundle, 
     left_out = {"macro_auprc", "macro_f1"}
     missing = [name for name in shown if name not in left_out and figure_text(classifier["metrics"][name]) not in text]
     assert missing == []
+
+
+def test_heatmaps_stand_in_it_where_they_were_tested(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
+    assert "## Heatmaps" not in text
+    segmenter, classifier = bundles
+    measured = {"follow": 0.123, "stay": 0.5, "symmetry": 0.0, "energy": 0.6, "even": 0.4}
+    table = pd.DataFrame([{"path": str(n), "sha256": str(n), "explained": "mel", **measured} for n in range(3)])
+    part = heatmap_metrics(table, Truth(dataset="drawn"), resamples=10)
+    card = replace(classifier.card, metrics={**classifier.card.metrics, "heatmaps": part})
+    section = model_card(segmenter, replace(classifier, card=card)).partition("## Heatmaps")[2].partition("\n## ")[0]
+    assert heatmap_table({"test": part}) in section
+    assert "3 images of drawn" in section
+    broken = replace(card, metrics={**card.metrics, "heatmaps": {"images": 3}})
+    with pytest.raises(BundleError):
+        model_card(segmenter, replace(classifier, card=broken))
 
 
 def test_tests_of_the_same_images_are_said_to_be_so(text: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
+from segpipe.evaluation.heatmap_results import heatmap_table
 from segpipe.evaluation.model_card import model_card
 from segpipe.evaluation.scored_images import same_images, short_hash
 from segpipe.evaluation.table import ROWS, figure_text, results_table
@@ -29,6 +30,13 @@ def test_table_of_a_page_is_what_the_command_wrote(name: str, page: str) -> None
     table = (ROOT / f"docs/results/{name}.md").read_text(encoding="utf-8")
     assert len([line for line in table.splitlines() if line.startswith("| ")]) > 5
     assert table in (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+
+
+def test_table_of_heatmaps_is_what_the_command_wrote() -> None:
+    results = json.loads((ROOT / "docs/results/heatmaps.json").read_text(encoding="utf-8"))
+    assert heatmap_table(results) in (ROOT / "docs/heatmaps.md").read_text(encoding="utf-8")
+    shipped = results["shipped"]
+    assert (shipped["classifier"], shipped["images"]) == (load_classifier(SHIPPED / "classifier").sha256, 200)
 
 
 def test_figures_of_the_comparison_are_those_that_the_command_wrote() -> None:

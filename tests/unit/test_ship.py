@@ -19,6 +19,7 @@ from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash, write_split
 from segpipe.data.synthetic import write_dataset
 from segpipe.errors import BundleError
+from segpipe.evaluation.heatmap_sample import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.model_card import model_card
 from segpipe.evaluation.score import PLOTS
@@ -89,12 +90,13 @@ def test_cards_hold_the_figures_of_the_copies_on_the_test_split(shipped: Path, d
     unet, namer = load_segmenter(shipped / "segmenter"), load_classifier(shipped / "classifier")
     table = assign_parts(load_ham10000(str(data)).table, read_split(shipped / "split.csv"))
     locator, test = Locator(unet, device=torch.device("cpu")), table[table["part"] == "test"]
-    metrics = score_classifier(locator, namer, test, tmp_path / "run", views=VIEWS["d4"], batch_size=8, dataset="synthetic")
+    asked = {"views": VIEWS["d4"], "batch_size": 8, "dataset": "synthetic", "heatmaps": SAMPLE}
+    metrics = score_classifier(locator, namer, test, tmp_path / "run", **asked)
     assert metrics["images"] == 3
     assert metrics["pipeline"] == {"segmenter": unet.sha256, "classifier": namer.sha256, "localize": "unet", "views": 8}
     alone = score_segmenter(unet, test, tmp_path / "alone", dataset="synthetic")["segmenter_alone"]
     assert unet.card.metrics == metrics["segmentation"] | {"segmenter_alone": alone}
-    of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline")}
+    of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline", "heatmaps")}
     assert namer.card.metrics == metrics["classification"] | of_run | {"localizer": metrics["segmentation"]}
 
 

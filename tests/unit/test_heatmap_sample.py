@@ -1,0 +1,305 @@
+"""The test of heatmaps with networks whose maps are known: one shows what is dark, another always the same place."""
+
+import json
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
+from segpipe.diagnosis import CODES
+from segpipe.errors import AnswerError
+from segpipe.evaluation import score
+from segpipe.evaluation.headline import headline
+from segpipe.evaluation.heatmap_results import ROWS, heatmap_table, main
+from segpipe.evaluation.heatmap_sample import HeatmapTest, SampledImage, choose_sample, heatmap_metrics
+from segpipe.evaluation.heatmaps import CURVES, TURNS
+from segpipe.evaluation.held_out import score_classifier
+from segpipe.evaluation.score import classifier_figures
+from segpipe.evaluation.truth import Truth
+from segpipe.image_io import RgbImage, write_png
+from segpipe.inference.namer import Namer
+from segpipe.inference.pipeline import Locator
+from segpipe.inference.tta import VIEWS
+from segpipe.lesion.crop import mask_box
+from segpipe.lesion.localizer import Localization, MaskSource
+
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
+CPU = torch.device("cpu")
+CELLS = 8
+
+
+class Dark(nn.Module):
+    """A backbone of one channel: how dark each cell is."""
+
+    num_features = 1
+
+    def forward_features(self, batch: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(2 - batch.mean(1, keepdim=True), CELLS)
+
+    def forward_head(self, features: Tensor, *, pre_logits: bool) -> Tensor:
+        return features.mean((2, 3))
+
+
+class Corner(Dark):
+    """The same answers, from a map that falls from one corner to the other whatever the photograph shows."""
+
+    def forward_features(self, batch: Tensor) -> Tensor:
+        ramp = torch.linspace(2, 0, CELLS * CELLS).reshape(CELLS, CELLS)
+        return super().forward_features(batch).mean((2, 3), keepdim=True) * ramp
+
+
+def toy(classifier: ClassifierBundle, backbone: nn.Module) -> ClassifierBundle:
+    """A classifier that calls dark crops mel; its heatmap for mel is the feature map of the backbone."""
+    model: Any = deepcopy(classifier.model)
+    model.backbone, model.attention, model.linear = backbone, nn.Identity(), nn.Linear(1, len(CODES))
+    with torch.no_grad():
+        model.linear.weight.zero_()[0] = 4
+        model.linear.bias.zero_()[0] = -1
+    return replace(classifier, model=model.eval(), card=replace(classifier.card, temperature=1.0))
+
+
+def photograph() -> tuple[RgbImage, Localization]:
+    """A lesion of 40 x 40 pixels, darkest in one corner, on 80 x 100."""
+    image = np.full((80, 100, 3), 220, np.uint8)
+    image[20:60, 30:70] = 150
+    image[20:40, 30:40] = 20
+    mask = np.zeros((80, 100), np.bool_)
+    mask[20:60, 30:70] = True
+    return image, Localization(mask, mask_box(mask), MaskSource.UNET, ())
+
+
+def namer(*bundles: ClassifierBundle, views: str = "d4") -> Namer:
+    return Namer(bundles, device=CPU, views=VIEWS[views], explained=None, batch_size=8)
+
+
+def measure(*bundles: ClassifierBundle, diagnosis: str | None = "mel", place: Localization | None = None) -> pd.Series:
+    image, found = photograph()
+    sampled = SampledImage("a.png", "0" * 64, image, place or found)
+    (row,) = HeatmapTest(namer(*bundles), diagnosis=diagnosis).measure([sampled], 1).to_dict("records")
+    return pd.Series(row)
+
+
+def test_heatmap_that_shows_what_is_seen_follows(classifier: ClassifierBundle) -> None:
+    found = measure(toy(classifier, Dark()))
+    assert found["follow"] == pytest.approx(1, abs=1e-4)
+    assert found["stay"] < 0.9
+    assert found["stay"] == pytest.approx(found["symmetry"], abs=1e-3)
+    assert found["energy"] > found["even"] + 0.05
+    assert found["deletion"] < found["random_order"] - 0.01
+    assert found["insertion"] > found["random_order"] + 0.01
+
+
+def test_heatmap_that_shows_a_position_stays(classifier: ClassifierBundle) -> None:
+    found = measure(toy(classifier, Corner()))
+    assert found["stay"] == pytest.approx(1, abs=1e-4)
+    assert found["follow"] < 0
+    assert found["follow"] == pytest.approx(found["symmetry"], abs=1e-3)
+    assert found["energy"] == pytest.approx(found["even"], abs=0.02)
+
+
+def test_even_map_has_the_energy_of_the_area(classifier: ClassifierBundle) -> None:
+    class Even(Dark):
+        def forward_features(self, batch: Tensor) -> Tensor:
+            return torch.ones(len(batch), 1, CELLS, CELLS)
+
+    found = measure(toy(classifier, Even()))
+    assert found["energy"] == pytest.approx(found["even"], abs=1e-5)
+    assert found["even"] == pytest.approx((40 / 60) ** 2, abs=0.01)  # a margin of a quarter on each side
+    assert found["follow"] == found["stay"] == found["symmetry"] == 0
+
+
+def test_one_class_is_explained_in_all_turns(classifier: ClassifierBundle) -> None:
+    of_mel, predicted = measure(toy(classifier, Dark())), measure(toy(classifier, Dark()), diagnosis=None)
+    answer = namer(toy(classifier, Dark()), views="none")
+    image, place = photograph()
+    assert predicted["explained"] == CODES[int(answer([answer.cut(image, place)])[0].probs.argmax())]
+    assert of_mel["explained"] == "mel"
+    other = measure(toy(classifier, Dark()), diagnosis="nv")  # a map of zeros: nothing speaks for it
+    assert (other["follow"], other["stay"]) == (0, 0)
+    assert np.isnan(other["energy"])
+
+
+def test_image_without_a_lesion_has_no_energy(classifier: ClassifierBundle) -> None:
+    whole = np.ones((80, 100), np.bool_)
+    found = measure(toy(classifier, Dark()), place=Localization(whole, mask_box(whole), MaskSource.WHOLE_IMAGE, ()))
+    assert np.isnan(found[["energy", "even"]].astype(float)).all()
+    assert found["follow"] == pytest.approx(1, abs=0.02)
+
+
+def test_ensemble_is_tested_without_deletion(ensemble: list[ClassifierBundle]) -> None:
+    found = measure(*ensemble, diagnosis=None)
+    assert {"follow", "stay", "symmetry", "energy", "even"} < set(found.index)
+    assert not set(CURVES) & set(found.index)
+    metrics = heatmap_metrics(pd.DataFrame([found]), Truth(), resamples=10)["metrics"]
+    assert not set(CURVES) & set(metrics)
+    assert "deletion" not in heatmap_table({"ensemble": {"metrics": metrics}})
+
+
+def test_namer_keeps_its_own_views(classifier: ClassifierBundle) -> None:
+    own = Namer([classifier], device=CPU, views=VIEWS["d4"], explained="nv", batch_size=8)
+    image, place = photograph()
+    crops = [own.cut(image, place)]
+    before = own(crops)[0]
+    single = own.in_one_view()
+    assert single(crops)[0].heatmap is None
+    assert single(crops)[0].tta_spread is None
+    one_view = Namer([classifier], device=CPU, views=VIEWS["none"], explained="nv", batch_size=8)(crops)[0]
+    np.testing.assert_array_equal(single.explain(crops, [CODES.index("nv")])[0].values, one_view.heatmap.values)
+    after = own(crops)[0]
+    np.testing.assert_array_equal(before.heatmap.values, after.heatmap.values)
+    assert before.tta_spread == after.tta_spread
+
+
+def test_image_with_an_answer_that_is_not_finite_is_left_out(
+    classifier: ClassifierBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = HeatmapTest(namer(toy(classifier, Dark())))
+    image, place = photograph()
+    sampled = [SampledImage(name, name * 64, image, place) for name in "ab"]
+    measured = test._measure
+
+    def fail(one: SampledImage) -> dict[str, Any]:
+        if one.path == "a":
+            raise AnswerError("not finite")
+        return measured(one)
+
+    monkeypatch.setattr(test, "_measure", fail)
+    assert list(test.measure(sampled, 2)["path"]) == ["b"]
+
+
+def test_sample_is_chosen_by_content_alone() -> None:
+    rows = pd.DataFrame({"path": list("abcd"), "sha256": ["3", "1", "4", "2"]})
+    assert list(choose_sample(rows, 2)["path"]) == ["b", "d"]
+    assert list(choose_sample(rows[::-1].assign(path=list("wxyz")), 2)["sha256"]) == ["1", "2"]
+    assert len(choose_sample(rows, 9)) == 4
+
+
+@pytest.mark.parametrize(("method", "sample", "tested"), [("gradcam", 3, True), ("gradcam", 0, False), ("none", 3, False)])
+def test_keys_of_a_run_say_whether_heatmaps_are_tested(
+    classifier: ClassifierBundle, method: str, sample: int, tested: bool
+) -> None:
+    config = OmegaConf.create({"explain": {"method": method, "diagnosis": None}, "heatmap_sample": sample})
+    assert (HeatmapTest.of(config, namer(toy(classifier, Dark()))) is not None) is tested
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    measured = {"follow": number / 50, "stay": 0.5, "symmetry": 0.0, "energy": 0.6, "even": 0.4} | dict.fromkeys(CURVES, 0.5)
+    return {"path": f"{number}.png", "sha256": f"{number:064x}", "explained": "nv", **measured, **changes}
+
+
+def test_metrics_of_a_sample_name_their_images_and_lesions() -> None:
+    table = pd.DataFrame([row(number, explained="mel" if number < 4 else "nv") for number in range(44)])
+    lesions = {f"{number}.png": f"L{number // 2}" for number in range(44)}
+    part = heatmap_metrics(table, Truth(lesions=lesions, dataset="drawn", part="test"), resamples=40)
+    assert part == heatmap_metrics(table, Truth(lesions=lesions, dataset="drawn", part="test"), resamples=40)
+    assert (part["images"], part["intervals_over"], part["component"], part["turns"]) == (44, "lesion", "heatmap", list(TURNS))
+    assert (part["test_set"]["dataset"], part["test_set"]["part"], part["test_set"]["images"]) == ("drawn", "test", 44)
+    metrics = part["metrics"]
+    assert metrics["follow"]["low"] < metrics["follow"]["value"] < metrics["follow"]["high"]
+    assert metrics["energy_gain_nv"]["low"] == pytest.approx(0.2)  # of 20 lesions
+    assert metrics["energy_gain_mel"] == {"value": pytest.approx(0.2), "low": None, "high": None}  # of two
+    assert [line.split()[:2] for line in headline({"heatmaps": part}).splitlines()] == [
+        ["heatmap", "follow"],
+        ["heatmap", "stay"],
+        ["heatmap", "scored"],
+    ]
+
+
+# In a training's test, on the card and in the model card
+
+
+def drawn_table(folder: Path, count: int) -> pd.DataFrame:
+    rows = []
+    for number in range(count):
+        image, _ = photograph()
+        image[:5, :5] = number
+        write_png(folder / f"{number}.png", image)
+        rows.append({"image_id": str(number), "lesion_id": f"L{number}", "dx": CODES[number % 2], "mask_path": None})
+        rows[-1]["image_path"] = str(folder / f"{number}.png")
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def without_plots() -> Iterator[None]:
+    """Scores without pictures, which take seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "PLOTS", {})
+        patch.setattr(score, "draw_worst_answers", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def scored(
+    few_resamples: None, without_plots: None, classifier: ClassifierBundle, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, Any]:
+    """Metrics of the test of a training, by the number of images that are sampled."""
+    folder = tmp_path_factory.mktemp("scored")
+    table = drawn_table(folder, 4)
+    locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
+    asked = {"views": VIEWS["flips"], "batch_size": 4, "dataset": "drawn"}
+    metrics = {}
+    for sample in (0, 3, 200):
+        output = folder / f"test{sample}"
+        metrics[sample] = score_classifier(locator, classifier, table, output, heatmaps=sample, **asked)
+        assert json.loads((output / "metrics.json").read_text()) == metrics[sample]
+    return metrics
+
+
+def test_test_of_a_training_has_the_part_unless_it_is_left_out(scored: dict[int, Any]) -> None:
+    assert "heatmaps" not in scored[0]
+    assert "heatmaps" not in classifier_figures(scored[0])
+    assert [scored[sample]["heatmaps"]["images"] for sample in (3, 200)] == [3, 4]
+    assert scored[3] | {"heatmaps": 0} == scored[200] | {"heatmaps": 0}
+    assert scored[200]["heatmaps"]["test_set"]["images_sha256"] == scored[200]["classification"]["test_set"]["images_sha256"]
+    assert classifier_figures(scored[3])["heatmaps"] == scored[3]["heatmaps"]
+
+
+def test_card_keeps_the_part_and_older_cards_load(classifier: ClassifierBundle, scored: dict[int, Any], tmp_path: Path) -> None:
+    for sample in (0, 3):
+        card = replace(classifier.card, metrics=classifier_figures(scored[sample]))
+        save_bundle(tmp_path / str(sample), classifier.model, card)
+        loaded = load_classifier(tmp_path / str(sample))
+        assert loaded.card.metrics.get("heatmaps") == scored[sample].get("heatmaps")
+
+
+def test_table_has_a_row_for_each_metric_and_class(scored: dict[int, Any]) -> None:
+    part = scored[3]["heatmaps"]
+    rare = dict.fromkeys(("energy_gain_rare", "images_rare"), part["metrics"]["symmetry"])
+    text = heatmap_table({"one": part, "other": {"metrics": part["metrics"] | rare}})
+    assert all(f"| {title} |" in text for title in ROWS.values())
+    codes = [name.removeprefix("images_") for name in part["metrics"] if name.startswith("images_")]
+    assert codes
+    assert all(f"| energy gain where {code} is explained |" in text for code in [*codes, "rare"])
+    assert "| energy gain where rare is explained | |" in text
+
+
+def test_command_writes_the_metrics_of_each_bundle(bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn_table(tmp_path / "images", 3)
+    output = tmp_path / "heatmaps.json"
+    given = ["--folder", str(tmp_path / "images"), "--segmenter", str(bundles / "segmenter"), "--device", "cpu"]
+    asked = [*given, "--sample", "2", "--output", str(output), f"tiny={bundles / 'classifier'}"]
+    assert main(asked) == 0
+    result = json.loads(output.read_text())["tiny"]
+    assert (result["images"], result["classifier"]) == (2, load_classifier(bundles / "classifier").sha256)
+    assert result["metrics"]["follow"]["value"] <= 1
+    assert "| | tiny |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [["--sample", "0"], ["--folder", "missing"]])
+def test_wrong_calls_end_with_one_line(
+    wrong: Sequence[str], bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--folder", str(tmp_path), "--output", str(tmp_path / "out.json"), f"tiny={bundles / 'classifier'}"]
+    assert main([*given, *wrong]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "out.json").exists()

@@ -19,6 +19,7 @@ from segpipe.config_commands import (
     CardConfig,
     CompareConfig,
     ExportConfig,
+    HeatmapsConfig,
     SyntheticSamplesConfig,
 )
 from segpipe.config_groups import (
@@ -140,6 +141,7 @@ _SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
     (None, "app", AppConfig),
     (None, "app_server", AppServerConfig),
     (None, "compare", CompareConfig),
+    (None, "heatmaps", HeatmapsConfig),
     (None, "ablations", AblationsConfig),
     (None, "export", ExportConfig),
     (None, "card", CardConfig),

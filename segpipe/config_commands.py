@@ -84,6 +84,21 @@ class AblationsConfig:
 
 
 @dataclass
+class HeatmapsConfig:
+    """`segpipe heatmaps`."""
+
+    bundles: list[str] = MISSING
+    titles: list[str] | None = None
+    folder: str = MISSING
+    split: str | None = None
+    part: str | None = None
+    bundle: SegmenterBundleConfig = field(default_factory=SegmenterBundleConfig)
+    heatmap_sample: int = bounded(200, least=1)
+    device: str = "auto"
+    output: str | None = None
+
+
+@dataclass
 class ExportConfig:
     """`segpipe export`."""
 

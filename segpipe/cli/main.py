@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "leaks": Subcommand("list the lesions and photographs that the parts of a split share", "leaks"),
     "compare": Subcommand("compare trained classifiers on one labeled folder", "compare"),
     "ablations": Subcommand("compare finished runs over the same images with the first of them", "ablations"),
+    "heatmaps": Subcommand("test how far the heatmaps of trained classifiers follow the photograph", "heatmaps"),
     "export": Subcommand("write half-precision copies of trained models, and score them", "export"),
     "card": Subcommand("write the model card of a segmenter and a classifier", "card"),
     "synthetic": Subcommand("draw sample images with masks and labels", "synthetic"),

@@ -1,12 +1,5 @@
-"""Faithfulness of the heatmaps of one or more classifiers, on a sample of images.
+"""Faithfulness of the heatmaps of one or more classifiers, on a sample of images; docs/heatmaps.md defines the metrics."""
 
-    python -m segpipe.evaluation.heatmap_results --folder data/ham10000 --split segpipe/weights/split.csv --part test \
-        --output docs/results/heatmaps.json "shipped=segpipe/weights/classifier"
-
-prints a Markdown table and writes the metrics with all digits; docs/heatmaps.md defines them. No labels or true masks are needed.
-"""
-
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,20 +8,18 @@ from typing import Any
 import pandas as pd
 
 from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
-from segpipe.errors import AnswerError, CommandParser, ConfigError, run_command
+from segpipe.errors import AnswerError
 from segpipe.evaluation.heatmap_sample import SAMPLE, HeatmapTest, SampledImage, choose_sample, heatmap_metrics
 from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text, markdown_table
-from segpipe.evaluation.titles import read_titles
 from segpipe.evaluation.truth import Truth, read_truth
-from segpipe.image_io import display_path, read_image, write_file
+from segpipe.image_io import display_path, read_image
 from segpipe.inference.loading import choose_device, default_batch_size
 from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.source import images_of_folder
 from segpipe.inference.tta import VIEWS
 from segpipe.storage import content_hash
-from segpipe.strict_json import encode_json
 
 RESAMPLES = 1000
 ROWS = {
@@ -88,7 +79,7 @@ class Sample:
         folder: Folder of images, searched with its subfolders.
         split: Table of the split, from which the lesions are known too; None takes all images.
         part: Part of the split.
-        images: Number of images at most.
+        images: Number of images at most, 1 or more.
         segmenter: Bundle of the segmenter.
         device: Device of the networks, see `segpipe.inference.loading.choose_device`.
     """
@@ -114,11 +105,9 @@ def score_bundles(bundles: Mapping[str, Path], sample: Sample) -> dict[str, Any]
     Raises:
         AnswerError: A classifier gives finite numbers for none of the images.
         BundleError: A bundle cannot be used.
-        ConfigError: The folder, the number of images or the device cannot be used.
+        ConfigError: The folder or the device cannot be used.
         DatasetError: The split cannot be used.
     """
-    if sample.images < 1:
-        raise ConfigError(f"the sample must hold 1 image or more, got {sample.images}")
     device = choose_device(sample.device)
     segmenter = load_segmenter(sample.segmenter)
     classifiers = {title: load_classifier(folder) for title, folder in bundles.items()}
@@ -155,29 +144,3 @@ def _read(rows: pd.DataFrame, locator: Locator) -> Iterator[SampledImage]:
     for row in rows.to_dict("records"):
         image = read_image(row["file"])
         yield SampledImage(row["path"], row["sha256"], image, locator([image])[0])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = CommandParser(prog="python -m segpipe.evaluation.heatmap_results", description=__doc__.partition("\n")[0])
-    parser.add_argument("bundles", nargs="+", metavar="TITLE=BUNDLE", help="folders of classifiers")
-    parser.add_argument("--folder", type=Path, required=True, help="images; a data set's root will do")
-    parser.add_argument("--split", type=Path, help="keep only images that this table lists; it gives their lesions too")
-    parser.add_argument("--part", choices=("train", "val", "test"), help="of the split")
-    parser.add_argument("--segmenter", type=Path, default=SHIPPED / "segmenter", help="bundle (default: the shipped one)")
-    parser.add_argument("--sample", type=int, default=SAMPLE, help="number of images at most (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file for the metrics")
-
-    def work() -> str:
-        given = parser.parse_args(arguments)
-        sample = Sample(given.folder, given.split, given.part, given.sample, given.segmenter, given.device)
-        results = score_bundles(read_titles(given.bundles), sample)
-        write_file(given.output, encode_json(results))
-        return f"{results_text(results)}\n\n{given.output}"
-
-    return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -63,6 +63,7 @@ def predict_folder(
     report: str = "none",
     resume: bool = False,
     overwrite: bool = False,
+    heatmap_sample: int = 200,
     max_pixels: int | None = None,
     workers: int | None = None,
     batch_size: int | None = None,
@@ -89,6 +90,7 @@ def predict_folder(
         report: `html` for a page of all images, or `none`.
         resume: Whether an earlier run in `output` is resumed.
         overwrite: Whether the results of an earlier run in `output` are replaced.
+        heatmap_sample: Number of images whose heatmaps are tested where labels or masks are given; 0: no test.
         max_pixels: Largest image that is read, height x width; None: 150 million.
         workers: Threads beside the main one; None: one for each core.
         batch_size: Images that a network takes at once, their views counted; None: what suits the device.
@@ -119,6 +121,7 @@ def predict_folder(
         "crops": crops,
         "heatmaps": heatmaps,
         "report": report,
+        "heatmap_sample": heatmap_sample,
         "resume": resume,
         "overwrite": overwrite,
         "workers": workers,

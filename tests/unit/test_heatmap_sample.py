@@ -15,11 +15,12 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
+from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
 from segpipe.errors import AnswerError
 from segpipe.evaluation import score
 from segpipe.evaluation.headline import headline
-from segpipe.evaluation.heatmap_results import ROWS, heatmap_table, main
+from segpipe.evaluation.heatmap_results import ROWS, heatmap_table
 from segpipe.evaluation.heatmap_sample import HeatmapTest, SampledImage, choose_sample, heatmap_metrics
 from segpipe.evaluation.heatmaps import CURVES, TURNS
 from segpipe.evaluation.held_out import score_classifier
@@ -151,12 +152,12 @@ def test_namer_keeps_its_own_views(classifier: ClassifierBundle) -> None:
     crops = [own.cut(image, place)]
     before = own(crops)[0]
     single = own.in_one_view()
-    assert single(crops)[0].heatmap is None
+    assert single(crops)[0].class_map is None
     assert single(crops)[0].tta_spread is None
     one_view = Namer([classifier], device=CPU, views=VIEWS["none"], explained="nv", batch_size=8)(crops)[0]
-    np.testing.assert_array_equal(single.explain(crops, [CODES.index("nv")])[0].values, one_view.heatmap.values)
+    np.testing.assert_array_equal(single.explain(crops, [CODES.index("nv")])[0].values, one_view.class_map.values)
     after = own(crops)[0]
-    np.testing.assert_array_equal(before.heatmap.values, after.heatmap.values)
+    np.testing.assert_array_equal(before.class_map.values, after.class_map.values)
     assert before.tta_spread == after.tta_spread
 
 
@@ -286,20 +287,19 @@ def test_table_has_a_row_for_each_metric_and_class(scored: dict[int, Any]) -> No
 def test_command_writes_the_metrics_of_each_bundle(bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn_table(tmp_path / "images", 3)
     output = tmp_path / "heatmaps.json"
-    given = ["--folder", str(tmp_path / "images"), "--segmenter", str(bundles / "segmenter"), "--device", "cpu"]
-    asked = [*given, "--sample", "2", "--output", str(output), f"tiny={bundles / 'classifier'}"]
-    assert main(asked) == 0
+    given = [f"folder={tmp_path / 'images'}", f"bundle.segmenter={bundles / 'segmenter'}", "device=cpu", "heatmap_sample=2"]
+    assert main(["heatmaps", *given, f"bundles=[{bundles / 'classifier'}]", "titles=[tiny]", f"output={output}"]) == 0
     result = json.loads(output.read_text())["tiny"]
     assert (result["images"], result["classifier"]) == (2, load_classifier(bundles / "classifier").sha256)
     assert result["metrics"]["follow"]["value"] <= 1
     assert "| | tiny |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [["--sample", "0"], ["--folder", "missing"]])
+@pytest.mark.parametrize("wrong", [["heatmap_sample=0"], ["folder=missing"], ["bundles=[]"], ["titles=[a,b]"]])
 def test_wrong_calls_end_with_one_line(
     wrong: Sequence[str], bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--folder", str(tmp_path), "--output", str(tmp_path / "out.json"), f"tiny={bundles / 'classifier'}"]
-    assert main([*given, *wrong]) == 2
+    given = [f"folder={tmp_path}", f"output={tmp_path / 'out.json'}", f"bundles=[{bundles / 'classifier'}]", "titles=[tiny]"]
+    assert main(["heatmaps", *given, *wrong]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not (tmp_path / "out.json").exists()

@@ -16,6 +16,7 @@ from segpipe.config_commands import (
     CardConfig,
     CompareConfig,
     ExportConfig,
+    HeatmapsConfig,
     SyntheticSamplesConfig,
 )
 
@@ -25,6 +26,7 @@ SCHEMAS = {
     "train_cls": TrainClsConfig,
     "compare": CompareConfig,
     "ablations": AblationsConfig,
+    "heatmaps": HeatmapsConfig,
     "export": ExportConfig,
     "card": CardConfig,
     "synthetic": SyntheticSamplesConfig,

@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float64]
 FloatMap = NDArray[np.floating]
 
 _KEPT, _REVERSED = slice(None), slice(None, None, -1)
-# Rows and columns of a turned image. Each turn is its own inverse, and none of them leaves a diagonal where it is.
+# Rows and columns of a turned image. Each turn is its own inverse, and none of them keeps a corner where it is.
 TURNS = {
     "half turn": (_REVERSED, _REVERSED),
     "mirror left and right": (_KEPT, _REVERSED),

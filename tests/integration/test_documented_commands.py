@@ -1,0 +1,117 @@
+"""Every command line of README and docs names keys and values that exist; cheap ones are run."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import OmegaConf
+from pages import PAGES, ROOT, all_blocks, command_lines, read_page
+
+from segpipe.cli.main import SUBCOMMANDS, main
+from segpipe.composing import compose_config
+
+SCRIPTS = {"run_pipeline.py": "predict", "train_seg.py": "train-seg", "train_cls.py": "train-cls"}
+# Programs whose command lines are not composed, and why.
+OTHERS = {
+    "pip": "installs; the extras that it names are checked",
+    "make": "runs everything else; its targets are checked",
+    "ray": "starts a cluster",
+    "tensorboard": "waits for a browser",
+    "mlflow": "waits for a browser",
+    "wandb": "sends to a server",
+    "eval": "changes the shell",
+    "python": "benchmarks, which take minutes",
+}
+# Too few words to be a call; the program is what the sentence before them says.
+LANGUAGES = {"sh", "python", "text", "csv", "json", "yaml"}
+FILES = re.compile(r"\.(csv|ckpt|jpg|png)$")
+FOLDERS = ("folder", "masks", "bundles", "runs", "data.root", "bundle.segmenter", "bundle.classifier", "split", "labels", "ckpt_path")
+
+
+def documented() -> dict[str, list[str]]:
+    """Each command line once."""
+    words = [line for block in all_blocks() if block.language == "sh" for line in command_lines(block)]
+    return {" ".join(line): [word for word in line if not re.fullmatch(r"[A-Z_]+=\S+", word)] for line in words}
+
+
+def subcommand_of(words: list[str]) -> tuple[str, list[str]] | None:
+    """The subcommand and the arguments of a call of segpipe; None for another program."""
+    if words[0] == "segpipe" and len(words) > 1 and words[1] in SUBCOMMANDS:
+        return words[1], words[2:]
+    if words[0].endswith("python") and words[1] in SCRIPTS:
+        return SCRIPTS[words[1]], words[2:]
+    return None
+
+
+CALLS = {text: call for text, words in documented().items() if (call := subcommand_of(words))}
+REST = {text: words for text, words in documented().items() if text not in CALLS}
+
+
+def one_job(arguments: list[str]) -> list[str]:
+    """The arguments of the first job of a sweep; those of a plain call as they are."""
+    if "-m" not in arguments:
+        return arguments
+    parser = OverridesParser.create()
+    return [first_value(parser.parse_override(argument)) for argument in arguments if argument != "-m"]
+
+
+def first_value(override: Override) -> str:
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    swept = override.value()
+    if isinstance(swept, IntervalSweep):
+        return f"{override.get_key_element()}={swept.start}"
+    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+
+
+def make_paths(arguments: list[str], folder: Path) -> None:
+    """Make the files and folders that arguments name."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in FOLDERS or "://" in value:
+            continue
+        for path in (folder / part for part in value.strip("[]").split(",")):
+            (path.parent if FILES.search(path.name) else path).mkdir(parents=True, exist_ok=True)
+            if FILES.search(path.name):
+                path.touch()
+
+
+def test_pages_are_found_and_their_blocks_name_a_language() -> None:
+    assert len(PAGES) > 15
+    assert {block.language for block in all_blocks()} <= LANGUAGES
+    assert len(CALLS) > 50
+    assert {SUBCOMMANDS[name].config for name, _ in CALLS.values()} == {sub.config for sub in SUBCOMMANDS.values()}
+
+
+@pytest.mark.parametrize("text", CALLS)
+def test_command_line_composes(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, arguments = CALLS[text]
+    monkeypatch.chdir(tmp_path)
+    make_paths(arguments, tmp_path)
+    if "--help" not in arguments:
+        compose_config(SUBCOMMANDS[name].config, one_job(arguments))
+
+
+def test_other_command_lines_are_those_of_the_list() -> None:
+    unlisted = {text for text, words in REST.items() if words[0] not in OTHERS and words[0] != "segpipe"}
+    assert not unlisted
+    assert len(REST) < 30
+
+
+def test_targets_and_extras_that_the_pages_name_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", read_page("Makefile"), re.MULTILINE))
+    named = {words[1] for words in REST.values() if words[0] == "make" and len(words) > 1}
+    assert named <= targets
+    extras = set(re.findall(r"^(\w+) =$", read_page("setup.cfg").partition("[options.extras_require]")[2].partition("[tool")[0], re.MULTILINE))
+    for page in PAGES:
+        for group in re.findall(r"(?:segpipe|\.|\.whl)\[([a-z,]+)\]", read_page(page)):
+            assert set(group.split(",")) <= extras, page
+
+
+@pytest.mark.parametrize("arguments", [[], ["--version"], ["synthetic", "output=samples"], ["card", "output=card.md"]])
+def test_cheap_commands_run(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 0

@@ -1,4 +1,4 @@
-"""Hook of the documentation site: files of the repository outside docs/ as pages, and links to them."""
+"""Hook of the documentation site: pages from files outside docs/, links to them, and nothing from other servers."""
 
 import re
 from pathlib import Path
@@ -16,6 +16,7 @@ PAGES = {
     "data/README.md": "data.md",
     "LICENSE": "license.md",
 }
+_MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</script>', re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)")
 
 
@@ -30,6 +31,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Let links to files of the repository lead to their pages."""
     del config, files
     return markdown if page.file.src_uri in PAGES.values() else link_pages(markdown, Path("docs"))
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Drop the script of a notebook that would load Mermaid from another server; no page has such diagrams."""
+    del page, config
+    return _MERMAID.sub("", output)
 
 
 def page_text(name: str) -> str:

@@ -47,8 +47,9 @@ def all_blocks() -> list[Block]:
 def command_lines(block: Block) -> Iterator[list[str]]:
     """Split a shell block into the words of its commands."""
     for line in block.text.replace("\\\n", " ").splitlines():
-        if words := shlex.split(line, comments=True):
-            yield words
+        words = shlex.split(line, comments=True)
+        if words:
+            yield words[: words.index(">")] if ">" in words else words
 
 
 def wrong_calls(page: str) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,58 @@
+"""The documentation as a site, with the notebook executed: no warning, nothing from other servers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import ROOT
+
+pytestmark = pytest.mark.slow
+# Addresses that a browser would load by itself; links are not among them.
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=[\"']?\s*(?:https?:)?//|<link\b[^>]*\bhref=[\"']?\s*(?:https?:)?//"
+    r"|\bimport\s*\(\s*[\"'](?:https?:)?//|@import\s|url\([\"']?\s*(?:https?:)?//",
+    re.IGNORECASE,
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr[-3000:]
+    assert "WARNING" not in built.stderr
+    return folder
+
+
+def test_every_page_is_there_and_loads_nothing_from_elsewhere(site: Path) -> None:
+    sources = {path.stem for path in ROOT.glob("docs/*.md")} | {"example", "readme", "changelog", "contributing", "license", "data"}
+    assert {path.stem for path in site.glob("*.html")} - {"404"} == sources
+    for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
+        assert not LOADED.findall(path.read_text(encoding="utf-8")), path.name
+
+
+def test_search_finds_pages_and_docstrings(site: Path) -> None:
+    found = {entry["location"] for entry in json.loads((site / "search" / "search_index.json").read_text())["docs"]}
+    assert {"troubleshooting.html", "data.html", "reference.html#segpipe.load_pipeline"} <= found
+
+
+def test_reference_documents_each_public_name(site: Path) -> None:
+    reference = (site / "reference.html").read_text(encoding="utf-8")
+    import segpipe
+
+    assert {name for name in segpipe.__all__ if f'id="segpipe.{name}"' not in reference} <= {"__version__"}
+
+
+def test_notebook_was_executed(site: Path) -> None:
+    page = (site / "example.html").read_text(encoding="utf-8")
+    notebook = json.loads((ROOT / "docs" / "example.ipynb").read_text(encoding="utf-8"))
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    assert "Traceback" not in page
+    assert page.count("data:image/") >= 3
+    assert "0 failures" in page

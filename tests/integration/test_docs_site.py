@@ -31,8 +31,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_there_and_loads_nothing_from_elsewhere(site: Path) -> None:
-    sources = {path.stem for path in ROOT.glob("docs/*.md")} | {"example", "readme", "changelog", "contributing", "license", "data"}
-    assert {path.stem for path in site.glob("*.html")} - {"404"} == sources
+    pages = {path.stem for path in ROOT.glob("docs/*.md")} | {"example", "readme", "changelog", "contributing", "license", "data"}
+    assert {path.stem for path in site.glob("*.html")} - {"404"} == pages
     for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
         assert not LOADED.findall(path.read_text(encoding="utf-8")), path.name
 

@@ -1,5 +1,6 @@
 """Hook of the documentation site: pages from files outside docs/, links to them, and nothing from other servers."""
 
+import os
 import re
 from pathlib import Path
 
@@ -18,6 +19,11 @@ PAGES = {
 }
 _MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</script>', re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)")
+
+
+def on_startup(**_: object) -> None:
+    """Keep warnings of other libraries out of the executed notebook."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -14,7 +14,7 @@ from segpipe.bundle import SHIPPED
 from segpipe.errors import SegpipeError
 
 pytestmark = pytest.mark.slow
-WITH_PYTHON = {"README.md": 1, "docs/python.md": 8}
+WITH_PYTHON = {"README.md": 1, "docs/python.md": 9}
 
 
 @pytest.fixture

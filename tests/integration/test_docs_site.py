@@ -6,9 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pages import ROOT
+
+import segpipe
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
 # Addresses that a browser would load by itself; links are not among them.
@@ -42,10 +48,20 @@ def test_search_finds_pages_and_docstrings(site: Path) -> None:
     assert {"troubleshooting.html", "data.html", "reference.html#segpipe.load_pipeline"} <= found
 
 
+def test_search_works_from_disk_without_a_request_to_others(site: Path, browser: "Browser") -> None:
+    page = browser.new_page()
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.goto((site / "index.html").as_uri())
+    page.fill("input[name=query]", "BGR")
+    page.wait_for_selector(".md-search-result__item")
+    assert "Troubleshooting" in page.inner_text(".md-search-result__list")
+    assert {url.partition(":")[0] for url in requested} <= {"file", "data", "blob", "about"}
+    page.close()
+
+
 def test_reference_documents_each_public_name(site: Path) -> None:
     reference = (site / "reference.html").read_text(encoding="utf-8")
-    import segpipe
-
     assert {name for name in segpipe.__all__ if f'id="segpipe.{name}"' not in reference} <= {"__version__"}
 
 

@@ -53,7 +53,7 @@ def test_search_works_from_disk_without_a_request_to_others(site: Path, browser:
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     page.goto((site / "index.html").as_uri())
-    page.fill("input[name=query]", "BGR")
+    page.locator("input[name=query]").press_sequentially("BGR", delay=50)
     page.wait_for_selector(".md-search-result__item")
     assert "Troubleshooting" in page.inner_text(".md-search-result__list")
     assert {url.partition(":")[0] for url in requested} <= {"file", "data", "blob", "about"}

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: help install demo app test lint types tests format build clean
+.PHONY: help install demo app docs test lint types tests format build clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ demo: install  ## find and name the lesion of a shipped sample, with the shipped
 
 app: install  ## open the web page on 127.0.0.1, port 8501 or PORT; OPTIONS are key=value, such as bundles=outputs
 	$(BIN)/segpipe app port=$(PORT) $(OPTIONS)
+
+docs: install  ## build the documentation as a site, outputs/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 test: lint types tests  ## everything that must hold
 

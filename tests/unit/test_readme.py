@@ -1,11 +1,15 @@
-"""The README's figures are those of the shipped bundles, and these are those of the run that the README names."""
+"""Numbers of README and docs are those of the shipped bundles and of files in docs/results, and these belong together."""
 
 import csv
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from segpipe import __version__
 from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
 from segpipe.evaluation.heatmap_results import heatmap_table
@@ -16,12 +20,23 @@ from segpipe.evaluation.table import ROWS, figure_text, results_table
 ROOT = Path(__file__).parents[2]
 
 
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def results(name: str) -> Any:
+    return json.loads(read(f"docs/results/{name}.json"))
+
+
 def test_table_and_model_card_are_those_of_the_shipped_bundles() -> None:
     segmenter, classifier = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
     figures = {"segmentation": classifier.card.metrics["localizer"], "classification": classifier.card.metrics}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert results_table({"test": figures}) in readme
-    assert figure_text(segmenter.card.metrics["segmenter_alone"]["metrics"]["dice"]) in readme
+    table, page = results_table({"test": figures}), read("docs/performance.md")
+    assert table in page
+    assert figure_text(segmenter.card.metrics["segmenter_alone"]["metrics"]["dice"]) in page
+    short = [line for line in read("README.md").partition("## How good it is")[2].splitlines() if line.startswith("|")]
+    assert short == [line for line in table.splitlines() if line in short]
+    assert len(short) >= 8
     assert (ROOT / "docs/model_card.md").read_text(encoding="utf-8") == model_card(segmenter, classifier)
 
 
@@ -51,17 +66,17 @@ def test_figures_of_the_comparison_are_those_that_the_command_wrote() -> None:
 
 
 def test_figures_of_the_web_page_are_those_that_the_benchmark_wrote() -> None:
-    measured = json.loads((ROOT / "docs/results/app_benchmark.json").read_text(encoding="utf-8"))
-    page, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/web_page.md", "README.md"))
+    measured, page, performance = results("app_benchmark"), read("docs/web_page.md"), read("docs/performance.md")
     assert f"| from the choice of a file to its finding on the page | {measured['upload']:.2f} |" in page
     assert f"| the first upload of a fresh server | {measured['first']['upload']:.2f} |" in page
     assert f"| a call of `run_pipeline.py image=` | {measured['command']:.1f} |" in page
     for name in ("examined", "page", "command_examined"):
         assert f"{measured[name]:.2f} |" in page
-        assert f"{measured[name]:.2f} s" in readme
+        assert f"{measured[name]:.2f} s" in performance
+    assert f"takes {measured['command']:.1f} s" in performance
     growth = measured["goals"]["memory after uploads / after the 20th"]["value"]
     assert f"{growth:.3f}" in page
-    assert f"{growth:.3f}" in readme
+    assert f"{growth:.3f}" in performance
 
 
 def test_table_shows_value_and_interval_of_each_column() -> None:
@@ -79,23 +94,23 @@ def test_table_shows_value_and_interval_of_each_column() -> None:
 def test_cards_of_the_shipped_bundles_hold_the_same_figures(part, load) -> None:
     name = "segmenter" if part == "segmentation" else "classifier"
     card = load(SHIPPED / name).card
-    measured = json.loads((ROOT / "docs/results/unet.json").read_text())[part]["metrics"]
+    measured = results("unet")[part]["metrics"]
     for figure, found in card.metrics["metrics"].items():
         for key, value in found.items():
             # Two runs with different numbers of threads, so sums differ in their last digits.
             assert value == pytest.approx(measured[figure][key], abs=1e-6), figure
 
 
-def test_shipped_bundles_were_tested_together_on_the_images_of_the_run_that_the_readme_names() -> None:
+def test_shipped_bundles_were_tested_together_on_the_images_of_the_run_that_the_docs_name() -> None:
     segmenter, classifier = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
-    measured = json.loads((ROOT / "docs/results/unet.json").read_text())
+    measured = results("unet")
     assert classifier.card.metrics["test_set"] == measured["classification"]["test_set"]
     masks = (segmenter.card.metrics, segmenter.card.metrics["segmenter_alone"], classifier.card.metrics["localizer"])
     assert all(metrics["test_set"] == measured["segmentation"]["test_set"] for metrics in masks)
     assert same_images(segmenter.card.metrics, classifier.card.metrics)
     assert classifier.card.metrics["pipeline"] == measured["pipeline"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(short_hash(measured[part]["test_set"]["sha256"]) in readme for part in ("classification", "segmentation"))
+    page = read("docs/performance.md")
+    assert all(short_hash(measured[part]["test_set"]["sha256"]) in page for part in ("classification", "segmentation"))
     assert (measured["pipeline"]["segmenter"], measured["pipeline"]["classifier"]) == (segmenter.sha256, classifier.sha256)
     part = read_split(SHIPPED / "split.csv").query("part == 'test'")
     assert measured["classification"]["test_set"].items() >= {"dataset": "ham10000", "part": "test", "images": len(part)}.items()
@@ -109,11 +124,40 @@ def test_shipped_bundles_belong_to_the_shipped_split_and_are_small() -> None:
 
 
 def test_rates_of_folders_are_those_that_the_benchmark_wrote() -> None:
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    goals = json.loads((ROOT / "docs/results/folder_benchmark.json").read_text(encoding="utf-8"))["goals"]
-    value = {name: goal["value"] for name, goal in goals.items()}
-    assert f"{value['rate plain / bare']:.2f} of the rate of bare forwards" in readme
-    assert f"{value['rate full / naive']:.1f} times the rate of a careful script" in readme
-    assert f"in {value['peak memory full / naive']:.2f} of its memory" in readme
-    assert f"memory is {value['memory at the end / after 200 images']:.3f} of what it was after 200" in readme
-    assert f"takes {value['cold start / imports']:.2f} of the time of importing torch" in readme
+    value = {name: goal["value"] for name, goal in results("folder_benchmark")["goals"].items()}
+    rows = dict(re.findall(r"^\| (.+) \| (\S+) \|$", read("docs/performance.md").partition("## Folders")[2], re.MULTILINE))
+    assert [number for title, number in rows.items() if title != "---"][:6] == [
+        f"{value['rate plain / bare']:.2f}",
+        f"{value['rate full / naive']:.1f}",
+        f"{value['peak memory full / naive']:.2f}",
+        f"{value['largest difference of a probability']:.0e}",
+        f"{value['memory at the end / after 200 images']:.3f}",
+        f"{value['cold start / imports']:.2f}",
+    ]
+
+
+def test_rates_of_trainings_are_those_that_the_benchmark_wrote() -> None:
+    measured, page = results("training_benchmark"), read("docs/performance.md")
+    rates = [measured[model]["routes"]["training"]["x_bare"] for model in ("classifier", "U-Net")]
+    assert "runs at {:.2f} (classifier) and {:.2f} (U-Net)".format(*rates) in page
+    assert f"is {measured['classifier']['routes']['head only']['x_training']:.1f} times as fast" in page
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))])
+def test_each_page_says_what_segpipe_is_not(page: str) -> None:
+    assert "not a medical device" in read(page)[:1000].lower()
+
+
+def test_version_is_one_and_the_same() -> None:
+    citation = read("CITATION.cff")
+    assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [__version__]
+    assert re.findall(r"^## ([0-9.]+) - ", read("CHANGELOG.md"), re.MULTILINE)[0] == __version__
+    assert set(re.findall(r"segpipe-([0-9.]+)-py3", read("README.md"))) == {__version__}
+
+
+def test_citation_is_complete() -> None:
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert {"cff-version", "message", "title", "authors", "license", "version"} <= citation.keys()
+    assert citation["authors"] == [{"name": "The segpipe contributors"}]
+    assert not {"doi", "url", "repository-code"} & citation.keys()
+    assert [reference["doi"] for reference in citation["references"]] == ["10.1038/sdata.2018.161", "10.7910/DVN/DBW86T"]

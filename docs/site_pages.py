@@ -1,0 +1,61 @@
+"""Hook of the documentation site: pages from files outside docs/, links to them, and nothing from other servers."""
+
+import os
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+# A file of the repository, and its page in the site.
+PAGES = {
+    "README.md": "readme.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "data/README.md": "data.md",
+    "LICENSE": "license.md",
+}
+_MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</script>', re.DOTALL)
+_LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)")
+
+
+def on_startup(**_: object) -> None:
+    """Keep warnings of other libraries out of the executed notebook."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages."""
+    for name, page in PAGES.items():
+        files.append(File.generated(config, page, content=page_text(name)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links to files of the repository lead to their pages."""
+    del config, files
+    return markdown if page.file.src_uri in PAGES.values() else link_pages(markdown, Path("docs"))
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Drop the script of a notebook that would load Mermaid from another server; no page has such diagrams."""
+    del page, config
+    return _MERMAID.sub("", output)
+
+
+def page_text(name: str) -> str:
+    """Read a file of the repository as a page of the site."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return link_pages(text, Path(name).parent) if name.endswith(".md") else f"# {name.capitalize()}\n\n```text\n{text}```\n"
+
+
+def link_pages(markdown: str, folder: Path) -> str:
+    """Rewrite the links of a text that lies in a folder of the repository as links within docs/."""
+
+    def rewrite(link: re.Match[str]) -> str:
+        path = (ROOT / folder / link[1]).resolve().relative_to(ROOT).as_posix()
+        return PAGES.get(path, path.removeprefix("docs/"))
+
+    return _LINK.sub(rewrite, markdown)

@@ -1,0 +1,43 @@
+"""Messages that the page on troubleshooting quotes are messages of the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUOTED = re.findall(r"^\*\*`(.+?)`\.?\*\*", (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+NOT_OURS = {"segpipe: command not found"}
+# Words between what differs from call to call: numbers, names in quotes, lists.
+_VARYING = re.compile(
+    r"\.\.\.|'[^']*'|[\d,]*\d\b|\bJPEG\b|\bdevice=cuda\b|\bclassifier\b|\bsegmenter\b|\btta\b|\bk$|\bx\b|\bval\b|="
+)
+
+
+def texts() -> str:
+    """All text constants of the package; what is filled in stands as a line break."""
+    found = []
+    for path in ROOT.glob("segpipe/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else "\n" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def messages() -> str:
+    return texts()
+
+
+@pytest.mark.parametrize("message", sorted({*QUOTED} - NOT_OURS))
+def test_quoted_message_is_one_of_the_code(message: str, messages: str) -> None:
+    parts = [part.strip(" ,;") for part in _VARYING.split(message)]
+    assert any(len(part) > 5 for part in parts)
+    assert [part for part in parts if len(part) > 5 and part not in messages] == []
+
+
+def test_page_quotes_messages() -> None:
+    assert len(QUOTED) > 20

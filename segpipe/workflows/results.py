@@ -61,6 +61,6 @@ def read_table(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for name in table.columns.difference(_TEXTS):
+    for name in table.columns.difference(list(_TEXTS)):
         table[name] = table[name] == "true" if name == "flagged" else pd.to_numeric(table[name])
     return table

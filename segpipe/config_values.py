@@ -93,7 +93,7 @@ def _check_folders(config: DictConfig) -> None:
             raise ConfigError(f"{key}=[...] must hold at least one folder, got an empty list")
         for folder in list_paths(value):
             if not os.path.isdir(folder):
-                what = "a list of folders" if isinstance(value, ListConfig) else "a folder, in which trained models are found"
+                what = "a list of folders" if isinstance(value, ListConfig) else "a folder"
                 raise ConfigError(f"{key} must be {what}, got {folder!r}; check its spelling")
     root = _value(config, "data.root")
     if root is not None and OmegaConf.get_type(config, "data") is not SyntheticConfig and not os.path.isdir(root):

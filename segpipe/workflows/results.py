@@ -61,6 +61,7 @@ def read_table(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for name in table.columns.difference(_TEXTS):
-        table[name] = table[name] == "true" if name == "flagged" else pd.to_numeric(table[name])
+    table["flagged"] = table["flagged"].map({"true": True, "false": False}).astype("boolean")
+    numbers = table.columns.difference([*_TEXTS, "flagged"])
+    table[numbers] = table[numbers].apply(pd.to_numeric)
     return table

@@ -222,7 +222,7 @@ def test_ctrl_c_says_how_to_go_on_and_that_goes_on(trained: Trained, tmp_path: P
     assert 8 <= done < 250
     assert len(rows(output)) == len(journal_lines(output)) == done
     assert read_json(output / "summary.json")["finished"] is False
-    again = shlex.split(line.partition("go on with: ")[2])
+    again = shlex.split(line.partition("resume with: ")[2])
     assert again[-2:] == [f"output={output}", "resume=true"]
     assert "overwrite=true" not in again
     subprocess.run([sys.executable, *again[1:]], check=True, cwd=tmp_path, capture_output=True)

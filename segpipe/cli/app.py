@@ -21,11 +21,15 @@ def run(config: DictConfig) -> None:
         raise ConfigError('the web page needs streamlit, which is not installed; pip install "segpipe[app]"')
     check_port(config.address, config.port)
 
+    from click import Abort
     from streamlit.web import cli
 
     flags = [f"--server.port={config.port}", f"--server.address={config.address}"]
     values = given_values(without=("port", "address"))
-    cli.main(["run", str(PAGE), *flags, "--", *values], prog_name="streamlit", standalone_mode=False)
+    try:
+        cli.main(["run", str(PAGE), *flags, "--", *values], prog_name="streamlit", standalone_mode=False)
+    except Abort as stop:  # by which click says that it was interrupted
+        raise KeyboardInterrupt("the web page was stopped") from stop
 
 
 def check_port(address: str, port: int) -> None:

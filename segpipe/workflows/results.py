@@ -33,7 +33,7 @@ class FolderResult(_TableAndFailures):
 
     Attributes:
         table: One row for each image with a result, sorted by path, with the columns of `results.csv`: texts as str (empty where
-            there is none), `flagged` as bool, numbers as numbers (NaN where there is none).
+            there is none), `flagged` as boolean (missing where no operating point is known), numbers (NaN where there is none).
         failures: Images without a result, sorted by path.
         output: Folder that the run wrote into.
         metrics: Content of `metrics.json`; empty where neither labels nor masks were given.

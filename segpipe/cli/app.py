@@ -25,7 +25,12 @@ def run(config: DictConfig) -> None:
 
     flags = [f"--server.port={config.port}", f"--server.address={config.address}"]
     values = given_values(without=("port", "address"))
-    cli.main(["run", str(PAGE), *flags, "--", *values], prog_name="streamlit", standalone_mode=False)
+    try:
+        cli.main(["run", str(PAGE), *flags, "--", *values], prog_name="streamlit", standalone_mode=False)
+    except RuntimeError as error:  # click's Abort
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
 
 
 def check_port(address: str, port: int) -> None:

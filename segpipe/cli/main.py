@@ -103,6 +103,7 @@ def list_subcommands() -> str:
             *lines,
             "",
             "segpipe SUBCOMMAND --help lists its keys with examples; segpipe --version shows the version.",
+            'Completion in bash: eval "$(segpipe -sc install=bash)"; also fish and zsh.',
             "Not a medical device.\n",
         ]
     )

@@ -27,11 +27,12 @@ SCRIPTS = (
     ("train_cls", "data=folders"),
     ("train_cls", "loss=focal"),
     ("train_seg",),
-    ("app",),
+    ("app_server",),
+    ("compare",),
 )
 _ARGUMENT = re.compile(r"(?<![\w.{}/+-])(\+?[a-z_]+(?:\.[a-z_]+)*)=(\[[\w.,]*\]|\w+\([^)]*\)|[\w./-]*\w)")
 # Calls of other kinds: of functions, of shells, of tables and patterns.
-_FOREIGN = {"key", "size", "std", "init", "shipped", "entropy", "reference", "axis", "+experiment"}
+_FOREIGN = {"key", "size", "std", "init", "shipped", "entropy", "reference", "axis", "dtype", "install", "+experiment"}
 
 
 def messages(path: Path) -> Iterator[str]:

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
 
 from segpipe.composing import compose_config
 from segpipe.config import TrainClsConfig, TrainSegConfig
@@ -116,6 +117,7 @@ def test_hydra_of_a_caller_is_left_as_it_was(folder: Path, monkeypatch: pytest.M
     (folder / "own").mkdir()
     (folder / "own" / "main.yaml").write_text("user: ${oc.env:NAME}\nmine: ${mine:3}\n")
     monkeypatch.setenv("NAME", "ann")
+    OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)  # a command called before in this process refuses it
     OmegaConf.register_new_resolver("mine", lambda value: value + 1, replace=True)
     for _ in range(2):
         compose_config("card")
@@ -147,17 +149,18 @@ def test_table_of_results_has_numbers_and_texts(folder: Path) -> None:
     assert table["path"].to_list() == ["NA", "null.jpg"]
     assert table["diagnosis"].to_list() == ["1", "nv"]
     assert table["mask_reasons"].to_list() == ["", "x;y"]
-    assert table["flagged"].to_list() == [True, False] and table["flagged"].dtype == bool
+    assert table["flagged"].to_list() == [True, False] and table["flagged"].dtype == "boolean"
     assert table["box_top"].dtype == int
     assert table["confidence"].dtype == table["tta_spread"].dtype == float
     assert table["tta_spread"].isna().all()
 
 
 def test_results_unpack_and_show_themselves_on_a_line(folder: Path) -> None:
-    (folder / "results.csv").write_text("path,confidence\na.jpg,0.5\n")
+    (folder / "results.csv").write_text("path,confidence,flagged\na.jpg,0.5,\n")
     result = FolderResult.read(folder, [("b.jpg", "no image")], {"images": 1})
     table, failures = result
     assert len(table) == 1
+    assert table["flagged"].isna().all()
     assert [(failure.path, failure.reason) for failure in failures] == [("b.jpg", "no image")]
     assert (result.output, result.metrics) == (folder, {"images": 1})
     trained = TrainingResult(Path("a/bundle"), {"images": 1, "classification": {"many": "numbers"}})

@@ -10,8 +10,6 @@ from omegaconf import OmegaConf
 from segpipe.errors import OutputError
 from segpipe.output import check_free, check_output, find_results, hold_output, prepare_output
 
-TRAININGS = ("train_seg", "train_cls")
-
 
 def write_files(folder: Path, *names: str) -> None:
     for name in names:
@@ -164,12 +162,13 @@ def test_a_check_refuses_a_folder_that_another_run_holds(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("script", "later"), [("run_pipeline", "choose_images"), *((name, "keep_freed_memory") for name in TRAININGS)]
+    ("script", "later"),
+    [("prediction", "choose_images"), *((f"{name}_training", "keep_freed_memory") for name in ("segmenter", "classifier"))],
 )
 def test_scripts_refuse_their_output_before_anything_takes_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, later: str
 ) -> None:
-    module = importlib.import_module(script)
+    module = importlib.import_module(f"segpipe.workflows.{script}")
 
     def fail(*_: object) -> None:
         raise AssertionError("the output is refused too late")
@@ -179,4 +178,4 @@ def test_scripts_refuse_their_output_before_anything_takes_time(
     write_files(tmp_path, "results.csv")
     config = OmegaConf.create({"output": str(tmp_path), "overwrite": False, "resume": False, "ckpt_path": None})
     with pytest.raises(OutputError, match="folder without results"):
-        module.run(config) if script == "run_pipeline" else module.train(config, tmp_path)
+        module.run(config, tmp_path) if script == "prediction" else module.train(config, tmp_path, say=print)

@@ -45,6 +45,6 @@ def check_port(address: str, port: int) -> None:
             probe.bind((address, port))
     except OSError as error:
         raise ConfigError(
-            f"address and port must be free on this machine, got {address} and {port} ({error.strerror}); choose another one, for "
-            "example port=8502"
+            f"address and port must be free on this machine, got {address} and {port} ({error.strerror}); choose another one, "
+            "for example port=8502"
         ) from error

@@ -95,7 +95,7 @@ def score_answers(answers: Answers, weights: Weights | None = None) -> dict[str,
         weights: how often each image counts, shape (N,); once each if not given. This is how a bootstrap resamples.
 
     Returns:
-        `accuracy`, `majority_baseline` (accuracy of always naming the most common class), `balanced_accuracy` (mean
+        `accuracy`, `majority_baseline` (majority-class baseline accuracy), `balanced_accuracy` (mean
         sensitivity), `macro_f1`, `macro_auroc`, `macro_auprc`, `ece` (15 bins), and for each class `sensitivity_<code>`,
         `specificity_<code>`, `f1_<code>`, `auroc_<code>`, `auprc_<code>` (average precision) and `support_<code>` (images).
 

@@ -61,7 +61,7 @@ class Comparison:
         lesions: that they show; an image whose lesion is not known counts as one.
         interval_unit: what was resampled, `lesion` or `image`.
         failed: number of images without a result.
-        majority_baseline: accuracy of always naming the commonest class.
+        majority_baseline: majority-class baseline accuracy.
         melanomas: number of scored images with one; None where it is none of the classes.
         segmenter_seen: of the U-Net, as `Entry.seen`; 0 where none was used.
         test_set: identity of the scored images, see `segpipe.evaluation.scored_images.describe_test_set`.

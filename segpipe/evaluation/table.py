@@ -17,7 +17,7 @@ ROWS = (
     ("classification", "sensitivity_mel", "melanoma sensitivity"),
     ("classification", "specificity_mel", "melanoma specificity"),
     ("classification", "accuracy", "accuracy"),
-    ("classification", "majority_baseline", "accuracy of always naming the commonest"),
+    ("classification", "majority_baseline", "majority-class baseline accuracy"),
     ("classification", "ece", "expected calibration error"),
 )
 

@@ -23,15 +23,14 @@ def require_image(image: object, *, name: str = "image", min_side: int = MIN_SID
         `image` itself.
 
     Raises:
-        TypeError: it is not an array, or of another dtype.
-        ValueError: its shape or size is another.
+        ValueError: it is not an array, or its dtype, shape or size is another.
     """
     array = _require_array(image, name, "uint8 (H, W, 3)")
     must = f"{name} must be RGB, uint8 (H, W, 3), got {array.dtype} {array.shape}"
     if array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"{must}; {_way_to_shape(array.shape)}")
     if array.dtype != np.uint8:
-        raise TypeError(f"{must}; {_way_to_uint8(array.dtype)}")
+        raise ValueError(f"{must}; {_way_to_uint8(array.dtype)}")
     if min(array.shape[:2]) < min_side:
         raise ValueError(f"{must}; both sides must have at least {min_side} pixels")
     return array
@@ -41,12 +40,11 @@ def require_images(images: object, *, name: str = "images") -> list[RgbImage]:
     """Refuse what is not a list of at least one RGB image, see `require_image`.
 
     Raises:
-        TypeError: it is not a list or another sequence, or an image is not an array of this dtype.
-        ValueError: it is empty, or shape or size of an image is another.
+        ValueError: it is no list or other sequence, it is empty, or an image is not such an array.
     """
     if isinstance(images, np.ndarray | str | bytes) or not isinstance(images, Sequence):
         hint = "give list(batch) for a batch of shape (N, H, W, 3), [image] for a single image"
-        raise TypeError(f"{name} must be a list of RGB images, got {kind_of(images)}; {hint}")
+        raise ValueError(f"{name} must be a list of RGB images, got {kind_of(images)}; {hint}")
     if not images:
         raise ValueError(f"{name} must hold at least one image, got none")
     return [require_image(image, name=f"{name}[{number}]") for number, image in enumerate(images)]
@@ -64,13 +62,12 @@ def require_mask(mask: object, *, size: tuple[int, int] | None = None, name: str
         `mask` itself.
 
     Raises:
-        TypeError: it is not an array, or of another dtype.
-        ValueError: its shape is another, or not that of the image.
+        ValueError: it is not an array, its dtype or shape is another, or its shape is not that of the image.
     """
     array = _require_array(mask, name, "bool (H, W)")
     must = f"{name} must be bool (H, W), got {array.dtype} {array.shape}"
     if array.dtype != np.bool_:
-        raise TypeError(f"{must}; compare with a threshold, as in mask > 127 or probs > 0.5")
+        raise ValueError(f"{must}; compare with a threshold, as in mask > 127 or probs > 0.5")
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{must}; give one mask, without batch or channel")
     if size is not None and array.shape != size:
@@ -82,7 +79,7 @@ def require_mask(mask: object, *, size: tuple[int, int] | None = None, name: str
 
 def _require_array(value: object, name: str, expected: str) -> NDArray[Any]:
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a numpy array, {expected}, got {kind_of(value)}; {way_from(value)}")
+        raise ValueError(f"{name} must be a numpy array, {expected}, got {kind_of(value)}; {way_from(value)}")
     return value
 
 

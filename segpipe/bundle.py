@@ -123,10 +123,10 @@ def load_bundle(folder: str | Path) -> SegmenterBundle | ClassifierBundle:
 
     Raises:
         BundleError: the bundle is missing, damaged or foreign.
-        TypeError: `folder` is not a path.
+        ValueError: `folder` is not a path.
     """
     if not isinstance(folder, str | Path):
-        raise TypeError(f"folder must be the path of a bundle, got {type(folder).__name__}; a training writes OUTPUT/bundle")
+        raise ValueError(f"folder must be the path of a bundle, got {type(folder).__name__}; a training writes OUTPUT/bundle")
     content = _read_content(Path(folder))
     is_segmenter = isinstance(content, dict) and content.get("kind") == "segmenter"
     return load_segmenter(Path(folder)) if is_segmenter else load_classifier(Path(folder))

@@ -60,12 +60,12 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXE
 
     Raises:
         ImageError: the file is missing, no image, truncated, damaged or too large; the message starts with its path.
-        TypeError: `source` is neither a path nor bytes.
+        ValueError: `source` is neither a path nor bytes.
     """
     if isinstance(source, bytes):
         return np.array(decode(BytesIO(source), max_pixels=max_pixels, backdrop="white").picture)
     if not isinstance(source, str | Path):
-        raise TypeError(f"source must be a path or the bytes of an image file, got {type(source).__name__}; check the argument")
+        raise ValueError(f"source must be a path or the bytes of an image file, got {type(source).__name__}; check the argument")
     return np.array(_load(Path(source), max_pixels, backdrop="white").picture)
 
 

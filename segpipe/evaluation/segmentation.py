@@ -24,8 +24,7 @@ def dice(predicted: BoolMask, true: BoolMask) -> float:
         In [0, 1]; 1 where both masks are empty.
 
     Raises:
-        TypeError: a mask is not bool.
-        ValueError: the shapes differ.
+        ValueError: a mask is not bool; the shapes differ.
     """
     overlap = _overlap(predicted, true)
     area = int(np.count_nonzero(predicted)) + int(np.count_nonzero(true))
@@ -43,8 +42,7 @@ def jaccard(predicted: BoolMask, true: BoolMask) -> float:
         In [0, 1]; 1 where both masks are empty.
 
     Raises:
-        TypeError: a mask is not bool.
-        ValueError: the shapes differ.
+        ValueError: a mask is not bool; the shapes differ.
     """
     overlap = _overlap(predicted, true)
     union = int(np.count_nonzero(predicted)) + int(np.count_nonzero(true)) - overlap

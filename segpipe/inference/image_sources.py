@@ -62,7 +62,7 @@ def read_source(source: object, *, least_side: int, max_pixels: int) -> ReadImag
 
     Raises:
         ImageError: the file or the picture cannot be used; the message starts with the path where there is one.
-        TypeError, ValueError: `source` is none of these, or an array that is no RGB image.
+        ValueError: `source` is none of these, or an array that is no RGB image.
     """
     try:
         match source:
@@ -78,7 +78,7 @@ def read_source(source: object, *, least_side: int, max_pixels: int) -> ReadImag
     except MemoryError as error:
         raise ImageError("needs more memory than there is; lower max_pixels to refuse it") from error
     must = "a path, a URL, the bytes of a file, a PIL image or an RGB array, uint8 (H, W, 3)"
-    raise TypeError(f"an image must be {must}, got {kind_of(source)}; {way_from(source)}")
+    raise ValueError(f"an image must be {must}, got {kind_of(source)}; {way_from(source)}")
 
 
 def _read_file(source: str | Path, least_side: int, max_pixels: int) -> ReadImage:
@@ -166,7 +166,7 @@ def find_all(
         One finding each, in the order of the images; all that come before one that fails.
 
     Raises:
-        AnswerError, ImageError, TypeError, ValueError: an image fails; no later one is looked at.
+        AnswerError, ImageError, ValueError: an image fails; no later one is looked at.
     """
     images = _read_all(read, sources, numbered=numbered)
     while True:
@@ -196,8 +196,8 @@ def _read_all(
             label = f"item {index}: " if numbered else ""
             try:
                 image = read(source)
-            except (ImageError, TypeError, ValueError) as error:
-                kind = next(kind for kind in (ImageError, TypeError, ValueError) if isinstance(error, kind))
+            except (ImageError, ValueError) as error:
+                kind = next(kind for kind in (ImageError, ValueError) if isinstance(error, kind))
                 yield label, kind(f"{label}{error}")
                 return
             yield label, image

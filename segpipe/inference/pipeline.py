@@ -61,7 +61,7 @@ class Locator:
 
         Raises:
             AnswerError: the U-Net gave a number that is not finite for one of them.
-            TypeError, ValueError: an image is not such an array, see `arrays.require_image`.
+            ValueError: an image is not such an array, see `arrays.require_image`.
         """
         images = require_images(images)
         return self.localize(images, self.mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images))
@@ -149,7 +149,7 @@ class Pipeline:
             ImageError: an image cannot be read, or needs more memory than there is. In a list or an iterator the message begins
                 with the index of the image; an iterator has yielded the findings of all images before it.
             AnswerError: a model gave a number that is not finite.
-            TypeError, ValueError: `source` is none of these, an array is no RGB image, or `max_pixels` is not a positive integer.
+            ValueError: `source` is none of these, an array is no RGB image, or `max_pixels` is not a positive integer.
         """
         if not isinstance(max_pixels, int) or max_pixels < 1:
             raise ValueError(f"max_pixels must be an integer of 1 or more, got {max_pixels!r}; leave it out for the default")
@@ -173,10 +173,10 @@ class Pipeline:
 
         Raises:
             AnswerError: a model gave a number that is not finite for one of them; alone, the others have their findings.
-            TypeError, ValueError: an image is not such an array, see `arrays.require_image`.
+            ValueError: an image is not such an array, see `arrays.require_image`.
         """
         if not isinstance(images, list | tuple):
-            raise TypeError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")
+            raise ValueError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")
         localizations = self.locator(images)
         between()
         crops = [self.namer.cut(image, place) for image, place in zip(images, localizations, strict=True)]

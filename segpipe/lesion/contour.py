@@ -64,7 +64,7 @@ def find_lesion_contour(image: RgbImage) -> ContourResult | None:
         The contour and its plausibility; None where nothing stands out from the skin.
 
     Raises:
-        TypeError, ValueError: `image` is not such an array, see `arrays.require_image`.
+        ValueError: `image` is not such an array, see `arrays.require_image`.
     """
     require_image(image)
     small = _working_copy(image)

@@ -70,7 +70,7 @@ def mask_box(mask: BoolMask) -> Box:
         mask: bool, shape (H, W).
 
     Raises:
-        TypeError, ValueError: `mask` is not a bool array (H, W), see `arrays.require_mask`, or it is empty.
+        ValueError: `mask` is not a bool array (H, W), see `arrays.require_mask`, or it is empty.
     """
     require_mask(mask)
     rows = np.flatnonzero(mask.any(axis=1))
@@ -126,7 +126,7 @@ def cut_out(image: RgbImage, mask: BoolMask, box: Box, *, keep_background: bool)
 
     Raises:
         ValueError: `box` is empty or lies outside `image`.
-        TypeError, ValueError: `image` is not an RGB image, or `mask` is not one of its size, see `segpipe.arrays`.
+        ValueError: `image` is not an RGB image, or `mask` is not one of its size, see `segpipe.arrays`.
     """
     height, width = require_image(image).shape[:2]
     require_mask(mask, size=(height, width))
@@ -147,7 +147,7 @@ def resize_square(image: RgbImage, size: int) -> RgbImage:
         RGB uint8, shape (size, size, 3).
 
     Raises:
-        TypeError, ValueError: `image` is not an RGB image, see `arrays.require_image`; it may be of any size.
+        ValueError: `image` is not an RGB image, see `arrays.require_image`; it may be of any size.
     """
     return _scale(require_image(image, min_side=1), size)
 

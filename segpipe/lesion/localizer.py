@@ -45,7 +45,7 @@ class Localization:
     @property
     def area_fraction(self) -> float:
         """Share of the image that the mask covers, in (0, 1]."""
-        return np.count_nonzero(self.mask) / self.mask.size
+        return float(np.mean(self.mask))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: 
 
     Raises:
         ValueError: `mask_probs` is missing although the way starts at the U-Net, or is not a map of probabilities.
-        TypeError, ValueError: `image` is not an RGB image, see `arrays.require_image`.
+        ValueError: `image` is not an RGB image, see `arrays.require_image`.
     """
     require_image(image)
     mask, source, reasons = _find_mask(image, mask_probs, start)

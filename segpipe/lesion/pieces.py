@@ -45,7 +45,7 @@ def choose_piece(mask_probs: NDArray[np.float32]) -> Piece:
         The piece with the highest score; refused as `in_pieces` where the second comes close to it, or where all are small.
 
     Raises:
-        TypeError, ValueError: `mask_probs` is not a map of probabilities.
+        ValueError: `mask_probs` is not a map of probabilities.
     """
     require_probability_map(mask_probs)
     mask = mask_probs > THRESHOLD

@@ -68,7 +68,7 @@ def judge_mask_probs(mask_probs: NDArray[np.float32]) -> tuple[str, ...]:
         Codes of `REASONS`; empty for a believable mask. An empty mask is `too_small`, and nothing more.
 
     Raises:
-        TypeError, ValueError: `mask_probs` is not a map of probabilities.
+        ValueError: `mask_probs` is not a map of probabilities.
     """
     require_probability_map(mask_probs)
     mask = mask_probs > THRESHOLD
@@ -99,11 +99,11 @@ def require_probability_map(mask_probs: NDArray[np.float32]) -> None:
     """Refuse what is not a map of probabilities.
 
     Raises:
-        TypeError, ValueError: `mask_probs` is not a float array (h, w) with values in [0, 1].
+        ValueError: `mask_probs` is not a float array (h, w) with values in [0, 1].
     """
     if not isinstance(mask_probs, np.ndarray) or not np.issubdtype(mask_probs.dtype, np.floating):
         kind = getattr(mask_probs, "dtype", type(mask_probs).__name__)
-        raise TypeError(f"mask_probs must be a float array (h, w), got {kind}; give probabilities in [0, 1]")
+        raise ValueError(f"mask_probs must be a float array (h, w), got {kind}; give probabilities in [0, 1]")
     if mask_probs.ndim != 2 or mask_probs.size == 0:
         raise ValueError(f"mask_probs must have shape (h, w), got {mask_probs.shape}; give one map, without batch or channel")
     low, high = float(mask_probs.min()), float(mask_probs.max())

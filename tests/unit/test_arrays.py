@@ -91,7 +91,7 @@ MASK_DOORS: dict[str, Callable[[object], object]] = {
 @pytest.mark.parametrize("door", IMAGE_DOORS)
 def test_what_is_no_image_is_refused_with_the_way_to_mend_it(door: str, kind: str) -> None:
     value, hint = NO_IMAGES[kind]
-    with pytest.raises((TypeError, ValueError)) as caught:
+    with pytest.raises(ValueError) as caught:
         IMAGE_DOORS[door](value)
     message = str(caught.value)
     assert "uint8" in message and "(H, W, 3)" in message and hint in message and "\n" not in message
@@ -112,7 +112,7 @@ def test_images_of_few_pixels_are_refused(door: str, shape: tuple[int, int]) -> 
 
 @pytest.mark.parametrize("images", [IMAGE, IMAGE[None], "a.jpg", None, iter([IMAGE])])
 def test_images_must_be_a_list(images: object) -> None:
-    with pytest.raises(TypeError, match="list"):
+    with pytest.raises(ValueError, match="list"):
         require_images(images)
 
 
@@ -124,7 +124,7 @@ def test_list_must_hold_an_image() -> None:
 @pytest.mark.parametrize("kind", NO_MASKS)
 @pytest.mark.parametrize("door", MASK_DOORS)
 def test_what_is_no_mask_is_refused(door: str, kind: str) -> None:
-    with pytest.raises((TypeError, ValueError)) as caught:
+    with pytest.raises(ValueError) as caught:
         MASK_DOORS[door](NO_MASKS[kind])
     assert "bool" in str(caught.value) and "mask" in str(caught.value)
 
@@ -138,15 +138,15 @@ def test_mask_of_another_size_is_refused(door: str) -> None:
 @pytest.mark.parametrize("probs", [MASK, MASK.astype(np.uint8), MASK[None].astype(np.float32), 2.0 * MASK, None, MASK.tolist()])
 def test_what_is_no_probability_map_is_refused(probs: object) -> None:
     for door in (judge_mask_probs, choose_piece, lambda probs: localize(IMAGE, probs)):
-        with pytest.raises((TypeError, ValueError), match="mask_probs must"):
+        with pytest.raises(ValueError, match="mask_probs must"):
             door(probs)
 
 
 @pytest.mark.parametrize("kind", ["float in 0..1", "uint16", "channels first", "PIL", "grey"])
 def test_networks_get_no_such_image(segmenter: SegmenterBundle, classifier: ClassifierBundle, kind: str) -> None:
     value, _ = NO_IMAGES[kind]
-    with pytest.raises((TypeError, ValueError), match=r"RGB|numpy array"):
+    with pytest.raises(ValueError, match=r"RGB|numpy array"):
         Locator(segmenter, device=CPU)([value])  # type: ignore[list-item]
     place = localize(IMAGE, None, start=MaskSource.WHOLE_IMAGE)
-    with pytest.raises((TypeError, ValueError), match=r"RGB|numpy array"):
+    with pytest.raises(ValueError, match=r"RGB|numpy array"):
         Classifier(classifier, device=CPU, views=VIEWS["none"], batch_size=1).cut(value, place)  # type: ignore[arg-type]

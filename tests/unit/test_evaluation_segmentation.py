@@ -41,7 +41,7 @@ def test_masks_that_cannot_be_compared_are_refused(measure) -> None:
     mask, _ = random_masks(0)
     with pytest.raises(ValueError, match=r"one shape, got \(9, 13\) and \(9, 12\)"):
         measure(mask, mask[:, 1:])
-    with pytest.raises(TypeError, match=r"must be bool \(H, W\), got uint8"):
+    with pytest.raises(ValueError, match=r"must be bool \(H, W\), got uint8"):
         measure(mask.astype(np.uint8) * 255, mask)
 
 

@@ -85,7 +85,7 @@ LOADING: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
         BundleError,
         "each model once, got the same one",
     ),
-    "load_bundle(None)": (lambda p: segpipe.load_bundle(None), TypeError, "path of a bundle, got NoneType"),
+    "load_bundle(None)": (lambda p: segpipe.load_bundle(None), ValueError, "path of a bundle, got NoneType"),
     'load_bundle("absent")': (lambda p: segpipe.load_bundle("absent"), BundleError, "no such folder"),
 }
 
@@ -100,18 +100,18 @@ IMAGES: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
     'predict("s4://a/b.jpg")': (lambda p: p.pipeline.predict("s4://a/b.jpg"), ImageError, "s4://a/b.jpg: cannot be read"),
     'predict(b"")': (lambda p: p.pipeline.predict(b""), ImageError, "0 bytes"),
     'predict(b"text")': (lambda p: p.pipeline.predict(b"no image"), ImageError, "must be JPEG, PNG, BMP, TIFF or WebP"),
-    "predict(None)": (lambda p: p.pipeline.predict(None), TypeError, "RGB array, uint8 .*got NoneType; .*cv2.imread gives None"),
-    "predict(5)": (lambda p: p.pipeline.predict(5), TypeError, "a path, a URL, .*got int"),
-    "predict(open(...))": (lambda p: p.pipeline.predict((p.folder / "image.jpg").open("rb")), TypeError, r"file\.read\(\)"),
-    "predict({image})": (lambda p: p.pipeline.predict({"a.jpg"}), TypeError, r"got set; .*list\(images\)"),
-    "predict(tensor)": (lambda p: p.pipeline.predict(torch.zeros(3, 60, 80)), TypeError, r"torch\.Tensor \(3, 60, 80\).*permute"),
+    "predict(None)": (lambda p: p.pipeline.predict(None), ValueError, "RGB array, uint8 .*got NoneType; .*cv2.imread gives None"),
+    "predict(5)": (lambda p: p.pipeline.predict(5), ValueError, "a path, a URL, .*got int"),
+    "predict(open(...))": (lambda p: p.pipeline.predict((p.folder / "image.jpg").open("rb")), ValueError, r"file\.read\(\)"),
+    "predict({image})": (lambda p: p.pipeline.predict({"a.jpg"}), ValueError, r"got set; .*list\(images\)"),
+    "predict(tensor)": (lambda p: p.pipeline.predict(torch.zeros(3, 9, 9)), ValueError, r"torch\.Tensor \(3, 9, 9\).*permute"),
     "predict(grey array)": (lambda p: p.pipeline.predict(IMAGE[..., 0]), ValueError, r"uint8 \(60, 80\); repeat a gray image"),
     "predict(RGBA array)": (
         lambda p: p.pipeline.predict(np.dstack([IMAGE, IMAGE[..., :1]])),
         ValueError,
         r"uint8 \(60, 80, 4\); drop the alpha channel with image\[\.\.\., :3\], or .*BGRA",
     ),
-    "predict(float array)": (lambda p: p.pipeline.predict(IMAGE / 255), TypeError, r"float64 .*\(255 \* image\)\.round"),
+    "predict(float array)": (lambda p: p.pipeline.predict(IMAGE / 255), ValueError, r"float64 .*\(255 \* image\)\.round"),
     "predict(channels first)": (lambda p: p.pipeline.predict(IMAGE.transpose(2, 0, 1)), ValueError, r"transpose\(1, 2, 0\)"),
     "predict(batch array)": (lambda p: p.pipeline.predict(IMAGE[None]), ValueError, r"\(1, 60, 80, 3\); give list\(images\)"),
     "predict(empty array)": (lambda p: p.pipeline.predict(IMAGE[:0]), ValueError, "at least 8 pixels"),
@@ -121,9 +121,9 @@ IMAGES: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
     "predict(too large)": (lambda p: p.pipeline.predict(IMAGE, max_pixels=100), ImageError, "4800 pixels, .*max_pixels=100"),
     "predict(max_pixels=0)": (lambda p: p.pipeline.predict(IMAGE, max_pixels=0), ValueError, "max_pixels must be .*got 0"),
     "predict([good, bad])": (lambda p: p.pipeline.predict([IMAGE, IMAGE[..., 0]]), ValueError, "^item 1: image must be RGB"),
-    "predict([[image]])": (lambda p: p.pipeline.predict([[IMAGE]]), TypeError, "^item 0: .*got list"),
-    "pipeline(image)": (lambda p: p.pipeline(IMAGE), TypeError, r"use pipeline\.predict\(image\)"),
-    "read_image(None)": (lambda p: segpipe.read_image(None), TypeError, "a path or the bytes of an image file, got NoneType"),
+    "predict([[image]])": (lambda p: p.pipeline.predict([[IMAGE]]), ValueError, "^item 0: .*got list"),
+    "pipeline(image)": (lambda p: p.pipeline(IMAGE), ValueError, r"use pipeline\.predict\(image\)"),
+    "read_image(None)": (lambda p: segpipe.read_image(None), ValueError, "a path or the bytes of an image file, got NoneType"),
     'finding.save("a.gif")': (lambda p: p.finding.save("a.gif"), ValueError, r"\.png, \.pdf, .*got 'a\.gif'"),
     'finding.save("a")': (lambda p: p.finding.save("a"), ValueError, r"\.json, got 'a'"),
 }
@@ -132,7 +132,7 @@ IMAGES: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
 @pytest.mark.parametrize("call", [*LOADING, *IMAGES])
 def test_wrong_call_is_refused_with_the_way_out(place: Place, call: str) -> None:
     act, kind, words = (LOADING | IMAGES)[call]
-    with pytest.raises((SegpipeError, ValueError, TypeError)) as caught:
+    with pytest.raises((SegpipeError, ValueError)) as caught:
         act(place)
     message = str(caught.value)
     assert isinstance(caught.value, kind)

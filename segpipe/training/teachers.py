@@ -1,10 +1,11 @@
 """Teachers of a training: bundles of classifiers, whose predictions for the training images its own classifier learns too."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from segpipe.bundle import WEIGHTS, read_card
 from segpipe.card import CARD, ClassifierCard
@@ -18,7 +19,8 @@ Teachers = Mapping[Path, ClassifierCard]
 def list_teachers(config: DictConfig) -> list[Path]:
     """List the folders of the teachers of a training, which has none for a segmenter or with `distill.teacher=null`."""
     named = config.distill.teacher if "distill" in config else None
-    return [Path(folder) for folder in ([] if named is None else [named] if isinstance(named, str | Path) else named)]
+    folders = named if isinstance(named, ListConfig) else [] if named is None else [named]
+    return [Path(str(folder)) for folder in folders]
 
 
 def read_teachers(config: DictConfig) -> dict[Path, ClassifierCard]:
@@ -27,12 +29,11 @@ def read_teachers(config: DictConfig) -> dict[Path, ClassifierCard]:
     Raises:
         BundleError: A folder holds no bundle of a classifier, or two hold the same one.
     """
-    cards, known = dict[Path, ClassifierCard](), dict[tuple[str | None, ...], Path]()
-    for folder in list_teachers(config):
-        cards[folder] = read_card(folder, "classifier", ClassifierCard)
-        first = known.setdefault(hash_teacher(folder), folder)
-        if len(known) < len(cards) or first != folder:
-            raise BundleError(f"{KEY} must name each model once, got the same one in {first} and in {folder}; leave one out")
+    folders = list_teachers(config)
+    cards = {folder: read_card(folder, "classifier", ClassifierCard) for folder in folders}
+    for first, second in combinations(folders, 2):
+        if hash_teacher(first) == hash_teacher(second):
+            raise BundleError(f"{KEY} must name each model once, got the same one in {first} and in {second}; leave one out")
     return cards
 
 

@@ -103,8 +103,8 @@ def predict_for_training(
     probs = np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
     right = np.mean([classes[index] == code for index, code in zip(probs.argmax(1), rows["dx"], strict=True)])
     return probs, (
-        f"teachers: {len(teachers)}, predictions of {len(teachers) - len(missing)} read from {display_path(kept)}; "
-        f"together right in {right:.1%} of {counted(len(rows), 'training image')}"
+        f"teachers: {len(teachers)}, together right in {right:.1%} of {counted(len(rows), 'training image')}; "
+        f"predictions of {len(missing)} computed, of {len(teachers) - len(missing)} read from {display_path(kept)}"
     )
 
 

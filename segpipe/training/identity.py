@@ -20,7 +20,7 @@ from segpipe.errors import ConfigError
 from segpipe.models.starting_weights import starting_point
 from segpipe.training.resuming import BEST, read_checkpoint, require_whole
 from segpipe.training.start import start_bundle
-from segpipe.training.teachers import KEY, describe_distillation, hash_teacher, list_teachers
+from segpipe.training.teachers import KEY, describe_distillation, list_teachers
 
 RECORD = "segpipe"  # key in a checkpoint
 # Settings that a resumed training may change without being asked: how long, where and how it runs, and what follows the fit.
@@ -73,7 +73,7 @@ def identify_settings(config: DictConfig) -> Identity:
     if "bundle" in config:
         kept["bundle.segmenter"] = hash_start(config.bundle.segmenter or SHIPPED / "segmenter")
     if teachers := list_teachers(config):
-        kept[KEY] = [hash_teacher(folder) for folder in teachers]
+        kept[KEY] = [hash_start(folder) for folder in teachers]
     return Identity(kept, listed)
 
 

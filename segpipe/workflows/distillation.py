@@ -100,7 +100,7 @@ def predict_for_training(
         _read(paths[folder], (len(rows), len(classes)))[:, [card.classes.index(code) for code in classes]]
         for folder, card in teachers.items()
     ]
-    probs = np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
+    probs = np.asarray(np.mean(members, axis=0, dtype=np.float64), np.float32)
     right = np.mean([classes[index] == code for index, code in zip(probs.argmax(1), rows["dx"], strict=True)])
     return probs, (
         f"teachers: {len(teachers)}, together right in {right:.1%} of {counted(len(rows), 'training image')}; "

@@ -82,6 +82,19 @@ class TrainSegConfig(TrainConfig):
 
 
 @dataclass
+class DistillConfig:
+    """Bundles of classifiers that teach the one in training, null for none; see `segpipe.losses.distillation`.
+
+    `views` is the set of views of a crop that the predictions of the teachers are averaged over.
+    """
+
+    teacher: Any = None
+    temperature: float = bounded(2.0, least=0.1, most=100)
+    label_weight: float = bounded(0.3, least=0, most=1)
+    views: str = "d4"
+
+
+@dataclass
 class TrainClsConfig(TrainConfig):
     """`train_cls.py`."""
 
@@ -89,6 +102,7 @@ class TrainClsConfig(TrainConfig):
     classifier: ClassifierConfig = MISSING
     sampler: str = "none"
     unfreeze: UnfreezeConfig = MISSING
+    distill: DistillConfig = field(default_factory=DistillConfig)
     tta: TtaConfig = MISSING
     calibration: str = "temperature"
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)

@@ -15,7 +15,7 @@ from segpipe.config_bounds import check_numbers
 from segpipe.config_groups import SyntheticConfig
 from segpipe.errors import ConfigError
 
-FOLDERS = ("bundles", "runs")  # of trained models, or of runs; one or a list
+FOLDERS = ("bundles", "runs", "distill.teacher")  # of trained models, or of runs; one or a list
 PATHS = ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split", "ckpt_path", "data.table")
 TRAINING_FILES = ("config.yaml", "split.csv", "metrics.csv")
 STARTS = ("segmenter.init", "classifier.init")
@@ -35,6 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.precision": ("auto", "32-true", "16-mixed", "bf16-mixed"),
     "calibration": ("none", "temperature", "logit_adjustment"),
     "tta.views": PIPELINE_CHOICES["tta"],
+    "distill.views": PIPELINE_CHOICES["tta"],
     "explain.method": PIPELINE_CHOICES["explain"],
 }
 AUTO = "auto"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.types import Quote, QuotedString
 
 _PATH_ARGUMENT = re.compile(
-    r"(\+{0,2}(?:image|folder|output|results|labels|masks|split|ckpt_path|bundles|runs|bundle\.\w+|data\.(?:root|cache|table)"
+    r"(\+{0,2}(?:image|folder|output|results|labels|masks|split|ckpt_path|bundles|runs|bundle\.\w+|distill\.teacher|data\.(?:root|cache|table)"
     r"|(?:segmenter|classifier)\.init)=)(.+)",
     re.DOTALL,
 )

@@ -21,7 +21,7 @@ _PIPELINE_FILES = (
 )
 _TRAINING_FILES = (
     *("config.yaml", "split.csv", "metrics.csv", "checkpoints/*.ckpt", "checkpoints/*.part", "found_masks/*.png"),
-    *("tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml", "mlflow/run_id", "mlflow/mlflow.db*"),
+    *("teachers/*.npy", "tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml", "mlflow/run_id", "mlflow/mlflow.db*"),
     *("wandb/run_id", "wandb/debug*.log", "wandb/*run-*/**/*"),
     *("bundle/model.safetensors", "bundle/card.json", "out_of_fold.csv"),
     *(f"{folder}/{pattern}" for folder in ("test", "out_of_fold") for pattern in ("predictions.png", *_PIPELINE_FILES)),

@@ -124,8 +124,8 @@ def open_examples(table: pd.DataFrame, decoding: Decoding, *, cache: str | None)
     return StoredExamples(entry, list(decoding.shapes))
 
 
-def entry_name(image_ids: Sequence[str], files: Sequence[tuple[str, str | None]], decoding: Decoding) -> str:
-    """The name of a cache entry: SHA-256 over the format, the decoding, and the id and the contents of each row's files."""
+def entry_name(image_ids: Sequence[str], files: Sequence[tuple[str, str | None]], decoding: object) -> str:
+    """The name of a cache entry: SHA-256 over the format, the `repr` of the decoding, and each row's id and contents of files."""
     contents = hash_files(path for pair in files for path in pair)
     rows = list(zip(image_ids, contents[::2], contents[1::2], strict=True))
     return hashlib.sha256(repr((FORMAT_VERSION, decoding, rows)).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,10 +150,11 @@ class MaskDataset(Dataset[tuple[Tensor, Tensor]]):
         return pixels_of(image), torch.from_numpy(mask[None].astype(np.float32))
 
 
-class CropDataset(Dataset[tuple[Tensor, int]]):
+class CropDataset(Dataset[tuple[Any, ...]]):
     """Lesions cut out by the boxes of their true masks, see `CropDecoding`, with labels and random changes.
 
-    Each item is `(pixels, label)`: uint8 (3, size, size) and the index of the diagnosis.
+    Each item is `(pixels, label)`: uint8 (3, size, size) and the index of the diagnosis; with `teacher_probs` also the
+    probabilities of the image, whatever its random changes.
 
     Args:
         table: rows with `image_id`, `image_path`, `mask_path`, which may be None, and `dx`.
@@ -161,6 +163,7 @@ class CropDataset(Dataset[tuple[Tensor, int]]):
         size: side of the network's square, pixels.
         cache: folder of decoded examples; None decodes each time.
         augmentation: the random changes; None for none.
+        teacher_probs: probabilities of each row, float, shape (rows, classes); None for no teacher.
     """
 
     def __init__(
@@ -172,19 +175,22 @@ class CropDataset(Dataset[tuple[Tensor, int]]):
         size: int,
         cache: str | None = None,
         augmentation: Augmentation | None = None,
+        teacher_probs: NDArray[np.float32] | None = None,
     ) -> None:
         self._examples = open_examples(table, CropDecoding(size, rule), cache=cache)
         self.labels = [classes.index(code) for code in table["dx"]]
         self._augmentation = augmentation
+        self._teacher_probs = teacher_probs
 
     def __len__(self) -> int:
         return len(self._examples)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, draw: Draw) -> tuple[Any, ...]:
         (crop,) = self._examples[draw.index]
         if self._augmentation is not None:
             crop = self._augmentation.image(crop, seed=draw.seed)
-        return pixels_of(crop), self.labels[draw.index]
+        taught = () if self._teacher_probs is None else (self._teacher_probs[draw.index],)
+        return pixels_of(crop), self.labels[draw.index], *taught
 
 
 def pixels_of(image: RgbImage) -> Tensor:

@@ -113,9 +113,18 @@ def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
         else f"a square around the lesion with a margin of {crop.margin_fraction:g} of its longer side, where the image has room"
     )
     return (
-        f"{table}\n\nThe classifier sees {rule}; a crop that is not square is squeezed into one. All settings stand in "
-        f"`card.json`. Libraries: {versions}."
+        f"{table}\n\nThe classifier sees {rule}; a crop that is not square is squeezed into one. {_teachers(classifier)}All "
+        f"settings stand in `card.json`. Libraries: {versions}."
     )
+
+
+def _teachers(classifier: ClassifierBundle) -> str:
+    distillation = classifier.card.training.settings.get("distill")
+    if distillation is None:
+        return ""
+    named = ", ".join(f"{teacher['title']} (`{teacher['sha256'][:12]}`)" for teacher in distillation["teacher"])
+    settings = ", ".join(f"{name.replace('_', ' ')} {distillation[name]}" for name in ("temperature", "label_weight", "views"))
+    return f"It was distilled from {named}: {settings}. "
 
 
 def _data(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import timm
 from lightning import seed_everything
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import nn
 
@@ -17,6 +18,7 @@ from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, class_shares
 from segpipe.diagnosis import CODES
 from segpipe.lesion.crop import CropRule
+from segpipe.losses.distillation import DistillationLoss
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.starting_weights import load_starting_weights, starting_point
@@ -82,7 +84,13 @@ def fit_head(config: DictConfig, data: TrainingData, model: LesionClassifier) ->
 
 
 def train_classifier(
-    config: DictConfig, data: TrainingData, model: LesionClassifier, plan: UnfreezePlan, output: Path
+    config: DictConfig,
+    data: TrainingData,
+    model: LesionClassifier,
+    plan: UnfreezePlan,
+    output: Path,
+    *,
+    teacher_probs: NDArray[np.float32] | None = None,
 ) -> ClassifierCard:
     """Train a classifier on crops of the train part; it ends with the weights of the best epoch on the val part, see `monitor`.
 
@@ -92,6 +100,7 @@ def train_classifier(
         model: with its starting weights; trained in place, and in eval mode afterwards.
         plan: of its unfreezing.
         output: takes `metrics.csv` and `checkpoints/`.
+        teacher_probs: probabilities of each image of the train part, shape (N, C), see `DistillationLoss`; None for no teacher.
 
     Returns:
         The model's card, still without test metrics.
@@ -101,10 +110,12 @@ def train_classifier(
     rows = data.parts["train"]
     counts = rows.groupby("dx")["weight"].sum().reindex(classes, fill_value=0.0)
     drawn = class_shares(counts.to_list(), config.sampler)
+    loss = build(config.loss, "loss", counts=drawn * counts.sum())
+    distillation = {name: config.distill[name] for name in ("temperature", "label_weight")}
     task = Task(
         model,
         spec,
-        build(config.loss, "loss", counts=drawn * counts.sum()),
+        loss if teacher_probs is None else DistillationLoss(loss, **distillation),
         DiagnosisMetrics(),
         optimizer=build(config.optimizer, "optimizer", _partial_=True),
         schedule=build(config.scheduler, "scheduler"),
@@ -116,7 +127,7 @@ def train_classifier(
     crops = partial(CropDataset, classes=classes, size=spec.size, cache=config.data.cache)
     margin = config.augment.margin_fraction
     wide = rule if margin is None else replace(rule, margin_fraction=margin)
-    train = crops(rows, rule=wide, augmentation=build_augmentation(config))
+    train = crops(rows, rule=wide, augmentation=build_augmentation(config), teacher_probs=teacher_probs)
     shares = (drawn / counts.clip(lower=1e-9).to_numpy())[train.labels] * rows["weight"].to_numpy()
     examples = SeededDataModule(
         train,

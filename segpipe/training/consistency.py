@@ -4,6 +4,8 @@ The receptive field of a deep network covers the whole image, so nothing ties a 
 there: a network may gather its evidence in some corner, and its heatmap then shows that corner for every photograph.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
@@ -29,25 +31,25 @@ class TurnConsistency:
     def __init__(self, weight: float) -> None:
         self.weight = weight
 
-    def __call__(self, model: LesionClassifier, images: Tensor, targets: Tensor, loss: nn.Module) -> Tensor:
+    def __call__(self, model: LesionClassifier, images: Tensor, targets: Sequence[Tensor], loss: nn.Module) -> Tensor:
         """Compute the loss of a batch.
 
         Args:
             model: classifier in training.
             images: normalized float, shape (N, 3, side, side); the first half is used.
-            targets: labels, integer, shape (N,).
-            loss: loss of logits and labels.
+            targets: labels, integer, shape (N,), and what else the loss takes of each image.
+            loss: loss of logits and targets.
 
         Returns:
             A scalar with a graph.
         """
         half = (len(images) + 1) // 2
         number = int(torch.randint(1, TURNS, ()))
-        labels = targets[:half]
+        twice = [torch.cat([values[:half]] * 2) for values in targets]
         features = model.features(torch.cat([images[:half], turn(images[:half], number)]))
-        maps, turned_maps = class_maps(model, features, labels.repeat(2)).chunk(2)
+        maps, turned_maps = class_maps(model, features, twice[0]).chunk(2)
         difference = 1 - correlation(turn(maps, number), turned_maps)
-        value: Tensor = loss(model.head(features), labels.repeat(2)) + self.weight * difference.mean()
+        value: Tensor = loss(model.head(features), *twice) + self.weight * difference.mean()
         return value
 
 

@@ -20,6 +20,7 @@ from segpipe.errors import ConfigError
 from segpipe.models.starting_weights import starting_point
 from segpipe.training.resuming import BEST, read_checkpoint, require_whole
 from segpipe.training.start import start_bundle
+from segpipe.training.teachers import KEY, describe_distillation, list_teachers
 
 RECORD = "segpipe"  # key in a checkpoint
 # Settings that a resumed training may change without being asked: how long, where and how it runs, and what follows the fit.
@@ -71,6 +72,8 @@ def identify_settings(config: DictConfig) -> Identity:
     kept |= {"stage": stage, f"{stage}.init": hash_start(start_bundle(config) or config[stage].init)}
     if "bundle" in config:
         kept["bundle.segmenter"] = hash_start(config.bundle.segmenter or SHIPPED / "segmenter")
+    if teachers := list_teachers(config):
+        kept[KEY] = [hash_start(folder) for folder in teachers]
     return Identity(kept, listed)
 
 
@@ -196,7 +199,7 @@ def hash_start(path: str | Path) -> str:
 def portable_settings(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration without what belongs to one machine or user: paths, devices, workers, trackers."""
     settings: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "allow_change", "bundle", "logger"):
+    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "allow_change", "bundle", "logger", "distill"):
         settings.pop(key, None)
     for key in ("accelerator", "devices", "strategy"):
         settings["trainer"].pop(key)
@@ -212,7 +215,7 @@ def portable_settings(config: DictConfig) -> dict[str, Any]:
             init = settings[network]["init"]
             named = init in ("random", "imagenet", "shipped")
             settings[network]["init"] = starting_point(settings[network][name], init) if named else Path(init).name
-    return settings
+    return settings | describe_distillation(config)
 
 
 def flatten(settings: Settings, prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from segpipe.training.identity import (
 )
 from segpipe.training.processes import MovingAverage
 from segpipe.training.resuming import take_over
-from segpipe.training.start import start_card
+from segpipe.training.start import origin_cards
 from segpipe.training.tasks import Task
 from segpipe.training.tracking import TrackedSettings, build_loggers
 
@@ -105,7 +106,6 @@ class TrainingData:
 
     def describe(self, fitted: Fitted, config: DictConfig) -> Training:
         """What the card says of this training."""
-        start, seen = start_card(config), fingerprint_parts(self.parts)
         return Training(
             dataset=self.dataset.name,
             dataset_hash=self.dataset_hash,
@@ -116,7 +116,7 @@ class TrainingData:
             settings=portable_settings(config),
             leaks_allowed=config.allow_leak,
             counts={part: dict(Counter(rows["dx"])) for part, rows in self.parts.items()},
-            seen=seen if start is None else join_fingerprints(start.training.seen, seen),
+            seen=reduce(join_fingerprints, [card.training.seen for card in origin_cards(config)], fingerprint_parts(self.parts)),
             changes=tuple(change for change in self.identity.changes if change["epoch"] < fitted.epochs),
         )
 

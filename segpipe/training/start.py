@@ -10,6 +10,7 @@ from segpipe.arguments import as_argument
 from segpipe.bundle import SHIPPED, read_card
 from segpipe.card import Card, ClassifierCard, SegmenterCard
 from segpipe.errors import ConfigError
+from segpipe.training.teachers import read_teachers
 
 _CARDS: dict[str, type[Card]] = {"segmenter": SegmenterCard, "classifier": ClassifierCard}
 
@@ -31,6 +32,16 @@ def start_card(config: DictConfig) -> Card | None:
     """
     folder, kind = start_bundle(config), _kind(config)
     return None if folder is None else read_card(folder, kind, _CARDS[kind])
+
+
+def origin_cards(config: DictConfig) -> list[Card]:
+    """Read the cards of all bundles that a training learns from: the one that it starts from, and its teachers.
+
+    Raises:
+        BundleError: A folder holds no bundle of the right kind.
+    """
+    start = start_card(config)
+    return [*([] if start is None else [start]), *read_teachers(config).values()]
 
 
 def refuse_other_network(config: DictConfig, card: Card, arguments: Mapping[str, Any]) -> None:

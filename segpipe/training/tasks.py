@@ -1,7 +1,7 @@
 """What one step of a training does: the model, its loss, its metrics, its optimizer."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ class Task(LightningModule):
     Args:
         model: takes a normalised batch, float (N, 3, size, size), and returns logits.
         spec: of the model's input.
-        loss: takes logits and targets.
+        loss: takes logits and targets; in training also what a batch holds behind the targets, see `segpipe.losses.distillation`.
         metrics: takes logits and targets of the validation images; computes a dictionary of named figures.
         optimizer: builds the optimizer from parameters or parameter groups.
         schedule: the factor on the learning rate, by step and number of steps.
@@ -92,10 +92,11 @@ class Task(LightningModule):
             group.update(lr=rate * factor, initial_lr=rate, weight_decay=decay)
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        """Loss of one batch."""
-        pixels, targets = batch
-        images, targets = scale_down(normalize(pixels, self.spec), targets, size=self.training_size(self.current_epoch))
+    def training_step(self, batch: Sequence[Tensor], number: int) -> Tensor:
+        """Loss of one batch: pixels, labels or masks, and what else the loss takes."""
+        pixels, *targets = batch
+        size = self.training_size(self.current_epoch)
+        images, targets[0] = scale_down(normalize(pixels, self.spec), targets[0], size=size)
         loss = self._batch_loss(images, targets)
         self.train_loss.update(loss.detach(), weight=len(pixels))
         if number % _CHECKED_EVERY == 0:
@@ -115,10 +116,10 @@ class Task(LightningModule):
                 f"{self._rates[0][0]:g}, for example optimizer.lr={self._rates[0][0] / 10:g}"
             )
 
-    def _batch_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def _batch_loss(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
         if self._consistency is not None:
             return self._consistency(self.model, images, targets, self.loss)
-        loss: Tensor = self._mixed_loss(images, targets) if self._mixup_alpha else self.loss(self.model(images), targets)
+        loss: Tensor = self._mixed_loss(images, targets) if self._mixup_alpha else self.loss(self.model(images), *targets)
         return loss
 
     def training_size(self, epoch: int) -> int:
@@ -126,12 +127,13 @@ class Task(LightningModule):
         begun = [first for first in self._sizes if first <= epoch]
         return self._sizes[max(begun)] if begun else self.spec.size
 
-    def _mixed_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def _mixed_loss(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """Mixup: each image is laid over another of its batch and answers for both, by a share drawn from Beta(alpha, alpha)."""
         share = float(torch.distributions.Beta(self._mixup_alpha, self._mixup_alpha).sample())
         partner = torch.randperm(len(images), device=images.device)
         logits = self.model(share * images + (1 - share) * images[partner])
-        loss: Tensor = share * self.loss(logits, targets) + (1 - share) * self.loss(logits, targets[partner])
+        of_partner = [values[partner] for values in targets]
+        loss: Tensor = share * self.loss(logits, *targets) + (1 - share) * self.loss(logits, *of_partner)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:

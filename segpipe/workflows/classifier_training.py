@@ -66,11 +66,14 @@ def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:
     from segpipe.training.classifier import build_untrained, fit_head
     from segpipe.training.classifier import train_classifier as fit_classifier
     from segpipe.training.setup import prepare_data
+    from segpipe.training.teachers import read_teachers
     from segpipe.training.trial import try_parts
+    from segpipe.workflows.distillation import predict_for_training, refuse_unfit
 
     with refuse_values():
         model, _ = build_untrained(config)
         try_parts(config, model)
+    teachers = read_teachers(config)
     data = prepare_data(config, output, need_masks=False)
     say(data.report())
     if data.missing_classes:
@@ -78,11 +81,15 @@ def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:
     targets = present_targets(threshold_targets(config), data, required=config.threshold.diagnosis != AUTO)
     plan, start = fit_head(config, data, model)
     say(f"{start}\n{plan}")
+    refuse_unfit(teachers, data, allowed=config.allow_leak)
     segmenter = load_unseen_segmenter(config, data)
     checked = data.parts  # with true masks only, by which alone masks are scored
     data, masks = find_missing_masks(segmenter, data, output / "found_masks")
     say(masks)
-    card = fit_classifier(config, data, model, plan, output)
+    teacher_probs, taught = predict_for_training(teachers, data, config, output)
+    if taught:
+        say(taught)
+    card = fit_classifier(config, data, model, plan, output, teacher_probs=teacher_probs)
     save_bundle(output / "bundle", model, card)
     answer = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
     card = calibrate(

@@ -25,7 +25,7 @@ LANGUAGES = {"sh", "python", "text", "csv", "json", "yaml"}
 FILES = re.compile(r"\.(csv|ckpt|safetensors)$")
 PATHS = {
     *("folder", "labels", "masks", "split", "bundles", "runs", "bundle.segmenter", "bundle.classifier"),
-    *("data.root", "data.table", "ckpt_path", "classifier.init", "segmenter.init"),
+    *("data.root", "data.table", "ckpt_path", "classifier.init", "segmenter.init", "distill.teacher"),
 }
 
 

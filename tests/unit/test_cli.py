@@ -159,7 +159,7 @@ def test_what_is_no_literal_path_stays_as_it_is(override: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
 def test_every_path_key_is_quoted(prefix: str) -> None:
-    plain = ("image", "folder", "output", "labels", "masks", "split", "ckpt_path")
+    plain = ("image", "folder", "output", "labels", "masks", "split", "ckpt_path", "distill.teacher")
     for key in (*plain, "bundle.segmenter", "bundle.classifier", "data.root", "data.cache", "segmenter.init", "classifier.init"):
         assert quote_paths([f"{prefix}{key}=a=b,c"]) == [f"{prefix}{key}='a=b,c'"]
 

@@ -36,7 +36,7 @@ def test_turns_are_the_eight_of_the_square_and_each_is_undone_by_one_of_them() -
 
 def test_term_is_zero_for_maps_that_turn_with_the_image() -> None:
     model, loss = Pointwise(), FocalLoss()
-    value = TurnConsistency(5.0)(model, IMAGES, LABELS, loss)
+    value = TurnConsistency(5.0)(model, IMAGES, [LABELS], loss)
     torch.testing.assert_close(value, loss(model.head(IMAGES[:2]), LABELS[:2]))
 
 
@@ -46,7 +46,7 @@ def test_term_is_paid_for_maps_that_stay() -> None:
     model, loss = Pointwise(corner), FocalLoss()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        light, heavy = (TurnConsistency(weight)(model, IMAGES, LABELS, loss) for weight in (1e-9, 1.0))
+        light, heavy = (TurnConsistency(weight)(model, IMAGES, [LABELS], loss) for weight in (1e-9, 1.0))
     assert heavy > light + 0.5
 
 

@@ -111,6 +111,27 @@ def test_change_is_made_as_the_refusal_advises_and_noted() -> None:
     }
 
 
+def test_without_a_teacher_distillation_is_no_part_of_the_training() -> None:
+    config = configure("distill.temperature=3")
+    assert "distill" not in portable_settings(config)
+    assert identify_settings(config) == identify_settings(configure())
+
+
+def test_teachers_are_known_by_their_contents(bundles: Path, ensemble_folders: list[Path], tmp_path: Path) -> None:
+    teacher = bundles / "classifier"
+    copied = shutil.copytree(teacher, tmp_path / "run" / "bundle")
+    before = (f"distill.teacher={teacher}",)
+    assert resume(f"distill.teacher=[{copied}]", before=before).changes == ()
+    for other in ((), (f"distill.teacher={ensemble_folders[1]}",), (f"distill.teacher=[{teacher},{ensemble_folders[1]}]",)):
+        with pytest.raises(ConfigError, match=r"distill\.teacher was "):
+            resume(*other, before=before)
+    with pytest.raises(ConfigError, match=r"distill\.temperature was 2\.0, is 3\.0; give"):
+        resume(*before, "distill.temperature=3", before=before)
+    described = portable_settings(configure(f"distill.teacher={copied}"))["distill"]
+    assert [entry["title"] for entry in described["teacher"]] == ["run"]
+    assert [len(entry["sha256"]) for entry in described["teacher"]] == [64]
+
+
 def test_earlier_changes_are_kept() -> None:
     first = resume("optimizer.lr=0.5", "allow_change=[optimizer.lr]")
     config = configure("optimizer.lr=0.25", "allow_change=[optimizer.lr]")

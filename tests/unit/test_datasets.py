@@ -18,7 +18,7 @@ from segpipe.diagnosis import CODES
 from segpipe.image_io import read_image, read_mask
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.tta import VIEWS
-from segpipe.lesion.crop import CropRule, full_box, mask_box, resize_mask, resize_square
+from segpipe.lesion.crop import CropRule, full_box, mask_box, reflect_square, resize_mask, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource, localize
 from segpipe.models.preprocessing import InputSpec
 
@@ -89,7 +89,8 @@ def test_without_a_mask_training_sees_what_inference_sees_where_it_finds_no_lesi
     fallback = localize(image, None, start=MaskSource.WHOLE_IMAGE)
     assert fallback.box == full_box(image)
     pixels, _ = crops_of(table.assign(mask_path=None), rule)[Draw(0, 0)]
-    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), resize_square(image, SIZE))
+    expected = (resize_square if rule.border == "squeeze" else reflect_square)(image, SIZE)
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize("build", [masks_of, crops_of])

@@ -85,7 +85,7 @@ class Isic2019Config(ClassesConfig):
 class AugmentConfig:
     """Random changes to training images: albumentations transforms in order; mixup and sizes, see `segpipe.training.tasks.Task`.
 
-    `sizes` holds pairs of an epoch and a size in pixels, `margin_fraction` the margin of the crops that the classifier's transforms
+    `sizes` holds pairs of an epoch and a size in pixels, `margin_fraction` the margin of the crops that a classifier's transforms
     begin with (null: that of `crop`), `turn_consistency` the weight of `segpipe.training.consistency`, which excludes mixup.
     """
 

@@ -47,7 +47,7 @@ class CropRule:
         margin_fraction: skin around the lesion's box on each side, as a fraction of the box's longer side, 0 to 10; 0 is tight.
         keep_background: keep the skin outside the mask; false paints it black
             (worse in Mahbod et al. 2020, arXiv 2008.12602; kept for the ablation).
-        border: method by which a crop becomes square where the image is too small for a square: `squeeze` scales both sides to the
+        border: method by which a crop becomes square where the image is too small for one: `squeeze` scales both sides to the
             network's input, `reflect` keeps the proportions and fills the rest by reflection at the image's border.
     """
 

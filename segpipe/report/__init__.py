@@ -156,7 +156,7 @@ def reading_sentences(finding: Finding) -> tuple[str, ...]:
         sentences.append("The heatmap shows which places spoke most for the class named there; it does not prove the reason.")
     if finding.tta_spread is not None:
         sentences.append(
-            "The spread over the views is how far a probability moves as the crop is flipped, turned or cut closer: less is steadier."
+            "The spread over the views is how far a probability moves as the crop is flipped, turned or zoomed: less is steadier."
         )
     return tuple(sentences)
 

@@ -97,7 +97,9 @@ def heat(row: int, column: int, *, cells: int = 8) -> ClassMap:
     return ClassMap(values, "mel", "reflect")
 
 
-@pytest.mark.parametrize("window", [Box(0, 0, 40, 80), Box(0, 10, 40, 90), Box(0, 0, 80, 40), Box(3, 4, 67, 68), Box(0, 0, 33, 80)])
+@pytest.mark.parametrize(
+    "window", [Box(0, 0, 40, 80), Box(0, 10, 40, 90), Box(0, 0, 80, 40), Box(3, 4, 67, 68), Box(0, 0, 33, 80)]
+)
 def test_heatmap_is_that_of_the_square_without_its_mirrored_border(window: Box) -> None:
     class_map = ClassMap(np.random.default_rng(0).random((7, 7)).astype(np.float32), "mel", "reflect")
     frame = frame_of(window, "reflect")

@@ -143,13 +143,15 @@ def test_paths_are_taken_literally(path: str, folder: Path) -> None:
 
 
 def test_table_of_results_has_numbers_and_texts(folder: Path) -> None:
-    header = "path,diagnosis,confidence,p_1,flagged,mask_reasons,box_top,tta_spread,warnings"
-    (folder / "results.csv").write_text(f"{header}\nNA,1,0.5,0.5,true,,3,,\nnull.jpg,nv,0.25,0.1,false,x;y,4,,w\n")
+    header = "path,diagnosis,confidence,p_1,flagged,mask_reasons,box_top,tta_spread,warnings,crop_border"
+    rows = "NA,1,0.5,0.5,true,,3,,,squeeze\nnull.jpg,nv,0.25,0.1,false,x;y,4,,w,reflect\n"
+    (folder / "results.csv").write_text(f"{header}\n{rows}")
     table = read_table(folder / "results.csv")
     assert table["path"].to_list() == ["NA", "null.jpg"]
     assert table["diagnosis"].to_list() == ["1", "nv"]
     assert table["mask_reasons"].to_list() == ["", "x;y"]
     assert table["flagged"].to_list() == [True, False] and table["flagged"].dtype == "boolean"
+    assert table["crop_border"].to_list() == ["squeeze", "reflect"]
     assert table["box_top"].dtype == int
     assert table["confidence"].dtype == table["tta_spread"].dtype == float
     assert table["tta_spread"].isna().all()

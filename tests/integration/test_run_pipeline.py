@@ -159,7 +159,7 @@ def test_explained_diagnosis_may_be_chosen(pipeline: Script, photos: Path) -> No
     assert refused.error == f"explain.diagnosis must be one of {', '.join(CODES)}, got 'scc'"
 
 
-@pytest.mark.parametrize(("tta", "has_spread"), [("none", False), ("flips", True), ("d4", True)])
+@pytest.mark.parametrize(("tta", "has_spread"), [("none", False), ("flips", True), ("d4", True), ("crops", True)])
 def test_spread_is_empty_with_a_single_view(pipeline: Script, photos: Path, tta: str, has_spread: bool) -> None:
     assert pipeline(image=photos / "images" / "a.jpg", tta=tta).status == 0
     (row,) = results(Path("out")).to_dict("records")

@@ -72,9 +72,9 @@ def explained_forward(model: LesionClassifier, batch: Tensor) -> Tensor:
 def explained_views(model: LesionClassifier, batch: Tensor) -> Tensor:
     """One map for each image over the eight views."""
     views = VIEWS["d4"]
-    head_pass = HeadPass(model.head, model.features(stack_views(batch, views)))
+    head_pass = HeadPass(model.head, model.features(stack_views({1.0: batch}, views)))
     likeliest = mean_probs(unstack(head_pass.logits.softmax(1), views)).argmax(1).repeat(len(views))
-    return mean_maps(head_pass.maps(likeliest), views)
+    return mean_maps(head_pass.maps(likeliest), views)[0]
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def time_once(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> dict[s
     }
     with frozen_before_last_map(model):
         times["grad-cam frozen"] = milliseconds(lambda: theirs(batch, None))
-    times["forward, d4"] = milliseconds(lambda: forward(model, stack_views(batch, VIEWS["d4"])))
+    times["forward, d4"] = milliseconds(lambda: forward(model, stack_views({1.0: batch}, VIEWS["d4"])))
     times["ours, d4"] = milliseconds(lambda: explained_views(model, batch))
     return times
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
 from segpipe.image_io import read_image
-from segpipe.lesion.crop import crop_box, cut_out, resize_square
+from segpipe.lesion.crop import cut_lesion
 from segpipe.lesion.localizer import localize
 from segpipe.models.preprocessing import images_to_batch
 
@@ -50,10 +50,9 @@ def answers(paths: list[Path], output: Path) -> Iterator[tuple[Path, NDArray[np.
             mask_probs = torch.sigmoid(unet.model(images_to_batch([image], unet.card.input, CPU)))[0, 0].numpy()
         place = localize(image, mask_probs)
         Image.fromarray(place.mask.astype(np.uint8) * 255).save(output / f"{path.stem}.png")
-        rule, spec = namer.card.crop, namer.card.input
-        box = crop_box(image, place.box, rule)
-        pixels = cut_out(image, place.mask, box, keep_background=rule.keep_background)
-        crop = images_to_batch([resize_square(pixels, spec.size)], spec, CPU)
+        spec = namer.card.input
+        _, pixels = cut_lesion(image, place.mask, place.box, namer.card.crop, size=spec.size)
+        crop = images_to_batch([pixels], spec, CPU)
         with torch.inference_mode():
             probs = views(crop)[0].numpy()
         grad_cam(crop.clone(), None)

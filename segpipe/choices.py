@@ -5,7 +5,7 @@ from collections.abc import Collection
 from segpipe.errors import ConfigError
 
 PIPELINE_CHOICES: dict[str, tuple[str, ...]] = {
-    "tta": ("none", "flips", "d4"),
+    "tta": ("none", "flips", "d4", "crops"),
     "explain": ("gradcam", "none"),
     "localize": ("unet", "contour", "whole_image"),
     "precision": ("auto", "float32", "bfloat16", "float16"),

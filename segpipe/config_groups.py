@@ -85,9 +85,8 @@ class Isic2019Config(ClassesConfig):
 class AugmentConfig:
     """Random changes to training images: albumentations transforms in order; mixup and sizes, see `segpipe.training.tasks.Task`.
 
-    `sizes` holds pairs of an epoch and a size in pixels, such as `[[0, 160], [8, 224]]`. `margin_fraction` is the margin of the
-    crops that the classifier's transforms begin with; null takes that of `crop`. `turn_consistency` is the weight of a term by
-    which heatmaps turn with the photograph, see `segpipe.training.consistency`; with it there is no mixup.
+    `sizes` holds pairs of an epoch and a size in pixels, `margin_fraction` the margin of the crops that a classifier's transforms
+    begin with (null: that of `crop`), `turn_consistency` the weight of `segpipe.training.consistency`, which excludes mixup.
     """
 
     transforms: list[Any] = field(default_factory=list)
@@ -104,6 +103,7 @@ class CropConfig:
     whole_image: bool = False
     margin_fraction: float = bounded(0.25, least=0, most=10)
     keep_background: bool = True
+    border: str = "squeeze"
 
 
 @dataclass

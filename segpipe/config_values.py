@@ -31,6 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "classifier.attention": ("none", "channel", "spatial", "cbam"),
     "trainer.strategy": ("auto", "ddp"),
     "classifier.padding": ("zeros", "replicate"),
+    "crop.border": ("squeeze", "reflect"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.precision": ("auto", "32-true", "16-mixed", "bf16-mixed"),
     "calibration": ("none", "temperature", "logit_adjustment"),

@@ -18,7 +18,7 @@ SHIPPED = "shipped"
 GIVEN = "given at the start"
 NO_OTHER = "no other model"
 _SHIPPED_ONLY = "The shipped ones. Trained models in the folder `outputs`, or in the one that `bundles=` names, are offered here."
-_VIEWS_HELP = "Test-time augmentation: the answers on flips and quarter turns of the crop are averaged. Slower, and steadier."
+_VIEWS_HELP = "Test-time augmentation: the answers on the crop as it is, flipped and turned are averaged. Slower, and steadier."
 _HEATMAP_HELP = "Grad-CAM: which part of the crop counted most for the answer."
 
 

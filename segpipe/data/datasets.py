@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.cache import Arrays, open_examples
 from segpipe.image_io import RgbImage, read_image, read_mask
-from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
+from segpipe.lesion.crop import CropRule, cut_lesion, full_box, mask_box, resize_mask, resize_square
 
 FloatArray = NDArray[np.float64]
 _SAMPLING_POWERS = {"none": 1.0, "square_root": 0.5, "balanced": 0.0}
@@ -117,8 +117,8 @@ class CropDecoding:
         image = read_image(Path(image_path))
         mask = np.ones(image.shape[:2], bool) if mask_path is None else read_mask(Path(mask_path))
         box = full_box(image) if mask_path is None else mask_box(mask)
-        crop = cut_out(image, mask, crop_box(image, box, self.rule), keep_background=self.rule.keep_background)
-        return (resize_square(crop, self.size),)
+        _, pixels = cut_lesion(image, mask, box, self.rule, size=self.size)
+        return (pixels,)
 
 
 class MaskDataset(Dataset[tuple[Tensor, Tensor]]):

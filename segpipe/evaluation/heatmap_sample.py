@@ -20,7 +20,7 @@ from segpipe.evaluation.scored_images import describe_test_set
 from segpipe.evaluation.truth import Truth
 from segpipe.image_io import RgbImage
 from segpipe.inference.heatmap import heatmap_in_lesion
-from segpipe.inference.namer import Crops, Namer
+from segpipe.inference.namer import Namer, Seen
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 
@@ -106,7 +106,8 @@ class HeatmapTest:
         turned = [self._namer.cut(turn(photograph, name), _turn_localization(place, name)) for name in TURNS]
         heatmap, *others = self._namer.explain([crops, *turned], [index] * (1 + len(turned)))
         scores = score_turns(heatmap.values, {name: other.values for name, other in zip(TURNS, others, strict=True)})
-        box = crops[0].box
+        crop = crops[0][0]
+        box = crop.box
         if place.source is not MaskSource.WHOLE_IMAGE:
             energy = heatmap_in_lesion(heatmap, place, box)
             even = float(place.mask[box.top : box.bottom, box.left : box.right].mean())
@@ -115,16 +116,16 @@ class HeatmapTest:
         scores |= {"energy": np.nan if energy is None else energy, "even": np.nan if even is None else even}
         if len(crops) == 1:
             seed = int(sampled.sha256[:_SEED_DIGITS], 16)
-            copies = alter_pixels(crops[0].pixels, heatmap.values, seed=seed)
-            scores |= areas_under(self._probabilities([(replace(crops[0], pixels=pixels),) for pixels in copies], index))
+            copies = alter_pixels(crop.pixels, heatmap.values, seed=seed)
+            scores |= areas_under(self._probabilities([((replace(crop, pixels=pixels),),) for pixels in copies], index))
         return {"path": sampled.path, "sha256": sampled.sha256, "explained": self._namer.classes[index], **scores}
 
-    def _explained(self, crops: Crops) -> int:
+    def _explained(self, crops: Seen) -> int:
         if self._diagnosis is not None:
             return self._namer.classes.index(self._diagnosis)
         return int(self._namer([crops])[0].probs.argmax())
 
-    def _probabilities(self, crops: list[Crops], index: int) -> NDArray[np.float64]:
+    def _probabilities(self, crops: list[Seen], index: int) -> NDArray[np.float64]:
         return np.array([answer.probs[index] for answer in self._namer(crops)])
 
 

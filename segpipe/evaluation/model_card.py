@@ -112,8 +112,11 @@ def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
         if crop.whole_image
         else f"a square around the lesion with a margin of {crop.margin_fraction:g} of its longer side, where the image has room"
     )
+    squared = "squeezed into one" if crop.border == "squeeze" else "filled to one by reflection at the image's border"
     return (
-        f"{table}\n\nThe classifier sees {rule}; a crop that is not square is squeezed into one. {_teachers(classifier)}All "
+        f"{table}
+
+The classifier sees {rule}; a crop that is not square is {squared}. {_teachers(classifier)}All "
         f"settings stand in `card.json`. Libraries: {versions}."
     )
 

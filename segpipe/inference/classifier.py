@@ -12,10 +12,11 @@ from torch import Tensor
 from segpipe.bundle import ClassifierBundle
 from segpipe.image_io import RgbImage
 from segpipe.inference.gradcam import HeadPass, scale_to_unit
+from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
 from segpipe.inference.source import Item, batched
-from segpipe.inference.tta import View, mean_maps, stack_views, unstack
-from segpipe.lesion.crop import Box, crop_box, cut_out, resize_square
+from segpipe.inference.tta import View, margin_scales, mean_maps, stack_views, unstack
+from segpipe.lesion.crop import Box, cut_lesion, frame_of
 from segpipe.lesion.localizer import Localization
 from segpipe.models.classifier import LesionClassifier
 from segpipe.models.preprocessing import images_to_batch
@@ -23,15 +24,25 @@ from segpipe.models.preprocessing import images_to_batch
 
 @dataclass(frozen=True)
 class Crop:
-    """What a classifier sees of one image.
+    """One square that a classifier sees of one image.
 
     Attributes:
-        box: in pixels of the image.
+        box: part of the image that was cut out, in pixels of the image.
         pixels: RGB uint8, shape (size, size, 3), as the network takes it.
+        border: method by which a crop became square, see `segpipe.lesion.crop.CropRule`.
     """
 
     box: Box
     pixels: RgbImage
+    border: str = "squeeze"
+
+    @property
+    def frame(self) -> Box:
+        """Area that `pixels` stand for; beyond the image where its border is reflected."""
+        return frame_of(self.box, self.border)
+
+
+Crops = tuple[Crop, ...]  # of one image, for each of `margin_scales(views)`; the first is cut by the card's own margin
 
 
 @dataclass(frozen=True)
@@ -42,23 +53,27 @@ class Opinion:
         probs: calibrated, of each view: float64, shape (V, N, classes), on the CPU.
         head_pass: over all views, in the order of `stack_views`.
         views: the V views.
+        frames: area that each crop shows, in pixels of the image, for each of the N images.
     """
 
     probs: Tensor
     head_pass: HeadPass
     views: Sequence[View]
+    frames: Sequence[Sequence[Box]]
 
     def heatmaps(self, classes: Tensor) -> NDArray[np.float32]:
-        """Where it looked for one class each, averaged over the views.
+        """Where it looked for one class each, averaged over the views, those of closer crops in the frame of the first.
 
         Args:
             classes: indices, int64, shape (N,), on the CPU.
 
         Returns:
-            Shape (N, h, w), each scaled by its maximum to [0, 1].
+            Shape (N, h, w), each scaled by its maximum to [0, 1]; it covers the first of its frames.
         """
         target = classes.repeat(len(self.views)).to(self.head_pass.logits.device)
-        return np.asarray(scale_to_unit(mean_maps(self.head_pass.maps(target), self.views)).cpu().numpy())
+        of_crops = mean_maps(self.head_pass.maps(target), self.views).cpu().numpy()
+        means = [mean_heatmap(list(maps), frames) for maps, frames in zip(of_crops.swapaxes(0, 1), self.frames, strict=True)]
+        return np.asarray(scale_to_unit(torch.from_numpy(np.stack(means))).numpy())
 
 
 class Classifier:
@@ -95,15 +110,15 @@ class Classifier:
         other._views = views
         return other
 
-    def cut(self, image: RgbImage, localization: Localization) -> Crop:
-        """Cut a lesion out by the rule of the bundle's card."""
-        rule = self.bundle.card.crop
-        box = crop_box(image, localization.box, rule)
-        pixels = cut_out(image, localization.mask, box, keep_background=rule.keep_background)
-        return Crop(box, resize_square(pixels, self.bundle.card.input.size))
+    def cut(self, image: RgbImage, localization: Localization) -> Crops:
+        """Cut a lesion out by the rule of the bundle's card, once for each margin of the views."""
+        card = self.bundle.card
+        rules = [replace(card.crop, margin_fraction=scale * card.crop.margin_fraction) for scale in margin_scales(self._views)]
+        cut = (cut_lesion(image, localization.mask, localization.box, rule, size=card.input.size) for rule in rules)
+        return tuple(Crop(box, pixels, card.crop.border) for box, pixels in cut)
 
     @torch.inference_mode()
-    def __call__(self, crops: Sequence[Crop]) -> Opinion:
+    def __call__(self, crops: Sequence[Crops]) -> Opinion:
         """Classify a group of crops.
 
         Args:
@@ -118,17 +133,22 @@ class Classifier:
         head_pass = HeadPass(self.bundle.model.head, self._features(crops))
         logits = require_finite_logits(head_pass.logits.cpu(), "classifier")
         scaled = logits.double() / self.bundle.card.temperature  # Apple's MPS has no float64
-        return Opinion(unstack((scaled + self._logit_bias).softmax(1), self._views), head_pass, self._views)
+        count = len(margin_scales(self._views))
+        frames = [[crop.frame for crop in of_image[:count]] for of_image in crops]
+        return Opinion(unstack((scaled + self._logit_bias).softmax(1), self._views), head_pass, self._views, frames)
 
-    def view_logits(self, crops: Sequence[Crop]) -> NDArray[np.float64]:
+    def view_logits(self, crops: Sequence[Crops]) -> NDArray[np.float64]:
         """What the network says of each view before its calibration: logits, shape (V, N, classes)."""
         groups = group_crops(crops, self._views, self._batch_size)
         logits = [unstack(self(group).head_pass.logits, self._views) for group in groups]
         return np.asarray(torch.cat(logits, dim=1).cpu().double().numpy())
 
-    def _features(self, crops: Sequence[Crop]) -> Tensor:
-        batch = images_to_batch([crop.pixels for crop in crops], self.bundle.card.input, self._device)
-        stacked = stack_views(batch, self._views).contiguous(memory_format=torch.channels_last)
+    def _features(self, crops: Sequence[Crops]) -> Tensor:
+        batches = {
+            scale: images_to_batch([of_image[number].pixels for of_image in crops], self.bundle.card.input, self._device)
+            for number, scale in enumerate(margin_scales(self._views))
+        }
+        stacked = stack_views(batches, self._views).contiguous(memory_format=torch.channels_last)
         with take_turn(self._device, self._precision):
             return torch.cat([self.bundle.model.features(part) for part in torch.split(stacked, self._batch_size)]).float()
 

@@ -37,7 +37,8 @@ class Finding:
     Attributes:
         photograph: image as it was read, RGB uint8, and the size of the original.
         localization: mask, lesion box, mask source and reasons, in pixels of `photograph.image`.
-        window: area that the classifier saw, in pixels of `photograph.image`; that of the first classifier of an ensemble.
+        window: area that the classifier saw, in pixels of `photograph.image`; that of the first classifier of an ensemble, by the
+            margin of its card.
         crop: the same area as the network saw it, RGB uint8, shape (size, size, 3).
         probabilities: calibrated probability of each class by code, in the card's order; they sum to 1.
         malignant: codes of the malignant classes; empty where the card names none.
@@ -47,6 +48,7 @@ class Finding:
         path: file or URL as it was given; None for bytes, PIL images and arrays.
         sha256: SHA-256 of the file's content; None for PIL images and arrays.
         latency_ms: milliseconds spent on the image; 0 where they were not measured.
+        border: method by which the crop became square, see `segpipe.lesion.crop.CropRule`.
 
     Raises:
         AnswerError: a probability, the spread or the class map holds a number that is not finite.
@@ -65,6 +67,7 @@ class Finding:
     path: str | None = None
     sha256: str | None = None
     latency_ms: float = 0.0
+    border: str = "squeeze"
 
     def __post_init__(self) -> None:
         heat = () if self.class_map is None else self.class_map.values.ravel()
@@ -187,6 +190,7 @@ class Finding:
             "crop_left": crop_box.left,
             "crop_bottom": crop_box.bottom,
             "crop_right": crop_box.right,
+            "crop_border": self.border,
         }
 
     def plot(self) -> "Figure":

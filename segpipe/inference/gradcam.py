@@ -13,12 +13,12 @@ class HeadPass:
     Grad-CAM needs the gradient at the last feature map only. So the backbone runs without a graph, autograd sees nothing but
     the head, and the class may be chosen late, from the logits of this same pass: over all views of an image, for example::
 
-        stacked = stack_views(batch, views)
+        stacked = stack_views({1.0: batch}, views)
         features = torch.cat([model.features(part) for part in stacked.split(batch_size)])
         head_pass = HeadPass(model.head, features)
         probs = unstack((head_pass.logits / temperature).softmax(1), views)
         predicted = mean_probs(probs).argmax(1).repeat(len(views))
-        heatmaps = scale_to_unit(mean_maps(head_pass.maps(predicted), views))
+        heatmaps = scale_to_unit(mean_maps(head_pass.maps(predicted), views)[0])
 
     It works inside `torch.no_grad()` and `torch.inference_mode()`, and leaves nothing behind: no hook, no gradient, no changed
     mode. Put the model into evaluation mode first, as for any answer. It must have been built outside `torch.inference_mode()`.

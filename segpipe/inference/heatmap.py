@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.lesion.crop import Box
+from segpipe.lesion.crop import Box, frame_of
 from segpipe.lesion.localizer import Localization
 
 
@@ -16,20 +16,23 @@ class ClassMap:
     """Grad-CAM on the grid of the network's features, averaged over the classifiers and over the views.
 
     Attributes:
-        values: float32 in [0, 1], shape of the feature map (h, w); it covers `Finding.window`. The peak of a single classifier is
-            1; that of several is 1 only where all of them have theirs.
+        values: float32 in [0, 1], shape of the feature map (h, w); it covers the network's square, see
+            `segpipe.lesion.crop.frame_of`. The peak of a single classifier is 1; that of several is 1 only where all of them have
+            theirs.
         diagnosis: code of the class it explains.
+        border: method by which the crop became square, see `segpipe.lesion.crop.CropRule`.
     """
 
     values: NDArray[np.float32]
     diagnosis: str
+    border: str = "squeeze"
 
 
 def heatmap_on_image(class_map: ClassMap, crop_box: Box, height: int, width: int) -> NDArray[np.float32]:
     """Lay a class map back on the photograph that its crop was cut from.
 
     Args:
-        class_map: map that covers `crop_box`.
+        class_map: map of the crop; what it says of a reflected border is left out.
         crop_box: what the classifier saw, in pixels of the image.
         height: of the image, pixels.
         width: of the image, pixels.
@@ -52,12 +55,12 @@ def heatmap_in_lesion(class_map: ClassMap, localization: Localization, crop_box:
     A share near the lesion's share of the crop is what a network that looks everywhere would reach; it says nothing by itself.
 
     Args:
-        class_map: map that covers `crop_box`.
+        class_map: map of the crop; what it says of a reflected border is left out.
         localization: its mask has the size of the image.
         crop_box: what the classifier saw, in pixels of the image.
 
     Returns:
-        A share in [0, 1]; None where the map is zero everywhere.
+        A share in [0, 1]; None where the map is zero everywhere in `crop_box`.
 
     Raises:
         ValueError: `crop_box` is empty or lies outside the mask.
@@ -71,17 +74,17 @@ def heatmap_in_lesion(class_map: ClassMap, localization: Localization, crop_box:
 
 
 def mean_heatmap(maps: Sequence[NDArray[np.float32]], boxes: Sequence[Box]) -> NDArray[np.float32]:
-    """The mean of several classifiers' heatmaps of one image, in the frame of the first.
+    """The mean of several heatmaps of one image, of classifiers or of views, in the frame of the first.
 
     A cell of the first map takes from each other one the mean over the cell's own area, as far as that one reaches: where it
     saw nothing, only the others count.
 
     Args:
-        maps: float32 in [0, 1], each of any shape (h, w).
+        maps: float32, 0 or more, each of any shape (h, w).
         boxes: what each map covers, in pixels of the image.
 
     Returns:
-        float32 in [0, 1], shape of the first map; it covers the first box. Maps of one shape and box give their plain mean.
+        float32, shape of the first map; it covers the first box. Maps of one shape and box give their plain mean.
     """
     rows, columns = _edges(boxes[0], maps[0])
     total, seen = np.zeros(maps[0].shape), np.zeros(maps[0].shape)
@@ -106,10 +109,18 @@ def _shares(cells: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[
 
 
 def _enlarge(class_map: ClassMap, box: Box) -> NDArray[np.float32]:
-    values = np.asarray(class_map.values, dtype=np.float32)
-    enlarged = np.asarray(cv2.resize(values, (box.width, box.height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+    frame, (height, width) = frame_of(box, class_map.border), class_map.values.shape
+    down = _cubic_weights(height, frame.height)[box.top - frame.top : box.bottom - frame.top]
+    across = _cubic_weights(width, frame.width)[box.left - frame.left : box.right - frame.left]
+    enlarged = down @ np.asarray(class_map.values, dtype=np.float32) @ across.T
     # Cubic interpolation shows no facets between the few cells of the map, but overshoots.
-    return np.clip(enlarged, 0.0, 1.0, out=enlarged)
+    return np.asarray(np.clip(enlarged, 0.0, 1.0, out=enlarged), dtype=np.float32)
+
+
+def _cubic_weights(cells: int, pixels: int) -> NDArray[np.float32]:
+    """The weight of each cell in each pixel along one axis, shape (pixels, cells); both axes together are a cubic resize."""
+    unit = np.eye(cells, dtype=np.float32)
+    return np.asarray(cv2.resize(unit, (cells, pixels), interpolation=cv2.INTER_CUBIC), dtype=np.float32).reshape(pixels, cells)
 
 
 def _require_inside(box: Box, height: int, width: int) -> None:

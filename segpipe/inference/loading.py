@@ -40,7 +40,8 @@ def load_pipeline(
         classifier: folder of a trained bundle, such as `outputs/mine/bundle`, or a list of folders, whose probabilities are
             averaged; None takes the shipped one.
         segmenter: folder of a trained bundle; None takes the shipped one.
-        tta: views of the crop that are averaged: `none`, `flips` (4) or `d4` (8, flips and quarter turns).
+        tta: views of the crop that are averaged: `none`, `flips` (4), `d4` (8, flips and quarter turns) or `crops` (12, the flips
+            of three crops, by the margin of the card and by 0.7 and 0.4 of it).
         explain: method of the heatmap: `gradcam` or `none`.
         localize: first mask source: `unet`, `contour` or `whole_image`; the later ones are its fallbacks.
         device: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.

@@ -12,13 +12,13 @@ from torch import Tensor
 from segpipe.bundle import ClassifierBundle
 from segpipe.errors import ConfigError
 from segpipe.image_io import RgbImage
-from segpipe.inference.classifier import Classifier, Crop, Opinion, group_crops
+from segpipe.inference.classifier import Classifier, Crops, Opinion, group_crops
 from segpipe.inference.ensemble_points import ensemble_points
 from segpipe.inference.heatmap import ClassMap, mean_heatmap
 from segpipe.inference.tta import IDENTITY, View, mean_probs, spread
 from segpipe.lesion.localizer import Localization
 
-Crops = tuple[Crop, ...]  # what each classifier sees of one image, in the order of the bundles
+Seen = tuple[Crops, ...]  # what each classifier sees of one image, in the order of the bundles
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Answer:
     Attributes:
         probs: calibrated, float64, shape (classes,), sums to 1.
         tta_spread: None with a single view.
-        class_map: in the frame of the first classifier's crop; None where no explanation was asked for.
+        class_map: in the frame of the first crop of the first classifier; None where no explanation was asked for.
     """
 
     probs: NDArray[np.float64]
@@ -89,11 +89,11 @@ class Namer:
         single._classifiers = [classifier.with_views(single.views) for classifier in self._classifiers]
         return single
 
-    def cut(self, image: RgbImage, localization: Localization) -> Crops:
+    def cut(self, image: RgbImage, localization: Localization) -> Seen:
         """Cut a lesion out for each classifier, by the rule of its own card."""
         return tuple(classifier.cut(image, localization) for classifier in self._classifiers)
 
-    def __call__(self, crops: Sequence[Crops], *, between: Callable[[], None] = lambda: None) -> list[Answer]:
+    def __call__(self, crops: Sequence[Seen], *, between: Callable[[], None] = lambda: None) -> list[Answer]:
         """Args: crops of each image, as `cut` makes them; between, see `Pipeline.__call__`. Returns: one answer each."""
         answers: list[Answer] = []
         for group in group_crops(crops, self.views, self.batch_size):
@@ -102,7 +102,7 @@ class Namer:
         return answers
 
     @torch.inference_mode()
-    def explain(self, crops: Sequence[Crops], classes: Sequence[int]) -> list[ClassMap]:
+    def explain(self, crops: Sequence[Seen], classes: Sequence[int]) -> list[ClassMap]:
         """Explain a given class of each image.
 
         Args:
@@ -117,11 +117,11 @@ class Namer:
             heatmaps += self._class_maps(self._opinions(group), group, torch.tensor([next(chosen) for _ in group]))
         return heatmaps
 
-    def _opinions(self, crops: Sequence[Crops]) -> list[Opinion]:
+    def _opinions(self, crops: Sequence[Seen]) -> list[Opinion]:
         return [classifier(seen) for classifier, seen in zip(self._classifiers, zip(*crops, strict=True), strict=True)]
 
     @torch.inference_mode()
-    def _name(self, crops: Sequence[Crops]) -> list[Answer]:
+    def _name(self, crops: Sequence[Seen]) -> list[Answer]:
         opinions = self._opinions(crops)
         # All classifiers see the same views, so each view has its own mean.
         of_views = torch.stack([opinion.probs for opinion in opinions]).mean(0)
@@ -137,10 +137,10 @@ class Namer:
             return predicted
         return torch.full_like(predicted, self.classes.index(str(self.explained)))
 
-    def _class_maps(self, opinions: Sequence[Opinion], crops: Sequence[Crops], chosen: Tensor) -> list[ClassMap]:
+    def _class_maps(self, opinions: Sequence[Opinion], crops: Sequence[Seen], chosen: Tensor) -> list[ClassMap]:
         """Why the answer is as it is: all classifiers explain the same class of an image."""
         maps = zip(*(opinion.heatmaps(chosen) for opinion in opinions), strict=True)
         return [
-            ClassMap(mean_heatmap(of_image, [crop.box for crop in seen]), self.classes[index])
+            ClassMap(mean_heatmap(of_image, [own.frame for own, *_ in seen]), self.classes[index], seen[0][0].border)
             for of_image, seen, index in zip(maps, crops, chosen.tolist(), strict=True)
         ]

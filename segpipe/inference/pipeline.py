@@ -14,7 +14,7 @@ from segpipe.bundle import SegmenterBundle
 from segpipe.image_io import DEFAULT_MAX_PIXELS, Photograph, RgbImage
 from segpipe.inference.finding import Finding
 from segpipe.inference.image_sources import ImageSource, find_all, read_source
-from segpipe.inference.namer import Answer, Crops, Namer
+from segpipe.inference.namer import Answer, Namer, Seen
 from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
 from segpipe.lesion.localizer import Localization, MaskSource, localize
 from segpipe.models.preprocessing import images_to_batch
@@ -183,12 +183,14 @@ class Pipeline:
         answers = self.namer(crops, between=between)
         return [self._finding(*parts) for parts in zip(images, localizations, crops, answers, strict=True)]
 
-    def _finding(self, image: RgbImage, localization: Localization, crops: Crops, answer: Answer) -> Finding:
+    def _finding(self, image: RgbImage, localization: Localization, seen: Seen, answer: Answer) -> Finding:
+        crop = seen[0][0]
         return Finding(
             photograph=Photograph(image, *image.shape[:2]),
             localization=localization,
-            window=crops[0].box,
-            crop=crops[0].pixels,
+            window=crop.box,
+            crop=crop.pixels,
+            border=crop.border,
             probabilities=dict(zip(self.namer.classes, map(float, answer.probs), strict=True)),
             malignant=self.namer.malignant,
             operating_points=self.namer.operating_points,

@@ -24,7 +24,7 @@ def result_columns(classes: Sequence[str]) -> list[str]:
         *(() if MALIGNANT in classes else ("p_malignant",)),
         *("flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
         *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
-        *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right"),
+        *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right", "crop_border"),
     ]
 
 

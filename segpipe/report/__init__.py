@@ -29,6 +29,8 @@ _OUTLINES = {
     MaskSource.WHOLE_IMAGE: "none, so the whole image was classified",
 }
 
+_SQUARED = {"squeeze": "scaled to a square", "reflect": "mirrored at the border to a square"}
+
 
 def printable(name: str) -> str:
     """A file's or a class's name on one line that any terminal can take, escaped as `display_path` escapes paths."""
@@ -90,13 +92,14 @@ def photograph_caption(source: MaskSource) -> str:
     return "lesion outline, and crop box (dashed)" if drawn else "no lesion outline; crop box (dashed)"
 
 
-def crop_caption(box: Box) -> str:
+def crop_caption(box: Box, border: str) -> str:
     """Size of a crop, width x height, and what was done to it.
 
     Args:
         box: what was cut out, in pixels of the original.
+        border: method by which it became square, see `segpipe.lesion.crop.CropRule`.
     """
-    change = "as the network saw it" if box.is_square else "scaled to a square"
+    change = "as the network saw it" if box.is_square else _SQUARED[border]
     return f"crop {box.width:,} x {box.height:,} px, {change}"
 
 
@@ -142,7 +145,8 @@ def reading_sentences(finding: Finding) -> tuple[str, ...]:
     """How to read a finding, for those who have never seen one; only what applies to this one."""
     drawn = finding.localization.source is not MaskSource.WHOLE_IMAGE
     line = "The line on the photograph is the border that was found" if drawn else "No border of a lesion is drawn"
-    cut = "is what was cut out for the network" if finding.crop_box.is_square else "was cut out and squeezed into a square"
+    squared = f"was cut out and {_SQUARED[finding.border]}"
+    cut = "is what was cut out for the network" if finding.crop_box.is_square else squared
     sentences = [
         f"{line}; the dashed box {cut}.",
         "The probabilities are calibrated on validation images of the data set that the network was trained on.",
@@ -152,7 +156,7 @@ def reading_sentences(finding: Finding) -> tuple[str, ...]:
         sentences.append("The heatmap shows which places spoke most for the class named there; it does not prove the reason.")
     if finding.tta_spread is not None:
         sentences.append(
-            "The spread over the views is how far a probability moves as the crop is flipped and turned: less is steadier."
+            "The spread over the views is how far a probability moves as the crop is flipped, turned or zoomed: less is steadier."
         )
     return tuple(sentences)
 

@@ -155,7 +155,9 @@ def place_context(row: Row) -> dict[str, Any]:
     height, width = row["box_bottom"] - row["box_top"], row["box_right"] - row["box_left"]
     return {
         "photograph_caption": photograph_caption(source),
-        "crop_caption": crop_caption(Box(row["crop_top"], row["crop_left"], row["crop_bottom"], row["crop_right"])),
+        "crop_caption": crop_caption(
+            Box(row["crop_top"], row["crop_left"], row["crop_bottom"], row["crop_right"]), row["crop_border"]
+        ),
         "outline": _sentence(outline_words(source, row["mask_area_fraction"])),
         "reasons": [_sentence(reason) for reason in reason_words(split_names(reasons))],
         "box": f"{width} pixels wide, {height} high; {row['box_left']} from the left, {row['box_top']} from the top",

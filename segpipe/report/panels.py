@@ -98,7 +98,7 @@ def draw_crop(axes: Axes, finding: Finding, *, size: float) -> None:
     """What the network saw, with the size in which it was cut out; letters are of `size` points."""
     axes.imshow(finding.crop)
     room = axes.get_window_extent().width / axes.figure.dpi
-    _caption(axes, "\n".join(wrap(crop_caption(finding.crop_box), room, size=size)), size=size)
+    _caption(axes, "\n".join(wrap(crop_caption(finding.crop_box, finding.border), room, size=size)), size=size)
 
 
 def draw_heatmap(axes: Axes, preview: Preview, class_map: ClassMap, *, size: float) -> None:

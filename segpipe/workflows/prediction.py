@@ -75,7 +75,7 @@ def predict_folder(
         output: Folder of the results; None: `outputs/<date>/<time>`.
         classifier: Folder of a trained classifier; None: the shipped one; the probabilities of several are averaged.
         segmenter: Folder of a trained segmenter; None: the shipped one.
-        tta: Views of the crop that are averaged: `none`, `flips` (4) or `d4` (8).
+        tta: Views of the crop that are averaged: `none`, `flips` (4), `d4` (8) or `crops` (12).
         explain: Heatmap of what the diagnosis rests on: `gradcam` or `none`.
         localize: First mask source: `unet`, `contour` or `whole_image`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # All other columns hold numbers, but for `flagged`.
-_TEXTS = ("path", "sha256", "status", "diagnosis", "mask_source", "mask_reasons", "flagged_for", "warnings")
+_TEXTS = ("path", "sha256", "status", "diagnosis", "mask_source", "mask_reasons", "flagged_for", "warnings", "crop_border")
 
 
 class Failure(NamedTuple):

@@ -159,7 +159,7 @@ def test_explained_diagnosis_may_be_chosen(pipeline: Script, photos: Path) -> No
     assert refused.error == f"explain.diagnosis must be one of {', '.join(CODES)}, got 'scc'"
 
 
-@pytest.mark.parametrize(("tta", "has_spread"), [("none", False), ("flips", True), ("d4", True)])
+@pytest.mark.parametrize(("tta", "has_spread"), [("none", False), ("flips", True), ("d4", True), ("crops", True)])
 def test_spread_is_empty_with_a_single_view(pipeline: Script, photos: Path, tta: str, has_spread: bool) -> None:
     assert pipeline(image=photos / "images" / "a.jpg", tta=tta).status == 0
     (row,) = results(Path("out")).to_dict("records")
@@ -226,8 +226,8 @@ def test_folder_without_images_is_a_wrong_call(pipeline: Script, tmp_path: Path)
         ("batch_size=0", "batch_size must be 1 or more, got 0"),
         ("figures=maybe", "figures must be one of auto, true, false, got 'maybe'"),
         ("localize=magic", "localize must be one of unet, contour, whole_image, got 'magic'"),
-        ("tta=d8", "tta must be one of d4, flips, none, got d8"),
-        ("tta.views=d8", "tta.views must be one of none, flips, d4, got 'd8'"),
+        ("tta=d8", "tta must be one of crops, d4, flips, none, got d8"),
+        ("tta.views=d8", "tta.views must be one of none, flips, d4, crops, got 'd8'"),
         ("explain.method=lime", "explain.method must be one of gradcam, none, got 'lime'"),
         ("part=exam", "part must be one of train, val, test, got 'exam'"),
         ("device=tpu-9", "device must be auto, cpu, cuda, cuda:N or mps, got 'tpu-9'"),

@@ -251,7 +251,7 @@ def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: 
         ("cls", "unfreeze.lr_decay=2", "unfreeze.lr_decay must be above 0 and at most 1"),
         ("cls", "crop.margin_fraction=-1", "margin_fraction must be at least 0 and at most 10, got -1"),
         ("cls", "loss.tau=-1", "loss.tau must be 0 or more, got -1"),
-        ("cls", "tta.views=all", "tta.views must be one of none, flips, d4, got 'all'"),
+        ("cls", "tta.views=all", "tta.views must be one of none, flips, d4, crops, got 'all'"),
         ("cls", "workers=-1", "workers must be 0 or more, got -1"),
         ("cls", "bundle.segmenter=absent", "bundle.segmenter must be an existing path, got 'absent'"),
     ],

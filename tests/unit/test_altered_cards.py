@@ -45,6 +45,7 @@ WRONG_TYPES = {
     "crop.whole_image": (0, 1, "true", None),
     "crop.keep_background": (1, "no", None),
     "crop.margin_fraction": (True, "0.25", None, [0.25]),
+    "crop.border": (True, "mirror", "", None, ["reflect"]),
     "temperature": (True, "1.5", None, [1.5]),
     "logit_bias": (0.0, "0", [True] * 7, ["0"] * 7, [0.0] * 6, [0.0] * 8, None),
     "classes": ("mel", None, 7, {"mel": 0}, [1, 2, 3], [["mel"], ["nv"]], [None, "nv"]),
@@ -286,6 +287,7 @@ def test_input_size_that_a_unet_cannot_halve_is_refused(bundles: Path, tmp_path:
         *(("input.std", [std] * 3) for std in (0.001, 10)),
         *(("crop.margin_fraction", margin) for margin in (0, 10, 3)),
         ("crop", {"whole_image": True, "keep_background": False}),
+        ("crop", {"margin_fraction": 10, "border": "reflect"}),
         ("malignant", []),
     ],
 )

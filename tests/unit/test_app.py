@@ -190,7 +190,7 @@ def test_names_that_are_repeated_here_are_those_of_their_owners() -> None:
         ("bundles=nowhere", "bundles must be a folder, got 'nowhere'"),
         ("max_files=0", "max_files must be 1 or more, got 0"),
         ("max_pixels=many", "max_pixels must be an integer"),
-        ("tta=twelve", "tta must be one of d4, flips, none, got twelve"),
+        ("tta=twelve", "tta must be one of crops, d4, flips, none, got twelve"),
     ],
 )
 def test_wrong_call_is_one_line(argument: str, message: str) -> None:

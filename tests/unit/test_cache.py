@@ -25,12 +25,16 @@ from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, OutputError
 from segpipe.image_io import read_image, read_mask
 from segpipe.inference.classifier import Classifier
+from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.models.preprocessing import InputSpec
 
 SIZE = 32
-RULES = (CropRule(), CropRule(margin_fraction=0.0), CropRule(whole_image=True), CropRule(keep_background=False))
+RULES = (
+    *(CropRule(), CropRule(margin_fraction=0.0), CropRule(whole_image=True), CropRule(keep_background=False)),
+    CropRule(margin_fraction=1.0, border="reflect"),
+)
 DECODINGS = (MaskDecoding(SIZE), *(CropDecoding(SIZE, rule) for rule in RULES))
 FORK = get_context("fork")  # a child starts at once, without importing everything again
 
@@ -107,11 +111,11 @@ def test_a_stored_crop_is_what_inference_cuts_for_the_true_mask(
     table: pd.DataFrame, cache: Path, classifier: ClassifierBundle, rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
-    network = Classifier(bundle, device=torch.device("cpu"), views=(), batch_size=1)
+    network = Classifier(bundle, device=torch.device("cpu"), views=VIEWS["none"], batch_size=1)
     examples = CropDataset(table, classes=CODES, rule=rule, size=SIZE, cache=str(cache))
     for index in range(len(table)):
         image, mask = read_image(Path(table["image_path"][index])), read_mask(Path(table["mask_path"][index]))
-        crop = network.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
+        (crop,) = network.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
         pixels, _ = examples[Draw(index, 0)]
         np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), crop.pixels)
 

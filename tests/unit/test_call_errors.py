@@ -46,7 +46,7 @@ WRONG_PIPELINE_CALLS = {
     "crops=maybe": r'crops must be true or false, got "maybe"',
     "localize=[unet]": r'localize must be a text, got \["unet"\]',
     "bundle=x": r'bundle must be set key by key \(bundle\.segmenter, bundle\.classifier\), got "x"',
-    "tta=d5": r"tta must be one of d4, flips, none, got d5",
+    "tta=d5": r"tta must be one of crops, d4, flips, none, got d5",
     "tta=null": r"a config group must be given one of its options by name, got tta=null; --help lists them",
     "tta=d4,none": r"tta must be a single value, got d4,none; --multirun tries each of them, \[a,b\] is a list",
     "batch_size=range(1,3)": r"batch_size must be a single value, got range\(1,3\); --multirun tries each of them.*",

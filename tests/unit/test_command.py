@@ -152,7 +152,7 @@ def test_console_script_is_declared() -> None:
     [
         ("segpipe ", set(SUBCOMMANDS)),
         ("segpipe tra", set(SUBCOMMANDS)),
-        ("/usr/bin/segpipe predict tta=", {"tta=d4", "tta=flips", "tta=none"}),
+        ("/usr/bin/segpipe predict tta=", {"tta=crops", "tta=d4", "tta=flips", "tta=none"}),
         ("segpipe predict tta=none explain=", {"explain=gradcam", "explain=none"}),
         ("segpipe train-seg trainer.max_", {"trainer.max_epochs="}),
         ("segpipe card outp", {"output="}),

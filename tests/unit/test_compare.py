@@ -284,7 +284,7 @@ BAD_CALLS = {
     "too few titles": (["titles=[a]"], "titles must be as many as there are folders, 2, got 1"),
     "no bundle": (["bundles=[{one},nowhere]"], "bundles must be a list of folders, got 'nowhere'"),
     "segmenter": (["bundles=[{one},{unet}]"], "must be the bundle of a classifier, got that of a segmenter"),
-    "word": (["tta=d5"], "tta must be one of d4, flips, none, got d5"),
+    "word": (["tta=d5"], "tta must be one of crops, d4, flips, none, got d5"),
     "number": (["batch_size=0"], "batch_size must be 1 or more, got 0"),
     "device": (["device=abacus"], "device must be auto, cpu, cuda, cuda:N or mps, got 'abacus'"),
     "part": (["part=test"], "part=test needs split=CSV"),

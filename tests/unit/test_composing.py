@@ -42,8 +42,8 @@ WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"masks": "nowhere"}, "masks must be an existing path, got 'nowhere'"),
     ({"part": "tests"}, "part must be one of train, val, test, got 'tests'"),
     ({"part": "test"}, "part=test needs split=CSV"),
-    ({"tta": "d5"}, "tta must be one of d4, flips, none, got d5"),
-    ({"tta": None}, "tta must be one of d4, flips, none, got None"),
+    ({"tta": "d5"}, "tta must be one of crops, d4, flips, none, got d5"),
+    ({"tta": None}, "tta must be one of crops, d4, flips, none, got None"),
     ({"explain": True}, "explain must be one of gradcam, none, got True"),
     ({"localize": "net"}, "localize must be one of unet, contour, whole_image, got 'net'"),
     ({"precision": "half"}, "precision must be one of .*got 'half'"),
@@ -143,13 +143,15 @@ def test_paths_are_taken_literally(path: str, folder: Path) -> None:
 
 
 def test_table_of_results_has_numbers_and_texts(folder: Path) -> None:
-    header = "path,diagnosis,confidence,p_1,flagged,mask_reasons,box_top,tta_spread,warnings"
-    (folder / "results.csv").write_text(f"{header}\nNA,1,0.5,0.5,true,,3,,\nnull.jpg,nv,0.25,0.1,false,x;y,4,,w\n")
+    header = "path,diagnosis,confidence,p_1,flagged,mask_reasons,box_top,tta_spread,warnings,crop_border"
+    rows = "NA,1,0.5,0.5,true,,3,,,squeeze\nnull.jpg,nv,0.25,0.1,false,x;y,4,,w,reflect\n"
+    (folder / "results.csv").write_text(f"{header}\n{rows}")
     table = read_table(folder / "results.csv")
     assert table["path"].to_list() == ["NA", "null.jpg"]
     assert table["diagnosis"].to_list() == ["1", "nv"]
     assert table["mask_reasons"].to_list() == ["", "x;y"]
     assert table["flagged"].to_list() == [True, False] and table["flagged"].dtype == "boolean"
+    assert table["crop_border"].to_list() == ["squeeze", "reflect"]
     assert table["box_top"].dtype == int
     assert table["confidence"].dtype == table["tta_spread"].dtype == float
     assert table["tta_spread"].isna().all()

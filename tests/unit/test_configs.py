@@ -26,7 +26,7 @@ from segpipe.errors import ConfigError
 from segpipe.evaluation.calibration import METHODS
 from segpipe.inference.namer import Namer
 from segpipe.inference.tta import VIEWS
-from segpipe.lesion.crop import CropRule
+from segpipe.lesion.crop import BORDERS, CropRule
 from segpipe.lesion.localizer import MaskSource
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
@@ -352,6 +352,7 @@ def test_lists_of_words_are_those_that_the_code_knows() -> None:
     assert CHOICES["calibration"] == METHODS
     assert set(CHOICES["localize"]) == set(MaskSource)
     assert set(CHOICES["tta.views"]) == set(VIEWS)
+    assert CHOICES["crop.border"] == BORDERS
 
 
 NUMBERS = {
@@ -442,7 +443,7 @@ def test_bounds_are_those_of_the_card() -> None:
 
 
 def test_words_are_taken_as_they_are_written() -> None:
-    with pytest.raises(ConfigError, match=r"tta\.views must be one of none, flips, d4, got 'D4'"):
+    with pytest.raises(ConfigError, match=r"tta\.views must be one of none, flips, d4, crops, got 'D4'"):
         check_values(compose("run_pipeline", ["tta.views=D4"]))
 
 

@@ -17,12 +17,16 @@ from segpipe.data.ham10000 import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.image_io import read_image, read_mask
 from segpipe.inference.classifier import Classifier
-from segpipe.lesion.crop import CropRule, full_box, mask_box, resize_mask, resize_square
+from segpipe.inference.tta import VIEWS
+from segpipe.lesion.crop import CropRule, full_box, mask_box, reflect_square, resize_mask, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource, localize
 from segpipe.models.preprocessing import InputSpec
 
 SIZE = 32
-RULES = (CropRule(), CropRule(margin_fraction=0.0), CropRule(whole_image=True), CropRule(keep_background=False))
+RULES = (
+    *(CropRule(), CropRule(margin_fraction=0.0), CropRule(whole_image=True), CropRule(keep_background=False)),
+    CropRule(margin_fraction=1.0, border="reflect"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +75,10 @@ def test_without_random_changes_training_sees_what_inference_cuts(
     table: pd.DataFrame, classifier: ClassifierBundle, rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
-    network = Classifier(bundle, device=torch.device("cpu"), views=(), batch_size=1)
+    network = Classifier(bundle, device=torch.device("cpu"), views=VIEWS["none"], batch_size=1)
     for index in range(4):
         image, mask = read_image(Path(table["image_path"][index])), read_mask(Path(table["mask_path"][index]))
-        crop = network.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
+        (crop,) = network.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))
         pixels, _ = crops_of(table, rule)[Draw(index, index)]
         np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), crop.pixels)
 
@@ -85,7 +89,8 @@ def test_without_a_mask_training_sees_what_inference_sees_where_it_finds_no_lesi
     fallback = localize(image, None, start=MaskSource.WHOLE_IMAGE)
     assert fallback.box == full_box(image)
     pixels, _ = crops_of(table.assign(mask_path=None), rule)[Draw(0, 0)]
-    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), resize_square(image, SIZE))
+    expected = (resize_square if rule.border == "squeeze" else reflect_square)(image, SIZE)
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize("build", [masks_of, crops_of])

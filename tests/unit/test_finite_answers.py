@@ -22,7 +22,7 @@ from segpipe.errors import AnswerError, ImageError
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.image_io import RgbImage, encode_png
 from segpipe.inference import namer as namer_module
-from segpipe.inference.classifier import Classifier, Crop
+from segpipe.inference.classifier import Classifier, Crops
 from segpipe.inference.folder import Ask, Done, run_images
 from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import ClassMap
@@ -78,11 +78,11 @@ def poison_classifier(monkeypatch: pytest.MonkeyPatch, value: float, *, sha256: 
     """Let one classifier give something else than a number for the last view of a black crop."""
     features = Classifier._features
 
-    def poisoned(self: Classifier, crops: Sequence[Crop]) -> Tensor:
+    def poisoned(self: Classifier, crops: Sequence[Crops]) -> Tensor:
         found = features(self, crops)
         if self.bundle.sha256 == sha256:
             last_view = found[-len(crops) :]
-            last_view[[index for index, crop in enumerate(crops) if not crop.pixels.any()]] = value
+            last_view[[index for index, (crop, *_) in enumerate(crops) if not crop.pixels.any()]] = value
         return found
 
     monkeypatch.setattr(Classifier, "_features", poisoned)
@@ -105,7 +105,7 @@ def assert_only_the_poisoned_image_failed(done: Done, output: Path, reason: str)
 
 
 @pytest.mark.parametrize("value", NOT_FINITE)
-@pytest.mark.parametrize(("members", "views", "workers"), [(1, "none", 0), (1, "d4", 0), (3, "flips", 0), (1, "none", 2)])
+@pytest.mark.parametrize(("members", "views", "workers"), [(1, "none", 0), (1, "d4", 0), (3, "crops", 0), (1, "none", 2)])
 def test_classifier_that_fails_on_one_image_costs_no_other(
     make_pipeline: MakePipeline,
     folder: Path,

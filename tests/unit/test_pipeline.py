@@ -18,7 +18,7 @@ from segpipe.data.synthetic import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
 from segpipe.image_io import RgbImage
-from segpipe.inference.classifier import Classifier, Crop
+from segpipe.inference.classifier import Classifier, Crops
 from segpipe.inference.finding import Finding
 from segpipe.inference.loading import choose_device, load_pipeline
 from segpipe.inference.namer import Namer
@@ -56,7 +56,7 @@ def namer(bundle: ClassifierBundle, *, views: str = "d4", explained: str | None 
     return Namer([bundle], device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
 
 
-def crops(bundle: ClassifierBundle, images: Sequence[RgbImage]) -> list[tuple[Crop]]:
+def crops(bundle: ClassifierBundle, images: Sequence[RgbImage]) -> list[tuple[Crops]]:
     places = Locator(None, device=CPU, start=MaskSource.CONTOUR)(images)
     return [(network(bundle).cut(*pair),) for pair in zip(images, places, strict=True)]
 
@@ -106,7 +106,7 @@ def test_probabilities_are_the_mean_of_calibrated_softmaxes(
     classifier: ClassifierBundle, images: list[RgbImage], views: str
 ) -> None:
     cut = crops(classifier, images[:3])
-    batch = images_to_batch([crop.pixels for (crop,) in cut], classifier.card.input, CPU)
+    batch = images_to_batch([crop.pixels for ((crop,),) in cut], classifier.card.input, CPU)
     with torch.no_grad():
         of_views = [(classifier.model(view.apply(batch)).double() / 1.5).softmax(1) for view in VIEWS[views]]
     expected = torch.stack(of_views).mean(0).numpy()
@@ -141,10 +141,10 @@ class RawGradCam(GradCAM):  # type: ignore[misc]
 
 
 def heatmaps_by_hand(
-    classifier: ClassifierBundle, cut: Sequence[tuple[Crop]], views: Sequence[View], codes: Sequence[str]
+    classifier: ClassifierBundle, cut: Sequence[tuple[Crops]], views: Sequence[View], codes: Sequence[str]
 ) -> NDArray[np.float32]:
     """Pytorch-grad-cam on each view, turned back, averaged, and scaled to 1."""
-    batch = images_to_batch([crop.pixels for (crop,) in cut], classifier.card.input, CPU)
+    batch = images_to_batch([crop.pixels for ((crop,),) in cut], classifier.card.input, CPU)
     targets = [ClassifierOutputTarget(CODES.index(code)) for code in codes]
     maps = []
     for view in views:

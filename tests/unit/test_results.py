@@ -23,7 +23,7 @@ COLUMNS = [
     *(f"p_{code}" for code in CODES),
     *("p_malignant", "flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
     *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
-    *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right"),
+    *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right", "crop_border"),
 ]
 PROBS = dict(zip(CODES, (0.123456789, 0.5, 0.3, 0.05, 0.0265431, 0.0000001, 0.000000011), strict=True))
 

@@ -52,7 +52,7 @@ def test_each_set_is_a_group_that_begins_with_the_identity(name: str, count: int
 def test_the_flips_are_the_four_mirrorings() -> None:
     image = lopsided(1, 3, 2, 5)
     expected = [image, image.flip(-1), image.flip(-2), image.flip(-1, -2)]
-    assert torch.equal(stack_views(image, VIEWS["flips"]), torch.cat(expected))
+    assert torch.equal(stack_views({1.0: image}, VIEWS["flips"]), torch.cat(expected))
 
 
 @pytest.mark.parametrize("name", ["apply", "undo"])
@@ -70,7 +70,7 @@ def test_turns_are_counted_from_0_to_3(rotations: int) -> None:
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_stacked_views_come_apart_again(memory_format: torch.memory_format) -> None:
     batch = lopsided(3, 3, 4, 4).contiguous(memory_format=memory_format)
-    apart = unstack(stack_views(batch, D4), D4)
+    apart = unstack(stack_views({1.0: batch}, D4), D4)
     assert apart.shape == (8, 3, 3, 4, 4)
     for view, of_one_view in zip(D4, apart, strict=True):
         assert torch.equal(of_one_view, view.apply(batch))
@@ -78,11 +78,11 @@ def test_stacked_views_come_apart_again(memory_format: torch.memory_format) -> N
 
 def test_the_mean_of_maps_that_follow_the_image_is_the_map_itself() -> None:
     maps = lopsided(2, 4, 4)
-    assert torch.equal(mean_maps(stack_views(maps, D4), D4), maps)
+    assert torch.equal(mean_maps(stack_views({1.0: maps}, D4), D4)[0], maps)
 
 
 def test_the_mean_of_maps_that_ignore_the_image_is_symmetric() -> None:
-    averaged = mean_maps(lopsided(1, 3, 3).repeat(8, 1, 1), D4)
+    averaged = mean_maps(lopsided(1, 3, 3).repeat(8, 1, 1), D4)[0]
     for view in D4:
         torch.testing.assert_close(view.apply(averaged), averaged)
 

@@ -32,8 +32,8 @@ def place(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 LOADING: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
-    'load_pipeline(tta="D4")': (lambda p: segpipe.load_pipeline(tta="D4"), ConfigError, "none, flips, d4, got 'D4'"),
-    "load_pipeline(tta=8)": (lambda p: segpipe.load_pipeline(tta=8), ConfigError, "none, flips, d4, got 8"),
+    'load_pipeline(tta="D4")': (lambda p: segpipe.load_pipeline(tta="D4"), ConfigError, "none, flips, d4, crops, got 'D4'"),
+    "load_pipeline(tta=8)": (lambda p: segpipe.load_pipeline(tta=8), ConfigError, "none, flips, d4, crops, got 8"),
     "load_pipeline(explain=True)": (lambda p: segpipe.load_pipeline(explain=True), ConfigError, "gradcam, none, got True"),
     'load_pipeline(localize="u-net")': (
         lambda p: segpipe.load_pipeline(localize="u-net"),

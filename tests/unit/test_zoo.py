@@ -142,7 +142,7 @@ def test_classifier_answers_in_the_pipeline_as_it_was_trained_and_says_where_it_
     expected = model(batch)
     largest = float(expected.abs().max())
     torch.testing.assert_close(namer.bundles[0].model(batch), expected, atol=1e-4 * largest, rtol=1e-4)
-    answers = namer([(crop,) for crop in crops])
+    answers = namer([((crop,),) for crop in crops])
     np.testing.assert_allclose([answer.probs for answer in answers], expected.softmax(1), atol=1e-4)
     by_hand = scale_to_unit(HeadPass(model.head, model.features(batch)).maps(expected.argmax(1)))
     np.testing.assert_allclose([answer.class_map.values for answer in answers if answer.class_map], by_hand, atol=1e-3)

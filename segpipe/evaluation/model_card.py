@@ -114,9 +114,7 @@ def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     )
     squared = "squeezed into one" if crop.border == "squeeze" else "filled to one by reflection at the image's border"
     return (
-        f"{table}
-
-The classifier sees {rule}; a crop that is not square is {squared}. {_teachers(classifier)}All "
+        f"{table}\n\nThe classifier sees {rule}; a crop that is not square is {squared}. {_teachers(classifier)}All "
         f"settings stand in `card.json`. Libraries: {versions}."
     )
 

@@ -40,7 +40,7 @@ def excerpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_check_of_a_data_set_is_a_command(excerpt: Path) -> None:
-    command = [sys.executable, "-m", "segpipe.data.check", f"data.root={excerpt}"]
+    command = [sys.executable, "-m", "segpipe", "check", f"data.root={excerpt}"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert "ham10000: 200 usable images of " in ended.stdout

@@ -156,7 +156,7 @@ def test_explained_diagnosis_may_be_chosen(pipeline: Script, photos: Path) -> No
     assert pipeline("explain.diagnosis=bkl", image=photos / "images" / "a.jpg").status == 0
     refused = pipeline("explain.diagnosis=scc", image=photos / "images" / "a.jpg", output="other")
     assert refused.status == 2
-    assert refused.error == f"explain.diagnosis must be one of {', '.join(CODES)}, got 'scc'"
+    assert refused.error.startswith(f"explain.diagnosis must be one of {', '.join(CODES)}, got 'scc'")
 
 
 @pytest.mark.parametrize(("tta", "has_spread"), [("none", False), ("flips", True), ("d4", True), ("crops", True)])

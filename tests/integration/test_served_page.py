@@ -42,5 +42,5 @@ def test_page_is_served_until_an_interrupt() -> None:
         process.kill()
         process.wait()
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] .startswith("interrupted")
+    assert err.splitlines()[-1].startswith("interrupted")
     assert "Traceback" not in err

@@ -178,7 +178,8 @@ def pictures(page: "Page") -> dict[str, bytes]:
 
 
 def download(page: "Page", label: str) -> bytes:
-    """What a button gives to take home."""
+    """What a button gives to take home, once the page is drawn."""
+    at_rest(page)
     with page.expect_download() as coming:
         page.get_by_role("button", name=label).click()
     return Path(coming.value.path()).read_bytes()

@@ -34,7 +34,7 @@ def load_pipeline(
 ) -> Pipeline:
     """Load a segmenter and one or more classifiers from disk.
 
-    The options and their defaults are those of `run_pipeline.py`.
+    The options and their defaults are those of `segpipe predict`.
 
     Args:
         classifier: folder of a trained bundle, such as `outputs/mine/bundle`, or a list of folders, whose probabilities are

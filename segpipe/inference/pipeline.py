@@ -131,7 +131,7 @@ class Pipeline:
     def predict(self, source: object, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Finding | list[Finding] | Iterator[Finding]:
         """Find, crop and classify the lesion of one image, or of many.
 
-        Files are read as `run_pipeline.py` reads them, and give the same numbers: EXIF orientation applied, transparent parts on
+        Files are read as `segpipe predict` reads them, and give the same numbers: EXIF orientation applied, transparent parts on
         white, large photographs reduced as far as both sides keep `least_side` pixels. A PIL image or an array as large is
         reduced by the same factor, but by averaging pixels, not in the JPEG decoder; its numbers differ slightly from the file's.
 

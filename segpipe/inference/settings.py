@@ -52,7 +52,7 @@ class PipelineSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> "PipelineSettings":
-        """Return the settings that a configuration asks for, of `run_pipeline.py` or of the web page."""
+        """Return the settings that a configuration asks for, of `segpipe predict` or of the web page."""
         return cls(
             classifier=list_bundles(config.bundle.classifier),
             segmenter=config.bundle.segmenter,

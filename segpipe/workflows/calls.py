@@ -65,6 +65,17 @@ def as_paths(name: str, value: Any) -> str | list[str]:
     return [as_path(name, item) for item in value] if isinstance(value, list | tuple) else as_path(name, value)
 
 
+def call_training(train: Callable[..., Mapping[str, Any]], config: DictConfig) -> TrainingResult:
+    """Run the body of a training for Python; what it reports goes to the logger `segpipe`.
+
+    Args:
+        train: Body of the training, which takes the configuration, the folder of the results and `say`.
+        config: Configuration, as `training_config` makes it.
+    """
+    folder = own_folder(config)
+    return TrainingResult(folder / "bundle", train(config, folder, say=log_line))
+
+
 def training_config(
     given: Sequence[str] | TrainConfig, name: str, schema: type[TrainConfig], output: str | Path | None
 ) -> DictConfig:

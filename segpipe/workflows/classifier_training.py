@@ -12,7 +12,7 @@ from segpipe.config_values import AUTO, check_values, refuse_values, threshold_t
 from segpipe.memory import keep_freed_memory
 from segpipe.output import check_output
 from segpipe.training.imbalance import double_remedy
-from segpipe.workflows.calls import Say, TrainingResult, log_line, own_folder, training_config
+from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config
 
 
 def train_classifier(config: Sequence[str] | TrainClsConfig, output: str | Path | None = None) -> TrainingResult:
@@ -32,9 +32,7 @@ def train_classifier(config: Sequence[str] | TrainClsConfig, output: str | Path 
         OutputError: The output folder cannot be used, or holds results.
         TrainingError: The training started and failed.
     """
-    composed = training_config(config, "train_cls", TrainClsConfig, output)
-    folder = own_folder(composed)
-    return TrainingResult(folder / "bundle", train(composed, folder, say=log_line))
+    return call_training(train, training_config(config, "train_cls", TrainClsConfig, output))
 
 
 def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from segpipe.config import TrainSegConfig, optional_path
 from segpipe.config_values import check_values, refuse_values
 from segpipe.memory import keep_freed_memory
 from segpipe.output import check_output
-from segpipe.workflows.calls import Say, TrainingResult, log_line, own_folder, training_config
+from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config
 
 
 def train_segmenter(config: Sequence[str] | TrainSegConfig, output: str | Path | None = None) -> TrainingResult:
@@ -31,9 +31,7 @@ def train_segmenter(config: Sequence[str] | TrainSegConfig, output: str | Path |
         OutputError: The output folder cannot be used, or holds results.
         TrainingError: The training started and failed.
     """
-    composed = training_config(config, "train_seg", TrainSegConfig, output)
-    folder = own_folder(composed)
-    return TrainingResult(folder / "bundle", train(composed, folder, say=log_line))
+    return call_training(train, training_config(config, "train_seg", TrainSegConfig, output))
 
 
 def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:

@@ -46,13 +46,13 @@ def make_images(folder: Path, count: int, data: Path | None) -> list[Path]:
     """Photographs of 600 x 450 pixels as JPEG files, drawn, or made from those of a data set."""
     folder.mkdir()
     if data is None:
-        from segpipe.data.synthetic import make_image
+        from segpipe.data.synthetic.dataset import make_image
         from segpipe.diagnosis import CODES
 
         rng = np.random.default_rng(0)
         pictures = (Image.fromarray(make_image(CODES[n % 7], rng, (HEIGHT, WIDTH))[0]) for n in range(count))
     else:
-        from segpipe.folders import find_images
+        from segpipe.io.folders import find_images
 
         found = find_images(data).images[:count]
         if len(found) < count:
@@ -71,8 +71,8 @@ def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
     """Images per second of both networks at each batch size."""
     import torch
 
-    from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
-    from segpipe.models.folding import fold_batch_norm
+    from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+    from segpipe.inference.folding import fold_batch_norm
 
     del full, paths
     bundles = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
@@ -95,11 +95,11 @@ def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
 
 def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any]:
     """A run over the images, as run_pipeline.py makes it; memory is looked at after each batch."""
-    from segpipe.inference.folder import Ask, run_images
     from segpipe.inference.loading import load_pipeline
-    from segpipe.inference.local_engine import LocalEngine
     from segpipe.inference.settings import PipelineSettings
-    from segpipe.inference.source import images_of_files
+    from segpipe.runs.folder import RunOptions, run_images
+    from segpipe.runs.local_engine import LocalEngine
+    from segpipe.runs.source import images_of_files
 
     settings = PipelineSettings() if full else PipelineSettings(tta="none", explain="none")
     pipeline = load_pipeline(**vars(settings))
@@ -107,7 +107,7 @@ def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any
     for name, chosen in (("warm-up", paths[:WARM_UP]), ("run", paths)):
         (output / name).mkdir()
         engine.memory.clear()
-        done = run_images(pipeline, images_of_files(chosen), Ask(output / name), engine)
+        done = run_images(pipeline, images_of_files(chosen), RunOptions(output / name), engine)
     return {"images_per_second": done.summary["images_per_second"], "memory": sorted(engine.memory.items())}
 
 
@@ -119,7 +119,7 @@ class WatchedEngine:
         self.memory: dict[int, float] = {}
 
     def run(self, plan: Any, batches: Any) -> Any:
-        """See `segpipe.inference.folder.Engine`."""
+        """See `segpipe.runs.folder.Engine`."""
         done = 0
         for outcomes in self.engine.run(plan, batches):
             done += len(outcomes)
@@ -147,7 +147,7 @@ SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {"bare": bare, "segpipe": s
 
 def child(name: str, folder: Path, count: int, output: Path, *, full: bool) -> None:
     """One measurement, in this process."""
-    from segpipe.memory import keep_freed_memory
+    from segpipe.inference.memory import keep_freed_memory
 
     keep_freed_memory()
     figures = SUBJECTS[name](sorted(folder.iterdir())[:count], output, full=full)

@@ -25,8 +25,8 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from torch import Tensor
 
 from segpipe.inference.gradcam import HeadPass, scale_to_unit
+from segpipe.inference.memory import keep_freed_memory
 from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, stack_views, unstack
-from segpipe.memory import keep_freed_memory
 from segpipe.models.classifier import LesionClassifier, build_classifier
 
 SIZE = 224

@@ -15,8 +15,8 @@ from PIL import Image
 from pytorch_grad_cam import GradCAM
 from torch import Tensor, nn
 
-from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
-from segpipe.image_io import read_image
+from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
+from segpipe.io.images import read_image
 from segpipe.lesion.crop import cut_lesion
 from segpipe.lesion.localizer import localize
 from segpipe.models.preprocessing import images_to_batch
@@ -41,17 +41,17 @@ class Probabilities(nn.Module):
 
 def answers(paths: list[Path], output: Path) -> Iterator[tuple[Path, NDArray[np.float32]]]:
     """Work through images one by one: write the mask, make the heatmap, give the probabilities over the eight views."""
-    unet, namer = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
-    views = ttach.ClassificationTTAWrapper(Probabilities(namer), ttach.aliases.d4_transform(), merge_mode="mean")
-    grad_cam = GradCAM(model=namer.model, target_layers=[namer.model.backbone.bn2])
+    unet, ensemble = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
+    views = ttach.ClassificationTTAWrapper(Probabilities(ensemble), ttach.aliases.d4_transform(), merge_mode="mean")
+    grad_cam = GradCAM(model=ensemble.model, target_layers=[ensemble.model.backbone.bn2])
     for path in paths:
         image = read_image(path)
         with torch.inference_mode():
             mask_probs = torch.sigmoid(unet.model(images_to_batch([image], unet.card.input, CPU)))[0, 0].numpy()
         place = localize(image, mask_probs)
         Image.fromarray(place.mask.astype(np.uint8) * 255).save(output / f"{path.stem}.png")
-        spec = namer.card.input
-        _, pixels = cut_lesion(image, place.mask, place.box, namer.card.crop, size=spec.size)
+        spec = ensemble.card.input
+        _, pixels = cut_lesion(image, place.mask, place.box, ensemble.card.crop, size=spec.size)
         crop = images_to_batch([pixels], spec, CPU)
         with torch.inference_mode():
             probs = views(crop)[0].numpy()

@@ -38,10 +38,10 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-import segpipe.config  # noqa: F401 - registers the schemas
+import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.data.splits import PARTS
 from segpipe.diagnosis import CODES
-from segpipe.memory import keep_freed_memory
+from segpipe.inference.memory import keep_freed_memory
 from segpipe.training import classifier, segmenter
 from segpipe.training.setup import fit_as_configured, prepare_data
 from segpipe.training.unfreezing import UnfreezePlan

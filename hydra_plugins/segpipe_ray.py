@@ -38,7 +38,7 @@ class RayLauncher(Launcher):
         Raises:
             ConfigError: Ray is not installed, or cannot be reached or started.
         """
-        from segpipe.inference.ray_cluster import connect
+        from segpipe.runs.ray_cluster import connect
 
         ours = connect()
         import ray

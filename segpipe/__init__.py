@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from segpipe.bundle import load_bundle
-    from segpipe.image_io import read_image
+    from segpipe.bundle.folder import load_bundle
     from segpipe.inference.finding import Finding
     from segpipe.inference.loading import load_pipeline
     from segpipe.inference.pipeline import Pipeline
-    from segpipe.lesion.crop import Box
+    from segpipe.io.images import read_image
+    from segpipe.types import Box
     from segpipe.workflows.classifier_training import train_classifier
     from segpipe.workflows.prediction import predict_folder
     from segpipe.workflows.segmenter_training import train_segmenter
@@ -31,13 +31,13 @@ __all__ = [
 
 # Modules that public names come from; they are imported when a name is used, because torch takes seconds.
 _MODULES = {
-    "Box": "segpipe.lesion.crop",
+    "Box": "segpipe.types",
     "Finding": "segpipe.inference.finding",
     "Pipeline": "segpipe.inference.pipeline",
-    "load_bundle": "segpipe.bundle",
+    "load_bundle": "segpipe.bundle.folder",
     "load_pipeline": "segpipe.inference.loading",
     "predict_folder": "segpipe.workflows.prediction",
-    "read_image": "segpipe.image_io",
+    "read_image": "segpipe.io.images",
     "train_classifier": "segpipe.workflows.classifier_training",
     "train_segmenter": "segpipe.workflows.segmenter_training",
 }

@@ -50,7 +50,7 @@ class WriteError(OutputError):
     exit_status = 1
 
 
-class AnswerError(SegpipeError):
+class PredictionError(SegpipeError):
     """A model gave a number that is not finite, so that nothing can be said of an image."""
 
     exit_status = 1

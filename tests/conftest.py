@@ -9,13 +9,13 @@ import pytest
 import torch
 from tiny import TRAINING, drawn_batch, settle, tiny_classifier
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import SegmenterCard
-from segpipe.data.synthetic import write_dataset
+from segpipe.bundle.card import SegmenterCard
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.data.synthetic.dataset import write_dataset
 from segpipe.lesion.crop import CropRule
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
-from segpipe.operating_points import OperatingPoint
 
 torch.set_num_threads(1)  # for networks as small as these, threads only get into each other's way
 
@@ -54,7 +54,8 @@ def ensemble(classifier: ClassifierBundle) -> list[ClassifierBundle]:
 @pytest.fixture(scope="session")
 def few_resamples() -> Iterator[None]:
     """Intervals from 40 resamples instead of 1,000, which take seconds for each score."""
-    from segpipe.evaluation import groups, score  # bring in pandas, scikit-learn and matplotlib
+    from segpipe.evaluation import score  # bring in pandas, scikit-learn and matplotlib
+    from segpipe.metrics import groups
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (score, groups):

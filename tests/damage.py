@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from segpipe.image_io import RgbImage
+from segpipe.types import RgbImage
 
 FLIPS = 24
 

@@ -7,12 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from segpipe.diagnosis import CODES, known_malignant
-from segpipe.image_io import Photograph, RgbImage
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.lesion.crop import Box, mask_box
+from segpipe.io.images import Photograph
+from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.operating_points import OperatingPoint
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.types import Box, RgbImage
 
 BAD_TITLES = [
     "$x_1$.jpg",

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segpipe.bundle import ClassifierBundle
-from segpipe.card import ClassifierCard, Training
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.card import ClassifierCard, Training
+from segpipe.bundle.folder import ClassifierBundle
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.models.classifier import build_classifier
 from segpipe.models.preprocessing import InputSpec, images_to_batch

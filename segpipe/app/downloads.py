@@ -10,10 +10,10 @@ from segpipe import __version__
 from segpipe.app.examination import Examination
 from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text
-from segpipe.inference.results import encode_results
-from segpipe.numerals import counted
-from segpipe.report import DISCLAIMER
-from segpipe.strict_json import encode_json as encode_strict_json
+from segpipe.io.numerals import counted
+from segpipe.io.strict_json import encode_json as encode_strict_json
+from segpipe.report.wording import DISCLAIMER
+from segpipe.runs.results import encode_results
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -30,17 +30,17 @@ def safe_stem(name: str) -> str:
 
 def encode_json(examination: Examination, pipeline: "Pipeline") -> bytes:
     """The line of the results as JSON, with the models that it comes from."""
-    from segpipe.card import library_versions
-    from segpipe.inference.summary import model_hashes
+    from segpipe.bundle.card import library_versions
+    from segpipe.runs.summary import model_hashes
 
     content = {
         "notice": DISCLAIMER,
         "finding": dict(examination.row),
         "models": model_hashes(pipeline),
         "localize": str(pipeline.locator.start),
-        "views": len(pipeline.namer.views),
-        "explain": pipeline.namer.explained,
-        "precision": str(pipeline.namer.precision).removeprefix("torch."),
+        "views": len(pipeline.ensemble.views),
+        "explain": pipeline.ensemble.explained,
+        "precision": str(pipeline.ensemble.precision).removeprefix("torch."),
         "versions": library_versions(),
     }
     return encode_strict_json(content)
@@ -68,19 +68,19 @@ def encode_table(examinations: Sequence[Examination]) -> bytes:
 
 def _about(pipeline: "Pipeline") -> list[str]:
     """Where a finding comes from: when, by what, and how good that was found to be."""
-    from segpipe.inference.summary import model_hashes
+    from segpipe.runs.summary import model_hashes
 
     hashes = model_hashes(pipeline)
     classifiers = hashes["classifier"] if isinstance(hashes["classifier"], list) else [hashes["classifier"]]
     named = [f"segmenter {(hashes['segmenter'] or 'none')[:12]}", *(f"classifier {sha256[:12]}" for sha256 in classifiers)]
-    views = len(pipeline.namer.views)
+    views = len(pipeline.ensemble.views)
     lines = [
         f"Made {datetime.now():%Y-%m-%d %H:%M} by segpipe {__version__}",
         f"SHA-256: {', '.join(named)}; {counted(views, 'view')}{' averaged' if views > 1 else ''}",
     ]
     if len(classifiers) > 1:
         return [*lines, "How good the mean of these classifiers is has not been measured"]
-    return [*lines, _measured(pipeline.namer.bundles[0].card.metrics)]
+    return [*lines, _measured(pipeline.ensemble.bundles[0].card.metrics)]
 
 
 def _measured(metrics: Mapping[str, Any]) -> str:

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from segpipe.errors import AnswerError, ImageError
-from segpipe.image_io import decode_photograph
+from segpipe.errors import ImageError, PredictionError
 from segpipe.inference.finding import Finding
-from segpipe.inference.results import Row
-from segpipe.report import printable
+from segpipe.io.images import decode_photograph
+from segpipe.report.wording import printable
+from segpipe.runs.results import Row
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -61,7 +61,7 @@ def examine(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Examina
     try:
         read = decode_photograph(io.BytesIO(upload.content), least_side=pipeline.least_side, max_pixels=max_pixels)
         finding = pipeline([read.image])[0]
-    except AnswerError as error:
+    except PredictionError as error:
         raise ImageError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
         from segpipe.inference.networks import is_out_of_memory

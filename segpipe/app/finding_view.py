@@ -7,13 +7,13 @@ import streamlit as st
 
 from segpipe.app import downloads
 from segpipe.app.examination import Examination
-from segpipe.app.frame import literal
-from segpipe.image_io import RgbImage
-from segpipe.report import HEATMAP_CAPTION, name_with_code, percent, photograph_caption
+from segpipe.app.layout import literal
 from segpipe.report.html_image import place_context
 from segpipe.report.html_parts import render_part
 from segpipe.report.overlays import draw_heatmap, draw_place, encode_jpeg
 from segpipe.report.preview import HEATMAP_OPACITY, Preview, make_preview
+from segpipe.report.wording import HEATMAP_CAPTION, name_with_code, percent, photograph_caption
+from segpipe.types import RgbImage
 
 if TYPE_CHECKING:
     from segpipe.inference.heatmap import ClassMap
@@ -44,8 +44,8 @@ def show_finding(examination: Examination, pipeline: "Pipeline", *, key: str, wi
 
 
 def _show_part(part: str, examination: Examination, pipeline: "Pipeline") -> None:
-    namer = pipeline.namer
-    html = render_part(part, examination.row, namer.malignant, points=namer.operating_points, level=2)
+    ensemble = pipeline.ensemble
+    html = render_part(part, examination.row, ensemble.malignant, points=ensemble.operating_points, level=2)
     st.html(f'<div class="finding">{html}</div>')
 
 

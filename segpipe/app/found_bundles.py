@@ -7,11 +7,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from segpipe.inference.journal import JOURNAL
-from segpipe.strict_json import read_json
+from segpipe.io.strict_json import read_json
+from segpipe.runs.journal import JOURNAL
 
 OUTPUTS = Path("outputs")  # where trainings write by default
-CARD, WEIGHTS = "card.json", "model.safetensors"  # as in segpipe.bundle, which takes seconds to import
+CARD, WEIGHTS = "card.json", "model.safetensors"  # as in segpipe.bundle.folder, which takes seconds to import
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import streamlit as st
 from segpipe.app.downloads import encode_table
 from segpipe.app.examination import Examination, Upload, examine
 from segpipe.app.finding_view import show_finding
-from segpipe.app.frame import literal, show_error
+from segpipe.app.layout import literal, show_error
 from segpipe.app.shared import NETWORK_THREAD, get_pipeline
 from segpipe.app.sidebar import Model
 from segpipe.errors import ImageError
-from segpipe.report import answer_name, name_with_code, printable, suspicion_words, way_words
+from segpipe.report.wording import answer_name, name_with_code, printable, suspicion_words, way_words
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline

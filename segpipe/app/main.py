@@ -1,6 +1,6 @@
 """The web page's server, run by Streamlit: `segpipe app`, or `streamlit run segpipe/app/main.py -- key=value ...`.
 
-The keys are those of `segpipe.config_commands.AppConfig`; the server's own settings are in `.streamlit/config.toml`. What a
+The keys are those of `segpipe.config.commands.AppConfig`; the server's own settings are in `.streamlit/config.toml`. What a
 visitor sees is in `pages.py`, which Streamlit runs after each click. Not a medical device.
 """
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import streamlit as st
 
 from segpipe.app.examination import Upload
-from segpipe.app.forgetting import start_forgetting
-from segpipe.app.frame import show_error, show_notice, show_style
-from segpipe.app.giving import gather_uploads
 from segpipe.app.guide_page import show_guide
+from segpipe.app.layout import show_error, show_notice, show_style
 from segpipe.app.lesion_page import show_lesions
 from segpipe.app.quality_page import show_quality
+from segpipe.app.session_cleanup import start_forgetting
 from segpipe.app.shared import read_config
 from segpipe.app.sidebar import choose_models
+from segpipe.app.uploads import gather_uploads
 from segpipe.errors import SegpipeError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from segpipe.app.found_bundles import CARD, age_of
-from segpipe.app.frame import literal
+from segpipe.app.layout import literal
 from segpipe.app.sidebar import Model
 
 # By the name of the file in the plots of a test.
@@ -34,7 +34,7 @@ def show_quality(models: Sequence[Model]) -> None:
 
 
 def _show_model(model: Model) -> None:
-    from segpipe.bundle import SHIPPED
+    from segpipe.bundle.folder import SHIPPED
 
     settings = model.settings
     for classifier in settings.classifier or (str(SHIPPED / "classifier"),):
@@ -82,8 +82,8 @@ def is_test_of(bundle: Path, test: Path) -> bool:
 def _card(segmenter: str, classifier: str, ages: tuple[int, ...]) -> str:
     """The sections of the model card; a bundle that cannot be read raises a BundleError."""
     del ages  # tell one state of the bundles from another
-    from segpipe.bundle import load_classifier, load_segmenter
-    from segpipe.evaluation.model_card import model_card
+    from segpipe.bundle.folder import load_classifier, load_segmenter
+    from segpipe.release.model_card import model_card
 
     loaded = load_classifier(Path(classifier))
     if "metrics" not in loaded.card.metrics:

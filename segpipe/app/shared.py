@@ -9,9 +9,9 @@ import streamlit as st
 from omegaconf import DictConfig
 
 from segpipe.app.found_bundles import age_of
-from segpipe.composing import compose_config
+from segpipe.config.composing import compose_config
+from segpipe.inference.memory import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
-from segpipe.memory import garbage_left, keep_freed_memory
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -58,5 +58,5 @@ def _load(settings: PipelineSettings) -> "Pipeline":
 @cache
 def _import_networks() -> None:
     """Import what is large, once, out of sight of the garbage collector, which Streamlit calls after each click."""
-    with garbage_left():
+    with gc_paused():
         import segpipe.inference.loading  # noqa: F401

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from segpipe.app.found_bundles import find_bundles
 from segpipe.inference.settings import PipelineSettings
 from segpipe.lesion.localizer import MaskSource
-from segpipe.report import printable
+from segpipe.report.wording import printable
 
 Value = TypeVar("Value")
 

@@ -3,16 +3,16 @@
 from omegaconf import DictConfig
 
 from segpipe.cli.call import say
-from segpipe.config import optional_path
-from segpipe.config_values import check_values
+from segpipe.config.schemas import optional_path
+from segpipe.config.values import check_values
 
 
 def run(config: DictConfig) -> None:
     """Compare the runs of a call; prints the table."""
     check_values(config)
 
-    from segpipe.evaluation.ablations import ablation_table
-    from segpipe.evaluation.titles import name_folders
+    from segpipe.comparison.ablations import ablation_table
+    from segpipe.comparison.titles import name_folders
     from segpipe.evaluation.truth import read_truth
 
     folders = name_folders(config.runs, config.titles)

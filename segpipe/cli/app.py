@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 import segpipe.app
 from segpipe.cli.call import given_values
-from segpipe.config_values import check_values
+from segpipe.config.values import check_values
 from segpipe.errors import ConfigError
 
 PAGE = Path(segpipe.app.__file__).with_name("main.py")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, read_write
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, ValidationError
 
 from segpipe.cli.reporting import report, write_error
-from segpipe.composing import refuse_unknown_key
+from segpipe.config.composing import refuse_unknown_key
 from segpipe.errors import ConfigError
 
 # What only a wrong call can cause in a job that reads its configuration.

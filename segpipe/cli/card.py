@@ -5,16 +5,16 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from segpipe.cli.call import say
-from segpipe.config_values import check_values
+from segpipe.config.values import check_values
 
 
 def run(config: DictConfig) -> None:
     """Write the model card of a call into a file, or on stdout."""
     check_values(config)
 
-    from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
-    from segpipe.evaluation.model_card import model_card
-    from segpipe.image_io import write_file
+    from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+    from segpipe.io.images import write_file
+    from segpipe.release.model_card import model_card
 
     segmenter = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))
     classifier = load_classifier(Path(config.bundle.classifier or SHIPPED / "classifier"))

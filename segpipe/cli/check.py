@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from segpipe.cli.call import say
-from segpipe.config_values import check_values
+from segpipe.config.values import check_values
 
 
 def run(config: DictConfig) -> None:

@@ -5,16 +5,16 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from segpipe.cli.call import output_folder, say
-from segpipe.config import optional_path
-from segpipe.config_values import check_values
+from segpipe.config.schemas import optional_path
+from segpipe.config.values import check_values
 
 
 def run(config: DictConfig) -> None:
     """Run, score and time the classifiers of a call; prints the table."""
     check_values(config)
 
-    from segpipe.evaluation.compare import ComparisonSettings, compare_bundles
-    from segpipe.evaluation.titles import name_folders
+    from segpipe.comparison.compare import ComparisonSettings, compare_bundles
+    from segpipe.comparison.titles import name_folders
     from segpipe.inference.settings import PipelineSettings
 
     pipeline = PipelineSettings(

@@ -6,8 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from segpipe.cli.call import say
-from segpipe.config import optional_path
-from segpipe.config_values import check_values
+from segpipe.config.schemas import optional_path
+from segpipe.config.values import check_values
 from segpipe.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ def run(config: DictConfig) -> None:
     segmenter, classifier, split = find_models(config)
 
     from segpipe.data.loading import load_dataset
-    from segpipe.evaluation.ship import ship
+    from segpipe.release.ship import ship
 
     headline = ship(
         partial(load_dataset, config.data),

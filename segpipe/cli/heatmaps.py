@@ -5,19 +5,19 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from segpipe.cli.call import say
-from segpipe.config import optional_path
-from segpipe.config_values import check_values
+from segpipe.config.schemas import optional_path
+from segpipe.config.values import check_values
 
 
 def run(config: DictConfig) -> None:
     """Test the heatmaps of the classifiers of a call; prints the table."""
     check_values(config)
 
-    from segpipe.bundle import SHIPPED
+    from segpipe.bundle.folder import SHIPPED
+    from segpipe.comparison.titles import name_folders
     from segpipe.evaluation.heatmap_results import Sample, results_text, score_bundles
-    from segpipe.evaluation.titles import name_folders
-    from segpipe.image_io import write_file
-    from segpipe.strict_json import encode_json
+    from segpipe.io.images import write_file
+    from segpipe.io.strict_json import encode_json
 
     sample = Sample(
         folder=Path(config.folder),

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from segpipe.cli.call import say
-from segpipe.config_values import check_values
+from segpipe.config.values import check_values
 from segpipe.errors import LeakError
 
 

@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 
 from segpipe.cli.call import command_again, output_folder, say
 from segpipe.errors import ImageError, ImagesFailedError
-from segpipe.numerals import counted
+from segpipe.io.numerals import counted
 from segpipe.workflows import prediction
 from segpipe.workflows.prediction import Prediction
 
@@ -18,13 +18,13 @@ def run(config: DictConfig) -> None:
         if stop.args:  # there are results to resume from
             raise KeyboardInterrupt(f"{stop}; resume with: {command_again(output=str(output), resume='true')}") from stop
         raise
-    tell(config, predicted)
+    print_summary(config, predicted)
 
 
-def tell(config: DictConfig, predicted: Prediction) -> None:
+def print_summary(config: DictConfig, predicted: Prediction) -> None:
     """Report on stdout: the first findings, the metrics and, last, the summary; raises where images failed."""
-    from segpipe.report import DISCLAIMER, titled_warnings
     from segpipe.report.terminal import finding_table
+    from segpipe.report.wording import DISCLAIMER, titled_warnings
 
     done, output = predicted.done, predicted.output
     for path, finding in done.shown:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from hydra.errors import InstantiationException
 
-from segpipe.call_errors import explain, unwrap
+from segpipe.config.call_errors import explain, unwrap
 from segpipe.errors import ConfigError, SegpipeError, as_write_error
 
 

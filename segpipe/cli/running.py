@@ -13,11 +13,11 @@ from hydra.core.utils import env_override
 from segpipe.cli.call import remember_call
 from segpipe.cli.callbacks import CappedJobs, JobErrors
 from segpipe.cli.reporting import report
-from segpipe.composing import CALL_ERRORS, checked_loading, replaced
-from segpipe.config_loading import refuse_packages
+from segpipe.config.composing import CALL_ERRORS, checked_loading, replaced
+from segpipe.config.literal_paths import quote_paths, quote_text
+from segpipe.config.loading import refuse_packages
+from segpipe.config.resources import CONF
 from segpipe.errors import ConfigError
-from segpipe.literal_paths import quote_paths, quote_text
-from segpipe.resources import CONF
 
 
 def run_work(work: Callable[..., Any], config_name: str, arguments: Sequence[str], *, program: Sequence[str]) -> int:

@@ -3,8 +3,8 @@
 from omegaconf import DictConfig
 
 from segpipe.cli.call import output_folder, say
-from segpipe.config_values import check_values
-from segpipe.output import check_output
+from segpipe.config.values import check_values
+from segpipe.io.output import check_output
 
 
 def run(config: DictConfig) -> None:
@@ -13,7 +13,7 @@ def run(config: DictConfig) -> None:
     output = output_folder(config)
     check_output(output, overwrite=False)
 
-    from segpipe.data.synthetic import write_samples
+    from segpipe.data.synthetic.dataset import write_samples
 
     write_samples(output, seed=config.seed)
     say(f"samples in {output}")

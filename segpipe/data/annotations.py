@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segpipe.data.identity import parse_name, same_content
 from segpipe.data.tables import read_table, to_numbers
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, class_code
 from segpipe.errors import DatasetError, ImageError
-from segpipe.folders import find_images, image_of_mask
-from segpipe.identity import parse_name, same_content
-from segpipe.image_io import read_mask
+from segpipe.io.folders import find_images, image_of_mask
+from segpipe.io.images import read_mask
 
 # Of ISIC 2018 Task 3 and of ISIC 2019. The latter has UNK too: where that is 1, the others are 0, as where nothing is known.
 _ONE_HOT_TABLES = tuple([code.upper() for code in codes] for codes in (CODES, ISIC_2019_CODES))
@@ -27,7 +27,7 @@ def read_labels(path: Path) -> pd.DataFrame:
         path: the table.
 
     Returns:
-        `image_id` (name of the image, see `segpipe.identity`) and `dx` (code, see `class_code`; missing where an image is
+        `image_id` (name of the image, see `segpipe.data.identity`) and `dx` (code, see `class_code`; missing where an image is
         unlabelled), both str, then what else the table holds, `lesion_id` for one.
 
     Raises:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.image_io import RgbImage
+from segpipe.types import RgbImage
 
 Color = tuple[int, int, int]
 _INK_COLORS: tuple[Color, ...] = ((60, 60, 140), (90, 50, 130), (40, 40, 45), (30, 90, 120))

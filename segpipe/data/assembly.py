@@ -9,12 +9,12 @@ import pandas as pd
 
 from segpipe.data.annotations import name_masks, read_labels, refuse_contradictions, same_masks
 from segpipe.data.check import CheckedDataset, check_table
+from segpipe.data.identity import KnownImages, image_ids, parse_name, same_content
 from segpipe.data.tables import SUFFIXES, read_columns, read_table, to_numbers
 from segpipe.diagnosis import BENIGN_AND_MALIGNANT, MALIGNANT, class_code, is_known, known_malignant
 from segpipe.errors import DatasetError
-from segpipe.folders import find_files, find_images
-from segpipe.identity import KnownImages, image_ids, parse_name, same_content
-from segpipe.image_io import display_path
+from segpipe.io.folders import find_files, find_images
+from segpipe.io.images import display_path
 
 _COLUMNS = ("image_id", "lesion_id", "dx", "age", "sex", "localization")
 # What ISIC calls them in the tables that lie beside its labels.
@@ -27,7 +27,7 @@ class Files:
 
     Attributes:
         root: as it was named.
-        images: the photographs by their ids, see `segpipe.identity.image_ids`.
+        images: the photographs by their ids, see `segpipe.data.identity.image_ids`.
         masks: by the ids of their images.
         remarks: what was passed over, by the reason.
     """

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import albumentations as A
 import numpy as np
 
-from segpipe.image_io import BoolMask, RgbImage
+from segpipe.types import BoolMask, RgbImage
 
 
 class Augmentation:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from segpipe.data.contents import hash_files
 from segpipe.errors import OutputError
-from segpipe.image_io import display_path
+from segpipe.io.images import display_path
 
 FORMAT_VERSION = 1
 _SILENT_SECONDS = 3.0

@@ -12,8 +12,8 @@ import pandas as pd
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError, ImageError, MaskError
-from segpipe.image_io import MIN_SIDE, read_image, read_mask
-from segpipe.numerals import counted
+from segpipe.io.images import MIN_SIDE, read_image, read_mask
+from segpipe.io.numerals import counted
 
 EXAMPLES_SHOWN = 3
 IMAGE_DEFECTS = ("missing image file", "image that does not decode", "image of too few pixels")

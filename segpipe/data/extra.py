@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.building import build
+from segpipe.config.building import build
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import read_split
 from segpipe.errors import DatasetError
@@ -30,7 +30,7 @@ def load_extra(settings: Sequence[DictConfig], *, classes: Sequence[str], taken:
     """Find and check further data sets.
 
     Args:
-        settings: entries of `data.extra`, see `segpipe.config_groups.ExtraDataConfig`.
+        settings: entries of `data.extra`, see `segpipe.config.groups.ExtraDataConfig`.
         classes: classes of the training; images of other classes are left out and counted.
         taken: rows of the main data set, with `image_id`.
 

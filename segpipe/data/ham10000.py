@@ -4,7 +4,7 @@ from segpipe.data.assembly import assemble, find_photographs, read_metadata
 from segpipe.data.check import CheckedDataset
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
-from segpipe.numerals import counted
+from segpipe.io.numerals import counted
 
 
 def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedDataset:

@@ -7,7 +7,7 @@ from segpipe.data.assembly import assemble, find_photographs, label_by_folder, r
 from segpipe.data.check import CheckedDataset
 from segpipe.diagnosis import ISIC_2019_CODES, class_code
 from segpipe.errors import DatasetError
-from segpipe.numerals import counted
+from segpipe.io.numerals import counted
 
 
 def load_isic2019(

@@ -25,8 +25,8 @@ from segpipe.data.near_duplicates import (
 )
 from segpipe.data.splits import PARTS, name_split
 from segpipe.errors import DatasetError
-from segpipe.image_io import read_thumbnail
-from segpipe.numerals import counted
+from segpipe.io.images import read_thumbnail
+from segpipe.io.numerals import counted
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.building import build
+from segpipe.config.building import build
 from segpipe.data.check import CheckedDataset
 
 _NOT_OF_THE_LOADER = ("limit", "cache", "fold", "folds", "extra")
@@ -14,7 +14,7 @@ def load_dataset(data: DictConfig) -> CheckedDataset:
     """Find and check a data set; the jobs of a sweep check it once.
 
     Args:
-        data: see `segpipe.config_groups.DataConfig`.
+        data: see `segpipe.config.groups.DataConfig`.
 
     Raises:
         DatasetError: it cannot be used.

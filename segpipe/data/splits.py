@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from segpipe.data.check import CheckedDataset
+from segpipe.data.identity import KnownImages, parse_name
 from segpipe.data.tables import read_table
 from segpipe.errors import DatasetError
-from segpipe.identity import KnownImages, parse_name
-from segpipe.image_io import write_file
-from segpipe.numerals import counted
+from segpipe.io.images import write_file
+from segpipe.io.numerals import counted
 
 PARTS = ("train", "val", "test")
 FRACTIONS = (0.7, 0.1, 0.2)

@@ -9,7 +9,7 @@ from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from segpipe.image_io import write_file
+from segpipe.io.images import write_file
 
 # Told apart with any colour vision (arXiv 2107.02270); the dashes come on top, for prints in grey.
 COLOURS = color_sequences["petroff8"]

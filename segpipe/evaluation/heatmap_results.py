@@ -7,19 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
-from segpipe.errors import AnswerError
+from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+from segpipe.errors import PredictionError
 from segpipe.evaluation.heatmap_sample import SAMPLE, HeatmapTest, SampledImage, choose_sample, heatmap_metrics
 from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text, markdown_table
-from segpipe.evaluation.truth import Truth, read_truth
-from segpipe.image_io import display_path, read_image
+from segpipe.evaluation.truth import GroundTruth, read_truth
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.loading import choose_device, default_batch_size
-from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator
-from segpipe.inference.source import images_of_folder
 from segpipe.inference.tta import VIEWS
-from segpipe.storage import content_hash
+from segpipe.io.images import display_path, read_image
+from segpipe.io.storage import content_hash
+from segpipe.runs.source import images_of_folder
 
 RESAMPLES = 1000
 ROWS = {
@@ -115,10 +115,10 @@ def score_bundles(bundles: Mapping[str, Path], sample: Sample) -> dict[str, Any]
     locator, results = Locator(segmenter, device=device), {}
     for title, bundle in classifiers.items():
         batch_size = default_batch_size(device.type)
-        namer = Namer([bundle], device=device, views=VIEWS["none"], explained=None, batch_size=batch_size)
-        table = HeatmapTest(namer).measure(_read(rows, locator), len(rows))
+        ensemble = ClassifierEnsemble([bundle], device=device, views=VIEWS["none"], explained=None, batch_size=batch_size)
+        table = HeatmapTest(ensemble).measure(_read(rows, locator), len(rows))
         if table.empty:
-            raise AnswerError(f"{title}: the classifier must give finite numbers for one image at least, got none")
+            raise PredictionError(f"{title}: the classifier must give finite numbers for one image at least, got none")
         part = heatmap_metrics(table, truth, resamples=RESAMPLES)
         results[title] = {"classifier": bundle.sha256, "segmenter": segmenter.sha256, **part}
     return results
@@ -131,7 +131,7 @@ def results_text(results: Mapping[str, Any]) -> str:
     return f"{heatmap_table(results)}\n\n{images}"
 
 
-def _choose(sample: Sample) -> tuple[pd.DataFrame, Truth]:
+def _choose(sample: Sample) -> tuple[pd.DataFrame, GroundTruth]:
     """Path, file and hash of the images of a sample, and what is known of them."""
     source = images_of_folder(sample.folder, split=sample.split, part=sample.part)
     files = [(display_path(relative), file, str(content_hash(file))) for file, relative in source.files]

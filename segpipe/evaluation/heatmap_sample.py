@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from segpipe.errors import AnswerError
-from segpipe.evaluation.bootstrap import with_intervals
-from segpipe.evaluation.groups import MIN_LESIONS
-from segpipe.evaluation.heatmaps import TURNS, alter_pixels, areas_under, score_heatmaps, score_turns, turn
+from segpipe.errors import PredictionError
 from segpipe.evaluation.run import Run
 from segpipe.evaluation.scored_images import describe_test_set
-from segpipe.evaluation.truth import Truth
-from segpipe.image_io import RgbImage
+from segpipe.evaluation.truth import GroundTruth
+from segpipe.inference.ensemble import ClassifierEnsemble, Seen
 from segpipe.inference.heatmap import heatmap_in_lesion
-from segpipe.inference.namer import Namer, Seen
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.metrics.bootstrap import with_intervals
+from segpipe.metrics.groups import MIN_LESIONS
+from segpipe.metrics.heatmaps import TURNS, alter_pixels, areas_under, score_heatmaps, score_turns, turn
+from segpipe.types import RgbImage
 
 SAMPLE = 200  # images
 _SILENT_SECONDS = 3.0
@@ -58,17 +58,17 @@ class HeatmapTest:
         diagnosis: Code of the class to explain; None for the predicted one.
     """
 
-    def __init__(self, namer: Namer, *, sample: int = SAMPLE, diagnosis: str | None = None) -> None:
-        self._namer = namer.in_one_view()
+    def __init__(self, ensemble: ClassifierEnsemble, *, sample: int = SAMPLE, diagnosis: str | None = None) -> None:
+        self._namer = ensemble.in_one_view()
         self._sample = sample
         self._diagnosis = diagnosis
 
     @classmethod
-    def of(cls, config: DictConfig, namer: Namer) -> "HeatmapTest | None":
+    def of(cls, config: DictConfig, ensemble: ClassifierEnsemble) -> "HeatmapTest | None":
         """The test that the configuration of a run asks for; None where it is left out."""
         if config.explain.method == "none" or config.heatmap_sample == 0:
             return None
-        return cls(namer, sample=config.heatmap_sample, diagnosis=config.explain.diagnosis)
+        return cls(ensemble, sample=config.heatmap_sample, diagnosis=config.explain.diagnosis)
 
     def __call__(self, run: Run) -> pd.DataFrame:
         """Measure a sample of the images of a run.
@@ -95,7 +95,7 @@ class HeatmapTest:
         """
         rows: list[dict[str, Any]] = []
         for image in tqdm(images, "testing heatmaps", count, unit="image", delay=_SILENT_SECONDS, leave=False):
-            with suppress(AnswerError):
+            with suppress(PredictionError):
                 rows.append(self._measure(image))
         return pd.DataFrame(rows)
 
@@ -139,7 +139,7 @@ def choose_sample(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows.sort_values("sha256").head(count)
 
 
-def heatmap_metrics(table: pd.DataFrame, truth: Truth, *, resamples: int) -> dict[str, Any]:
+def heatmap_metrics(table: pd.DataFrame, truth: GroundTruth, *, resamples: int) -> dict[str, Any]:
     """Compute the metrics of measured heatmaps, with intervals.
 
     Args:

@@ -10,34 +10,35 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from segpipe.bundle import SHIPPED, ClassifierBundle, load_segmenter
-from segpipe.card import ClassifierCard
+from segpipe.bundle.card import ClassifierCard
+from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_segmenter
 from segpipe.data.fingerprints import hash_id
+from segpipe.data.identity import parse_name
 from segpipe.errors import ConfigError
-from segpipe.evaluation.calibration import METHODS, calibration_errors, fit_calibration
 from segpipe.evaluation.heatmap_sample import HeatmapTest
 from segpipe.evaluation.score import Metrics, score_run
-from segpipe.evaluation.truth import Truth, read_attributes
-from segpipe.identity import parse_name
-from segpipe.image_io import display_path, read_image, write_png
+from segpipe.evaluation.truth import GroundTruth, read_attributes
+from segpipe.inference.batches import batched
 from segpipe.inference.classifier import Classifier
-from segpipe.inference.folder import Ask, run_images
-from segpipe.inference.journal import JOURNAL
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.loading import choose_device
-from segpipe.inference.local_engine import LocalEngine
-from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
-from segpipe.inference.source import Source, batched
 from segpipe.inference.tta import View
+from segpipe.io.images import display_path, read_image, write_png
 from segpipe.lesion.localizer import MaskSource
-from segpipe.operating_points import MALIGNANT, ValidationProbs, fit_point, target_codes
+from segpipe.metrics.calibration import METHODS, calibration_errors, fit_calibration
+from segpipe.metrics.operating_points import MALIGNANT, ValidationProbs, fit_point, target_codes
+from segpipe.runs.folder import RunOptions, run_images
+from segpipe.runs.journal import JOURNAL
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.source import Source
 from segpipe.training.setup import TrainingData
 
 BATCH_SIZE = 8
 _SILENT_SECONDS = 3.0
 
 
-def truth_of(table: pd.DataFrame, *, dataset: str | None = None) -> Truth:
+def truth_of(table: pd.DataFrame, *, dataset: str | None = None) -> GroundTruth:
     """Collect what a data set knows of its images.
 
     Args:
@@ -52,7 +53,7 @@ def truth_of(table: pd.DataFrame, *, dataset: str | None = None) -> Truth:
     masks = {image_id: Path(path) for image_id, path in column("mask_path").items()}
     parts = set(table["part"]) if "part" in table else set()
     part = parts.pop() if len(parts) == 1 else None
-    return Truth(column("dx"), masks or None, column("lesion_id"), read_attributes(table), dataset, part)
+    return GroundTruth(column("dx"), masks or None, column("lesion_id"), read_attributes(table), dataset, part)
 
 
 def score_classifier(
@@ -82,15 +83,15 @@ def score_classifier(
         AnswerError: a model gave a number that is not finite.
     """
     output.mkdir(parents=True, exist_ok=True)
-    namer = Namer([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
+    ensemble = ClassifierEnsemble([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
     files = tuple(
         (Path(path), result_path(image_id, path)) for image_id, path in zip(table["image_id"], table["image_path"], strict=True)
     )
-    pipeline = Pipeline(locator, namer)
+    pipeline = Pipeline(locator, ensemble)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training goes on
-    run_images(pipeline, Source(files), Ask(output), LocalEngine(pipeline, workers=None)).require_answers()
+    run_images(pipeline, Source(files), RunOptions(output), LocalEngine(pipeline, workers=None)).require_answers()
     truth = truth_of(table, dataset=dataset).of_images({display_path(relative): path for path, relative in files})
-    return score_run(output, truth, files, heatmaps=HeatmapTest(namer, sample=heatmaps) if heatmaps else None)
+    return score_run(output, truth, files, heatmaps=HeatmapTest(ensemble, sample=heatmaps) if heatmaps else None)
 
 
 def result_path(image_id: str, image_path: str) -> Path:
@@ -114,7 +115,7 @@ def calibrate(
         locator: finds the lesions.
         bundle: of the classifier.
         parts: tables of the images; `val` is fitted to, `train` gives the class frequencies.
-        method: that is chosen, one of `segpipe.evaluation.calibration.METHODS`; all are measured.
+        method: that is chosen, one of `segpipe.metrics.calibration.METHODS`; all are measured.
         targets: of each operating point, the sensitivity to reach, in (0, 1]; each target occurs in `val`.
         views: for test-time augmentation.
         batch_size: cap on images x views.
@@ -186,7 +187,7 @@ def load_unseen_segmenter(config: DictConfig, data: TrainingData) -> Locator:
     """The segmenter that cuts the test crops, refused where it has seen the test lesions.
 
     Args:
-        config: see `segpipe.config.TrainClsConfig`; `allow_leak` takes it all the same.
+        config: see `segpipe.config.schemas.TrainClsConfig`; `allow_leak` takes it all the same.
         data: of this training.
 
     Raises:

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segpipe.bundle import ClassifierBundle
+from segpipe.bundle.folder import ClassifierBundle
 from segpipe.errors import DatasetError
-from segpipe.evaluation.bootstrap import with_intervals
-from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.held_out import result_path, score_classifier
 from segpipe.evaluation.run import read_run
 from segpipe.evaluation.score import RESAMPLES
 from segpipe.evaluation.scored_images import describe_test_set
-from segpipe.image_io import display_path, write_file
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import View
-from segpipe.numerals import counted
+from segpipe.io.images import display_path, write_file
+from segpipe.io.numerals import counted
+from segpipe.metrics.bootstrap import with_intervals
+from segpipe.metrics.classification import Answers, score_answers
 
 FOLD_TABLE = "out_of_fold.csv"
 

@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from segpipe.diagnosis import full_name
-from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.drawing import COLOURS, GREY, line_style, new_figure, save_figure, set_texts, set_unit_range, wrap_text
-from segpipe.evaluation.reliability import expected_calibration_error, reliability_curve
-from segpipe.numerals import counted
+from segpipe.io.numerals import counted
+from segpipe.metrics.classification import Answers, score_answers
+from segpipe.metrics.reliability import expected_calibration_error, reliability_curve
 
 
 def draw_confusion_matrix(answers: Answers, path: Path) -> None:

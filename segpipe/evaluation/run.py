@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segpipe.evaluation.classification import Answers
-from segpipe.image_io import BoolMask, RgbImage, display_path, read_image, read_mask
-from segpipe.inference.results import class_codes
-from segpipe.strict_json import read_json
+from segpipe.io.images import display_path, read_image, read_mask
+from segpipe.io.strict_json import read_json
+from segpipe.metrics.classification import Answers
+from segpipe.runs.results import class_codes
+from segpipe.types import BoolMask, RgbImage
 
 # The run has accepted these images by its own max_pixels.
 ANY_SIZE = sys.maxsize
@@ -60,7 +61,7 @@ class Run:
         return Answers(rows[[f"p_{code}" for code in codes]].to_numpy(dtype=np.float64), labels, codes)
 
     def mask(self, path: str) -> BoolMask:
-        """The mask that was found for the image of this `path`, see `segpipe.inference.source.result_names`."""
+        """The mask that was found for the image of this `path`, see `segpipe.runs.source.result_names`."""
         relative, masks = Path(path), self.folder / "masks"
         with_ending, without = (masks / relative.with_name(f"{name}.png") for name in (relative.name, relative.stem))
         return read_mask(with_ending if with_ending.is_file() else without, max_pixels=ANY_SIZE)

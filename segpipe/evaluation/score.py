@@ -11,22 +11,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segpipe.card import ClassifierCard
+from segpipe.bundle.card import ClassifierCard
 from segpipe.errors import DatasetError
-from segpipe.evaluation.bootstrap import WeightedMetric, Weights, with_intervals
-from segpipe.evaluation.classification import classes_left_out, score_answers
-from segpipe.evaluation.groups import Rows, join_groups, score_groups
 from segpipe.evaluation.heatmap_sample import heatmap_metrics
 from segpipe.evaluation.plots import draw_confusion_matrix, draw_precision_recall_curves, draw_reliability, draw_roc_curves
 from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.scored_images import describe_test_set
-from segpipe.evaluation.screening import screening_of
-from segpipe.evaluation.segmentation import dice, jaccard, score_masks
-from segpipe.evaluation.truth import Truth
+from segpipe.evaluation.truth import GroundTruth
 from segpipe.evaluation.worst import draw_worst_answers, draw_worst_masks
-from segpipe.image_io import BoolMask, read_mask, write_file
-from segpipe.storage import content_hash
-from segpipe.strict_json import encode_json
+from segpipe.io.images import read_mask, write_file
+from segpipe.io.storage import content_hash
+from segpipe.io.strict_json import encode_json
+from segpipe.metrics.bootstrap import WeightedMetric, Weights, with_intervals
+from segpipe.metrics.classification import classes_left_out, score_answers
+from segpipe.metrics.groups import Rows, join_groups, score_groups
+from segpipe.metrics.screening import screening_of
+from segpipe.metrics.segmentation import dice, jaccard, score_masks
+from segpipe.types import BoolMask
 
 Metrics = dict[str, Any]
 FloatArray = NDArray[np.float64]
@@ -42,7 +43,7 @@ PLOTS = {
 
 def score_run(
     output: Path,
-    truth: Truth,
+    truth: GroundTruth,
     files: Sequence[tuple[Path, Path]] = (),
     *,
     heatmaps: Callable[[Run], pd.DataFrame] | None = None,
@@ -121,7 +122,7 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
     write_file(path, encode_json(metrics))
 
 
-def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Metrics:
+def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: GroundTruth) -> Metrics:
     scored = run.labelled(diagnoses)
     if scored.empty:
         raise DatasetError(
@@ -154,15 +155,15 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: Truth) -> Me
     }
 
 
-def _describe(image_hashes: Iterable[str], true_values: Sequence[str], truth: Truth) -> dict[str, Any]:
+def _describe(image_hashes: Iterable[str], true_values: Sequence[str], truth: GroundTruth) -> dict[str, Any]:
     return describe_test_set(list(image_hashes), true_values, dataset=truth.dataset, part=truth.part)
 
 
-def _attributes(scored: pd.DataFrame, truth: Truth) -> dict[str, list[str]]:
+def _attributes(scored: pd.DataFrame, truth: GroundTruth) -> dict[str, list[str]]:
     return {"mask_source": list(scored["mask_source"]), **truth.attributes_of(list(scored["image_id"]))}
 
 
-def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: Truth) -> Metrics:
+def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: GroundTruth) -> Metrics:
     scored = run.results[run.results["image_id"].isin(true_masks)]
     if scored.empty:
         raise DatasetError(
@@ -186,7 +187,7 @@ def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: Truth) -> Metr
     }
 
 
-def describe_masks(image_hashes: Iterable[str], true_masks: Sequence[Path], truth: Truth) -> dict[str, Any]:
+def describe_masks(image_hashes: Iterable[str], true_masks: Sequence[Path], truth: GroundTruth) -> dict[str, Any]:
     """Describe the test set of masks, see `segpipe.evaluation.scored_images.describe_test_set`.
 
     Args:
@@ -217,7 +218,7 @@ def measure_overlap(predicted: BoolMask, true: BoolMask, image_id: str) -> tuple
     return dice(predicted, true), jaccard(predicted, true)
 
 
-def score_overlaps(overlaps: FloatArray, image_ids: Sequence[str], truth: Truth) -> Metrics:
+def score_overlaps(overlaps: FloatArray, image_ids: Sequence[str], truth: GroundTruth) -> Metrics:
     """Compute the metrics of masks, with intervals.
 
     Args:

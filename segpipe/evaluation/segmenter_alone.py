@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.bundle import SegmenterBundle
+from segpipe.bundle.folder import SegmenterBundle
 from segpipe.evaluation.held_out import BATCH_SIZE, truth_of
 from segpipe.evaluation.score import (
     FloatArray,
@@ -18,13 +18,14 @@ from segpipe.evaluation.score import (
     score_overlaps,
     write_metrics,
 )
-from segpipe.image_io import BoolMask, RgbImage, read_image, read_mask
+from segpipe.inference.batches import batched
 from segpipe.inference.loading import choose_device
 from segpipe.inference.pipeline import Locator
-from segpipe.inference.source import batched
+from segpipe.io.images import read_image, read_mask
+from segpipe.io.storage import content_hash
 from segpipe.lesion.localizer import Localization, MaskSource, threshold_probs
 from segpipe.report.masks import draw_masks
-from segpipe.storage import content_hash
+from segpipe.types import BoolMask, RgbImage
 
 PICTURED = 12  # images in predictions.png
 

@@ -10,19 +10,19 @@ import pandas as pd
 
 from segpipe.data.annotations import find_masks, read_labels, refuse_contradictions, same_masks
 from segpipe.data.check import inspect_mask
+from segpipe.data.identity import KnownImages
 from segpipe.data.splits import read_split
 from segpipe.errors import DatasetError, ImageError
-from segpipe.identity import KnownImages
-from segpipe.image_io import decode_photograph
-from segpipe.storage import open_source
+from segpipe.io.images import decode_photograph
+from segpipe.io.storage import open_source
 
 UNKNOWN = "unknown"
 AGE_BANDS = {"0-29": 0, "30-44": 30, "45-59": 45, "60-74": 60, "75+": 75}  # each with its first year
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What is known of images, by their names (see `segpipe.identity`), or by the `path` of their results.
+class GroundTruth:
+    """What is known of images, by their names (see `segpipe.data.identity`), or by the `path` of their results.
 
     Attributes:
         diagnoses: code of each labelled image; None where nothing is labelled.
@@ -56,7 +56,7 @@ class Truth:
         """Each attribute's value for each image; `unknown` where there is none."""
         return {name: [known.get(image_id, UNKNOWN) for image_id in image_ids] for name, known in self.attributes.items()}
 
-    def of_images(self, files: Mapping[str, Path | str | None]) -> "Truth":
+    def of_images(self, files: Mapping[str, Path | str | None]) -> "GroundTruth":
         """What is known of the images of a run, by the `path` of their results.
 
         Args:
@@ -77,7 +77,7 @@ class Truth:
             attributes={name: known.assign(values, what=name) for name, values in self.attributes.items()},
         )
 
-    def of_classes(self, classes: Sequence[str]) -> "Truth":
+    def of_classes(self, classes: Sequence[str]) -> "GroundTruth":
         """Leave out the labels of classes that a classifier does not have.
 
         Args:
@@ -97,7 +97,7 @@ class Truth:
             )
         return replace(self, diagnoses=None if self.diagnoses is None else diagnoses, left_out={**self.left_out, **others})
 
-    def with_usable_masks(self, files: Mapping[str, Path | str | None]) -> "Truth":
+    def with_usable_masks(self, files: Mapping[str, Path | str | None]) -> "GroundTruth":
         """Leave out the masks that cannot be used, see `segpipe.data.check.inspect_mask`.
 
         Args:
@@ -143,7 +143,7 @@ def _shape(file: Path | str | None) -> tuple[int, int] | None:
     return photograph.height, photograph.width
 
 
-def check_truth(truth: Truth, files: Mapping[str, Path | str]) -> Truth:
+def check_truth(truth: GroundTruth, files: Mapping[str, Path | str]) -> GroundTruth:
     """See, before the work, that a run will have something to be scored by.
 
     Args:
@@ -170,7 +170,9 @@ def check_truth(truth: Truth, files: Mapping[str, Path | str]) -> Truth:
     return bound.with_usable_masks(files)
 
 
-def read_truth(*, labels: Path | None, masks: Path | None, split: Path | None = None, images: Collection[Path] = ()) -> Truth:
+def read_truth(
+    *, labels: Path | None, masks: Path | None, split: Path | None = None, images: Collection[Path] = ()
+) -> GroundTruth:
     """Read what is known of images.
 
     Args:
@@ -185,11 +187,11 @@ def read_truth(*, labels: Path | None, masks: Path | None, split: Path | None = 
     true_masks = None if masks is None else find_masks(masks, images=images)
     split_lesions = {} if split is None else _known(read_split(split), "lesion_id")
     if labels is None:
-        return Truth(masks=true_masks, lesions=split_lesions)
+        return GroundTruth(masks=true_masks, lesions=split_lesions)
     table = read_labels(labels)
     refuse_contradictions(table, what=str(labels))
     diagnoses = {name: code for name, code in zip(table["image_id"], table["dx"], strict=True) if not pd.isna(code)}
-    return Truth(diagnoses, true_masks, _known(table, "lesion_id") or split_lesions, read_attributes(table))
+    return GroundTruth(diagnoses, true_masks, _known(table, "lesion_id") or split_lesions, read_attributes(table))
 
 
 def _known(table: pd.DataFrame, column: str) -> dict[str, str]:

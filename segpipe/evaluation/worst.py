@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segpipe.evaluation.classification import Answers
 from segpipe.evaluation.run import Run
-from segpipe.image_io import read_mask
-from segpipe.report import name_with_code, percent
+from segpipe.io.images import read_mask
+from segpipe.metrics.classification import Answers
 from segpipe.report.masks import FOUND_COLOUR, PAIR_HEADING, Panel, draw_panels, panel_of_pair
+from segpipe.report.wording import name_with_code, percent
 
 CASES = 20
 

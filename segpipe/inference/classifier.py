@@ -9,17 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segpipe.bundle import ClassifierBundle
-from segpipe.image_io import RgbImage
+from segpipe.bundle.folder import ClassifierBundle
+from segpipe.inference.batches import Item, batched
 from segpipe.inference.gradcam import HeadPass, scale_to_unit
 from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
-from segpipe.inference.source import Item, batched
 from segpipe.inference.tta import View, margin_scales, mean_maps, stack_views, unstack
-from segpipe.lesion.crop import Box, cut_lesion, frame_of
+from segpipe.lesion.crop import cut_lesion, frame_of
 from segpipe.lesion.localizer import Localization
 from segpipe.models.classifier import LesionClassifier
 from segpipe.models.preprocessing import images_to_batch
+from segpipe.types import Box, RgbImage
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ Crops = tuple[Crop, ...]  # of one image, for each of `margin_scales(views)`; th
 
 
 @dataclass(frozen=True)
-class Opinion:
+class ViewPredictions:
     """What a classifier says of N crops. It holds their features, so that it can be asked for its reasons afterwards.
 
     Attributes:
@@ -118,7 +118,7 @@ class Classifier:
         return tuple(Crop(box, pixels, card.crop.border) for box, pixels in cut)
 
     @torch.inference_mode()
-    def __call__(self, crops: Sequence[Crops]) -> Opinion:
+    def __call__(self, crops: Sequence[Crops]) -> ViewPredictions:
         """Classify a group of crops.
 
         Args:
@@ -135,7 +135,7 @@ class Classifier:
         scaled = logits.double() / self.bundle.card.temperature  # Apple's MPS has no float64
         count = len(margin_scales(self._views))
         frames = [[crop.frame for crop in of_image[:count]] for of_image in crops]
-        return Opinion(unstack((scaled + self._logit_bias).softmax(1), self._views), head_pass, self._views, frames)
+        return ViewPredictions(unstack((scaled + self._logit_bias).softmax(1), self._views), head_pass, self._views, frames)
 
     def view_logits(self, crops: Sequence[Crops]) -> NDArray[np.float64]:
         """What the network says of each view before its calibration: logits, shape (V, N, classes)."""

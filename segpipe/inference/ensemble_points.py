@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segpipe.card import ClassifierCard
-from segpipe.operating_points import OperatingPoint, fit_point, has_target
+from segpipe.bundle.card import ClassifierCard
+from segpipe.metrics.operating_points import OperatingPoint, fit_point, has_target
 
 
 def ensemble_points(cards: Sequence[ClassifierCard]) -> tuple[OperatingPoint, ...]:

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.diagnosis import full_name
-from segpipe.errors import AnswerError, one_line
-from segpipe.image_io import BoolMask, Photograph, RgbImage, display_path, write_file
+from segpipe.errors import PredictionError, one_line
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.lesion.crop import Box, mask_box
+from segpipe.io.images import Photograph, display_path, write_file
+from segpipe.io.strict_json import encode_json
+from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.operating_points import MALIGNANT, OperatingPoint, reached_targets
-from segpipe.strict_json import encode_json
+from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, reached_targets
+from segpipe.types import BoolMask, Box, RgbImage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ class Finding:
     def __post_init__(self) -> None:
         heat = () if self.class_map is None else self.class_map.values.ravel()
         if not np.isfinite([*self.probabilities.values(), self.tta_spread or 0.0, *heat]).all():
-            raise AnswerError("the answer holds a number that is not finite; use precision=float32, or another bundle")
+            raise PredictionError("the answer holds a number that is not finite; use precision=float32, or another bundle")
         size, mask = self.photograph.image.shape[:2], self.localization.mask
         if mask.shape != size:
             raise ValueError(f"localization must fit the image of {size[0]} x {size[1]} pixels, got a mask of shape {mask.shape}")

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.lesion.crop import Box, frame_of
+from segpipe.lesion.crop import frame_of
 from segpipe.lesion.localizer import Localization
+from segpipe.types import Box
 
 
 @dataclass(frozen=True)

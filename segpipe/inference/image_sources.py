@@ -13,13 +13,14 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from segpipe.arrays import kind_of, require_image, way_from
-from segpipe.errors import AnswerError, ImageError, one_line
-from segpipe.image_decoding import convert_picture
-from segpipe.image_io import MIN_SIDE, Photograph, RgbImage, decode_photograph, display_path, reduce_photograph
+from segpipe.errors import ImageError, PredictionError, one_line
 from segpipe.inference.finding import Finding
 from segpipe.inference.networks import is_out_of_memory
-from segpipe.storage import is_url, open_source
+from segpipe.io.arrays import kind_of, require_image, way_from
+from segpipe.io.image_decoding import convert_picture
+from segpipe.io.images import MIN_SIDE, Photograph, decode_photograph, display_path, reduce_photograph
+from segpipe.io.storage import is_url, open_source
+from segpipe.types import RgbImage
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | RgbImage
 
@@ -134,7 +135,7 @@ def find_each(
     try:
         findings = find([photograph.image for photograph in photographs])
         return [replace(finding, photograph=photograph) for finding, photograph in zip(findings, photographs, strict=True)]
-    except AnswerError as error:
+    except PredictionError as error:
         unanswered = Unanswered(str(error), by_model=True)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -178,7 +179,7 @@ def find_all(
         for (label, image), finding in zip(good, findings, strict=True):
             if isinstance(finding, Unanswered):
                 named = label if image.path is None else f"{label}{image.path}: "
-                raise (AnswerError if finding.by_model else ImageError)(f"{named}{finding.reason}")
+                raise (PredictionError if finding.by_model else ImageError)(f"{named}{finding.reason}")
             yield replace(finding, path=image.path, sha256=image.sha256, latency_ms=latency_ms)
         for _, error in batch[len(good) :]:
             if isinstance(error, Exception):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
+from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
 from segpipe.errors import BundleError, ConfigError
-from segpipe.inference.namer import Namer
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.settings import BundlePath, PipelineSettings, bundle_path, list_bundles
 from segpipe.inference.tta import VIEWS
@@ -67,7 +67,7 @@ def load_pipeline(
     )
     chosen, dtype, start = choose_device(device), PRECISIONS[precision], MaskSource(localize)
     classifiers = load_classifiers([Path(folder) for folder in settings.classifier or (SHIPPED / "classifier",)])
-    namer = Namer(
+    ensemble = ClassifierEnsemble(
         classifiers,
         device=chosen,
         views=VIEWS[tta],
@@ -76,7 +76,7 @@ def load_pipeline(
         precision=dtype,
     )
     bundle = load_segmenter(Path(settings.segmenter or SHIPPED / "segmenter")) if start is MaskSource.UNET else None
-    return Pipeline(Locator(bundle, device=chosen, start=start, precision=dtype), namer)
+    return Pipeline(Locator(bundle, device=chosen, start=start, precision=dtype), ensemble)
 
 
 def load_classifiers(folders: Sequence[Path]) -> list[ClassifierBundle]:

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from segpipe.errors import AnswerError
-from segpipe.models.folding import AnyModel, fold_batch_norm
-from segpipe.models.packing import pack_convolutions
+from segpipe.errors import PredictionError
+from segpipe.inference.folding import AnyModel, fold_batch_norm
+from segpipe.inference.packing import pack_convolutions
 
 _ACCELERATOR = threading.Lock()
 
@@ -51,7 +51,7 @@ def require_finite_logits(logits: Tensor, role: str) -> Tensor:
         AnswerError: one is NaN or infinite.
     """
     if not torch.isfinite(logits).all():
-        raise AnswerError(f"the {role} gave a number that is not finite; use precision=float32, or another bundle")
+        raise PredictionError(f"the {role} gave a number that is not finite; use precision=float32, or another bundle")
     return logits
 
 

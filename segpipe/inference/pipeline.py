@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segpipe.arrays import kind_of, require_images
-from segpipe.bundle import SegmenterBundle
-from segpipe.image_io import DEFAULT_MAX_PIXELS, Photograph, RgbImage
+from segpipe.bundle.folder import SegmenterBundle
+from segpipe.inference.ensemble import ClassifierEnsemble, Prediction, Seen
 from segpipe.inference.finding import Finding
 from segpipe.inference.image_sources import ImageSource, find_all, read_source
-from segpipe.inference.namer import Answer, Namer, Seen
 from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
+from segpipe.io.arrays import kind_of, require_images
+from segpipe.io.images import DEFAULT_MAX_PIXELS, Photograph
 from segpipe.lesion.localizer import Localization, MaskSource, localize
 from segpipe.models.preprocessing import images_to_batch
+from segpipe.types import RgbImage
 
 # Photographs may come reduced, but no further than to sides of this many times those of the networks' input: the crop of a
 # lesion that fills a sixth of the image's side still has as many pixels as the network can take, with a margin of 0.5.
@@ -110,10 +111,10 @@ class Pipeline:
         least_side: a photograph may come reduced as long as both sides keep this many pixels.
     """
 
-    def __init__(self, locator: Locator, namer: Namer) -> None:
+    def __init__(self, locator: Locator, ensemble: ClassifierEnsemble) -> None:
         self.locator = locator
-        self.namer = namer
-        sizes = [bundle.card.input.size for bundle in (locator.bundle, *namer.bundles) if bundle is not None]
+        self.ensemble = ensemble
+        sizes = [bundle.card.input.size for bundle in (locator.bundle, *ensemble.bundles) if bundle is not None]
         self.least_side = OVERSAMPLING * max(sizes)
 
     @overload
@@ -155,9 +156,9 @@ class Pipeline:
             raise ValueError(f"max_pixels must be an integer of 1 or more, got {max_pixels!r}; leave it out for the default")
         find = partial(find_all, self, partial(read_source, least_side=self.least_side, max_pixels=max_pixels))
         if isinstance(source, list | tuple):
-            return list(find(source, batch_size=self.namer.batch_size, numbered=True))
+            return list(find(source, batch_size=self.ensemble.batch_size, numbered=True))
         if isinstance(source, Iterator) and not hasattr(source, "read"):
-            return find(source, batch_size=self.namer.batch_size, numbered=True)
+            return find(source, batch_size=self.ensemble.batch_size, numbered=True)
         return next(find([source], batch_size=1, numbered=False))
 
     def __call__(self, images: Sequence[RgbImage], *, between: Callable[[], None] = lambda: None) -> list[Finding]:
@@ -179,11 +180,11 @@ class Pipeline:
             raise ValueError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")
         localizations = self.locator(images)
         between()
-        crops = [self.namer.cut(image, place) for image, place in zip(images, localizations, strict=True)]
-        answers = self.namer(crops, between=between)
+        crops = [self.ensemble.cut(image, place) for image, place in zip(images, localizations, strict=True)]
+        answers = self.ensemble(crops, between=between)
         return [self._finding(*parts) for parts in zip(images, localizations, crops, answers, strict=True)]
 
-    def _finding(self, image: RgbImage, localization: Localization, seen: Seen, answer: Answer) -> Finding:
+    def _finding(self, image: RgbImage, localization: Localization, seen: Seen, answer: Prediction) -> Finding:
         crop = seen[0][0]
         return Finding(
             photograph=Photograph(image, *image.shape[:2]),
@@ -191,9 +192,9 @@ class Pipeline:
             window=crop.box,
             crop=crop.pixels,
             border=crop.border,
-            probabilities=dict(zip(self.namer.classes, map(float, answer.probs), strict=True)),
-            malignant=self.namer.malignant,
-            operating_points=self.namer.operating_points,
+            probabilities=dict(zip(self.ensemble.classes, map(float, answer.probs), strict=True)),
+            malignant=self.ensemble.malignant,
+            operating_points=self.ensemble.operating_points,
             tta_spread=answer.tta_spread,
             class_map=answer.class_map,
         )

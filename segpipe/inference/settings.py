@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from segpipe.choices import PIPELINE_CHOICES, require_choice
+from segpipe.config.choices import PIPELINE_CHOICES, require_choice
 from segpipe.errors import ConfigError
 
 BundlePath = str | Path

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.arrays import require_image
-from segpipe.image_io import BoolMask, RgbImage
+from segpipe.io.arrays import require_image
 from segpipe.lesion.quality import fill_holes
+from segpipe.types import BoolMask, RgbImage
 
 Field = NDArray[np.float32]
 

@@ -6,36 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.arrays import require_image, require_mask
-from segpipe.image_io import BoolMask, RgbImage
+from segpipe.io.arrays import require_image, require_mask
+from segpipe.types import BoolMask, Box, RgbImage
 
 LARGEST_MARGIN = 10  # as a fraction of the lesion's longer side; more than any photograph holds
 BORDERS = ("squeeze", "reflect")
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels of the original image, end not included."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def height(self) -> int:
-        """Height in pixels."""
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        """Width in pixels."""
-        return self.right - self.left
-
-    @property
-    def is_square(self) -> bool:
-        """Both sides are equal, but for 1 % that rounding to whole pixels may cost."""
-        return abs(self.height - self.width) <= max(self.height, self.width) / 100
 
 
 @dataclass(frozen=True)
@@ -132,7 +107,7 @@ def cut_out(image: RgbImage, mask: BoolMask, box: Box, *, keep_background: bool)
 
     Raises:
         ValueError: `box` is empty or lies outside `image`.
-        ValueError: `image` is not an RGB image, or `mask` is not one of its size, see `segpipe.arrays`.
+        ValueError: `image` is not an RGB image, or `mask` is not one of its size, see `segpipe.io.arrays`.
     """
     height, width = require_image(image).shape[:2]
     require_mask(mask, size=(height, width))
@@ -173,7 +148,7 @@ def cut_lesion(image: RgbImage, mask: BoolMask, box: Box, rule: CropRule, *, siz
         The part of the image that was cut out, in pixels of `image`, and RGB uint8, shape (size, size, 3).
 
     Raises:
-        ValueError: `image` is not an RGB image, or `mask` is not one of its size, see `segpipe.arrays`.
+        ValueError: `image` is not an RGB image, or `mask` is not one of its size, see `segpipe.io.arrays`.
     """
     window = crop_box(image, box, rule)
     pixels = cut_out(image, mask, window, keep_background=rule.keep_background)

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.arrays import require_image
-from segpipe.image_io import BoolMask, RgbImage
+from segpipe.io.arrays import require_image
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
-from segpipe.lesion.crop import Box, mask_box
+from segpipe.lesion.crop import mask_box
 from segpipe.lesion.pieces import Piece, choose_piece
 from segpipe.lesion.quality import THRESHOLD, fill_holes, is_uniform, require_probability_map
+from segpipe.types import BoolMask, Box, RgbImage
 
 
 class MaskSource(StrEnum):

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.image_io import BoolMask
 from segpipe.lesion.quality import MIN_AREA_FRACTION, THRESHOLD, judge_mask_probs, require_probability_map
+from segpipe.types import BoolMask
 
 # Distance from the image's center, in image sides, at which a pixel counts 1 / e of one in the center.
 CENTRALITY_WIDTH = 0.2

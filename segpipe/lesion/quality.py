@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.arrays import require_mask
-from segpipe.image_io import BoolMask, RgbImage
+from segpipe.io.arrays import require_mask
+from segpipe.types import BoolMask, RgbImage
 
 THRESHOLD = 0.5
 

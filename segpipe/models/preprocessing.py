@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segpipe.image_io import RgbImage
 from segpipe.lesion.crop import resize_square
+from segpipe.types import RgbImage
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

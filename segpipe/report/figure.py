@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from segpipe.image_io import encode_png, write_file
 from segpipe.inference.finding import Finding
-from segpipe.report import DISCLAIMER, answer_words, finding_sentences, printable, warning_sentences
+from segpipe.io.images import encode_png, write_file
 from segpipe.report.lettering import GREY, INK, LINE_HEIGHT, elide, wrap, write
 from segpipe.report.panels import (
     TITLE_LINE_HEIGHT,
@@ -24,6 +23,7 @@ from segpipe.report.panels import (
     heatmap_title,
 )
 from segpipe.report.preview import Preview, make_preview
+from segpipe.report.wording import DISCLAIMER, answer_words, finding_sentences, printable, warning_sentences
 
 MAX_IMAGE_SIDE = 1200
 

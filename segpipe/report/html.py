@@ -9,14 +9,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from segpipe.image_io import write_file
-from segpipe.inference.results import Row
-from segpipe.operating_points import OperatingPoint
-from segpipe.report import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION, operating_point_words
+from segpipe.io.images import write_file
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_image import ReportImage, image_context, url
 from segpipe.report.html_parts import html_templates
 from segpipe.report.html_pictures import HEATMAPS
 from segpipe.report.html_table import flatten, report_context
+from segpipe.report.wording import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION, operating_point_words
+from segpipe.runs.results import Row
 
 
 def write_report(

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from segpipe.inference.results import Row, class_codes
-from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource
-from segpipe.operating_points import OperatingPoint
-from segpipe.report import (
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS
+from segpipe.report.wording import (
     HEATMAP_CAPTION,
     crop_caption,
     name_with_code,
@@ -24,7 +23,8 @@ from segpipe.report import (
     warning_sentences,
     warning_titles,
 )
-from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS
+from segpipe.runs.results import Row, class_codes
+from segpipe.types import Box
 
 PAGES = "report/pages"
 _LONGEST_NAME = 255  # bytes, what nearly every file system allows
@@ -36,7 +36,7 @@ class ReportImage:
 
     Attributes:
         row: its line of the results.
-        name: its name among the results, see `segpipe.inference.source.result_names`.
+        name: its name among the results, see `segpipe.runs.source.result_names`.
         has_heatmap: there is a picture of its heatmap.
     """
 

@@ -5,10 +5,10 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from segpipe.inference.results import Row
-from segpipe.operating_points import OperatingPoint
-from segpipe.report import MALIGNANT_SIGN, SIGN_CAPTION, operating_point_words
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_image import answer_context, measures_context, place_context
+from segpipe.report.wording import MALIGNANT_SIGN, SIGN_CAPTION, operating_point_words
+from segpipe.runs.results import Row
 
 
 @cache

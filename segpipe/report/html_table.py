@@ -5,14 +5,22 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segpipe.image_io import display_path
-from segpipe.inference.results import PROBABILITY_DIGITS, class_codes
+from segpipe.io.images import display_path
+from segpipe.io.numerals import counted
 from segpipe.lesion.localizer import MaskSource
-from segpipe.numerals import counted
-from segpipe.operating_points import OperatingPoint
-from segpipe.report import MALIGNANT_SIGN, operating_point_words, percent, printable, titled_warnings, warning_titles, way_words
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_image import ReportImage, described_class, split_names, suspicion_of, url
 from segpipe.report.html_pictures import HEATMAPS, THUMBNAILS
+from segpipe.report.wording import (
+    MALIGNANT_SIGN,
+    operating_point_words,
+    percent,
+    printable,
+    titled_warnings,
+    warning_titles,
+    way_words,
+)
+from segpipe.runs.results import PROBABILITY_DIGITS, class_codes
 
 # Settings that a reader of numbers asks for first; all are listed further down.
 _HEAD_SETTINGS = {

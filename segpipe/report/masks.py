@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from segpipe.arrays import require_image, require_mask
-from segpipe.image_io import BoolMask, RgbImage, write_file
-from segpipe.report import DISCLAIMER, printable
+from segpipe.io.arrays import require_image, require_mask
+from segpipe.io.images import write_file
 from segpipe.report.lettering import elide, style
+from segpipe.report.wording import DISCLAIMER, printable
+from segpipe.types import BoolMask, RgbImage
 
 Colour = tuple[int, int, int]
 

@@ -3,10 +3,10 @@
 from base64 import b64encode
 
 from segpipe.inference.finding import Finding
-from segpipe.report import DISCLAIMER, HEATMAP_CAPTION, MALIGNANT_SIGN, SIGN_CAPTION, name_with_code, printable
 from segpipe.report.html_image import answer_context, measures_context, place_context
 from segpipe.report.html_parts import html_templates
 from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS, report_pictures
+from segpipe.report.wording import DISCLAIMER, HEATMAP_CAPTION, MALIGNANT_SIGN, SIGN_CAPTION, name_with_code, printable
 
 
 def finding_html(finding: Finding) -> str:

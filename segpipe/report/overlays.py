@@ -5,11 +5,10 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from segpipe.arrays import require_image
-from segpipe.image_io import BoolMask, RgbImage
 from segpipe.inference.heatmap import ClassMap, heatmap_on_image
-from segpipe.lesion.crop import Box
+from segpipe.io.arrays import require_image
 from segpipe.report.preview import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
+from segpipe.types import BoolMask, Box, RgbImage
 
 _Line = tuple[tuple[int, int], tuple[int, int]]
 

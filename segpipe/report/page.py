@@ -9,15 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from segpipe.inference.finding import Finding
-from segpipe.report import (
-    DISCLAIMER,
-    SEPARATOR,
-    answer_words,
-    finding_sentences,
-    printable,
-    reading_sentences,
-    warning_sentences,
-)
 from segpipe.report.lettering import GREY, INK, LINE_HEIGHT, elide, wrap, write
 from segpipe.report.panels import (
     TITLE_LINE_HEIGHT,
@@ -31,6 +22,15 @@ from segpipe.report.panels import (
     heatmap_title,
 )
 from segpipe.report.preview import Preview, make_preview
+from segpipe.report.wording import (
+    DISCLAIMER,
+    SEPARATOR,
+    answer_words,
+    finding_sentences,
+    printable,
+    reading_sentences,
+    warning_sentences,
+)
 
 MAX_IMAGE_SIDE = 1000
 

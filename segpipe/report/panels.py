@@ -10,10 +10,11 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 
 from segpipe.diagnosis import full_name
-from segpipe.image_io import BoolMask
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_on_image
-from segpipe.report import (
+from segpipe.report.lettering import GREY, elide, style, wrap
+from segpipe.report.preview import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
+from segpipe.report.wording import (
     HEATMAP_CAPTION,
     MALIGNANT_SIGN,
     SIGN_CAPTION,
@@ -23,8 +24,7 @@ from segpipe.report import (
     photograph_caption,
     printable,
 )
-from segpipe.report.lettering import GREY, elide, style, wrap
-from segpipe.report.preview import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
+from segpipe.types import BoolMask
 
 # Inches for each point of a title's size.
 TITLE_LINE_HEIGHT = 1.2 / 72

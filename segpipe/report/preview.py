@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segpipe.image_io import BoolMask, RgbImage
 from segpipe.inference.finding import Finding
-from segpipe.lesion.crop import Box
+from segpipe.types import BoolMask, Box, RgbImage
 
 OUTLINE_COLOR, BOX_COLOR = "#7df9ff", "#ffffff"
 HEATMAP_OPACITY = 0.8

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segpipe.diagnosis import full_name
-from segpipe.image_io import display_path
 from segpipe.inference.finding import Finding
-from segpipe.report import (
+from segpipe.io.images import display_path
+from segpipe.report.wording import (
     DISCLAIMER,
     SIGN_CAPTION,
     answer_name,

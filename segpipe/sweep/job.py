@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict
 from segpipe.data.extra import load_extra
 from segpipe.data.loading import load_dataset
 from segpipe.errors import SegpipeError
-from segpipe.memory import peak_memory_mib, restart_peak_memory
+from segpipe.inference.memory import peak_memory_mib, restart_peak_memory
 from segpipe.sweep.leaderboard import LEADERBOARD, write_tables
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, best_epoch_of, read_record, write_record
 from segpipe.training.identity import flatten, identify_data, identify_settings, portable_settings

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from segpipe.image_io import write_file
+from segpipe.io.images import write_file
 from segpipe.sweep.out_of_fold import write_out_of_fold
 from segpipe.sweep.picture import draw_leaderboard
 from segpipe.sweep.record import FAILED, FINISHED, SCORES, JobRecord, read_records

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds, score_folds
-from segpipe.image_io import write_file
-from segpipe.strict_json import encode_json
+from segpipe.io.images import write_file
+from segpipe.io.strict_json import encode_json
 from segpipe.sweep.record import JobRecord
 from segpipe.sweep.test_split import read_test_set
 

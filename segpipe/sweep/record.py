@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
-from segpipe.card import CARD
+from segpipe.bundle.card import CARD
 from segpipe.errors import OutputError
-from segpipe.image_io import write_file
-from segpipe.strict_json import encode_json
+from segpipe.io.images import write_file
+from segpipe.io.strict_json import encode_json
 
 RECORD = "job.json"
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"

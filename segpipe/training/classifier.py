@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import nn
 
-from segpipe.building import build, check_targets
-from segpipe.bundle import load_classifier
-from segpipe.card import ClassifierCard
+from segpipe.bundle.card import ClassifierCard
+from segpipe.bundle.folder import load_classifier
+from segpipe.config.building import build, check_targets
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, class_shares
 from segpipe.diagnosis import CODES
@@ -34,7 +34,7 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
     """Seed all that is random in a training, build its classifier with its starting weights, and lay out the unfreezing.
 
     Args:
-        config: see `segpipe.config.TrainClsConfig`.
+        config: see `segpipe.config.schemas.TrainClsConfig`.
     """
     check_targets(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -63,7 +63,7 @@ def fit_head(config: DictConfig, data: TrainingData, model: LesionClassifier) ->
     """Give the model the classes of the data set: its linear layer stays where it names the same ones, else it gets a fresh one.
 
     Args:
-        config: see `segpipe.config.TrainClsConfig`.
+        config: see `segpipe.config.schemas.TrainClsConfig`.
         data: checked and split.
         model: as `build_untrained` made it; changed in place.
 
@@ -95,7 +95,7 @@ def train_classifier(
     """Train a classifier on crops of the train part; it ends with the weights of the best epoch on the val part, see `monitor`.
 
     Args:
-        config: see `segpipe.config.TrainClsConfig`.
+        config: see `segpipe.config.schemas.TrainClsConfig`.
         data: checked and split.
         model: with its starting weights; trained in place, and in eval mode afterwards.
         plan: of its unfreezing.

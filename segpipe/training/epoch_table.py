@@ -9,7 +9,7 @@ import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from segpipe.image_io import write_file
+from segpipe.io.images import write_file
 
 
 class EpochTable(Logger):

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import ProcessException
 
-from segpipe.arguments import as_argument
+from segpipe.config.arguments import as_argument
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.errors import ConfigError, TrainingError, WriteError
 from segpipe.training.processes import choose_strategy, quieten

@@ -10,9 +10,9 @@ import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.arguments import CHANGES_ALLOWED, as_argument
-from segpipe.bundle import SHIPPED, WEIGHTS
-from segpipe.card import CARD
+from segpipe.bundle.card import CARD
+from segpipe.bundle.folder import SHIPPED, WEIGHTS
+from segpipe.config.arguments import CHANGES_ALLOWED, as_argument
 from segpipe.data.check import CheckedDataset
 from segpipe.data.contents import hash_file, hash_files
 from segpipe.data.splits import PARTS, split_hash

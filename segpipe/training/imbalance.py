@@ -43,7 +43,7 @@ def double_remedy(config: DictConfig) -> str | None:
     frequencies of the training data back, whatever the training did about these.
 
     Args:
-        config: see `segpipe.config.TrainClsConfig`.
+        config: see `segpipe.config.schemas.TrainClsConfig`.
     """
     values = {remedy.key: OmegaConf.select(config, remedy.key) for remedy in REMEDIES}
     acting = [remedy for remedy in REMEDIES if values[remedy.key] is not None and remedy.acts(values[remedy.key])]

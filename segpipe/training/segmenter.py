@@ -9,9 +9,9 @@ from lightning import seed_everything
 from omegaconf import DictConfig
 from torch import nn
 
-from segpipe.building import build, check_targets
-from segpipe.bundle import load_segmenter
-from segpipe.card import SegmenterCard
+from segpipe.bundle.card import SegmenterCard
+from segpipe.bundle.folder import load_segmenter
+from segpipe.config.building import build, check_targets
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import MaskDataset
 from segpipe.models.preprocessing import InputSpec
@@ -27,7 +27,7 @@ def build_untrained(config: DictConfig) -> nn.Module:
     """Seed all that is random in a training, and build the U-Net of its configuration with its starting weights.
 
     Args:
-        config: see `segpipe.config.TrainSegConfig`.
+        config: see `segpipe.config.schemas.TrainSegConfig`.
     """
     check_targets(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -48,7 +48,7 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
     """Train a U-Net on the train part; it ends with the weights of the best Dice on the val part.
 
     Args:
-        config: see `segpipe.config.TrainSegConfig`.
+        config: see `segpipe.config.schemas.TrainSegConfig`.
         data: with masks.
         model: with its starting weights; trained in place, and in eval mode afterwards.
         output: takes `metrics.csv` and `checkpoints/`.

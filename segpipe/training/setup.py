@@ -12,8 +12,8 @@ import pandas as pd
 from lightning import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.building import build
-from segpipe.card import Training
+from segpipe.bundle.card import Training
+from segpipe.config.building import build
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset, Problem
 from segpipe.data.datamodules import SeededDataModule
@@ -34,9 +34,9 @@ from segpipe.data.splits import (
     write_split,
 )
 from segpipe.errors import BundleError, DatasetError
-from segpipe.image_io import write_file
-from segpipe.numerals import counted
-from segpipe.output import check_output, prepare_output
+from segpipe.io.images import write_file
+from segpipe.io.numerals import counted
+from segpipe.io.output import check_output, prepare_output
 from segpipe.training.fit import Fitted, auto_precision, fit
 from segpipe.training.identity import (
     Identity,

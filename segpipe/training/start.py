@@ -6,9 +6,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from segpipe.arguments import as_argument
-from segpipe.bundle import SHIPPED, read_card
-from segpipe.card import Card, ClassifierCard, SegmenterCard
+from segpipe.bundle.card import Card, ClassifierCard, SegmenterCard
+from segpipe.bundle.folder import SHIPPED, read_card
+from segpipe.config.arguments import as_argument
 from segpipe.errors import ConfigError
 from segpipe.training.teachers import read_teachers
 

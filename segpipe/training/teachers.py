@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from segpipe.bundle import WEIGHTS, read_card
-from segpipe.card import CARD, ClassifierCard
+from segpipe.bundle.card import CARD, ClassifierCard
+from segpipe.bundle.folder import WEIGHTS, read_card
 from segpipe.data.contents import hash_file
 from segpipe.errors import BundleError
 

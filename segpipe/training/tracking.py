@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.building import build
+from segpipe.config.building import build
 from segpipe.errors import ConfigError
 from segpipe.training.epoch_table import EpochTable
 from segpipe.training.resuming import read_checkpoint

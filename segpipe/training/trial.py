@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from torch import nn
 
-from segpipe.building import build
+from segpipe.config.building import build
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.training.fit import build_trainer
 from segpipe.training.processes import quieten

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.building import check_names
-from segpipe.composing import compose_config
-from segpipe.config import TrainConfig
-from segpipe.config_values import check_values
+from segpipe.config.building import check_names
+from segpipe.config.composing import compose_config
+from segpipe.config.schemas import TrainConfig
+from segpipe.config.values import check_values
 from segpipe.errors import ConfigError, one_line
 
 Say = Callable[[str], None]
@@ -37,7 +37,7 @@ class TrainingResult(NamedTuple):
 def own_folder(config: DictConfig) -> Path:
     """Choose the folder of a run: `output`, or one named after the date and time; call it once per run.
 
-    A training that resumes stays in its folder, see `segpipe.config_values.check_values`.
+    A training that resumes stays in its folder, see `segpipe.config.values.check_values`.
     """
     if config.output is None and config.get("ckpt_path") is not None:
         return Path(config.ckpt_path).resolve().parent.parent  # OUTPUT/checkpoints/last.ckpt

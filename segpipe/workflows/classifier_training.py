@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from segpipe.config import TrainClsConfig, optional_path
-from segpipe.config_values import AUTO, check_values, refuse_values, threshold_targets
-from segpipe.memory import keep_freed_memory
-from segpipe.output import check_output
+from segpipe.config.schemas import TrainClsConfig, optional_path
+from segpipe.config.values import AUTO, check_values, refuse_values, threshold_targets
+from segpipe.inference.memory import keep_freed_memory
+from segpipe.io.output import check_output
 from segpipe.training.imbalance import double_remedy
 from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config
 
@@ -39,7 +39,7 @@ def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops.
 
     Args:
-        config: See `segpipe.config.TrainClsConfig`.
+        config: See `segpipe.config.schemas.TrainClsConfig`.
         output: Folder of the results.
         say: Taker of the lines that report the data, the plan and the metrics.
     """
@@ -49,7 +49,7 @@ def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:
         sys.stderr.write(f"warning: {warning}\n")
     keep_freed_memory()
 
-    from segpipe.bundle import load_classifier, save_bundle
+    from segpipe.bundle.folder import load_classifier, save_bundle
     from segpipe.evaluation.headline import headline
     from segpipe.evaluation.held_out import (
         calibrate,

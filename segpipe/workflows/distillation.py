@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from segpipe.bundle import load_classifier
+from segpipe.bundle.folder import load_classifier
 from segpipe.data.cache import entry_name
 from segpipe.errors import OutputError
-from segpipe.image_io import RgbImage, display_path, read_image, read_mask, write_file
+from segpipe.inference.batches import batched
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.loading import choose_device
-from segpipe.inference.namer import Namer
-from segpipe.inference.source import batched
 from segpipe.inference.tta import VIEWS
+from segpipe.io.images import display_path, read_image, read_mask, write_file
+from segpipe.io.numerals import counted
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource, localize
-from segpipe.numerals import counted
 from segpipe.training.setup import TrainingData
 from segpipe.training.teachers import KEY, Teachers, hash_teacher, require_classes
+from segpipe.types import RgbImage
 
 _BATCH_SIZE = 8
 _SILENT_SECONDS = 3.0
@@ -76,7 +77,7 @@ def predict_for_training(
     Args:
         teachers: Cards by folder.
         data: Data of the training, with the masks that were found.
-        config: See `segpipe.config.TrainClsConfig`.
+        config: See `segpipe.config.schemas.TrainClsConfig`.
         output: Folder of the training, which keeps the predictions where there is no `data.cache`.
 
     Returns:
@@ -117,14 +118,16 @@ def _predict(folder: Path, rows: pd.DataFrame, *, views: str, batch_size: int) -
     """Predict the images of a table by one teacher, in its order of classes."""
     bundle = load_classifier(folder)
     unshifted = replace(bundle, card=replace(bundle.card, logit_bias=()))
-    namer = Namer([unshifted], device=choose_device("auto"), views=VIEWS[views], explained=None, batch_size=batch_size)
+    ensemble = ClassifierEnsemble(
+        [unshifted], device=choose_device("auto"), views=VIEWS[views], explained=None, batch_size=batch_size
+    )
     probs = []
     progress = tqdm(total=len(rows), desc="predictions of a teacher", unit="image", delay=_SILENT_SECONDS, leave=False)
     with progress:
         for some in batched(rows.to_dict("records"), _BATCH_SIZE):
             images = [read_image(Path(row["image_path"])) for row in some]
-            crops = [namer.cut(image, _localize(image, row)) for image, row in zip(images, some, strict=True)]
-            probs += [answer.probs for answer in namer(crops)]
+            crops = [ensemble.cut(image, _localize(image, row)) for image, row in zip(images, some, strict=True)]
+            probs += [answer.probs for answer in ensemble(crops)]
             progress.update(len(some))
     return np.stack(probs).astype(np.float32)
 

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.composing import compose_config
-from segpipe.config import optional_path
-from segpipe.config_values import check_values
+from segpipe.config.composing import compose_config
+from segpipe.config.schemas import optional_path
+from segpipe.config.values import check_values
+from segpipe.inference.memory import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
-from segpipe.inference.source import Source, choose_images
-from segpipe.memory import garbage_left, keep_freed_memory
-from segpipe.output import check_free, check_output, hold_output
+from segpipe.io.output import check_free, check_output, hold_output
+from segpipe.runs.source import Source, choose_images
 from segpipe.workflows.calls import as_path, as_paths, own_folder
 from segpipe.workflows.results import FolderResult
 
 if TYPE_CHECKING:
-    from segpipe.evaluation.truth import Truth
-    from segpipe.inference.folder import Done, Engine
-    from segpipe.inference.pictures import Wanted
+    from segpipe.evaluation.truth import GroundTruth
     from segpipe.inference.pipeline import Pipeline
+    from segpipe.runs.folder import Engine, RunResult
+    from segpipe.runs.pictures import PictureOptions
 
 FIGURES_UP_TO = 20  # images, with figures=auto
 
@@ -38,7 +38,7 @@ class Prediction:
     """
 
     output: Path
-    done: "Done"
+    done: "RunResult"
     metrics: Mapping[str, Any]
 
 
@@ -137,7 +137,7 @@ def run(config: DictConfig, output: Path) -> Prediction:
     """Work through the images of a call.
 
     Args:
-        config: See `segpipe.config.RunPipelineConfig`.
+        config: See `segpipe.config.schemas.RunPipelineConfig`.
         output: Folder of the results.
     """
     check_values(config)
@@ -145,13 +145,13 @@ def run(config: DictConfig, output: Path) -> Prediction:
     check_free(output)
     source = choose_images(config)
     keep_freed_memory()
-    with garbage_left():
-        from segpipe.inference.folder import Ask, run_images
+    with gc_paused():
+        from segpipe.runs.folder import RunOptions, run_images
 
         truth = read_call_truth(config, source)
         pipeline, engine = build_engine(config, PipelineSettings.of(config))
-        truth = None if truth is None else truth.of_classes(pipeline.namer.classes)
-        ask = Ask(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
+        truth = None if truth is None else truth.of_classes(pipeline.ensemble.classes)
+        ask = RunOptions(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
     for remark in (*source.remarks, *(truth.remarks() if truth is not None else ())):
         sys.stderr.write(f"{remark}\n")
     # Not before all else is known to be right: it may remove old results.
@@ -165,7 +165,7 @@ def run(config: DictConfig, output: Path) -> Prediction:
     return Prediction(output, done, metrics)
 
 
-def read_call_truth(config: DictConfig, source: Source) -> "Truth | None":
+def read_call_truth(config: DictConfig, source: Source) -> "GroundTruth | None":
     """Read what the labels and masks of a call know of its images; None where it gives neither."""
     if config.labels is None and config.masks is None:
         return None
@@ -179,20 +179,20 @@ def read_call_truth(config: DictConfig, source: Source) -> "Truth | None":
     return replace(check_truth(truth, files), dataset=dataset, part=config.part)
 
 
-def score(config: DictConfig, pipeline: "Pipeline", output: Path, truth: "Truth", source: Source) -> dict[str, Any]:
+def score(config: DictConfig, pipeline: "Pipeline", output: Path, truth: "GroundTruth", source: Source) -> dict[str, Any]:
     """Score the results in a folder, and test the heatmaps on a sample of the images."""
     from segpipe.evaluation.heatmap_sample import HeatmapTest
     from segpipe.evaluation.score import score_run
 
     files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
-    return score_run(output, truth, files, heatmaps=HeatmapTest.of(config, pipeline.namer))
+    return score_run(output, truth, files, heatmaps=HeatmapTest.of(config, pipeline.ensemble))
 
 
-def wanted_pictures(config: DictConfig, source: Source) -> "Wanted":
+def wanted_pictures(config: DictConfig, source: Source) -> "PictureOptions":
     """Choose the pictures that a call asks for; what draws them is imported only where it is wanted."""
-    from segpipe.inference.pictures import Wanted
+    from segpipe.runs.pictures import PictureOptions
 
-    wanted = Wanted(crops=config.crops, heatmaps=config.heatmaps)
+    wanted = PictureOptions(crops=config.crops, heatmaps=config.heatmaps)
     if len(source.files) <= FIGURES_UP_TO if config.figures == "auto" else config.figures.lower() == "true":
         from segpipe.report.figure import encode_figure
 
@@ -209,13 +209,13 @@ def build_engine(config: DictConfig, settings: PipelineSettings) -> tuple["Pipel
     from segpipe.inference.loading import load_pipeline
 
     if config.engine == "ray":
-        from segpipe.inference.ray_engine import RayEngine
+        from segpipe.runs.ray_engine import RayEngine
 
         engine = RayEngine(settings, config.workers)
         # Here the models only say what the results are; the device may be there on the other machines alone.
         return load_pipeline(**vars(replace(engine.settings, device="cpu"))), engine
 
-    from segpipe.inference.local_engine import LocalEngine
+    from segpipe.runs.local_engine import LocalEngine
 
     pipeline = load_pipeline(**vars(settings))
     return pipeline, LocalEngine(pipeline, config.workers)

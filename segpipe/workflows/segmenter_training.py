@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from segpipe.config import TrainSegConfig, optional_path
-from segpipe.config_values import check_values, refuse_values
-from segpipe.memory import keep_freed_memory
-from segpipe.output import check_output
+from segpipe.config.schemas import TrainSegConfig, optional_path
+from segpipe.config.values import check_values, refuse_values
+from segpipe.inference.memory import keep_freed_memory
+from segpipe.io.output import check_output
 from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config
 
 
@@ -38,7 +38,7 @@ def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:
     """Train a segmenter, write its bundle, and return its metrics on the test split.
 
     Args:
-        config: See `segpipe.config.TrainSegConfig`.
+        config: See `segpipe.config.schemas.TrainSegConfig`.
         output: Folder of the results.
         say: Taker of the lines that report the data and the metrics.
     """
@@ -46,7 +46,7 @@ def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
 
-    from segpipe.bundle import load_segmenter, save_bundle
+    from segpipe.bundle.folder import load_segmenter, save_bundle
     from segpipe.evaluation.headline import headline
     from segpipe.evaluation.score import segmenter_figures
     from segpipe.evaluation.segmenter_alone import score_segmenter

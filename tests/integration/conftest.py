@@ -16,8 +16,8 @@ from app_server import Server, Visit, visits
 from PIL import Image
 
 from segpipe.cli.main import run_subcommand
-from segpipe.data.synthetic import make_image
-from segpipe.image_io import RgbImage
+from segpipe.data.synthetic.dataset import make_image
+from segpipe.types import RgbImage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

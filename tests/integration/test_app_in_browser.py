@@ -32,9 +32,9 @@ from app_server import (
 from conftest import call, results
 from PIL import Image
 
-from segpipe.bundle import SHIPPED
-from segpipe.data.synthetic import make_image
-from segpipe.report import DISCLAIMER, name_with_code, percent
+from segpipe.bundle.folder import SHIPPED
+from segpipe.data.synthetic.dataset import make_image
+from segpipe.report.wording import DISCLAIMER, name_with_code, percent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -36,10 +36,10 @@ from app_server import (
 )
 from PIL import ExifTags, Image
 
-from segpipe.app.forgetting import INTERVAL_SECONDS
-from segpipe.data.synthetic import make_image
-from segpipe.image_io import RgbImage
-from segpipe.report import printable
+from segpipe.app.session_cleanup import INTERVAL_SECONDS
+from segpipe.data.synthetic.dataset import make_image
+from segpipe.report.wording import printable
+from segpipe.types import RgbImage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

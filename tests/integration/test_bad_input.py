@@ -13,7 +13,8 @@ import pytest
 from conftest import Ended, Script, Trained, call, results
 from PIL import Image
 
-from segpipe.image_io import RgbImage, read_image, read_mask
+from segpipe.io.images import read_image, read_mask
+from segpipe.types import RgbImage
 
 Writer = Callable[[Path, RgbImage], None]
 

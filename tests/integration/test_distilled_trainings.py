@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from conftest import CLASSIFIER, Ended, Trained, call, read_json
 
-from segpipe.bundle import load_classifier, load_segmenter
-from segpipe.evaluation.model_card import model_card
+from segpipe.bundle.folder import load_classifier, load_segmenter
+from segpipe.release.model_card import model_card
 from segpipe.workflows import distillation
 
 QUICK = ("tta=none", "heatmap_sample=0", "scheduler=constant", "distill.views=flips")

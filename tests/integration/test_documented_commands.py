@@ -11,8 +11,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from pages import PAGES, ROOT, all_blocks, command_lines, read_page
 
 from segpipe.cli.main import SUBCOMMANDS, main
-from segpipe.composing import compose_config
-from segpipe.config_values import TRAINING_FILES
+from segpipe.config.composing import compose_config
+from segpipe.config.values import TRAINING_FILES
 
 # Command lines that are not composed, by their program: how many there are, and why.
 OTHERS = {

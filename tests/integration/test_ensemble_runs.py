@@ -8,7 +8,7 @@ import pytest
 from conftest import Ended, call, read_json, results
 
 from segpipe.diagnosis import CODES
-from segpipe.image_io import read_image
+from segpipe.io.images import read_image
 
 PROBS = [f"p_{code}" for code in CODES]
 

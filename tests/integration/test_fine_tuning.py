@@ -10,10 +10,10 @@ import torch
 from conftest import CLASSIFIER, SEGMENTER, Ended, Trained, call, read_json, results
 from PIL import Image
 
-from segpipe.bundle import load_classifier, load_segmenter
+from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.data.splits import read_split
-from segpipe.data.synthetic import make_image
-from segpipe.image_io import read_mask
+from segpipe.data.synthetic.dataset import make_image
+from segpipe.io.images import read_mask
 
 # Made-up classes and the diagnoses they are drawn as; blanks, capitals and signs as people write them.
 DRAWN_AS = {"Dark spot (old)": "mel", "mole": "nv", "red-spot": "vasc"}

@@ -8,8 +8,8 @@ import pytest
 from conftest import CLASSIFIER, Ended, Trained, call, read_json, results
 from PIL import Image
 
-from segpipe.bundle import load_classifier
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.folder import load_classifier
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import ISIC_2019_CODES
 
 FOUR = ("mel", "nv", "bcc", "bkl")

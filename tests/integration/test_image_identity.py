@@ -8,8 +8,8 @@ import pytest
 from conftest import CLASSIFIER, Ended, Script, call, read_json, results
 from PIL import Image
 
-from segpipe.data.synthetic import make_image
-from segpipe.image_io import write_png
+from segpipe.data.synthetic.dataset import make_image
+from segpipe.io.images import write_png
 
 CODES = ("mel", "nv")
 

@@ -16,7 +16,7 @@ from lightning import Trainer
 from omegaconf import OmegaConf
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from segpipe.bundle import load_segmenter
+from segpipe.bundle.folder import load_segmenter
 from segpipe.data.datasets import Draw, MaskDataset
 from segpipe.models.preprocessing import normalize
 from segpipe.training.fit import read_checkpoint

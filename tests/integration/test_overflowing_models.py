@@ -8,9 +8,9 @@ import pytest
 from conftest import call
 from safetensors.torch import load_file, save_file
 
-from segpipe.bundle import WEIGHTS
-from segpipe.data.synthetic import make_image
-from segpipe.image_io import encode_png
+from segpipe.bundle.folder import WEIGHTS
+from segpipe.data.synthetic.dataset import make_image
+from segpipe.io.images import encode_png
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from conftest import Ended, Script, results
 from PIL import Image
 
-from segpipe.data.synthetic import make_image
-from segpipe.inference.ray_cluster import connect
-from segpipe.inference.recorder import Recorder
+from segpipe.data.synthetic.dataset import make_image
+from segpipe.runs.ray_cluster import connect
+from segpipe.runs.recorder import Recorder
 
 ray = pytest.importorskip("ray", reason="engine=ray needs Ray, which segpipe[ray] brings")
 
@@ -147,7 +147,7 @@ def test_a_bug_on_an_actor_ends_the_run_with_its_cause(
     ended = on_ray(pipeline, folder, figures=True)
     assert ended.status == 1
     assert "ZeroDivisionError: a bug\non an actor of Ray:\nTraceback" in ended.err
-    assert "segpipe/inference/pictures.py" in ended.err
+    assert "segpipe/runs/pictures.py" in ended.err
 
 
 def test_workers_must_be_there_before_anything_is_begun(pipeline: Script, folder: Path) -> None:

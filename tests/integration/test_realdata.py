@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import CLASSIFIER, ROOT, SEGMENTER, call, read_json, results
 
-from segpipe.bundle import SHIPPED
+from segpipe.bundle.folder import SHIPPED
 from segpipe.data.splits import read_split
 
 pytestmark = [
@@ -55,9 +55,9 @@ def test_short_trainings_end_with_bundles_that_the_pipeline_takes(excerpt: Path,
     unet = f"bundle.segmenter={tmp_path / 'seg' / 'bundle'}"
     classifier = call("train_cls", *common, *CLASSIFIER, unet, "tta=none", output=tmp_path / "cls")
     assert classifier.status == 0, classifier.err
-    namer = f"bundle.classifier={tmp_path / 'cls' / 'bundle'}"
+    ensemble = f"bundle.classifier={tmp_path / 'cls' / 'bundle'}"
     image = next((excerpt / "HAM10000_images_part_1").iterdir())
-    ended = call("run_pipeline", unet, namer, image=image, output=tmp_path / "out")
+    ended = call("run_pipeline", unet, ensemble, image=image, output=tmp_path / "out")
     assert ended.status == 0, ended.err
     assert results(tmp_path / "out")["path"].tolist() == [image.name]
 

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from segpipe.data.synthetic import make_image
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
-from segpipe.image_io import Photograph, display_path, write_png
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.inference.results import Row
-from segpipe.inference.source import result_names
-from segpipe.lesion.crop import Box, cut_out, mask_box, resize_square
+from segpipe.io.images import Photograph, display_path, write_png
+from segpipe.lesion.crop import cut_out, mask_box, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.operating_points import OperatingPoint
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html import write_report
 from segpipe.report.html_pictures import report_pictures
+from segpipe.runs.results import Row
+from segpipe.runs.source import result_names
+from segpipe.types import Box
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

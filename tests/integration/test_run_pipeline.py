@@ -10,8 +10,8 @@ from conftest import ROOT, Script, Trained, call, read_json, results
 from PIL import Image
 
 from segpipe.diagnosis import CODES, full_name
-from segpipe.image_io import read_image, read_mask
-from segpipe.inference.results import PROBABILITY_DIGITS
+from segpipe.io.images import read_image, read_mask
+from segpipe.runs.results import PROBABILITY_DIGITS
 
 PROBS = [f"p_{code}" for code in CODES]
 

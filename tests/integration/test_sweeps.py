@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from conftest import CLASSIFIER, ROOT, SEGMENTER, call, small
 
-from segpipe.bundle import load_classifier, load_segmenter
+from segpipe.bundle.folder import load_classifier, load_segmenter
 
 pytestmark = pytest.mark.slow
 

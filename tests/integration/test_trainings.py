@@ -9,12 +9,12 @@ from conftest import CLASSIFIER, SEGMENTER, Trained, call, read_json, results
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-from segpipe.bundle import load_classifier, load_segmenter
+from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash, write_split
 from segpipe.diagnosis import CODES
-from segpipe.evaluation.model_card import model_card
 from segpipe.evaluation.score import classifier_figures, segmenter_figures
-from segpipe.image_io import read_image
+from segpipe.io.images import read_image
+from segpipe.release.model_card import model_card
 
 COLUMNS = {
     "seg": ["val_loss", "val_dice", "val_iou", "train_loss", "learning_rate"],

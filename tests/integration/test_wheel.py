@@ -22,7 +22,7 @@ import pytest
 from conftest import CLASSIFIER, ROOT, call, small
 
 import segpipe
-from segpipe.resources import SAMPLES
+from segpipe.config.resources import SAMPLES
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("build", reason="needs the build frontend, which segpipe[dev] brings")
@@ -146,7 +146,7 @@ def test_twine_finds_nothing_wrong(built: Built) -> None:
 
 
 def test_package_is_imported_from_the_environment(installed: Installed) -> None:
-    code = "import segpipe, segpipe.resources as r; print(segpipe.__version__, segpipe.__file__, r.CONF, r.SAMPLES, sep='\\n')"
+    code = "import segpipe, segpipe.config.resources as r; print(segpipe.__version__, r.__file__, r.CONF, r.SAMPLES, sep='\\n')"
     version, *paths = installed.call("python", "-c", code).splitlines()
     assert version == segpipe.__version__
     assert all(Path(path).is_relative_to(installed.folder) for path in paths)

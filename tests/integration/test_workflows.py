@@ -9,7 +9,7 @@ import pytest
 from conftest import CLASSIFIER, SEGMENTER, Script, Trained, call, read_json, results, small
 from hydra.core.global_hydra import GlobalHydra
 
-from segpipe.bundle import load_classifier, load_segmenter
+from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.errors import OutputError
 from segpipe.workflows.classifier_training import train_classifier
 from segpipe.workflows.prediction import predict_folder

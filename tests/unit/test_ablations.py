@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.arguments import as_override
 from segpipe.cli.main import main
+from segpipe.comparison.ablations import ablation_table, compare_runs
+from segpipe.config.arguments import as_override
 from segpipe.errors import DatasetError
-from segpipe.evaluation.ablations import ablation_table, compare_runs
-from segpipe.evaluation.bootstrap import WeightedMetric, Weights, with_intervals
-from segpipe.evaluation.truth import Truth
-from segpipe.image_io import write_png
+from segpipe.evaluation.truth import GroundTruth
+from segpipe.io.images import write_png
+from segpipe.metrics.bootstrap import WeightedMetric, Weights, with_intervals
 
 IMAGES = [f"image{number}" for number in range(8)]
 LABELS = ["mel", "nv"] * 4
@@ -52,8 +52,8 @@ def columns(area: int) -> np.ndarray:
 
 
 @pytest.fixture
-def truth() -> Truth:
-    return Truth(dict(zip(IMAGES, LABELS, strict=True)), None, dict(zip(IMAGES, LESIONS, strict=True)))
+def truth() -> GroundTruth:
+    return GroundTruth(dict(zip(IMAGES, LABELS, strict=True)), None, dict(zip(IMAGES, LESIONS, strict=True)))
 
 
 def test_a_difference_is_that_of_the_figures_and_zero_for_the_reference() -> None:
@@ -75,7 +75,7 @@ def test_the_interval_is_paired() -> None:
     assert alone["high"] - alone["low"] > 0.1
 
 
-def test_table_of_two_runs(tmp_path: Path, truth: Truth) -> None:
+def test_table_of_two_runs(tmp_path: Path, truth: GroundTruth) -> None:
     right = write_run(tmp_path / "right", [0.9, 0.1] * 4)
     wrong = write_run(tmp_path / "wrong", [0.1, 0.9] * 4)
     lines = ablation_table({"right": right, "wrong": wrong}, truth).splitlines()
@@ -89,7 +89,7 @@ def test_masks_are_compared_where_they_are_known(tmp_path: Path) -> None:
     (tmp_path / "true").mkdir()
     for name in IMAGES:
         write_png(tmp_path / "true" / f"{name}.png", columns(5))
-    truth = Truth(masks={name: tmp_path / "true" / f"{name}.png" for name in IMAGES})
+    truth = GroundTruth(masks={name: tmp_path / "true" / f"{name}.png" for name in IMAGES})
     folders = {"same": write_run(tmp_path / "a", [0.5] * 8), "half": write_run(tmp_path / "b", [0.5] * 8, area=10)}
     lines = ablation_table(folders, truth).splitlines()
     assert lines[0] == "| | localizer mean Dice | localizer thresholded Jaccard |"
@@ -98,19 +98,19 @@ def test_masks_are_compared_where_they_are_known(tmp_path: Path) -> None:
     assert lines[3] == "| half | 0.667, -0.333 (-0.333 to -0.333) | 0.000, -1.000 (-1.000 to -1.000) |"
 
 
-def test_runs_over_other_images_are_refused(tmp_path: Path, truth: Truth) -> None:
+def test_runs_over_other_images_are_refused(tmp_path: Path, truth: GroundTruth) -> None:
     folders = {"all": write_run(tmp_path / "a", [0.5] * 8), "seven": write_run(tmp_path / "b", [0.5] * 7, IMAGES[:7])}
     with pytest.raises(DatasetError, match="all runs must be over the same images that labels= knows, got others in 'seven'"):
         ablation_table(folders, truth)
 
 
-def test_runs_over_other_pictures_of_the_same_names_are_refused(tmp_path: Path, truth: Truth) -> None:
+def test_runs_over_other_pictures_of_the_same_names_are_refused(tmp_path: Path, truth: GroundTruth) -> None:
     folders = {"one": write_run(tmp_path / "a", [0.5] * 8), "other": write_run(tmp_path / "b", [0.5] * 8, content="other")}
     with pytest.raises(DatasetError, match="got others in 'other'"):
         ablation_table(folders, truth)
 
 
-def test_with_labels_and_masks_both_are_of_the_images_that_have_both(tmp_path: Path, truth: Truth) -> None:
+def test_with_labels_and_masks_both_are_of_the_images_that_have_both(tmp_path: Path, truth: GroundTruth) -> None:
     write_png(tmp_path / "true.png", columns(5))
     both = replace(truth, masks=dict.fromkeys([*IMAGES[:6], "stranger"], tmp_path / "true.png"))
     lines = ablation_table({"one": write_run(tmp_path / "a", [0.9, 0.1] * 4)}, both).splitlines()
@@ -118,7 +118,7 @@ def test_with_labels_and_masks_both_are_of_the_images_that_have_both(tmp_path: P
     assert lines[-1].startswith("6 images of 3 lesions")
 
 
-def test_command_prints_the_table(tmp_path: Path, truth: Truth, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_table(tmp_path: Path, truth: GroundTruth, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "a=b", [0.9, 0.1] * 4)
     pd.DataFrame({"image_id": IMAGES, "dx": LABELS, "lesion_id": LESIONS}).to_csv(tmp_path / "labels.csv", index=False)
     call = ["ablations", as_override("runs", [tmp_path / "a=b"])]

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import segpipe
-import segpipe.config
+import segpipe.config.schemas
 
 ROOT = Path(segpipe.__file__).parents[1]
 SOURCES = [

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from segpipe.bundle import CARD, ClassifierBundle, load_classifier, read_card, save_bundle
-from segpipe.card import ClassifierCard, SegmenterCard
+from segpipe.bundle.card import ClassifierCard, SegmenterCard
+from segpipe.bundle.folder import CARD, ClassifierBundle, load_classifier, read_card, save_bundle
 from segpipe.diagnosis import check_class_name
 from segpipe.errors import BundleError
-from segpipe.inference.namer import Namer
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localizer import MaskSource
@@ -296,10 +296,10 @@ def test_card_within_the_bounds_gives_finite_answers(
 ) -> None:
     folder = shutil.copytree(bundles / "classifier", tmp_path / "classifier")
     (folder / CARD).write_text(json.dumps(altered(card, key, value)))
-    namer = Namer(
+    ensemble = ClassifierEnsemble(
         [load_classifier(folder)], device=torch.device("cpu"), views=VIEWS["flips"], explained="predicted", batch_size=8
     )
-    pipeline = Pipeline(Locator(None, device=torch.device("cpu"), start=MaskSource.CONTOUR), namer)
+    pipeline = Pipeline(Locator(None, device=torch.device("cpu"), start=MaskSource.CONTOUR), ensemble)
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     (finding,) = pipeline([image])
     assert math.isclose(sum(finding.probabilities.values()), 1)

@@ -10,7 +10,7 @@ from PIL import Image
 from segpipe.data.annotations import find_masks, read_labels
 from segpipe.diagnosis import CODES, ISIC_2019_CODES
 from segpipe.errors import DatasetError
-from segpipe.image_io import write_png
+from segpipe.io.images import write_png
 
 # Leading zeros, an ending in capitals, and a dot that is no ending.
 NAMES = ["0001", "ISIC_2.JPG", "a.b", *(f"img{code}.png" for code in CODES[3:])]

@@ -19,21 +19,21 @@ from streamlit.testing.v1 import AppTest
 from segpipe.app import downloads, guard
 from segpipe.app.examination import Examination, Upload, examine
 from segpipe.app.found_bundles import CARD, WEIGHTS, find_bundles
-from segpipe.app.frame import literal
+from segpipe.app.layout import literal
 from segpipe.app.quality_page import PLOTS as SHOWN_PLOTS
 from segpipe.app.quality_page import is_test_of
-from segpipe.bundle import CARD as BUNDLE_CARD
-from segpipe.bundle import SHIPPED
-from segpipe.bundle import WEIGHTS as BUNDLE_WEIGHTS
-from segpipe.composing import compose_config
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.folder import CARD as BUNDLE_CARD
+from segpipe.bundle.folder import SHIPPED
+from segpipe.bundle.folder import WEIGHTS as BUNDLE_WEIGHTS
+from segpipe.config.composing import compose_config
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.errors import ConfigError, ImageError
 from segpipe.evaluation.score import PLOTS
-from segpipe.image_io import encode_png
 from segpipe.inference.loading import load_pipeline
 from segpipe.inference.pipeline import Pipeline
-from segpipe.inference.results import result_columns
+from segpipe.io.images import encode_png
 from segpipe.report.overlays import encode_jpeg
+from segpipe.runs.results import result_columns
 
 PAGES = Path(downloads.__file__).parent / "pages.py"
 MAX_PIXELS = 10**6
@@ -104,7 +104,7 @@ def test_photograph_that_needs_too_much_memory_is_refused(photograph: Upload) ->
 def test_json_holds_the_row_the_models_and_the_notice(examination: Examination, pipeline: Pipeline) -> None:
     content = json.loads(downloads.encode_json(examination, pipeline))
     assert content["finding"] == examination.row
-    assert content["models"]["classifier"] == pipeline.namer.bundles[0].sha256
+    assert content["models"]["classifier"] == pipeline.ensemble.bundles[0].sha256
     assert content["views"] == 8
     assert content["notice"].startswith("Not a medical device")
 

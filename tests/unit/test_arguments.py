@@ -8,8 +8,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from segpipe.arguments import as_argument
-from segpipe.literal_paths import quote_paths
+from segpipe.config.arguments import as_argument
+from segpipe.config.literal_paths import quote_paths
 
 TEXTS = [
     "nv",

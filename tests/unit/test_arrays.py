@@ -8,20 +8,21 @@ import pytest
 import torch
 from PIL import Image
 
-from segpipe.arrays import MIN_SIDE, require_image, require_images, require_mask
-from segpipe.bundle import ClassifierBundle, SegmenterBundle
-from segpipe.evaluation.segmentation import dice
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
+from segpipe.io.arrays import MIN_SIDE, require_image, require_images, require_mask
 from segpipe.lesion.contour import find_lesion_contour
-from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
+from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
 from segpipe.lesion.localizer import MaskSource, localize
 from segpipe.lesion.pieces import choose_piece
 from segpipe.lesion.quality import fill_holes, judge_mask_probs
+from segpipe.metrics.segmentation import dice
 from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.report.masks import outline
 from segpipe.report.overlays import encode_jpeg
+from segpipe.types import Box
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 MASK = IMAGE[..., 0] > 100

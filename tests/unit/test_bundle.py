@@ -17,8 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segpipe import __version__, bundle
-from segpipe.bundle import (
+from segpipe import __version__
+from segpipe.bundle import folder as bundle
+from segpipe.bundle.folder import (
     CARD,
     IDENTITY,
     SHIPPED,
@@ -30,9 +31,9 @@ from segpipe.bundle import (
     save_bundle,
 )
 from segpipe.errors import BundleError, OutputError
+from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs
 from segpipe.models.classifier import build_classifier
 from segpipe.models.preprocessing import InputSpec
-from segpipe.operating_points import OperatingPoint, ValidationProbs
 
 Tensors = dict[str, Tensor]
 

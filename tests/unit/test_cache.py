@@ -16,16 +16,16 @@ import pandas as pd
 import pytest
 import torch
 
-from segpipe.bundle import ClassifierBundle
+from segpipe.bundle.folder import ClassifierBundle
 from segpipe.data.cache import StoredExamples, entry_name, open_examples
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, CropDecoding, Draw, MaskDataset, MaskDecoding
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, OutputError
-from segpipe.image_io import read_image, read_mask
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.tta import VIEWS
+from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.models.preprocessing import InputSpec

@@ -12,10 +12,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import segpipe.config  # noqa: F401 - registers the schemas
-from segpipe.call_errors import explain, explain_unknown_key, unwrap
+import segpipe.config.schemas  # noqa: F401 - registers the schemas
+from segpipe.config.call_errors import explain, explain_unknown_key, unwrap
+from segpipe.config.literal_paths import quote_paths
 from segpipe.errors import ConfigError, DatasetError
-from segpipe.literal_paths import quote_paths
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -11,7 +11,7 @@ from segpipe.cli.main import main
 from segpipe.data.check import CheckedDataset, check_table
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.errors import DatasetError
-from segpipe.image_io import write_png
+from segpipe.io.images import write_png
 
 LEFT_OUT, WITHOUT_MASK, KEPT = "left out", "used without a mask", "kept"
 

@@ -15,27 +15,27 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, save_bundle
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, load_classifier, save_bundle
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, full_name
 from segpipe.evaluation.headline import headline
-from segpipe.evaluation.model_card import model_card
 from segpipe.evaluation.score import score_run
-from segpipe.evaluation.truth import Truth
+from segpipe.evaluation.truth import GroundTruth
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
-from segpipe.inference.folder import Ask, Done, run_images
-from segpipe.inference.local_engine import LocalEngine
-from segpipe.inference.namer import Namer
-from segpipe.inference.pictures import Wanted
 from segpipe.inference.pipeline import Locator, Pipeline
-from segpipe.inference.source import images_of_folder
 from segpipe.inference.tta import VIEWS
-from segpipe.operating_points import OperatingPoint
-from segpipe.report import MALIGNANT_SIGN, SIGN_CAPTION
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.release.model_card import model_card
 from segpipe.report.figure import draw_finding, encode_figure
 from segpipe.report.html import write_report
 from segpipe.report.html_pictures import PICTURES, report_pictures
 from segpipe.report.terminal import finding_table
+from segpipe.report.wording import MALIGNANT_SIGN, SIGN_CAPTION
+from segpipe.runs.folder import RunOptions, RunResult, run_images
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.pictures import PictureOptions
+from segpipe.runs.source import images_of_folder
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -65,7 +65,7 @@ class Ran:
 
     labels: Labels
     output: Path
-    done: Done
+    done: RunResult
     bundle: ClassifierBundle
 
     @property
@@ -98,12 +98,12 @@ def run(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_facto
         card = replace(classifier.card, classes=labels.classes, malignant=labels.malignant, operating_points=(point,))
         save_bundle(folder / "bundle", model, card)
         bundle = load_classifier(folder / "bundle")
-        namer = Namer([bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
-        pipeline = Pipeline(Locator(segmenter, device=CPU), namer)
-        wanted = Wanted(figure=encode_figure, report=report_pictures, report_folders=PICTURES)
+        ensemble = ClassifierEnsemble([bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
+        pipeline = Pipeline(Locator(segmenter, device=CPU), ensemble)
+        wanted = PictureOptions(figure=encode_figure, report=report_pictures, report_folders=PICTURES)
         output = folder / "out"
         output.mkdir()
-        done = run_images(pipeline, images_of_folder(photographs), Ask(output, wanted), LocalEngine(pipeline, 0))
+        done = run_images(pipeline, images_of_folder(photographs), RunOptions(output, wanted), LocalEngine(pipeline, 0))
         write_report(output, done.rows, done.names, done.failures, done.summary)
         return Ran(labels, output, done, bundle)
 
@@ -171,7 +171,7 @@ def test_report_marks_what_the_card_calls_malignant(ran: Ran) -> None:
 
 
 def test_figures_plots_and_model_card_are_of_the_classes(ran: Ran, segmenter: SegmenterBundle) -> None:
-    truth = Truth({str(number): ran.labels.classes[number % 2] for number in range(3)})
+    truth = GroundTruth({str(number): ran.labels.classes[number % 2] for number in range(3)})
     metrics = score_run(ran.output, truth)["classification"]
     classes, named = ran.labels.classes, metrics["metrics"]
     assert {name.removeprefix("support_") for name in named if name.startswith("support_")} - {"malignant"} == set(classes)

@@ -22,7 +22,7 @@ import segpipe
 from segpipe.cli.call import output_folder
 from segpipe.cli.callbacks import CappedJobs
 from segpipe.cli.running import run_main
-from segpipe.literal_paths import quote_paths
+from segpipe.config.literal_paths import quote_paths
 
 APP = """
 import sys

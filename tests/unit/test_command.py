@@ -15,7 +15,7 @@ import segpipe
 from segpipe.cli import app
 from segpipe.cli.call import command_again, remember_call
 from segpipe.cli.main import SUBCOMMANDS, main, run_subcommand
-from segpipe.data.synthetic import write_samples
+from segpipe.data.synthetic.dataset import write_samples
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {"run_pipeline": "predict", "train_seg": "train-seg", "train_cls": "train-cls"}
@@ -221,6 +221,6 @@ def test_an_interrupt_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segpipe.data.synthetic.write_samples", stop)
+    monkeypatch.setattr("segpipe.data.synthetic.dataset.write_samples", stop)
     assert run_subcommand("synthetic", [], ["segpipe", "synthetic"]) == 130
     assert capsys.readouterr().err == "interrupted\n"

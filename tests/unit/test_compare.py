@@ -14,20 +14,21 @@ import pandas as pd
 import pytest
 import torch
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import Training
+from segpipe.bundle.card import Training
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, save_bundle
 from segpipe.cli.main import main
+from segpipe.comparison import side_by_side as comparison
+from segpipe.comparison.candidates import Scored
+from segpipe.comparison.cost import count_macs, count_parameters
+from segpipe.comparison.table import METRICS
 from segpipe.data.fingerprints import fingerprint_parts
-from segpipe.data.synthetic import write_samples
+from segpipe.data.synthetic.dataset import write_samples
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
-from segpipe.evaluation import comparison, drawing, score
-from segpipe.evaluation.candidates import Scored
-from segpipe.evaluation.comparison_table import METRICS
-from segpipe.evaluation.cost import count_macs, count_parameters
-from segpipe.evaluation.truth import Truth
-from segpipe.inference.source import Source
+from segpipe.evaluation import drawing, score
+from segpipe.evaluation.truth import GroundTruth
 from segpipe.models.preprocessing import InputSpec
+from segpipe.runs.source import Source
 
 pytestmark = pytest.mark.usefixtures("few_resamples", "_quick")
 
@@ -213,7 +214,7 @@ def test_runs_over_files_that_were_changed_in_between_are_refused() -> None:
         for title, sha256 in (("before", "1"), ("after", "2"))
     ]
     with pytest.raises(DatasetError, match=r"scored on the same images and labels, got others for 'before' and 'after'"):
-        comparison.compare(scored, Source(()), Truth())
+        comparison.compare(scored, Source(()), GroundTruth())
 
 
 def test_test_set_stands_in_table_and_text(compared: Compared, synthetic_root: Path) -> None:
@@ -352,7 +353,7 @@ def test_an_interrupt_says_how_to_go_on(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt("3 of 40 images are done")
 
-    monkeypatch.setattr("segpipe.evaluation.candidates.run_images", stop)
+    monkeypatch.setattr("segpipe.comparison.candidates.run_images", stop)
     assert compared.call("localize=contour", output=tmp_path / "out") == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "interrupted: The one: 3 of 40 images are done; the same call, without overwrite=true, resumes"

@@ -12,10 +12,10 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from segpipe.comparison.plots import draw_cost, draw_metrics, draw_roc, macro_roc
+from segpipe.comparison.table import METRICS, NO_FIGURE, RATE, Comparison, Entry
 from segpipe.diagnosis import CODES
-from segpipe.evaluation.classification import Answers, score_answers
-from segpipe.evaluation.comparison_plots import draw_cost, draw_metrics, draw_roc, macro_roc
-from segpipe.evaluation.comparison_table import METRICS, NO_FIGURE, RATE, Comparison, Entry
+from segpipe.metrics.classification import Answers, score_answers
 
 DRAWERS = [draw_roc, draw_metrics, draw_cost]
 TITLES = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpipe.evaluation.classification import Answers
-from segpipe.evaluation.comparison_table import METRICS, NO_FIGURE, RATE, Comparison, Entry, comparison_text, write_comparison
+from segpipe.comparison.table import METRICS, NO_FIGURE, RATE, Comparison, Entry, comparison_text, write_comparison
+from segpipe.metrics.classification import Answers
 
 ANSWERS = Answers(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), ("mel", "nv"))
 ALL = (*METRICS, RATE)

@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
-from segpipe.composing import compose_config
-from segpipe.config import TrainClsConfig, TrainSegConfig
+from segpipe.config.composing import compose_config
+from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.errors import ConfigError
 from segpipe.workflows.calls import TrainingResult, own_folder, training_config
 from segpipe.workflows.classifier_training import train_classifier

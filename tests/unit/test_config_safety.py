@@ -14,10 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 import segpipe
-from segpipe.building import BUILDABLE, build, check_names, check_targets
 from segpipe.cli.main import run_subcommand
-from segpipe.composing import compose_config
-from segpipe.config_loading import REFUSED_RESOLVERS
+from segpipe.config.building import BUILDABLE, build, check_names, check_targets
+from segpipe.config.composing import compose_config
+from segpipe.config.loading import REFUSED_RESOLVERS
 from segpipe.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def test_a_stranger_may_choose_values() -> None:
             f"loss._target_={target}"
             for target in ("os.system", "subprocess.run", "builtins.exec", "torch.load", "torch.hub.load")
         ),
-        "loss._target_=segpipe.image_io.write_file",
+        "loss._target_=segpipe.io.images.write_file",
         "loss._target_=torch.utils.cpp_extension.load",
         "loss._target_=lightning.Trainer",
         "loss._target_=nn.Module",
@@ -75,7 +75,7 @@ def test_a_stranger_may_choose_values() -> None:
         "optimizer._target_=torch.hub.load",
         "optimizer._target_=torch.optimizer.X",
         "scheduler._target_=shutil.rmtree",
-        "scheduler._target_=segpipe.output.prepare_output",
+        "scheduler._target_=segpipe.io.output.prepare_output",
         "data._target_=os.system",
         "data._target_=segpipe.training.fit.read_checkpoint",
         "logger=tensorboard logger.tensorboard._target_=os.system",
@@ -110,7 +110,7 @@ def test_a_target_outside_its_group_is_refused_by_its_name(argument: str) -> Non
         ("optimizer._target_=torch.optim.lr_scheduler.StepLR", "train_cls"),
         ("optimizer._target_=torch.optim.Optimizer.load_state_dict", "train_cls"),
         ("scheduler._target_=segpipe.training.schedule.math.cos", "train_seg"),
-        ("data._target_=segpipe.data.synthetic.write_dataset", "train_seg"),
+        ("data._target_=segpipe.data.synthetic.dataset.write_dataset", "train_seg"),
         ("data._target_=segpipe.data.cache.shutil.rmtree", "train_seg"),
         ("augment.transforms=[{_target_:albumentations.load,filepath_or_buffer:x}]", "train_seg"),
         ("augment.transforms=[{_target_:albumentations.core.serialization.from_dict,transform_dict:{}}]", "train_cls"),
@@ -261,7 +261,7 @@ def test_jobs_of_a_sweep_are_checked_one_by_one(capsys: pytest.CaptureFixture[st
 def test_settings_of_a_card_are_words(bundles: Path) -> None:
     import json
 
-    from segpipe.bundle import load_classifier
+    from segpipe.bundle.folder import load_classifier
 
     card = json.loads((bundles / "classifier" / "card.json").read_text())
     card["training"]["settings"] = {"loss": {"_target_": "builtins.open", "file": CANARY, "mode": "w"}, "x": "${oc.env:SECRET}"}

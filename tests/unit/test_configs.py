@@ -16,18 +16,18 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier
-from segpipe.config import _SCHEMAS, RunPipelineConfig, TrainClsConfig, TrainSegConfig
-from segpipe.config_bounds import LARGEST_SIDE, bounds_of
-from segpipe.config_commands import AppConfig, AppServerConfig, CompareConfig, ExportConfig
-from segpipe.config_groups import CropConfig
-from segpipe.config_values import CHOICES, PATHS, check_values, refuse_values, threshold_targets
+from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_classifier
+from segpipe.config.bounds import LARGEST_SIDE, bounds_of
+from segpipe.config.commands import AppConfig, AppServerConfig, CompareConfig, ExportConfig
+from segpipe.config.groups import CropConfig
+from segpipe.config.schemas import _SCHEMAS, RunPipelineConfig, TrainClsConfig, TrainSegConfig
+from segpipe.config.values import CHOICES, PATHS, check_values, refuse_values, threshold_targets
 from segpipe.errors import ConfigError
-from segpipe.evaluation.calibration import METHODS
-from segpipe.inference.namer import Namer
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import BORDERS, CropRule
 from segpipe.lesion.localizer import MaskSource
+from segpipe.metrics.calibration import METHODS
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
 from segpipe.training.classifier import build_untrained
@@ -276,7 +276,7 @@ def test_each_way_to_answer_builds(classifier: ClassifierBundle, tta: str, expla
     explained = None if config.explain.method == "none" else config.explain.diagnosis or "predicted"
     assert (explained is None) == (explain == "none")
     views = VIEWS[config.tta.views]
-    Namer([classifier], device=torch.device("cpu"), views=views, explained=explained, batch_size=config.batch_size)
+    ClassifierEnsemble([classifier], device=torch.device("cpu"), views=views, explained=explained, batch_size=config.batch_size)
 
 
 @pytest.mark.parametrize("key", CHOICES)

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from segpipe.image_io import BoolMask, RgbImage
 from segpipe.lesion.contour import MIN_PLAUSIBILITY, find_lesion_contour, judge_contour
 from segpipe.lesion.quality import REASONS
+from segpipe.types import BoolMask, RgbImage
 
 SKIN = (224, 172, 150)
 LESION = (128, 84, 70)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, mask_box, resize_square, square_around
+from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_square, square_around
+from segpipe.types import Box
 
 SEEDS = range(25)
 

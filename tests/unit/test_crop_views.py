@@ -12,18 +12,18 @@ import torch
 from pages import read_page
 from torch import Tensor, nn
 
-from segpipe.bundle import ClassifierBundle
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.folder import ClassifierBundle
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
-from segpipe.image_io import RgbImage
 from segpipe.inference.classifier import Classifier
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import heatmap_on_image, mean_heatmap
-from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.tta import IDENTITY, VIEWS, View, margin_scales, mean_maps, stack_views
-from segpipe.lesion.crop import BORDERS, Box, CropRule, crop_box, mask_box
+from segpipe.lesion.crop import BORDERS, CropRule, crop_box, mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.types import Box, RgbImage
 
 CPU = torch.device("cpu")
 CELLS = 12
@@ -39,7 +39,9 @@ def images() -> list[RgbImage]:
 
 def findings(bundles: Bundles, images: Sequence[RgbImage], views: Sequence[View], *, batch_size: int = 8) -> list[Finding]:
     locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
-    return Pipeline(locator, Namer(bundles, device=CPU, views=views, explained="predicted", batch_size=batch_size))(list(images))
+    return Pipeline(locator, ClassifierEnsemble(bundles, device=CPU, views=views, explained="predicted", batch_size=batch_size))(
+        list(images)
+    )
 
 
 def assert_same(found: Sequence[Finding], expected: Sequence[Finding], *, atol: float) -> None:
@@ -175,8 +177,8 @@ def test_heatmap_lies_on_what_it_shows_in_the_frame_of_the_card_crop(
     image[:] = 40
     image[spot[0] - 4 : spot[0] + 4, spot[1] - 4 : spot[1] + 4] = 250
     bundle = bright(classifier, CropRule(margin_fraction=0.5, border=border))
-    namer = Namer([bundle], device=CPU, views=VIEWS[views], explained="mel", batch_size=8)
-    (answer,) = namer([namer.cut(image, place)])
+    ensemble = ClassifierEnsemble([bundle], device=CPU, views=VIEWS[views], explained="mel", batch_size=8)
+    (answer,) = ensemble([ensemble.cut(image, place)])
     window = crop_box(image, place.box, bundle.card.crop)
     assert answer.class_map is not None and answer.class_map.border == border
     laid = heatmap_on_image(answer.class_map, window, *image.shape[:2])
@@ -208,8 +210,8 @@ def test_views_of_several_crops_are_stacked_view_by_view_and_undone() -> None:
 
 def test_one_view_takes_the_card_crop_of_several(classifier: ClassifierBundle) -> None:
     image, place = lesion(np.s_[80:120, 90:150])
-    many = Namer([classifier], device=CPU, views=CROPS, explained=None, batch_size=8)
-    plain = Namer([classifier], device=CPU, views=VIEWS["none"], explained=None, batch_size=8)
+    many = ClassifierEnsemble([classifier], device=CPU, views=CROPS, explained=None, batch_size=8)
+    plain = ClassifierEnsemble([classifier], device=CPU, views=VIEWS["none"], explained=None, batch_size=8)
     single = many.in_one_view()
     assert len(many.cut(image, place)[0]) == 3 and len(single.cut(image, place)[0]) == 1
     expected = plain([plain.cut(image, place)])[0]

@@ -11,8 +11,9 @@ from damage import FORMATS, JPEGS, RGB, Damaged, damage, encode, photo, png_chun
 from PIL import Image
 
 from segpipe.errors import ImageError, MaskError
-from segpipe.image_decoding import decode
-from segpipe.image_io import RgbImage, decode_photograph, read_image, read_mask, read_thumbnail
+from segpipe.io.image_decoding import decode
+from segpipe.io.images import decode_photograph, read_image, read_mask, read_thumbnail
+from segpipe.types import RgbImage
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
 

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from segpipe.bundle import ClassifierBundle
+from segpipe.bundle.folder import ClassifierBundle
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, class_shares
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.diagnosis import CODES
-from segpipe.image_io import read_image, read_mask
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.tta import VIEWS
+from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, full_box, mask_box, reflect_square, resize_mask, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource, localize
 from segpipe.models.preprocessing import InputSpec

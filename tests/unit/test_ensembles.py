@@ -13,26 +13,25 @@ import torch
 from numpy.typing import NDArray
 from tiny import TRAINING
 
-from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
+from segpipe.bundle.folder import ClassifierBundle, load_classifier, save_bundle
 from segpipe.data.fingerprints import hash_id
-from segpipe.data.synthetic import make_image
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
-from segpipe.image_io import RgbImage
-from segpipe.inference import ray_engine
 from segpipe.inference.classifier import Classifier
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.ensemble_points import ensemble_points
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.loading import load_classifiers, load_pipeline
-from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
-from segpipe.inference.ray_engine import RayEngine
 from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.tta import VIEWS
-from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import MaskSource
-from segpipe.operating_points import OperatingPoint, ValidationProbs
+from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs
+from segpipe.runs import ray_engine
+from segpipe.runs.ray_engine import RayEngine
+from segpipe.types import Box, RgbImage
 
 CPU = torch.device("cpu")
 Ensemble = list[ClassifierBundle]
@@ -54,8 +53,8 @@ def findings(
     batch_size: int = 8,
 ) -> list[Finding]:
     """Of these classifiers together."""
-    namer = Namer(bundles, device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
-    return Pipeline(Locator(None, device=CPU, start=MaskSource.CONTOUR), namer)(images)
+    ensemble = ClassifierEnsemble(bundles, device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
+    return Pipeline(Locator(None, device=CPU, start=MaskSource.CONTOUR), ensemble)(images)
 
 
 def probs_of(found: Sequence[Finding]) -> NDArray[np.float64]:
@@ -188,8 +187,8 @@ def test_the_order_of_the_classifiers_changes_the_frame_alone(ensemble: Ensemble
 
 
 def test_photographs_keep_the_pixels_that_the_largest_network_needs(ensemble: Ensemble) -> None:
-    namer = Namer(ensemble, device=CPU, views=VIEWS["none"], explained=None, batch_size=1)
-    assert Pipeline(Locator(None, device=CPU, start=MaskSource.CONTOUR), namer).least_side == 3 * 160
+    ensemble = ClassifierEnsemble(ensemble, device=CPU, views=VIEWS["none"], explained=None, batch_size=1)
+    assert Pipeline(Locator(None, device=CPU, start=MaskSource.CONTOUR), ensemble).least_side == 3 * 160
 
 
 # The mean of heatmaps

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from segpipe.evaluation.bootstrap import Interval, bootstrap_intervals, with_intervals
-from segpipe.evaluation.classification import Answers, score_answers
-from segpipe.evaluation.reliability import expected_calibration_error
+from segpipe.metrics.bootstrap import Interval, bootstrap_intervals, with_intervals
+from segpipe.metrics.classification import Answers, score_answers
+from segpipe.metrics.reliability import expected_calibration_error
 
 
 def mean_of(values: np.ndarray):

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from segpipe.evaluation.calibration import (
-    METHODS,
-    Calibration,
-    calibration_errors,
-    fit_calibration,
-    negative_log_likelihood,
-)
-from segpipe.operating_points import threshold_for_sensitivity
+from segpipe.metrics.calibration import METHODS, Calibration, calibration_errors, fit_calibration, negative_log_likelihood
+from segpipe.metrics.operating_points import threshold_for_sensitivity
 
 
 def calibrated_logits(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

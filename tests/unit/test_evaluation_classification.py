@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from segpipe.diagnosis import CODES
-from segpipe.evaluation.classification import Answers, classes_left_out, score_answers
+from segpipe.metrics.classification import Answers, classes_left_out, score_answers
 
 CLASSES = len(CODES)
 

@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from segpipe.evaluation import groups
-from segpipe.evaluation.groups import MIN_IMAGES, MIN_LESIONS, join_groups, score_groups
-from segpipe.evaluation.segmentation import score_masks
+from segpipe.metrics import groups
+from segpipe.metrics.groups import MIN_IMAGES, MIN_LESIONS, join_groups, score_groups
+from segpipe.metrics.segmentation import score_masks
 
 RANDOM = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from segpipe.diagnosis import CODES
 from segpipe.evaluation import plots
-from segpipe.evaluation.classification import Answers
+from segpipe.metrics.classification import Answers
 
 DRAWERS = [plots.draw_confusion_matrix, plots.draw_roc_curves, plots.draw_precision_recall_curves, plots.draw_reliability]
 

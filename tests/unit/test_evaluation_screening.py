@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from segpipe.diagnosis import CODES, known_malignant
-from segpipe.evaluation.classification import Answers
-from segpipe.evaluation.screening import Screening, screening_of
+from segpipe.metrics.classification import Answers
+from segpipe.metrics.screening import Screening, screening_of
 
 TRUE_CODES = ["mel", "nv", "bcc", "nv", "akiec", "nv"]
 P_MALIGNANT = [0.9, 0.8, 0.7, 0.6, 0.5, 0.1]

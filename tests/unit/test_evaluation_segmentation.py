@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segpipe.evaluation.segmentation import dice, jaccard, score_masks, thresholded_jaccard
+from segpipe.metrics.segmentation import dice, jaccard, score_masks, thresholded_jaccard
 
 
 def random_masks(seed: int) -> tuple[np.ndarray, np.ndarray]:

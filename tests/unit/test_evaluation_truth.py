@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from segpipe.errors import DatasetError
-from segpipe.evaluation.truth import AGE_BANDS, Truth, check_truth, read_attributes, read_truth
-from segpipe.image_io import write_png
+from segpipe.evaluation.truth import AGE_BANDS, GroundTruth, check_truth, read_attributes, read_truth
+from segpipe.io.images import write_png
 
 
 def test_attributes_come_from_the_labels(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_attributes_come_from_the_labels(tmp_path: Path) -> None:
 
 def test_labels_without_attributes_have_none(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("image,label\na,mel\n")
-    assert read_truth(labels=tmp_path / "labels.csv", masks=None) == Truth({"a": "mel"})
+    assert read_truth(labels=tmp_path / "labels.csv", masks=None) == GroundTruth({"a": "mel"})
     assert read_attributes(pd.DataFrame({"image_id": ["a"], "age": [np.nan], "sex": [None]})) == {}
 
 
@@ -94,12 +94,12 @@ def test_labels_of_none_of_the_images_are_refused_with_examples(tmp_path: Path) 
 
 
 def test_labels_of_other_classes_are_left_out_named_and_counted() -> None:
-    truth = Truth({"a": "mel", "b": "scc", "c": "None", "d": "scc"}).of_classes(("mel", "nv"))
+    truth = GroundTruth({"a": "mel", "b": "scc", "c": "None", "d": "scc"}).of_classes(("mel", "nv"))
     assert truth.diagnoses == {"a": "mel"}
     assert truth.left_out == {"label of another class, 'scc'": ["b", "d"], "label of another class, 'None'": ["c"]}
     assert any("2 x" in remark and "'scc'" in remark for remark in truth.remarks())
     with pytest.raises(DatasetError, match=r"labels must name classes among mel, nv, got none: 2 x .*'scc' \(b for one\)"):
-        Truth({"b": "scc", "d": "scc"}).of_classes(("mel", "nv"))
+        GroundTruth({"b": "scc", "d": "scc"}).of_classes(("mel", "nv"))
 
 
 def bad_masks(root: Path) -> dict[str, str]:

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from segpipe.evaluation import worst
-from segpipe.evaluation.classification import Answers
 from segpipe.evaluation.run import Run
 from segpipe.evaluation.worst import CASES, draw_worst_answers, draw_worst_masks
-from segpipe.image_io import read_image, write_png
+from segpipe.io.images import read_image, write_png
+from segpipe.metrics.classification import Answers
 from segpipe.report.masks import Panel
 
 IMAGES = 30

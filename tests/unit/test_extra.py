@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.config_groups import ExtraDataConfig
+from segpipe.config.groups import ExtraDataConfig
 from segpipe.data.extra import load_extra
 from segpipe.errors import DatasetError
 

@@ -26,11 +26,12 @@ from PIL import Image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.lesion.crop import Box, mask_box
+from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.lesion.quality import WARNINGS
-from segpipe.report import DISCLAIMER
 from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, write_figure
+from segpipe.report.wording import DISCLAIMER
+from segpipe.types import Box
 
 
 def _draw(height: int = 60, width: int = 80, title: str = "a.jpg", finding: Finding | None = None) -> Figure:

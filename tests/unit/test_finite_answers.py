@@ -15,22 +15,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segpipe.app.examination import Upload, examine
-from segpipe.bundle import ClassifierBundle, SegmenterBundle
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
-from segpipe.errors import AnswerError, ImageError
+from segpipe.errors import ImageError, PredictionError
 from segpipe.evaluation.held_out import score_classifier
-from segpipe.image_io import RgbImage, encode_png
-from segpipe.inference import namer as namer_module
+from segpipe.inference import ensemble as ensemble_module
 from segpipe.inference.classifier import Classifier, Crops
-from segpipe.inference.folder import Ask, Done, run_images
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import ClassMap
-from segpipe.inference.local_engine import LocalEngine
-from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
-from segpipe.inference.source import images_of_folder
 from segpipe.inference.tta import VIEWS
+from segpipe.io.images import encode_png
+from segpipe.runs.folder import RunOptions, RunResult, run_images
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.source import images_of_folder
+from segpipe.types import RgbImage
 
 CPU = torch.device("cpu")
 POISON = "c.png"  # the image of this name is black, and poisonous to some networks
@@ -55,8 +56,9 @@ def make_pipeline(segmenter: SegmenterBundle, ensemble: list[ClassifierBundle]) 
     """A pipeline of tiny networks."""
 
     def make(members: int = 1, views: str = "none") -> Pipeline:
-        namer = Namer(ensemble[:members], device=CPU, views=VIEWS[views], explained="predicted", batch_size=20)
-        return Pipeline(Locator(segmenter, device=CPU), namer)
+        chosen = ensemble[:members]
+        classifier = ClassifierEnsemble(chosen, device=CPU, views=VIEWS[views], explained="predicted", batch_size=20)
+        return Pipeline(Locator(segmenter, device=CPU), classifier)
 
     return make
 
@@ -88,13 +90,13 @@ def poison_classifier(monkeypatch: pytest.MonkeyPatch, value: float, *, sha256: 
     monkeypatch.setattr(Classifier, "_features", poisoned)
 
 
-def run(pipeline: Pipeline, folder: Path, workers: int = 0) -> Done:
+def run(pipeline: Pipeline, folder: Path, workers: int = 0) -> RunResult:
     output = folder.parent / "out"
     output.mkdir(exist_ok=True)
-    return run_images(pipeline, images_of_folder(folder), Ask(output), LocalEngine(pipeline, workers))
+    return run_images(pipeline, images_of_folder(folder), RunOptions(output), LocalEngine(pipeline, workers))
 
 
-def assert_only_the_poisoned_image_failed(done: Done, output: Path, reason: str) -> None:
+def assert_only_the_poisoned_image_failed(done: RunResult, output: Path, reason: str) -> None:
     assert [row["path"] for row in done.rows] == ["a.png", "b.png", "d.png", "e.png"]
     ((path, said),) = done.failures
     assert path == POISON and reason in said
@@ -144,10 +146,10 @@ def test_heatmap_that_is_not_finite_fails_the_image(
 def test_whatever_else_goes_wrong_no_finding_holds_it(
     make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    monkeypatch.setattr(namer_module, "mean_probs", lambda probs: probs.mean(0) * float("nan"))
+    monkeypatch.setattr(ensemble_module, "mean_probs", lambda probs: probs.mean(0) * float("nan"))
     done = run(make_pipeline(), folder)
     assert not done.rows and len(done.failures) == 5
-    with pytest.raises(AnswerError, match="not finite"):
+    with pytest.raises(PredictionError, match="not finite"):
         make_pipeline()([np.zeros((40, 40, 3), dtype=np.uint8)])
 
 
@@ -157,7 +159,7 @@ def test_finding_refuses_what_is_not_finite(field: str, value: float) -> None:
     finding = drawn_finding(40, 50)
     bad = {"probabilities": dict(finding.probabilities) | {"mel": value}, "tta_spread": value}
     bad["class_map"] = ClassMap(np.full((7, 7), value, dtype=np.float32), "mel")
-    with pytest.raises(AnswerError):
+    with pytest.raises(PredictionError):
         replace(finding, **{field: bad[field]})
 
 
@@ -186,6 +188,6 @@ def test_no_test_is_scored_without_the_images_that_a_model_failed_on(
     paths = sorted(folder.iterdir())
     columns = {"image_id": [path.stem for path in paths], "dx": CODES[:5], "lesion_id": list("abcde"), "mask_path": [None] * 5}
     table = pd.DataFrame(columns | {"image_path": list(map(str, paths)), "age": None, "sex": None, "localization": None})
-    with pytest.raises(AnswerError, match=r"no answer for 1 images, .*c\.png"):
+    with pytest.raises(PredictionError, match=r"no answer for 1 images, .*c\.png"):
         score_classifier(make_pipeline().locator, ensemble[0], table, folder.parent / "test", views=VIEWS["none"], batch_size=8)
     assert not (folder.parent / "test" / "metrics.json").exists()

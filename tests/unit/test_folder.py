@@ -16,25 +16,26 @@ import torch
 from PIL import Image
 
 import segpipe
-from segpipe.bundle import ClassifierBundle, SegmenterBundle
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import OutputError, RunStoppedError
-from segpipe.image_io import RgbImage, read_image, read_mask
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
-from segpipe.inference.folder import Ask, Done, is_finished, run_images
-from segpipe.inference.local_engine import LocalEngine
-from segpipe.inference.namer import Namer
-from segpipe.inference.pictures import Wanted
 from segpipe.inference.pipeline import Locator, Pipeline
-from segpipe.inference.results import result_columns
-from segpipe.inference.source import images_of_folder
 from segpipe.inference.tta import VIEWS
-from segpipe.inference.work import Outcome, Plan, Task, Worker
-from segpipe.operating_points import OperatingPoint
+from segpipe.io.images import read_image, read_mask
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.runs.folder import RunOptions, RunResult, is_finished, run_images
+from segpipe.runs.image_jobs import ImageJob, Outcome, Plan, Worker
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.pictures import PictureOptions
+from segpipe.runs.results import result_columns
+from segpipe.runs.source import images_of_folder
+from segpipe.types import RgbImage
 
 CPU = torch.device("cpu")
-Run = Callable[..., Done]
+Run = Callable[..., RunResult]
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def make_pipeline(segmenter: SegmenterBundle, classifier_with_point: ClassifierB
     def make(*, views: str = "flips", batch_size: int = 2, temperatures: Sequence[float] = (1.5,)) -> Pipeline:
         card = classifier_with_point.card
         bundles = [replace(classifier_with_point, card=replace(card, temperature=value)) for value in temperatures]
-        namer = Namer(bundles, device=CPU, views=VIEWS[views], explained="predicted", batch_size=batch_size)
-        return Pipeline(Locator(segmenter, device=CPU), namer)
+        ensemble = ClassifierEnsemble(bundles, device=CPU, views=VIEWS[views], explained="predicted", batch_size=batch_size)
+        return Pipeline(Locator(segmenter, device=CPU), ensemble)
 
     return make
 
@@ -73,10 +74,10 @@ def run(make_pipeline: Callable[..., Pipeline], folder: Path, tmp_path: Path) ->
 
     def call(
         output: str = "out", *, workers: int | None = 0, max_pixels: int = 10_000, wanted: Any = None, **kwargs: Any
-    ) -> Done:
+    ) -> RunResult:
         (tmp_path / output).mkdir(exist_ok=True)
         pipeline = make_pipeline(**kwargs)
-        ask = Ask(tmp_path / output, wanted or Wanted(), max_pixels, settings={"tta": "flips"})
+        ask = RunOptions(tmp_path / output, wanted or PictureOptions(), max_pixels, settings={"tta": "flips"})
         return run_images(pipeline, images_of_folder(folder), ask, LocalEngine(pipeline, workers))
 
     return call
@@ -147,7 +148,7 @@ def test_pictures_are_written_where_they_are_wanted(
     def report(finding: Finding) -> dict[str, bytes]:
         return {"report/crops": finding.crop.tobytes()}
 
-    wanted = Wanted(draw, crops=True, heatmaps=True, report=report, report_folders=("report/crops",))
+    wanted = PictureOptions(draw, crops=True, heatmaps=True, report=report, report_folders=("report/crops",))
     done = run("all", wanted=wanted)
     pipeline = make_pipeline()
     names = ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.png"]
@@ -234,7 +235,7 @@ def test_file_that_vanishes_is_noted(folder: Path, tmp_path: Path, make_pipeline
     source, pipeline = images_of_folder(folder), make_pipeline()
     (folder / "b.png").unlink()
     (tmp_path / "out").mkdir()
-    done = run_images(pipeline, source, Ask(tmp_path / "out"), LocalEngine(pipeline, 0))
+    done = run_images(pipeline, source, RunOptions(tmp_path / "out"), LocalEngine(pipeline, 0))
     assert len(done.rows) == 4
     assert dict(done.failures)["b.png"] == "no such file"
 
@@ -247,7 +248,7 @@ class Interrupted:
         self.batches = batches
         self.error = error
 
-    def run(self, plan: Plan, batches: Sequence[Sequence[Task]]) -> Iterator[list[Outcome]]:
+    def run(self, plan: Plan, batches: Sequence[Sequence[ImageJob]]) -> Iterator[list[Outcome]]:
         yield from self.engine.run(plan, batches[: self.batches])
         raise self.error
 
@@ -259,7 +260,7 @@ def test_interrupt_leaves_tables_of_what_is_done_and_the_next_run_does_the_rest(
     pipeline = make_pipeline()
     engine = Interrupted(pipeline, 1, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt, match="2 of 6 images done"):
-        run_images(pipeline, images_of_folder(folder), Ask(tmp_path / "out", Wanted(), 10_000), engine)
+        run_images(pipeline, images_of_folder(folder), RunOptions(tmp_path / "out", PictureOptions(), 10_000), engine)
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["finished"] is False
     done = run()
@@ -272,7 +273,9 @@ def test_bug_keeps_its_traceback_and_what_was_done(folder: Path, tmp_path: Path,
     (tmp_path / "out").mkdir()
     pipeline = make_pipeline()
     with pytest.raises(ZeroDivisionError):
-        run_images(pipeline, images_of_folder(folder), Ask(tmp_path / "out"), Interrupted(pipeline, 1, ZeroDivisionError()))
+        run_images(
+            pipeline, images_of_folder(folder), RunOptions(tmp_path / "out"), Interrupted(pipeline, 1, ZeroDivisionError())
+        )
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2
 
 
@@ -301,7 +304,7 @@ def test_a_run_is_finished_when_it_has_a_result_for_each_image_as_it_is(
     folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
 ) -> None:
     (folder / "c.jpg").unlink()
-    pipeline, source, ask = make_pipeline(), images_of_folder(folder), Ask(tmp_path / "out")
+    pipeline, source, ask = make_pipeline(), images_of_folder(folder), RunOptions(tmp_path / "out")
     assert not is_finished(pipeline, source, ask)
     ask.output.mkdir()
     run_images(pipeline, source, ask, LocalEngine(pipeline, 0))
@@ -319,7 +322,7 @@ def test_other_settings_are_refused_by_name(run: Run) -> None:
     with pytest.raises(OutputError, match=r"resume=true goes on with the settings .* but tta changed; give them"):
         run(views="none")
     with pytest.raises(OutputError, match="but crops changed"):
-        run(wanted=Wanted(crops=True))
+        run(wanted=PictureOptions(crops=True))
     with pytest.raises(OutputError, match="but max_pixels changed"):
         run(max_pixels=20_000)
 
@@ -422,7 +425,7 @@ def test_image_that_needs_too_much_memory_fails_alone(folder: Path, run: Run, mo
 
 
 def test_stopped_worker_gives_up_before_the_next_image(folder: Path, make_pipeline: Callable[..., Pipeline]) -> None:
-    from segpipe.inference.work import StoppedError
+    from segpipe.runs.image_jobs import StoppedError
 
     claimed: list[str] = []
 
@@ -431,7 +434,7 @@ def test_stopped_worker_gives_up_before_the_next_image(folder: Path, make_pipeli
         worker.stop()
         return path
 
-    worker = Worker(make_pipeline(), Plan(Wanted(), 10_000, {}), claim)
+    worker = Worker(make_pipeline(), Plan(PictureOptions(), 10_000, {}), claim)
     with pytest.raises(StoppedError):
-        worker([Task(folder / name, name, Path(name)) for name in ("a.png", "b.png")])
+        worker([ImageJob(folder / name, name, Path(name)) for name in ("a.png", "b.png")])
     assert claimed == ["a.png"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from segpipe.errors import ImageError
-from segpipe.folders import FoundImages, find_files, find_images, image_of_mask
-from segpipe.image_io import write_png
+from segpipe.io.folders import FoundImages, find_files, find_images, image_of_mask
+from segpipe.io.images import write_png
 
 
 def _tree(root: Path, *names: str) -> None:

@@ -17,16 +17,16 @@ import pytest
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
+from segpipe.bundle.folder import ClassifierBundle, load_classifier, save_bundle
 from segpipe.cli.main import run_subcommand
 from segpipe.cli.reporting import report
 from segpipe.data.splits import write_split
 from segpipe.errors import SegpipeError, WriteError
 from segpipe.evaluation.drawing import save_figure
 from segpipe.evaluation.score import write_metrics
-from segpipe.image_io import write_file, write_png
-from segpipe.inference.results import write_failures
+from segpipe.io.images import write_file, write_png
 from segpipe.report.masks import draw_masks
+from segpipe.runs.results import write_failures
 from segpipe.sweep.record import JobRecord, write_record
 from segpipe.training import setup
 from segpipe.training.epoch_table import EpochTable

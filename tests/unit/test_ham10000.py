@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from segpipe.data.ham10000 import load_ham10000
-from segpipe.data.synthetic import make_image
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
-from segpipe.image_io import write_png
+from segpipe.io.images import write_png
 
 # Two images of each lesion, one lesion of each diagnosis.
 TABLE = pd.DataFrame(

@@ -14,24 +14,25 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
+from segpipe.bundle.folder import ClassifierBundle, load_classifier, save_bundle
 from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
-from segpipe.errors import AnswerError
+from segpipe.errors import PredictionError
 from segpipe.evaluation import score
 from segpipe.evaluation.headline import headline
 from segpipe.evaluation.heatmap_results import ROWS, heatmap_table
 from segpipe.evaluation.heatmap_sample import HeatmapTest, SampledImage, choose_sample, heatmap_metrics
-from segpipe.evaluation.heatmaps import CURVES, TURNS
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import classifier_figures
-from segpipe.evaluation.truth import Truth
-from segpipe.image_io import RgbImage, write_png
-from segpipe.inference.namer import Namer
+from segpipe.evaluation.truth import GroundTruth
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
+from segpipe.io.images import write_png
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.metrics.heatmaps import CURVES, TURNS
+from segpipe.types import RgbImage
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -79,14 +80,14 @@ def photograph() -> tuple[RgbImage, Localization]:
     return image, Localization(mask, mask_box(mask), MaskSource.UNET, ())
 
 
-def namer(*bundles: ClassifierBundle, views: str = "d4") -> Namer:
-    return Namer(bundles, device=CPU, views=VIEWS[views], explained=None, batch_size=8)
+def ensemble(*bundles: ClassifierBundle, views: str = "d4") -> ClassifierEnsemble:
+    return ClassifierEnsemble(bundles, device=CPU, views=VIEWS[views], explained=None, batch_size=8)
 
 
 def measure(*bundles: ClassifierBundle, diagnosis: str | None = "mel", place: Localization | None = None) -> pd.Series:
     image, found = photograph()
     sampled = SampledImage("a.png", "0" * 64, image, place or found)
-    (row,) = HeatmapTest(namer(*bundles), diagnosis=diagnosis).measure([sampled], 1).to_dict("records")
+    (row,) = HeatmapTest(ensemble(*bundles), diagnosis=diagnosis).measure([sampled], 1).to_dict("records")
     return pd.Series(row)
 
 
@@ -121,7 +122,7 @@ def test_even_map_has_the_energy_of_the_area(classifier: ClassifierBundle) -> No
 
 def test_one_class_is_explained_in_all_turns(classifier: ClassifierBundle) -> None:
     of_mel, predicted = measure(toy(classifier, Dark())), measure(toy(classifier, Dark()), diagnosis=None)
-    answer = namer(toy(classifier, Dark()), views="none")
+    answer = ensemble(toy(classifier, Dark()), views="none")
     image, place = photograph()
     assert predicted["explained"] == CODES[int(answer([answer.cut(image, place)])[0].probs.argmax())]
     assert of_mel["explained"] == "mel"
@@ -141,20 +142,20 @@ def test_ensemble_is_tested_without_deletion(ensemble: list[ClassifierBundle]) -
     found = measure(*ensemble, diagnosis=None)
     assert {"follow", "stay", "symmetry", "energy", "even"} < set(found.index)
     assert not set(CURVES) & set(found.index)
-    metrics = heatmap_metrics(pd.DataFrame([found]), Truth(), resamples=10)["metrics"]
+    metrics = heatmap_metrics(pd.DataFrame([found]), GroundTruth(), resamples=10)["metrics"]
     assert not set(CURVES) & set(metrics)
     assert "deletion" not in heatmap_table({"ensemble": {"metrics": metrics}})
 
 
 def test_namer_keeps_its_own_views(classifier: ClassifierBundle) -> None:
-    own = Namer([classifier], device=CPU, views=VIEWS["d4"], explained="nv", batch_size=8)
+    own = ClassifierEnsemble([classifier], device=CPU, views=VIEWS["d4"], explained="nv", batch_size=8)
     image, place = photograph()
     crops = [own.cut(image, place)]
     before = own(crops)[0]
     single = own.in_one_view()
     assert single(crops)[0].class_map is None
     assert single(crops)[0].tta_spread is None
-    one_view = Namer([classifier], device=CPU, views=VIEWS["none"], explained="nv", batch_size=8)(crops)[0]
+    one_view = ClassifierEnsemble([classifier], device=CPU, views=VIEWS["none"], explained="nv", batch_size=8)(crops)[0]
     np.testing.assert_array_equal(single.explain(crops, [CODES.index("nv")])[0].values, one_view.class_map.values)
     after = own(crops)[0]
     np.testing.assert_array_equal(before.class_map.values, after.class_map.values)
@@ -164,14 +165,14 @@ def test_namer_keeps_its_own_views(classifier: ClassifierBundle) -> None:
 def test_image_with_an_answer_that_is_not_finite_is_left_out(
     classifier: ClassifierBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    test = HeatmapTest(namer(toy(classifier, Dark())))
+    test = HeatmapTest(ensemble(toy(classifier, Dark())))
     image, place = photograph()
     sampled = [SampledImage(name, name * 64, image, place) for name in "ab"]
     measured = test._measure
 
     def fail(one: SampledImage) -> dict[str, Any]:
         if one.path == "a":
-            raise AnswerError("not finite")
+            raise PredictionError("not finite")
         return measured(one)
 
     monkeypatch.setattr(test, "_measure", fail)
@@ -190,7 +191,7 @@ def test_keys_of_a_run_say_whether_heatmaps_are_tested(
     classifier: ClassifierBundle, method: str, sample: int, tested: bool
 ) -> None:
     config = OmegaConf.create({"explain": {"method": method, "diagnosis": None}, "heatmap_sample": sample})
-    assert (HeatmapTest.of(config, namer(toy(classifier, Dark()))) is not None) is tested
+    assert (HeatmapTest.of(config, ensemble(toy(classifier, Dark()))) is not None) is tested
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -201,8 +202,8 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
 def test_metrics_of_a_sample_name_their_images_and_lesions() -> None:
     table = pd.DataFrame([row(number, explained="mel" if number < 4 else "nv") for number in range(44)])
     lesions = {f"{number}.png": f"L{number // 2}" for number in range(44)}
-    part = heatmap_metrics(table, Truth(lesions=lesions, dataset="drawn", part="test"), resamples=40)
-    assert part == heatmap_metrics(table, Truth(lesions=lesions, dataset="drawn", part="test"), resamples=40)
+    part = heatmap_metrics(table, GroundTruth(lesions=lesions, dataset="drawn", part="test"), resamples=40)
+    assert part == heatmap_metrics(table, GroundTruth(lesions=lesions, dataset="drawn", part="test"), resamples=40)
     assert (part["images"], part["intervals_over"], part["component"], part["turns"]) == (44, "lesion", "heatmap", list(TURNS))
     assert (part["test_set"]["dataset"], part["test_set"]["part"], part["test_set"]["images"]) == ("drawn", "test", 44)
     metrics = part["metrics"]

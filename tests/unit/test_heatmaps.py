@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from segpipe.evaluation.bootstrap import with_intervals
-from segpipe.evaluation.heatmaps import (
+from segpipe.metrics.bootstrap import with_intervals
+from segpipe.metrics.heatmaps import (
     COPIES,
     CURVES,
     STEPS,

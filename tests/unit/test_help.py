@@ -8,9 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from segpipe.cli.main import SUBCOMMANDS, list_subcommands, main
-from segpipe.composing import CONF
-from segpipe.config import RunPipelineConfig, TrainClsConfig, TrainSegConfig
-from segpipe.config_commands import (
+from segpipe.config.commands import (
     AblationsConfig,
     AppServerConfig,
     CardConfig,
@@ -19,6 +17,8 @@ from segpipe.config_commands import (
     HeatmapsConfig,
     SyntheticSamplesConfig,
 )
+from segpipe.config.composing import CONF
+from segpipe.config.schemas import RunPipelineConfig, TrainClsConfig, TrainSegConfig
 
 SCHEMAS = {
     "run_pipeline": RunPipelineConfig,

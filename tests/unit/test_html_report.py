@@ -20,17 +20,18 @@ from PIL import Image
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, known_malignant
 from segpipe.errors import OutputError
-from segpipe.image_io import Photograph, RgbImage, display_path, write_png
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.inference.source import result_names
-from segpipe.lesion.crop import Box, mask_box
+from segpipe.io.images import Photograph, display_path, write_png
+from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.lesion.quality import REASONS, WARNINGS
-from segpipe.operating_points import OperatingPoint
-from segpipe.report import DISCLAIMER, percent
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html import write_report
 from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS, PICTURES, THUMBNAILS, report_pictures
+from segpipe.report.wording import DISCLAIMER, percent
+from segpipe.runs.source import result_names
+from segpipe.types import Box, RgbImage
 
 HOSTILE_NAMES = [
     "</script><script>alert(1)</script>.jpg",

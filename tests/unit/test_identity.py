@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from segpipe.data.identity import KnownImages, image_ids, parse_name
 from segpipe.errors import DatasetError
-from segpipe.identity import KnownImages, image_ids, parse_name
 
 TREE = ("mel/0.jpg", "mel/1.jpg", "nv/0.jpg", "nv/2.png", "top.jpg")
 

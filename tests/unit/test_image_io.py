@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from segpipe.errors import ImageError, OutputError
-from segpipe.image_io import BoolMask, RgbImage, decode_photograph, display_path, read_image, read_mask, read_thumbnail, write_png
+from segpipe.io.images import decode_photograph, display_path, read_image, read_mask, read_thumbnail, write_png
+from segpipe.types import BoolMask, RgbImage
 
 # Pillow warns of damaged TIFF directories on top of raising.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
@@ -480,7 +481,7 @@ def test_threads_get_what_one_gets(tmp_path: Path) -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, segpipe.image_io; print(sorted({'cv2', 'torch', 'pandas', 'skimage'} & set(sys.modules)))"
+    code = "import sys, segpipe.io.images; print(sorted({'cv2', 'torch', 'pandas', 'skimage'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -12,49 +12,25 @@ PACKAGE = Path(segpipe.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 MOST_LINES = 280
 
-# From the ground upwards; a part may import those on lower floors and itself, but not its neighbours on the same floor,
-# unless FRIENDS says so.
+# From the ground up; a part may import those on lower floors and itself, not its neighbors on the same floor.
 FLOORS = (
-    {
-        *("memory", "diagnosis", "errors", "building", "arguments", "arrays", "jpeg_decoding", "image_damage", "mask_decoding"),
-        *("image_decoding", "image_formats", "image_io", "choices", "identity", "folders", "storage", "output", "strict_json"),
-        *("numerals", "resources"),
-    },
-    {"lesion", "operating_points"},
-    {"data", "losses", "models", "card", "bundle"},
+    {"types", "diagnosis", "errors"},
+    {"io", "config"},
+    {"metrics", "lesion"},
+    {"data", "losses", "models"},
+    {"bundle"},
     {"training", "inference"},
-    {"evaluation", "report"},
-    {"sweep"},
+    {"runs"},
+    {"report"},
+    {"evaluation"},
+    {"comparison", "release", "sweep"},
     {"workflows"},
-    {"app", "cli"},
+    {"app"},
+    {"cli"},
     {"__main__"},
 )
-FRIENDS = {
-    "arrays": {"image_io"},
-    "building": {"errors"},
-    "choices": {"errors"},
-    "jpeg_decoding": {"errors"},
-    "image_damage": {"errors", "jpeg_decoding"},
-    "image_decoding": {"errors", "image_damage", "image_formats", "jpeg_decoding", "mask_decoding"},
-    "image_io": {"errors", "image_decoding", "image_formats", "mask_decoding"},
-    "identity": {"errors", "image_io"},
-    "folders": {"errors", "image_formats", "image_io"},
-    "storage": {"errors", "image_io"},
-    "output": {"errors"},
-    "card": {"models"},
-    "bundle": {"card", "models"},
-    "evaluation": {"report"},
-    "workflows": {"composing", "config", "config_values"},
-    "app": {"composing"},
-    "cli": {"app", "call_errors", "composing", "config", "config_loading", "config_values", "literal_paths"},
-}
-# The parts that draw a public value: imported by the methods that need them, never together with the module.
+# Drawing functions of a public value: imported by the methods that need them, never together with the module.
 LATE = {"inference/finding.py": {"report"}}
-# Between Hydra and the workflows, the commands and the web page; of the house they import what `allowed` lists.
-DOORS = {
-    *("config", "config_bounds", "config_commands", "config_groups", "config_loading", "config_values"),
-    *("call_errors", "composing", "literal_paths"),
-}
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 
@@ -85,10 +61,7 @@ def imported_parts(path: Path) -> set[str]:
 
 
 def allowed(part: str) -> set[str]:
-    if part in DOORS:
-        return {"errors", "building", "arguments", "choices", "resources", *DOORS}
-    lower = {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[part]}
-    return lower | FRIENDS.get(part, set()) | {part, "__version__"}
+    return {other for other, floor in FLOOR_OF.items() if floor < FLOOR_OF[part]} | {part, "__version__"}
 
 
 def name_of(path: Path) -> str:
@@ -96,7 +69,7 @@ def name_of(path: Path) -> str:
 
 
 def test_every_part_of_the_house_has_its_floor() -> None:
-    assert {part_of(path) for path in MODULES} <= {*FLOOR_OF, *DOORS, "segpipe"}
+    assert {part_of(path) for path in MODULES} == {*FLOOR_OF, "segpipe"}
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) != "segpipe"], ids=name_of)
@@ -111,7 +84,7 @@ def test_the_rules_would_notice_a_wrong_turn(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text(
         "from segpipe.training import fit\n\ndef late():\n    import segpipe.cli\n\n"
-        "if __name__ == '__main__':\n    import segpipe.config\n"
+        "if __name__ == '__main__':\n    import segpipe.config.schemas\n"
     )
     assert imported_parts(module) == {"training", "cli"}
     assert not {"training", "cli"} & allowed("inference")
@@ -125,7 +98,7 @@ def test_training_and_inference_do_not_know_each_other(part: str) -> None:
     assert not any(name.startswith(f"segpipe.{other}") for name in imports)
 
 
-@pytest.mark.parametrize("part", ["lesion", "diagnosis", "errors", "image_io", "output", *sorted(DOORS)])
+@pytest.mark.parametrize("part", ["types", "diagnosis", "errors", "io", "config", "metrics", "lesion"])
 def test_what_works_on_arrays_or_text_needs_no_torch(part: str) -> None:
     heavy = {"torch", "torchvision", "lightning", "timm", "segmentation_models_pytorch", "albumentations"}
     imports = {name.split(".")[0] for path in MODULES if part_of(path) == part for name in imported_modules(path)}

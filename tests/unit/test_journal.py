@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from segpipe.errors import OutputError
-from segpipe.inference.journal import Journal, run_key
+from segpipe.runs.journal import Journal, run_key
 
 
 def row(path: str, sha256: str = "0" * 64) -> dict[str, Any]:

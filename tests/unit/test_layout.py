@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from segpipe.inference.folding import fold_batch_norm
 from segpipe.models.classifier import build_classifier, require_feature_map
-from segpipe.models.folding import fold_batch_norm
 from segpipe.models.layout import SubsampledConvolution, lay_out
 from segpipe.models.unet import build_unet
 

@@ -6,10 +6,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, label
 
-from segpipe.image_io import BoolMask, RgbImage
-from segpipe.lesion.crop import Box
 from segpipe.lesion.localizer import Localization, MaskSource, localize
 from segpipe.lesion.quality import NOTES, REASONS
+from segpipe.types import BoolMask, Box, RgbImage
 
 BLANK = np.full((90, 130, 3), 200, dtype=np.uint8)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from segpipe.data.synthetic import make_image
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.errors import ImageError, MaskError
-from segpipe.image_io import BoolMask, is_mask_picture, read_mask
+from segpipe.io.images import is_mask_picture, read_mask
+from segpipe.types import BoolMask
 
 MASK: BoolMask = np.hypot(*np.mgrid[-40:40, -50:50]) < 25
 U8 = MASK.astype(np.uint8)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpipe.image_io import read_image
+from segpipe.io.images import read_image
 from segpipe.report.masks import COLUMNS, FOUND_COLOUR, TRUE_COLOUR, draw_masks, draw_panels, outline, panel_of_pair
 
 IMAGE = np.full((30, 40, 3), 90, dtype=np.uint8)

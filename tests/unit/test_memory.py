@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from segpipe.memory import garbage_left
+from segpipe.inference.memory import gc_paused
 
 PROGRAM = """
 import ctypes, resource, sys
@@ -41,7 +41,7 @@ def test_freed_memory_is_used_again() -> None:
 
 def test_collector_goes_on_afterwards_also_after_an_error() -> None:
     assert gc.isenabled()
-    with pytest.raises(RuntimeError, match="mine"), garbage_left():
+    with pytest.raises(RuntimeError, match="mine"), gc_paused():
         assert not gc.isenabled()
         raise RuntimeError("mine")
     assert gc.isenabled()

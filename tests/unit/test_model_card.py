@@ -8,24 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, save_bundle
 from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError
-from segpipe.evaluation.bootstrap import with_intervals
-from segpipe.evaluation.classification import Answers, score_answers
 from segpipe.evaluation.heatmap_results import heatmap_table
 from segpipe.evaluation.heatmap_sample import heatmap_metrics
-from segpipe.evaluation.model_card import LIMITS, LIMITS_OF_DATA, model_card
-from segpipe.evaluation.segmentation import score_masks
 from segpipe.evaluation.table import figure_text, results_table
-from segpipe.evaluation.truth import Truth
-from segpipe.operating_points import OperatingPoint
+from segpipe.evaluation.truth import GroundTruth
+from segpipe.metrics.bootstrap import with_intervals
+from segpipe.metrics.classification import Answers, score_answers
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.metrics.segmentation import score_masks
+from segpipe.release.model_card import LIMITS, LIMITS_OF_DATA, model_card
 
 
 @pytest.fixture(scope="module")
 def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> tuple[SegmenterBundle, ClassifierBundle]:
-    """The bundles with figures on their cards, as `segpipe.evaluation.ship` puts them there."""
+    """The bundles with figures on their cards, as `segpipe.release.ship` puts them there."""
     random = np.random.default_rng(0)
     labels = np.arange(70) % 7
     answers = Answers(random.dirichlet(np.ones(7), 70), labels, CODES)
@@ -127,7 +127,7 @@ def test_heatmaps_stand_in_it_where_they_were_tested(bundles: tuple[SegmenterBun
     segmenter, classifier = bundles
     measured = {"follow": 0.123, "stay": 0.5, "symmetry": 0.0, "energy": 0.6, "even": 0.4}
     table = pd.DataFrame([{"path": str(n), "sha256": str(n), "explained": "mel", **measured} for n in range(3)])
-    part = heatmap_metrics(table, Truth(dataset="drawn"), resamples=10)
+    part = heatmap_metrics(table, GroundTruth(dataset="drawn"), resamples=10)
     card = replace(classifier.card, metrics={**classifier.card.metrics, "heatmaps": part})
     section = model_card(segmenter, replace(classifier, card=card)).partition("## Heatmaps")[2].partition("\n## ")[0]
     assert heatmap_table({"test": part}) in section

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segpipe.numerals import counted
+from segpipe.io.numerals import counted
 
 
 @pytest.mark.parametrize(

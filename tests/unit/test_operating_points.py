@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from segpipe.bundle import SHIPPED, read_card
-from segpipe.card import ClassifierCard
+from segpipe.bundle.card import ClassifierCard
+from segpipe.bundle.folder import SHIPPED, read_card
 from segpipe.data.fingerprints import hash_id
-from segpipe.operating_points import OperatingPoint, ValidationProbs, fit_point, reached_targets, target_codes
+from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, fit_point, reached_targets, target_codes
 
 CLASSES = ("mel", "nv", "bcc")
 MALIGNANT = ("mel", "bcc")

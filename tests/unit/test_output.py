@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from segpipe.errors import OutputError
-from segpipe.output import check_free, check_output, find_results, hold_output, prepare_output
+from segpipe.io.output import check_free, check_output, find_results, hold_output, prepare_output
 
 
 def write_files(folder: Path, *names: str) -> None:

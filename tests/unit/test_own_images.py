@@ -13,7 +13,7 @@ from segpipe.data.own_images import load_csv, load_folders
 from segpipe.data.splits import own_split
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError
-from segpipe.image_io import write_png
+from segpipe.io.images import write_png
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 

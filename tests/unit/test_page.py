@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from segpipe.diagnosis import CODES, full_name
 from segpipe.inference.finding import Finding
 from segpipe.lesion.localizer import MaskSource
-from segpipe.operating_points import OperatingPoint
-from segpipe.report import DISCLAIMER, certainty_words, finding_sentences, percent, reading_sentences
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.page import MAX_IMAGE_SIDE, draw_page, encode_page
+from segpipe.report.wording import DISCLAIMER, certainty_words, finding_sentences, percent, reading_sentences
 
 A4 = (210 / 25.4 * 72, 297 / 25.4 * 72)
 ABOUT = ("2025-01-31, segpipe 1.2.3", "U-Net " + "a3" * 32, "Measured on 1,503 images: " + "balanced accuracy 0.742, " * 12)

@@ -13,21 +13,21 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
-from segpipe.image_io import RgbImage
 from segpipe.inference.classifier import Classifier, Crops
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.loading import choose_device, load_pipeline
-from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.tta import VIEWS, View
-from segpipe.lesion.crop import Box, CropRule, crop_box, cut_out, full_box, resize_square
+from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, resize_square
 from segpipe.lesion.localizer import MaskSource
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.models.preprocessing import images_to_batch
-from segpipe.operating_points import OperatingPoint
+from segpipe.types import Box, RgbImage
 
 CPU = torch.device("cpu")
 SIZES = [(60, 80), (75, 100), (100, 75), (64, 64)]
@@ -52,8 +52,10 @@ def sure(segmenter: SegmenterBundle) -> SegmenterBundle:
     return replace(segmenter, model=DarkIsLesion())
 
 
-def namer(bundle: ClassifierBundle, *, views: str = "d4", explained: str | None = "predicted", batch_size: int = 8) -> Namer:
-    return Namer([bundle], device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
+def ensemble(
+    bundle: ClassifierBundle, *, views: str = "d4", explained: str | None = "predicted", batch_size: int = 8
+) -> ClassifierEnsemble:
+    return ClassifierEnsemble([bundle], device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
 
 
 def crops(bundle: ClassifierBundle, images: Sequence[RgbImage]) -> list[tuple[Crops]]:
@@ -81,7 +83,7 @@ def assert_same(one: Finding, other: Finding) -> None:
 def test_batch_1_and_batch_16_give_the_same_numbers(
     segmenter: SegmenterBundle, sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], trained: bool
 ) -> None:
-    pipeline = Pipeline(Locator(sure if trained else segmenter, device=CPU), namer(classifier))
+    pipeline = Pipeline(Locator(sure if trained else segmenter, device=CPU), ensemble(classifier))
     together = pipeline(images)
     alone = [pipeline([image])[0] for image in images]
     assert len({finding.diagnosis for finding in together}) > 1
@@ -95,8 +97,8 @@ def test_cap_on_the_batch_does_not_change_the_numbers(
     sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], batch_size: int
 ) -> None:
     locator = Locator(sure, device=CPU)
-    expected = Pipeline(locator, namer(classifier))(images[:3])
-    found = Pipeline(locator, namer(classifier, batch_size=batch_size))(images[:3])
+    expected = Pipeline(locator, ensemble(classifier))(images[:3])
+    found = Pipeline(locator, ensemble(classifier, batch_size=batch_size))(images[:3])
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
 
@@ -110,14 +112,14 @@ def test_probabilities_are_the_mean_of_calibrated_softmaxes(
     with torch.no_grad():
         of_views = [(classifier.model(view.apply(batch)).double() / 1.5).softmax(1) for view in VIEWS[views]]
     expected = torch.stack(of_views).mean(0).numpy()
-    answers = namer(classifier, views=views)(cut)
+    answers = ensemble(classifier, views=views)(cut)
     np.testing.assert_allclose([answer.probs for answer in answers], expected, atol=1e-5)  # BatchNorm is folded in one of the two
     np.testing.assert_allclose([answer.probs.sum() for answer in answers], 1, atol=1e-12)
 
 
 def test_explanation_does_not_change_the_answer(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:3])
-    plain, explained = namer(classifier, explained=None)(cut), namer(classifier)(cut)
+    plain, explained = ensemble(classifier, explained=None)(cut), ensemble(classifier)(cut)
     assert [answer.class_map for answer in plain] == [None] * 3
     for one, other in zip(plain, explained, strict=True):
         np.testing.assert_allclose(one.probs, other.probs, atol=1e-7)
@@ -128,7 +130,7 @@ def test_logits_of_the_views_are_those_before_the_temperature(classifier: Classi
     logits = network(classifier).view_logits([crop for (crop,) in cut])
     assert logits.shape == (8, 3, 7)
     expected = torch.from_numpy(logits / 1.5).softmax(2).mean(0)
-    np.testing.assert_allclose([answer.probs for answer in namer(classifier)(cut)], expected, atol=1e-7)
+    np.testing.assert_allclose([answer.probs for answer in ensemble(classifier)(cut)], expected, atol=1e-7)
 
 
 class RawGradCam(GradCAM):  # type: ignore[misc]
@@ -162,7 +164,7 @@ def test_heatmap_is_that_of_pytorch_grad_cam_averaged_by_hand(
     classifier: ClassifierBundle, images: list[RgbImage], views: str, explained: str
 ) -> None:
     cut = crops(classifier, images[:4])
-    answers = namer(classifier, views=views, explained=explained)(cut)
+    answers = ensemble(classifier, views=views, explained=explained)(cut)
     codes = [CODES[int(answer.probs.argmax())] if explained == "predicted" else explained for answer in answers]
     found = [answer.class_map for answer in answers if answer.class_map is not None]
     assert [heatmap.diagnosis for heatmap in found] == codes
@@ -176,7 +178,7 @@ def test_crop_is_cut_and_resized_by_the_rule_of_the_card(
     sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule))
-    findings = Pipeline(Locator(sure, device=CPU), namer(bundle))(images[:8])
+    findings = Pipeline(Locator(sure, device=CPU), ensemble(bundle))(images[:8])
     assert all(finding.crop_box == full_box(image) for image, finding in zip(images, findings, strict=False)) == rule.whole_image
     for image, finding in zip(images[:8], findings, strict=True):
         place = finding.localization
@@ -187,30 +189,30 @@ def test_crop_is_cut_and_resized_by_the_rule_of_the_card(
 
 def test_malignant_classes_are_summed_where_the_card_names_them(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     locator = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
-    (finding,) = Pipeline(locator, namer(classifier))(images[:1])
+    (finding,) = Pipeline(locator, ensemble(classifier))(images[:1])
     assert finding.p_malignant == pytest.approx(sum(finding.probabilities[code] for code in MALIGNANT_CODES))
     unknowing = replace(classifier, card=replace(classifier.card, malignant=()))
-    (finding,) = Pipeline(locator, namer(unknowing))(images[:1])
+    (finding,) = Pipeline(locator, ensemble(unknowing))(images[:1])
     assert finding.p_malignant is None
 
 
 def test_image_is_flagged_from_the_operating_point_on(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     locator = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
-    (finding,) = Pipeline(locator, namer(classifier))(images[:1])
+    (finding,) = Pipeline(locator, ensemble(classifier))(images[:1])
     assert finding.flagged is None
     prob = finding.probabilities["mel"]
     for threshold, flagged in [(prob, True), (prob / 2, True), (np.nextafter(prob, 1), False)]:
         card = replace(classifier.card, operating_points=(OperatingPoint("mel", float(threshold)),))
-        (finding,) = Pipeline(locator, namer(replace(classifier, card=card)))(images[:1])
+        (finding,) = Pipeline(locator, ensemble(replace(classifier, card=card)))(images[:1])
         assert finding.flagged is flagged
 
 
 def test_spread_is_empty_with_a_single_view_and_else_as_defined(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:2])
-    assert [answer.tta_spread for answer in namer(classifier, views="none")(cut)] == [None, None]
+    assert [answer.tta_spread for answer in ensemble(classifier, views="none")(cut)] == [None, None]
     logits = network(classifier, views="flips").view_logits([crop for (crop,) in cut])
     probs = torch.from_numpy(logits / 1.5).softmax(2).numpy()
-    assert [answer.tta_spread for answer in namer(classifier, views="flips")(cut)] == pytest.approx(
+    assert [answer.tta_spread for answer in ensemble(classifier, views="flips")(cut)] == pytest.approx(
         probs.std(0).max(1).tolist(), abs=1e-6
     )
 
@@ -218,7 +220,7 @@ def test_spread_is_empty_with_a_single_view_and_else_as_defined(classifier: Clas
 @pytest.mark.parametrize("explained", ["scc", "MEL", "", "none"])
 def test_class_that_the_bundle_does_not_know_cannot_be_explained(classifier: ClassifierBundle, explained: str) -> None:
     with pytest.raises(ConfigError, match=f"explain.diagnosis must be one of mel, nv, .*, got '{explained}'"):
-        namer(classifier, explained=explained)
+        ensemble(classifier, explained=explained)
 
 
 def test_whole_image_start_takes_all_of_the_image(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
@@ -241,7 +243,7 @@ def test_u_net_start_needs_a_segmenter(images: list[RgbImage]) -> None:
 
 
 def test_blank_image_goes_down_the_fallback_with_reasons(sure: SegmenterBundle, classifier: ClassifierBundle) -> None:
-    (finding,) = Pipeline(Locator(sure, device=CPU), namer(classifier))([np.zeros((40, 50, 3), dtype=np.uint8)])
+    (finding,) = Pipeline(Locator(sure, device=CPU), ensemble(classifier))([np.zeros((40, 50, 3), dtype=np.uint8)])
     assert finding.localization.source is MaskSource.WHOLE_IMAGE
     assert {reason.partition(":")[0] for reason in finding.localization.reasons} == {"unet", "contour"}
     assert sum(finding.probabilities.values()) == pytest.approx(1)
@@ -256,7 +258,7 @@ def test_bundles_on_disk_answer_as_in_memory(
     bundles: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage]
 ) -> None:
     loaded = load_pipeline(**options(bundles))
-    expected = Pipeline(Locator(segmenter, device=CPU), namer(classifier))
+    expected = Pipeline(Locator(segmenter, device=CPU), ensemble(classifier))
     for one, other in zip(loaded(images[:2]), expected(images[:2]), strict=True):
         assert_same(one, other)
 
@@ -269,8 +271,8 @@ def test_segmenter_is_not_even_looked_for_where_the_way_begins_behind_it(bundles
 
 
 def test_batch_size_that_is_not_given_suits_the_device(bundles: Path) -> None:
-    assert load_pipeline(**options(bundles)).namer.batch_size == 8
-    assert load_pipeline(**options(bundles, batch_size=9)).namer.batch_size == 9
+    assert load_pipeline(**options(bundles)).ensemble.batch_size == 8
+    assert load_pipeline(**options(bundles, batch_size=9)).ensemble.batch_size == 9
 
 
 def test_half_precision_is_near_and_float32_is_the_default(bundles: Path, images: list[RgbImage]) -> None:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from segpipe.inference import progress
-from segpipe.inference.progress import Progress
+from segpipe.runs import progress
+from segpipe.runs.progress import Progress
 
 
 def test_log_file_gets_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

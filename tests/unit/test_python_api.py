@@ -19,16 +19,16 @@ from matplotlib._pylab_helpers import Gcf
 from PIL import Image
 
 import segpipe
-from segpipe.bundle import ClassifierBundle, SegmenterBundle
-from segpipe.data.synthetic import make_image
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
-from segpipe.errors import AnswerError, ImageError
-from segpipe.image_io import read_image
-from segpipe.inference.folder import Ask, run_images
-from segpipe.inference.local_engine import LocalEngine
-from segpipe.inference.source import images_of_files
-from segpipe.operating_points import OperatingPoint
+from segpipe.errors import ImageError, PredictionError
+from segpipe.io.images import read_image
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.figure import encode_figure
+from segpipe.runs.folder import RunOptions, run_images
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.source import images_of_files
 
 OF_THE_FILE = ("path", "sha256", "latency_ms")
 KINDS: dict[str, Callable[[Path], object]] = {
@@ -74,7 +74,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lines(pipeline: segpipe.Pipeline, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The lines of `results.jsonl` of a run over the photographs, by file name."""
     output = tmp_path_factory.mktemp("run")
-    run_images(pipeline, images_of_files(sorted(photos.iterdir())), Ask(output), LocalEngine(pipeline, 0))
+    run_images(pipeline, images_of_files(sorted(photos.iterdir())), RunOptions(output), LocalEngine(pipeline, 0))
     rows = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
     return {row["path"]: {key: row[key] for key in row if key != "run"} for row in rows}
 
@@ -214,7 +214,8 @@ def test_error_of_the_callers_iterator_comes_after_the_findings(pipeline: segpip
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "words"), [(AnswerError("not finite"), AnswerError, "not finite"), (MemoryError(), ImageError, "memory")]
+    ("error", "kind", "words"),
+    [(PredictionError("not finite"), PredictionError, "not finite"), (MemoryError(), ImageError, "memory")],
 )
 def test_image_that_no_network_answers_is_named(
     pipeline: segpipe.Pipeline, photos: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], words: str

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segpipe.image_io import read_image
+from segpipe.io.images import read_image
 from segpipe.lesion.quality import is_uniform, judge_mask_probs
 
 Probs = NDArray[np.float32]

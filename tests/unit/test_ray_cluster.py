@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from segpipe.errors import ConfigError
-from segpipe.inference.claims import Claims
-from segpipe.inference.ray_cluster import Actors, Node, choose_device, lay_out
-from segpipe.inference.ray_engine import RayEngine
 from segpipe.inference.settings import PipelineSettings
+from segpipe.runs.claims import Claims
+from segpipe.runs.ray_cluster import Actors, Node, choose_device, lay_out
+from segpipe.runs.ray_engine import RayEngine
 
 LAPTOP: list[Node] = [{"CPU": 8.0}]
 HEAD_AND_TWO: list[Node] = [{"CPU": 4.0}, {"CPU": 16.0}, {"CPU": 16.0}]

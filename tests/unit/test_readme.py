@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from segpipe import __version__
-from segpipe.bundle import SHIPPED, load_classifier, load_segmenter
+from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
 from segpipe.evaluation.heatmap_results import heatmap_table
-from segpipe.evaluation.model_card import model_card
 from segpipe.evaluation.scored_images import same_images, short_hash
 from segpipe.evaluation.table import ROWS, figure_text, results_table
+from segpipe.release.model_card import model_card
 
 ROOT = Path(__file__).parents[2]
 

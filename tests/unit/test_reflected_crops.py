@@ -10,17 +10,17 @@ import pytest
 import torch
 from findings import drawn_finding
 
-from segpipe.bundle import CARD, ClassifierBundle, load_classifier, save_bundle
-from segpipe.image_io import RgbImage
+from segpipe.bundle.folder import CARD, ClassifierBundle, load_classifier, save_bundle
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.tta import VIEWS
-from segpipe.lesion.crop import Box, CropRule, crop_box, cut_lesion, frame_of, reflect_square, resize_square
+from segpipe.lesion.crop import CropRule, crop_box, cut_lesion, frame_of, reflect_square, resize_square
 from segpipe.lesion.localizer import MaskSource
-from segpipe.report import crop_caption, reading_sentences
 from segpipe.report.html_image import place_context
+from segpipe.report.wording import crop_caption, reading_sentences
+from segpipe.types import Box, RgbImage
 
 REFLECT = CropRule(margin_fraction=0.5, border="reflect")
 SHAPES = [(60, 80), (80, 60), (61, 80), (8, 100), (100, 8), (1, 50), (50, 1), (7, 7)]
@@ -138,8 +138,8 @@ def found(classifier: ClassifierBundle) -> Finding:
     image = np.full((60, 90, 3), 200, np.uint8)
     cv2.circle(image, (45, 30), 26, (90, 60, 50), cv2.FILLED)
     locator = Locator(None, device=torch.device("cpu"), start=MaskSource.CONTOUR)
-    namer = Namer([bundle], device=torch.device("cpu"), views=VIEWS["crops"], explained="predicted", batch_size=8)
-    return Pipeline(locator, namer)([image])[0]
+    ensemble = ClassifierEnsemble([bundle], device=torch.device("cpu"), views=VIEWS["crops"], explained="predicted", batch_size=8)
+    return Pipeline(locator, ensemble)([image])[0]
 
 
 def test_finding_says_what_was_cut_and_that_it_was_mirrored(found: Finding) -> None:

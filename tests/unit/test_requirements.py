@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import segpipe
-from segpipe.resources import CONF, SAMPLES
+from segpipe.config.resources import CONF, SAMPLES
 
 PACKAGE = Path(segpipe.__file__).parent
 ROOT = PACKAGE.parent

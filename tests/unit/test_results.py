@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from segpipe.diagnosis import CODES
-from segpipe.image_io import Photograph
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.inference.results import class_codes, write_csv, write_failures, write_results, write_submission
-from segpipe.lesion.crop import Box
+from segpipe.io.images import Photograph
 from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.operating_points import OperatingPoint
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.runs.results import class_codes, write_csv, write_failures, write_results, write_submission
+from segpipe.types import Box
 
 COLUMNS = [
     *("path", "sha256", "status", "diagnosis", "confidence"),

@@ -8,10 +8,10 @@ import pytest
 from findings import drawn_finding
 from omegaconf import OmegaConf
 
-from segpipe.cli.predict import tell
+from segpipe.cli.predict import print_summary
 from segpipe.errors import ImagesFailedError
-from segpipe.inference.folder import Done
-from segpipe.report import DISCLAIMER
+from segpipe.report.wording import DISCLAIMER
+from segpipe.runs.folder import RunResult
 from segpipe.workflows.prediction import Prediction
 
 FIGURE = {"value": 0.75, "low": None, "high": None}
@@ -19,15 +19,15 @@ METRICS: dict[str, Any] = {"classification": {"metrics": {"balanced_accuracy": F
 CONFIG = OmegaConf.create({"folder": "photos", "report": "none"})
 
 
-def done(**changes: Any) -> Done:
+def done(**changes: Any) -> RunResult:
     names = ("a.jpg", "b.jpg", "c.jpg")
     summary = {"images_done_before": 0, "warnings": {"no_lesion_found": 2}}
     shown = tuple((name, drawn_finding(60, 80)) for name in names)
-    return replace(Done(({},) * 3, (), False, {name: Path(name) for name in names}, shown, summary), **changes)
+    return replace(RunResult(({},) * 3, (), False, {name: Path(name) for name in names}, shown, summary), **changes)
 
 
 def test_the_summary_stands_under_all_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(CONFIG, Prediction(tmp_path, done(), METRICS))
+    print_summary(CONFIG, Prediction(tmp_path, done(), METRICS))
     lines = capsys.readouterr().out.splitlines()
     last_finding = max(number for number, line in enumerate(lines) if line == DISCLAIMER)
     summary = lines[last_finding + 1 :]
@@ -40,4 +40,4 @@ def test_the_summary_stands_under_all_findings(tmp_path: Path, capsys: pytest.Ca
 def test_failed_images_are_counted_in_their_number(tmp_path: Path, failed: int, words: str) -> None:
     failures = tuple((f"{number}.jpg", "damaged") for number in range(failed))
     with pytest.raises(ImagesFailedError, match=rf"^{words}, see .*failures\.csv; the first is 0\.jpg: damaged"):
-        tell(CONFIG, Prediction(tmp_path, done(failures=failures), {}))
+        print_summary(CONFIG, Prediction(tmp_path, done(failures=failures), {}))

@@ -17,15 +17,14 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, save_bundle
-from segpipe.card import Training
-from segpipe.config import TrainClsConfig
+from segpipe.bundle.card import Training
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.config.schemas import TrainClsConfig
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import PARTS
-from segpipe.data.synthetic import make_image
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError, DatasetError
-from segpipe.evaluation.calibration import fit_calibration
 from segpipe.evaluation.headline import headline
 from segpipe.evaluation.held_out import calibrate, load_unseen_segmenter, present_targets, score_classifier, truth_of
 from segpipe.evaluation.score import (
@@ -37,16 +36,18 @@ from segpipe.evaluation.score import (
     segmenter_figures,
 )
 from segpipe.evaluation.segmenter_alone import score_segmenter
-from segpipe.evaluation.truth import Truth, read_truth
-from segpipe.image_io import BoolMask, read_image, read_mask, write_png
+from segpipe.evaluation.truth import GroundTruth, read_truth
 from segpipe.inference.classifier import Classifier
-from segpipe.inference.namer import Namer
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.pipeline import Locator, Pipeline
-from segpipe.inference.source import result_names
 from segpipe.inference.tta import VIEWS
+from segpipe.io.images import read_image, read_mask, write_png
 from segpipe.lesion.localizer import MaskSource
-from segpipe.operating_points import OperatingPoint
+from segpipe.metrics.calibration import fit_calibration
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.runs.source import result_names
 from segpipe.training.setup import TrainingData
+from segpipe.types import BoolMask
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -145,11 +146,11 @@ def test_each_figure_lies_in_its_interval(scored: dict[str, dict[str, Any]]) -> 
 def test_intervals_are_over_lesions_where_they_are_known(scored: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     assert scored["isic"]["classification"]["intervals_over"] == "image"
     output = write_run(tmp_path / "out", [f"{name}.jpg" for name in ANSWERS], list(ANSWERS.values()))
-    by_lesion = score_run(output, Truth(TRUTH, lesions=dict(zip(TRUTH, ("L1", "L1", "L1", "L2", "L3", "L3"), strict=True))))
+    by_lesion = score_run(output, GroundTruth(TRUTH, lesions=dict(zip(TRUTH, ("L1", "L1", "L1", "L2", "L3", "L3"), strict=True))))
     assert by_lesion["classification"]["intervals_over"] == "lesion"
     assert values(by_lesion) == values(scored["isic"])
     assert by_lesion["classification"]["metrics"]["accuracy"] != scored["isic"]["classification"]["metrics"]["accuracy"]
-    strangers = score_run(output, Truth(TRUTH, lesions={"stranger": "L9"}))
+    strangers = score_run(output, GroundTruth(TRUTH, lesions={"stranger": "L9"}))
     assert strangers["classification"]["intervals_over"] == "image"
 
 
@@ -157,19 +158,19 @@ def test_lesion_ids_come_from_the_labels_or_else_from_the_split(tmp_path: Path) 
     labels, split = tmp_path / "labels.csv", tmp_path / "split.csv"
     split.write_text("image_id,lesion_id,part\na,S1,train\nb,S2,test\n")
     labels.write_text("image_id,lesion_id,dx\na,L1,mel\nb,,nv\na,L1,mel\n")
-    assert read_truth(labels=labels, masks=None, split=split) == Truth({"a": "mel", "b": "nv"}, None, {"a": "L1"})
+    assert read_truth(labels=labels, masks=None, split=split) == GroundTruth({"a": "mel", "b": "nv"}, None, {"a": "L1"})
     labels.write_text("image,label\na,mel\n")
     assert read_truth(labels=labels, masks=None, split=split).lesions == {"a": "S1", "b": "S2"}
     assert read_truth(labels=labels, masks=None).lesions == {}
-    assert read_truth(labels=None, masks=None) == Truth()
+    assert read_truth(labels=None, masks=None) == GroundTruth()
 
 
 def test_labels_that_name_none_of_the_images_are_refused(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
     with pytest.raises(DatasetError, match="labels must name at least one of the 1 images"):
-        score_run(output, Truth({"b": "mel"}))
+        score_run(output, GroundTruth({"b": "mel"}))
     with pytest.raises(DatasetError, match=r"labels must name classes among .* 'no diagnosis of ours'"):
-        score_run(output, Truth({"a": "no diagnosis of ours"}))
+        score_run(output, GroundTruth({"a": "no diagnosis of ours"}))
 
 
 def test_masks_are_scored_against_the_true_ones(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_mask_is_found_where_the_other_image_of_its_name_has_failed(tmp_path: Pa
     output = write_run(tmp_path / "out", ["a.jpg", "a.png"], ["mel"] * 2, [half(20), half(10)])
     table = pd.read_csv(output / "results.csv")
     table[table["path"] == "a.jpg"].to_csv(output / "results.csv", index=False)
-    metrics = score_run(output, Truth(masks={"a": output / "masks" / "a.jpg.png"}))
+    metrics = score_run(output, GroundTruth(masks={"a": output / "masks" / "a.jpg.png"}))
     assert values(metrics, "segmentation")["dice"] == 1
 
 
@@ -212,11 +213,11 @@ def test_true_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
     write_png(tmp_path / "true.png", np.ones((5, 5), dtype=np.bool_))
     with pytest.raises(DatasetError, match=r"true mask of a.jpg must have the size of its image, \(10, 20\), got \(5, 5\)"):
-        score_run(output, Truth(masks={"a": tmp_path / "true.png"}))
+        score_run(output, GroundTruth(masks={"a": tmp_path / "true.png"}))
 
 
 @pytest.fixture
-def grouped(tmp_path: Path) -> tuple[Path, Truth]:
+def grouped(tmp_path: Path) -> tuple[Path, GroundTruth]:
     """A run over 48 images of 24 lesions, two thirds of them men's, with photographs, flags and an operating point."""
     names = [f"{number}.png" for number in range(48)]
     sources = ["unet"] * 40 + ["contour"] * 8
@@ -228,7 +229,7 @@ def grouped(tmp_path: Path) -> tuple[Path, Truth]:
     for name in names:
         write_png(tmp_path / name, np.full((10, 20, 3), 120, dtype=np.uint8))
     ids = [Path(path).stem for path in table["path"]]
-    truth = Truth(
+    truth = GroundTruth(
         dict(zip(ids, ["mel", "nv", "nv", "nv"] * 12, strict=True)),
         dict.fromkeys(ids, tmp_path / "true.png"),
         {image_id: f"L{number // 2}" for number, image_id in enumerate(ids)},
@@ -237,7 +238,7 @@ def grouped(tmp_path: Path) -> tuple[Path, Truth]:
     return output, truth
 
 
-def test_groups_stand_beside_the_whole(grouped: tuple[Path, Truth]) -> None:
+def test_groups_stand_beside_the_whole(grouped: tuple[Path, GroundTruth]) -> None:
     output, truth = grouped
     metrics = score_run(output, truth)
     assert json.loads((output / "metrics.json").read_text()) == metrics
@@ -261,7 +262,7 @@ def test_groups_stand_beside_the_whole(grouped: tuple[Path, Truth]) -> None:
     assert "groups" not in metrics["classification"]
 
 
-def test_flags_are_scored_at_the_operating_point_of_the_run(grouped: tuple[Path, Truth]) -> None:
+def test_flags_are_scored_at_the_operating_point_of_the_run(grouped: tuple[Path, GroundTruth]) -> None:
     output, truth = grouped
     scored = score_run(output, truth)["classification"]
     assert scored["operating_points"] == [{"target": "mel", "threshold": 0.4}]
@@ -275,7 +276,7 @@ def test_flags_are_scored_at_the_operating_point_of_the_run(grouped: tuple[Path,
     assert "sensitivity_flagged" not in scored["metrics"]
 
 
-def test_metrics_name_what_they_measure(grouped: tuple[Path, Truth]) -> None:
+def test_metrics_name_what_they_measure(grouped: tuple[Path, GroundTruth]) -> None:
     output, truth = grouped
     truth = replace(truth, masks=dict(list(truth.masks.items())[:5]), dataset="photos", part="val")
     models = {"segmenter": None, "classifier": ["c1", "c2"]}
@@ -293,7 +294,7 @@ def test_metrics_name_what_they_measure(grouped: tuple[Path, Truth]) -> None:
     assert not any(line.startswith(("dice", "jaccard", "thresholded")) for line in lines)
 
 
-def test_worst_cases_are_drawn_where_the_photographs_are_at_hand(grouped: tuple[Path, Truth], tmp_path: Path) -> None:
+def test_worst_cases_are_drawn_where_the_photographs_are_at_hand(grouped: tuple[Path, GroundTruth], tmp_path: Path) -> None:
     output, truth = grouped
     score_run(output, truth, [(tmp_path / f"{number}.png", Path(f"{number}.png")) for number in range(48)])
     assert {"worst.png", "worst_masks.png"} <= {path.name for path in (output / "plots").iterdir()}
@@ -302,7 +303,7 @@ def test_worst_cases_are_drawn_where_the_photographs_are_at_hand(grouped: tuple[
 def test_masks_of_none_of_the_images_are_refused(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg"], ["mel"])
     with pytest.raises(DatasetError, match="masks must hold a mask for at least one image of the run \\(1\\), got none"):
-        score_run(output, Truth(masks={}))
+        score_run(output, GroundTruth(masks={}))
 
 
 def test_headline_shows_accuracy_beside_its_baseline(scored: dict[str, dict[str, Any]]) -> None:
@@ -316,7 +317,8 @@ def test_headline_shows_accuracy_beside_its_baseline(scored: dict[str, dict[str,
 
 def test_headline_names_the_component_of_each_metric_of_masks() -> None:
     alone, whole = (
-        score_overlaps(measure_overlaps([pair], ["a"]), ["a"], Truth()) for pair in ((half(5), half(20)), (half(10), half(20)))
+        score_overlaps(measure_overlaps([pair], ["a"]), ["a"], GroundTruth())
+        for pair in ((half(5), half(20)), (half(10), half(20)))
     )
     metrics = {"segmentation": whole | {"mask_sources": {"contour": 3, "unet": 1}}, "segmenter_alone": alone}
     assert [line.split() for line in headline(metrics).splitlines()] == [
@@ -499,9 +501,9 @@ def test_pipeline_flags_the_share_that_the_operating_point_promises(classifier: 
     asked = {"method": "logit_adjustment", "targets": {"nv": 0.5, "malignant": 0.7}}
     card = calibrate(locator, classifier, {"train": table, "val": table}, **asked, **answer)
     assert [point.target_sensitivity for point in card.operating_points] == [0.5, 0.7]
-    namer = Namer([replace(classifier, card=card)], device=CPU, explained=None, **answer)
+    ensemble = ClassifierEnsemble([replace(classifier, card=card)], device=CPU, explained=None, **answer)
     images = [read_image(Path(path)) for path in table["image_path"]]
-    flagged_for = [finding.flagged_for for finding in Pipeline(locator, namer)(images)]
+    flagged_for = [finding.flagged_for for finding in Pipeline(locator, ensemble)(images)]
     for target, positive, share in (("nv", table["dx"] == "nv", 0.5), ("malignant", table["dx"].isin(MALIGNANT_CODES), 0.7)):
         found = sum(target in names for names, holds in zip(flagged_for, positive, strict=True) if holds)
         assert found == math.ceil(share * positive.sum() - 1e-9)
@@ -576,7 +578,7 @@ def test_class_malignant_is_scored_as_the_class_that_it_is(tmp_path: Path) -> No
     ]
     pd.DataFrame(rows).to_csv(output / "results.csv", index=False)
     (output / "summary.json").write_text(json.dumps({"malignant": ["malignant"]}))
-    truth = Truth({path: "malignant" if path.startswith("mal") else "benign" for path in probs})
+    truth = GroundTruth({path: "malignant" if path.startswith("mal") else "benign" for path in probs})
     found = values(score_run(output, truth))
     assert (found["accuracy"], found["sensitivity_malignant"], found["auroc_malignant"]) == (0.5, 0.5, 0.75)
     assert (found["support_benign"], found["support_malignant"]) == (2, 2)
@@ -592,6 +594,6 @@ def test_images_of_one_file_name_are_scored_by_their_own_labels(tmp_path: Path) 
 
 def test_labels_of_other_classes_are_counted_in_the_metrics(tmp_path: Path) -> None:
     output = write_run(tmp_path / "out", ["a.jpg", "b.jpg"], ["mel", "nv"])
-    metrics = score_run(output, Truth({"a": "mel", "b": "scc"}))
+    metrics = score_run(output, GroundTruth({"a": "mel", "b": "scc"}))
     assert metrics["left_out"] == {"label of another class, 'scc'": ["b.jpg"]}
     assert metrics["classification"]["images"] == 1

@@ -12,21 +12,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
 from segpipe.cli.main import main
 from segpipe.data.check import CheckedDataset
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash, write_split
-from segpipe.data.synthetic import write_dataset
+from segpipe.data.synthetic.dataset import write_dataset
 from segpipe.errors import BundleError
 from segpipe.evaluation.heatmap_sample import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
-from segpipe.evaluation.model_card import model_card
 from segpipe.evaluation.score import PLOTS
 from segpipe.evaluation.segmenter_alone import score_segmenter
-from segpipe.evaluation.ship import ship
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
+from segpipe.release.model_card import model_card
+from segpipe.release.ship import ship
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +87,17 @@ def test_copies_are_the_weights_rounded_to_half_precision(shipped: Path, trainin
 
 
 def test_cards_hold_the_figures_of_the_copies_on_the_test_split(shipped: Path, data: Path, tmp_path: Path) -> None:
-    unet, namer = load_segmenter(shipped / "segmenter"), load_classifier(shipped / "classifier")
+    unet, ensemble = load_segmenter(shipped / "segmenter"), load_classifier(shipped / "classifier")
     table = assign_parts(load_ham10000(str(data)).table, read_split(shipped / "split.csv"))
     locator, test = Locator(unet, device=torch.device("cpu")), table[table["part"] == "test"]
     asked = {"views": VIEWS["d4"], "batch_size": 8, "dataset": "synthetic", "heatmaps": SAMPLE}
-    metrics = score_classifier(locator, namer, test, tmp_path / "run", **asked)
+    metrics = score_classifier(locator, ensemble, test, tmp_path / "run", **asked)
     assert metrics["images"] == 3
-    assert metrics["pipeline"] == {"segmenter": unet.sha256, "classifier": namer.sha256, "localize": "unet", "views": 8}
+    assert metrics["pipeline"] == {"segmenter": unet.sha256, "classifier": ensemble.sha256, "localize": "unet", "views": 8}
     alone = score_segmenter(unet, test, tmp_path / "alone", dataset="synthetic")["segmenter_alone"]
     assert unet.card.metrics == metrics["segmentation"] | {"segmenter_alone": alone}
     of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline", "heatmaps")}
-    assert namer.card.metrics == metrics["classification"] | of_run | {"localizer": metrics["segmentation"]}
+    assert ensemble.card.metrics == metrics["classification"] | of_run | {"localizer": metrics["segmentation"]}
 
 
 def test_shipped_bundles_are_scored_again_and_nothing_else_changes(shipped: Path, data: Path, tmp_path: Path) -> None:

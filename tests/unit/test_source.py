@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from segpipe.config import RunPipelineConfig
+from segpipe.config.schemas import RunPipelineConfig
 from segpipe.errors import ConfigError, DatasetError, ImageError
-from segpipe.inference.source import batched, choose_images, images_of_files, images_of_folder, result_names
+from segpipe.inference.batches import batched
+from segpipe.runs.source import choose_images, images_of_files, images_of_folder, result_names
 
 
 def call(**values: Any) -> DictConfig:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from segpipe.bundle import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
+from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
 from segpipe.data.check import CheckedDataset
 from segpipe.data.fingerprints import find_seen, fingerprint_parts
 from segpipe.data.splits import PARTS, read_split

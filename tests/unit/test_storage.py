@@ -9,11 +9,11 @@ import fsspec
 import pytest
 from omegaconf import OmegaConf
 
-from segpipe.config import RunPipelineConfig
+from segpipe.config.literal_paths import quote_paths
+from segpipe.config.schemas import RunPipelineConfig
 from segpipe.errors import ConfigError, ImageError
-from segpipe.inference.source import choose_images, images_of_folder
-from segpipe.literal_paths import quote_paths
-from segpipe.storage import content_hash, is_url, list_files, open_source
+from segpipe.io.storage import content_hash, is_url, list_files, open_source
+from segpipe.runs.source import choose_images, images_of_folder
 
 NAMES = (
     *("b.JPG", "a b.webp", "sub/a[1]*.png", "sub/ä#?%20.jpg", "notes.txt", ".hidden.png"),
@@ -100,7 +100,7 @@ def test_objects_in_memory_are_listed_and_read(memory: Any) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc/a.jpg", "sub/../../a.jpg", "/etc/a.jpg"])
 def test_object_whose_name_leads_out_of_the_folder_is_none_of_its_images(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("segpipe.inference.source.list_files", lambda _: ["a.jpg", name])
+    monkeypatch.setattr("segpipe.runs.source.list_files", lambda _: ["a.jpg", name])
     source = images_of_folder("s3://bucket")
     assert source.files == (("s3://bucket/a.jpg", Path("a.jpg")),)
     assert source.ignored == 1

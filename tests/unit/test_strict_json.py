@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segpipe.strict_json import MOST_BYTES, MOST_LEVELS, encode_json, parse_json, read_json
+from segpipe.io.strict_json import MOST_BYTES, MOST_LEVELS, encode_json, parse_json, read_json
 
 
 def refuse_constant(word: str) -> None:

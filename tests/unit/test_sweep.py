@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-import segpipe.config  # noqa: F401 - registers the schemas
+import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.errors import DatasetError
 from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds
-from segpipe.memory import peak_memory_mib, restart_peak_memory
+from segpipe.inference.memory import peak_memory_mib, restart_peak_memory
 from segpipe.sweep import picture
 from segpipe.sweep.job import job_name
 from segpipe.sweep.leaderboard import FAILURES, LEADERBOARD, PICTURE, leaderboard, varying_settings, write_tables

@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from segpipe.data import synthetic
-from segpipe.data.synthetic import (
+from segpipe.data.synthetic import dataset as synthetic
+from segpipe.data.synthetic.dataset import (
     IMAGES_NAME,
     MASKS_NAME,
     METADATA_COLUMNS,
@@ -26,11 +26,11 @@ from segpipe.data.synthetic import (
     write_dataset,
     write_samples,
 )
-from segpipe.data.synthetic_lesion import APPEARANCES, draw_lesion, paint_lesion
-from segpipe.data.synthetic_photo import draw_view, render
+from segpipe.data.synthetic.lesion import APPEARANCES, draw_lesion, paint_lesion
+from segpipe.data.synthetic.photo import draw_view, render
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
-from segpipe.image_io import BoolMask, RgbImage
+from segpipe.types import BoolMask, RgbImage
 
 SMALL: dict[str, Any] = {"lesions": 9, "images_per_lesion": 3, "height": 45, "width": 60, "seed": 3}
 

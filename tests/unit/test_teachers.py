@@ -13,20 +13,20 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-import segpipe.config  # noqa: F401 - registers the schemas
-from segpipe.bundle import ClassifierBundle, load_classifier, save_bundle
-from segpipe.config_values import check_values
+import segpipe.config.schemas  # noqa: F401 - registers the schemas
+from segpipe.bundle.folder import ClassifierBundle, load_classifier, save_bundle
+from segpipe.config.resources import CONF
+from segpipe.config.values import check_values
 from segpipe.data.fingerprints import fingerprint_parts
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, ConfigError, OutputError
-from segpipe.image_io import read_image, read_mask
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.tta import VIEWS
+from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.models.classifier import build_classifier
-from segpipe.resources import CONF
 from segpipe.training.setup import TrainingData
 from segpipe.training.start import origin_cards
 from segpipe.training.teachers import read_teachers

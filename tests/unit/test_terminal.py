@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
-from segpipe.image_io import Photograph
 from segpipe.inference.finding import Finding
-from segpipe.lesion.crop import Box, mask_box
+from segpipe.io.images import Photograph
+from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.lesion.quality import NOTES, REASONS, WARNINGS
-from segpipe.operating_points import OperatingPoint
-from segpipe.report import DISCLAIMER, percent
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.terminal import finding_table
+from segpipe.report.wording import DISCLAIMER, percent
+from segpipe.types import Box
 
 
 def _localization(source: MaskSource = MaskSource.UNET, reasons: tuple[str, ...] = ()) -> Localization:

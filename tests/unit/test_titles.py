@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from segpipe.comparison.titles import file_name, name_folders
 from segpipe.errors import ConfigError
-from segpipe.evaluation.titles import file_name, name_folders
 
 
 def test_titles_name_the_folders_in_their_order() -> None:

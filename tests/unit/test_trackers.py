@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import segpipe.config  # noqa: F401 - registers the schemas
-from segpipe.config_values import check_values
+import segpipe.config.schemas  # noqa: F401 - registers the schemas
+from segpipe.config.values import check_values
 from segpipe.errors import ConfigError
 from segpipe.training.tracking import MlflowRun, TensorBoardRun
 

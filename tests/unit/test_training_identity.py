@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-import segpipe.config  # noqa: F401 - registers the schemas
-from segpipe.arguments import CHANGES_ALLOWED
+import segpipe.config.schemas  # noqa: F401 - registers the schemas
+from segpipe.config.arguments import CHANGES_ALLOWED
 from segpipe.data.check import CheckedDataset
 from segpipe.data.ham10000 import load_ham10000
 from segpipe.data.splits import make_split

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-import segpipe.config  # noqa: F401 - registers the schemas
-from segpipe.config_values import check_values
+import segpipe.config.schemas  # noqa: F401 - registers the schemas
+from segpipe.config.values import check_values
 from segpipe.errors import ConfigError
 from segpipe.models.classifier import build_classifier
 from segpipe.training.trial import try_parts

@@ -13,14 +13,14 @@ from omegaconf import DictConfig
 from tiny import TRAINING, drawn_batch
 from torch import Tensor, nn
 
-import segpipe.config  # noqa: F401, makes the schemas known to Hydra
-from segpipe.bundle import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
-from segpipe.card import ClassifierCard, SegmenterCard
-from segpipe.data.synthetic import make_image
+import segpipe.config.schemas  # noqa: F401, makes the schemas known to Hydra
+from segpipe.bundle.card import ClassifierCard, SegmenterCard
+from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.inference.classifier import Crop
+from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.gradcam import HeadPass, scale_to_unit
-from segpipe.inference.namer import Namer
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule, full_box, resize_square
@@ -137,12 +137,12 @@ def test_classifier_answers_in_the_pipeline_as_it_was_trained_and_says_where_it_
 ) -> None:
     model = classified.bundle.model
     assert isinstance(model, LesionClassifier)
-    namer = Namer([classified.bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
+    ensemble = ClassifierEnsemble([classified.bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
     batch = images_to_batch([crop.pixels for crop in crops], SPEC, CPU)
     expected = model(batch)
     largest = float(expected.abs().max())
-    torch.testing.assert_close(namer.bundles[0].model(batch), expected, atol=1e-4 * largest, rtol=1e-4)
-    answers = namer([((crop,),) for crop in crops])
+    torch.testing.assert_close(ensemble.bundles[0].model(batch), expected, atol=1e-4 * largest, rtol=1e-4)
+    answers = ensemble([((crop,),) for crop in crops])
     np.testing.assert_allclose([answer.probs for answer in answers], expected.softmax(1), atol=1e-4)
     by_hand = scale_to_unit(HeadPass(model.head, model.features(batch)).maps(expected.argmax(1)))
     np.testing.assert_allclose([answer.class_map.values for answer in answers if answer.class_map], by_hand, atol=1e-3)

@@ -1,0 +1,1 @@
+"""A trained model on disk: a folder with weights and `card.json`."""

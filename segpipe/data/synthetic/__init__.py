@@ -1,0 +1,1 @@
+"""A small generated data set in the layout of HAM10000."""

@@ -1,0 +1,230 @@
+"""From the bytes of a file to the pixels of a picture: the formats, their damages, the orientation, transparency, 16 bits."""
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from segpipe.errors import ImageError
+from segpipe.io.image_damage import palette_entries, require_complete
+from segpipe.io.image_formats import HEAD_SIZE, format_of, unread_reason
+from segpipe.io.jpeg_decoding import decode_jpeg
+from segpipe.io.mask_decoding import is_tinted
+
+# More than a mask takes where its pixels are compressed.
+_BYTES_OF_MASK, _BYTES_PER_MASK_PIXEL = 4096, 0.05
+# EXIF data that cannot be parsed says nothing about the pixels.
+_EXIF_ERRORS = (SyntaxError, LookupError, OSError, ValueError, TypeError, struct.error, Warning)
+
+
+class _TiffFile(TiffImagePlugin.TiffImageFile):
+    """A TIFF whose size is judged by `max_pixels` alone; Pillow's own limit is one for the whole process, and warns."""
+
+    def load_prepare(self) -> None:
+        self.im = Image.new(self.mode, self._tile_size).im
+        super().load_prepare()
+
+
+# Built by their own classes, because Image.open brings in Pillow's process-wide limit and formats that nobody asked for.
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": _TiffFile,
+    "WebP": WebPImageFile,
+}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture that was decoded.
+
+    Attributes:
+        picture: upright, mode RGB; in the mode of its file where there was no backdrop.
+        height: of the original, upright, pixels; that of `picture` unless it was drafted.
+        width: likewise.
+    """
+
+    picture: Image.Image
+    height: int
+    width: int
+
+
+def decode(file: IO[bytes], *, max_pixels: int, backdrop: str | None, draft: tuple[str, int] | None = None) -> Decoded:
+    """Decode a picture whole and right, or refuse it.
+
+    Args:
+        file: open for reading in binary.
+        max_pixels: most pixels (height x width) that are accepted; checked from the header, before anything is decoded.
+        backdrop: colour that shows through transparent parts; None leaves the picture in the mode of its file.
+        draft: mode (`RGB` or `L`) and least side in pixels: a JPEG is decoded at a half, a quarter or an eighth of its size where
+            both sides stay as long as that. Other formats come in their own size.
+
+    Raises:
+        ImageError: no image, truncated, damaged, of an unsupported kind or too large; the message does not name the file.
+    """
+    plugin = _plugin_at_start(file)
+    with _decoding_errors(plugin):
+        image = plugin(file)
+    _check_size(image, max_pixels)
+    width, height = image.size
+    with _decoding_errors(plugin):
+        picture = _decode_jpeg(image, file, draft) if isinstance(image, JpegImageFile) else _decode_other(image, file)
+    if _turn_upright(picture):
+        height, width = width, height
+    if backdrop is not None:
+        return Decoded(_to_rgb(picture, backdrop), height, width)
+    _refuse_odd_grey(picture)
+    return Decoded(picture, height, width)
+
+
+def convert_picture(image: Image.Image, *, max_pixels: int, backdrop: str) -> Image.Image:
+    """Convert a picture that Pillow opened or made as `decode` does: upright, mode RGB.
+
+    Args:
+        image: of any mode; of several frames the current one counts. It is not changed.
+        max_pixels: most pixels (height x width) that are accepted.
+        backdrop: color that shows through transparent parts.
+
+    Raises:
+        ImageError: the picture is too large, its mode is not supported, or Pillow cannot load its pixels.
+    """
+    _check_size(image, max_pixels)
+    try:
+        image.load()
+        upright = image
+        with suppress(*_EXIF_ERRORS):
+            upright = ImageOps.exif_transpose(image)
+        return _to_rgb(upright, backdrop)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # on damaged bytes Pillow raises almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"Pillow cannot load the picture ({reason}); give the path or the bytes of its file") from error
+
+
+def may_be_mask(file: IO[bytes]) -> bool:
+    """Whether a first look, which costs little, leaves it possible that a picture is a mask: few bytes for its pixels, no colors.
+
+    Args:
+        file: open for reading in binary.
+
+    Raises:
+        ImageError: as for `decode`; damage is not looked for.
+    """
+    size = file.seek(0, os.SEEK_END)
+    plugin = _plugin_at_start(file)
+    with _decoding_errors(plugin):
+        image = plugin(file)
+        is_compressed = plugin in (JpegImageFile, PngImageFile, WebPImageFile)
+        if is_compressed and size > _BYTES_OF_MASK + _BYTES_PER_MASK_PIXEL * image.width * image.height:
+            return False
+        image.draft("RGB", (1, 1))  # an eighth of a JPEG
+        return not isinstance(image, JpegImageFile) or not is_tinted(image)
+
+
+def _plugin_at_start(file: IO[bytes]) -> type[ImageFile.ImageFile]:
+    file.seek(0)
+    plugin = _plugin_for(file.read(HEAD_SIZE))
+    file.seek(0)
+    return plugin
+
+
+def _turn_upright(image: Image.Image) -> bool:
+    """Apply the orientation of the camera; tells whether height and width change places, as far as one can see."""
+    size = image.size
+    with suppress(*_EXIF_ERRORS):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image.size != size
+
+
+def _plugin_for(head: bytes) -> type[ImageFile.ImageFile]:
+    name = format_of(head)
+    if name in _PLUGINS:
+        return _PLUGINS[name]
+    if name is not None:
+        raise ImageError(unread_reason(name))
+    raise ImageError("not an image: whatever its name, its content must be JPEG, PNG, BMP, TIFF or WebP")
+
+
+@contextmanager
+def _decoding_errors(plugin: type[ImageFile.ImageFile]) -> Iterator[None]:
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"has more pixels than max_pixels, or Pillow itself, allows ({error})") from error
+    except Exception as error:  # on damaged bytes Pillow raises almost anything: SyntaxError, EOFError, struct.error, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"the {plugin.format} is truncated, damaged or of an unsupported kind ({reason})") from error
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise ImageError(
+            f"has {image.width} x {image.height} = {pixels} pixels, more than max_pixels={max_pixels}; "
+            "make it smaller, or raise max_pixels"
+        )
+
+
+def _decode_jpeg(image: JpegImageFile, file: IO[bytes], draft: tuple[str, int] | None) -> Image.Image:
+    if image.mode == "CMYK" and "adobe" not in image.info:
+        raise ImageError("the JPEG has four colors and no Adobe marker that says which; save it as RGB")
+    mode, factor = image.mode, 1
+    if draft is not None:
+        mode = draft[0] if mode == "RGB" else mode
+        factor = next((factor for factor in (8, 4, 2) if min(image.size) // factor >= draft[1]), 1)
+    file.seek(0)
+    pixels = decode_jpeg(file.read(), mode, image.size, factor=factor)
+    # Adobe stores the inks of CMYK inverted.
+    picture = (
+        Image.fromarray(255 - pixels, mode) if mode == "CMYK" else Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels)
+    )
+    picture.info = image.info
+    return picture
+
+
+def _decode_other(image: ImageFile.ImageFile, file: IO[bytes]) -> Image.Image:
+    require_complete(image, file)
+    colors = palette_entries(image)
+    image.load()
+    if colors is not None and np.asarray(image).max() >= colors:
+        raise ImageError(f"the {image.format} is damaged (its palette has only {colors} colors)")
+    return image
+
+
+def _to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return _upper_byte(image).convert("RGB")
+    if image.mode in {"I", "F", "LAB"}:
+        raise ImageError(f"pixels of the kind {image.mode!r} are not supported; save it as RGB with 8 or 16 bits per channel")
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, backdrop)
+        canvas.alpha_composite(image.convert("RGBA"))
+        image = canvas
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upper_byte(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey, by the rule that Pillow itself follows for 16-bit RGB."""
+    _refuse_odd_grey(image)
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _refuse_odd_grey(image: Image.Image) -> None:
+    if isinstance(image, _TiffFile) and image.mode.startswith("I;16"):
+        bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE)
+        white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        if bits != (16,) or white_is_zero:
+            raise ImageError("12-bit or inverted grey TIFF is not supported; save it with 8 or 16 bits, black as 0")

@@ -1,0 +1,1 @@
+"""Metrics as arithmetic on arrays, without torch: segmentation, classification, calibration, bootstrap."""

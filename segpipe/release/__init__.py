@@ -1,0 +1,1 @@
+"""Half-precision copies of trained bundles, and the model card."""

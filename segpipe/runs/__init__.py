@@ -1,0 +1,1 @@
+"""Folders of files to result files: sources, engines, journal, recorder, pictures."""

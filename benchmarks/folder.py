@@ -72,7 +72,7 @@ def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
     import torch
 
     from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
-    from segpipe.inference.folding import fold_batch_norm
+    from segpipe.inference.networks import fold_batch_norm
 
     del full, paths
     bundles = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
@@ -98,7 +98,7 @@ def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any
     from segpipe.inference.loading import load_pipeline
     from segpipe.inference.settings import PipelineSettings
     from segpipe.runs.folder import RunOptions, run_images
-    from segpipe.runs.local_engine import LocalEngine
+    from segpipe.runs.image_jobs import LocalEngine
     from segpipe.runs.source import images_of_files
 
     settings = PipelineSettings() if full else PipelineSettings(tta="none", explain="none")

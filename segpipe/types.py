@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 RgbImage = NDArray[np.uint8]
 # bool, shape (H, W), true on the lesion.
 BoolMask = NDArray[np.bool_]
+# float64 of any shape, which each use states.
+FloatArray = NDArray[np.float64]
+# Class index of each image, shape (N,).
+Labels = NDArray[np.integer]
 
 
 @dataclass(frozen=True)

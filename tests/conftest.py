@@ -55,7 +55,7 @@ def ensemble(classifier: ClassifierBundle) -> list[ClassifierBundle]:
 def few_resamples() -> Iterator[None]:
     """Intervals from 40 resamples instead of 1,000, which take seconds for each score."""
     from segpipe.evaluation import score  # bring in pandas, scikit-learn and matplotlib
-    from segpipe.metrics import groups
+    from segpipe.metrics import bootstrap as groups
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (score, groups):

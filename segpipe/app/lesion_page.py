@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from segpipe.app.downloads import encode_table
-from segpipe.app.examination import Examination, Upload, examine
-from segpipe.app.finding_view import show_finding
-from segpipe.app.layout import literal, show_error
-from segpipe.app.shared import NETWORK_THREAD, get_pipeline
+from segpipe.app.finding_view import encode_table, show_finding
+from segpipe.app.shared import NETWORK_THREAD, get_pipeline, literal, show_error
 from segpipe.app.sidebar import Model
+from segpipe.app.uploads import Examination, Upload, examine
 from segpipe.errors import ImageError
 from segpipe.report.wording import answer_name, name_with_code, printable, suspicion_words, way_words
 

@@ -12,7 +12,7 @@ def run(config: DictConfig) -> None:
     check_values(config)
 
     from segpipe.comparison.ablations import ablation_table
-    from segpipe.comparison.titles import name_folders
+    from segpipe.comparison.table import name_folders
     from segpipe.evaluation.truth import read_truth
 
     folders = name_folders(config.runs, config.titles)

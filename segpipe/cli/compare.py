@@ -14,7 +14,7 @@ def run(config: DictConfig) -> None:
     check_values(config)
 
     from segpipe.comparison.compare import ComparisonSettings, compare_bundles
-    from segpipe.comparison.titles import name_folders
+    from segpipe.comparison.table import name_folders
     from segpipe.inference.settings import PipelineSettings
 
     pipeline = PipelineSettings(

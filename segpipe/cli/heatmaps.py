@@ -14,7 +14,7 @@ def run(config: DictConfig) -> None:
     check_values(config)
 
     from segpipe.bundle.folder import SHIPPED
-    from segpipe.comparison.titles import name_folders
+    from segpipe.comparison.table import name_folders
     from segpipe.evaluation.heatmap_results import Sample, results_text, score_bundles
     from segpipe.io.images import write_file
     from segpipe.io.strict_json import encode_json

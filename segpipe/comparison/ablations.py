@@ -5,15 +5,14 @@ from functools import partial
 from pathlib import Path
 
 from segpipe.errors import DatasetError
+from segpipe.evaluation.headline import hash_all, short_hash
 from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.score import measure_overlaps
-from segpipe.evaluation.scored_images import hash_all, short_hash
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.io.images import read_mask
 from segpipe.io.numerals import counted
-from segpipe.metrics.bootstrap import WeightedMetric
+from segpipe.metrics.bootstrap import Difference, WeightedMetric, compare_runs
 from segpipe.metrics.classification import score_answers
-from segpipe.metrics.paired import Difference, compare_runs
 from segpipe.metrics.segmentation import score_masks
 
 CLASSIFICATION = {"macro_auroc": "macro AUROC", "balanced_accuracy": "balanced accuracy", "ece": "ECE"}

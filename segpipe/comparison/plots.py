@@ -7,16 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import offset_copy
-from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from segpipe.comparison.table import METRICS, Comparison, Entry
 from segpipe.comparison.table import Figure as Estimate
-from segpipe.evaluation.drawing import GREY, colour_of, line_style, new_figure, save_figure, set_texts, set_unit_range, wrap_text
+from segpipe.evaluation.plots import GREY, colour_of, line_style, new_figure, save_figure, set_texts, set_unit_range, wrap_text
 from segpipe.io.numerals import counted
 from segpipe.metrics.classification import Answers, score_answers
-
-FloatArray = NDArray[np.float64]
+from segpipe.types import FloatArray
 
 _FALSE_ALARMS = np.linspace(0, 1, 1001)
 _HINTS = {"accuracy": "dotted: the commonest class alone", "ece": "less is better"}

@@ -32,7 +32,7 @@ BUILDABLE: dict[str, tuple[Buildable, ...]] = {
     "augment": (
         Buildable("albumentations", "albumentations.BasicTransform"),
         Buildable("albumentations", "albumentations.BaseCompose"),
-        Buildable("segpipe.data.artifacts", "albumentations.BasicTransform"),
+        Buildable("segpipe.data.augmentation", "albumentations.BasicTransform"),
     ),
     "loss": (
         Buildable("segpipe.losses", "torch.nn.Module"),

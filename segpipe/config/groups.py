@@ -13,13 +13,13 @@ from segpipe.config.bounds import LARGEST_SEED, LARGEST_SIDE, Bounds, bounded
 
 @dataclass
 class ExtraDataConfig:
-    """A further data set to train on, see `segpipe.data.extra`.
+    """A further data set to train on, see `segpipe.data.loading`.
 
     `_target_` names its loader, `root`, `table` and `without_lesion_ids` are arguments of that. Only images of `classes` (null:
     all of the training's) and of the part `train` of `split` are taken; `weight` is how often, relative to the main data set's.
     """
 
-    _target_: str = "segpipe.data.own_images.load_csv"
+    _target_: str = "segpipe.data.loaders.load_csv"
     root: str = MISSING
     table: str | None = None
     without_lesion_ids: bool = False

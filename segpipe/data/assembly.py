@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.data.annotations import name_masks, read_labels, refuse_contradictions, same_masks
 from segpipe.data.check import CheckedDataset, check_table
 from segpipe.data.identity import KnownImages, image_ids, parse_name, same_content
-from segpipe.data.tables import SUFFIXES, read_columns, read_table, to_numbers
+from segpipe.data.tables import (
+    SUFFIXES,
+    name_masks,
+    read_columns,
+    read_labels,
+    read_table,
+    refuse_contradictions,
+    same_masks,
+    to_numbers,
+)
 from segpipe.diagnosis import BENIGN_AND_MALIGNANT, MALIGNANT, class_code, is_known, known_malignant
 from segpipe.errors import DatasetError
 from segpipe.io.folders import find_files, find_images

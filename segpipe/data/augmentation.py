@@ -1,9 +1,12 @@
 """Random changes to training images, by albumentations, each drawn from a seed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import albumentations as A
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from segpipe.types import BoolMask, RgbImage
 
@@ -27,3 +30,122 @@ class Augmentation:
         self._compose.set_random_seed(seed)
         changed = self._compose(image=image, mask=mask.astype(np.uint8))
         return changed["image"], changed["mask"].astype(bool)
+
+
+Color = tuple[int, int, int]
+_INK_COLORS: tuple[Color, ...] = ((60, 60, 140), (90, 50, 130), (40, 40, 45), (30, 90, 120))
+_SUBPIXEL_BITS = 4
+
+
+class Hairs(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Draw curved hairs.
+
+    Args:
+        number: smallest and largest number of hairs.
+        p: probability of the change.
+    """
+
+    def __init__(self, number: tuple[int, int] = (3, 20), p: float = 0.5) -> None:
+        super().__init__(p=p)
+        self.number = number
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw for each hair: start x and y, bearing, bend, length and width in [0, 1]; and one darkness for all."""
+        count = int(self.random_generator.integers(self.number[0], self.number[1] + 1))
+        return {"hairs": self.random_generator.random((count, 6)), "shade": float(self.random_generator.uniform(10, 90))}
+
+    def apply(self, img: RgbImage, *, hairs: NDArray[np.float64], shade: float, **_: Any) -> RgbImage:
+        """Args: img, RGB uint8 (H, W, 3). Returns: the image with hairs."""
+        side = min(img.shape[:2])
+        ink = np.zeros(img.shape[:2], np.uint8)
+        steps = np.linspace(0, 1, 16)
+        for x, y, bearing, bend, length, width in hairs:
+            angles = 2 * np.pi * bearing + 2.5 * (bend - 0.5) * steps
+            walk = np.cumsum(np.stack([np.cos(angles), np.sin(angles)], axis=1), axis=0) * (0.3 + length) * side / steps.size
+            path = np.round((walk + np.array([x * img.shape[1], y * img.shape[0]])) * 2**_SUBPIXEL_BITS).astype(np.int32)
+            cv2.polylines(ink, [path], False, 210, max(1, round((0.5 + width) * side / 200)), cv2.LINE_AA, _SUBPIXEL_BITS)
+        return _paint(img, ink, (round(shade), round(shade * 0.8), round(shade * 0.7)))
+
+
+class RulersAndInk(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Draw the scale of a ruler along a border, or a stroke of a surgeon's pen.
+
+    Args:
+        p: probability of the change.
+    """
+
+    def __init__(self, p: float = 0.1) -> None:
+        super().__init__(p=p)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw which of both it is, where it lies, how large it is, and its color."""
+        return {
+            "ruler": bool(self.random_generator.random() < 0.5),
+            "place": self.random_generator.random(6),
+            "color": _INK_COLORS[int(self.random_generator.integers(len(_INK_COLORS)))],
+        }
+
+    def apply(self, img: RgbImage, *, ruler: bool, place: NDArray[np.float64], color: Color, **_: Any) -> RgbImage:
+        """Args: img, RGB uint8 (H, W, 3). Returns: the image with a scale or a stroke."""
+        ink = np.zeros(img.shape[:2], np.uint8)
+        (_draw_scale if ruler else _draw_stroke)(ink, place)
+        return _paint(img, ink, (25, 25, 25) if ruler else color)
+
+
+class DarkCorners(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Darken what lies outside the lit circle of a dermatoscope, or fade towards the corners.
+
+    Args:
+        radius: smallest and largest radius of the lit circle, as a fraction of the image's half diagonal.
+        p: probability of the change.
+    """
+
+    def __init__(self, radius: tuple[float, float] = (0.65, 1.0), p: float = 0.2) -> None:
+        super().__init__(p=p)
+        self.radius = radius
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw center, radius, softness of the edge, and the light that is left outside."""
+        return {
+            "center": self.random_generator.uniform(-0.15, 0.15, 2),
+            "radius": float(self.random_generator.uniform(*self.radius)),
+            "softness": float(self.random_generator.choice([0.02, 0.1, 0.5])),
+            "left": float(self.random_generator.uniform(0.0, 0.5)),
+        }
+
+    def apply(
+        self, img: RgbImage, *, center: NDArray[np.float64], radius: float, softness: float, left: float, **_: Any
+    ) -> RgbImage:
+        """Args: img, RGB uint8 (H, W, 3). Returns: the image with dark corners."""
+        height, width = img.shape[:2]
+        y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+        distance = np.hypot(x - center[0], y - center[1]) / np.sqrt(2)
+        light = left + (1 - left) * np.clip((radius - distance) / softness + 0.5, 0, 1)
+        return np.asarray(img * light[..., None].astype(np.float32), np.uint8)
+
+
+def _draw_scale(ink: NDArray[np.uint8], place: NDArray[np.float64]) -> None:
+    """Draw ticks along the upper border or, transposed, along the left one; every fifth or tenth is longer."""
+    canvas = ink if place[0] < 0.5 else ink.T
+    height, width = canvas.shape
+    spacing = (0.015 + 0.05 * place[1]) * width
+    base, tick = round((0.9 * place[2] + 0.02) * 0.25 * height), (0.02 + 0.03 * place[3]) * height
+    thickness = 1 + round(place[4] * width / 200)
+    for number in range(round(width / spacing) + 1):
+        column = round(number * spacing)
+        end = base + round(tick * (2 if number % (5 if place[5] < 0.5 else 10) == 0 else 1))
+        canvas[base:end, column : column + thickness] = 220
+
+
+def _draw_stroke(ink: NDArray[np.uint8], place: NDArray[np.float64]) -> None:
+    """Draw an arc somewhere around the middle, as pens mark a lesion."""
+    side = min(ink.shape)
+    center = tuple(round((0.5 + 0.3 * (value - 0.5)) * side) for value in place[:2])
+    axes = (round((0.35 + 0.2 * place[2]) * side), round((0.3 + 0.25 * place[3]) * side))
+    cv2.ellipse(ink, center, axes, 360 * place[4], 0, 40 + 120 * place[5], 170, max(2, side // 40), cv2.LINE_AA)
+
+
+def _paint(image: RgbImage, ink: NDArray[np.uint8], color: Color) -> RgbImage:
+    """Move an image towards a color where there is ink, 0 for none and 255 for nothing but ink."""
+    weight = ink[..., None].astype(np.float32) / 255
+    return np.asarray(image + weight * (np.asarray(color, np.float32) - image), np.uint8)

@@ -14,7 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from segpipe.data.contents import hash_files
+from segpipe.data.fingerprints import hash_files
 from segpipe.errors import OutputError
 from segpipe.io.images import display_path
 

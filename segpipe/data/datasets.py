@@ -16,9 +16,8 @@ from segpipe.data.augmentation import Augmentation
 from segpipe.data.cache import Arrays, open_examples
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, cut_lesion, full_box, mask_box, resize_mask, resize_square
-from segpipe.types import RgbImage
+from segpipe.types import FloatArray, RgbImage
 
-FloatArray = NDArray[np.float64]
 _SAMPLING_POWERS = {"none": 1.0, "square_root": 0.5, "balanced": 0.0}
 
 

@@ -2,9 +2,36 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 
 import pandas as pd
+
+
+def hash_file(path: str | Path | None) -> str | None:
+    """Compute the SHA-256 of a file; None where there is none, or it cannot be read."""
+    try:
+        status = os.stat(path or "")
+        return _hash_version(str(path), status.st_size, status.st_mtime_ns)
+    except OSError:
+        return None
+
+
+def hash_files(paths: Iterable[str | None]) -> list[str | None]:
+    """Compute the SHA-256 of many files, several at a time; see `hash_file`."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(hash_file, paths))
+
+
+@cache
+def _hash_version(path: str, size: int, changed: int) -> str:
+    """One version of a file is read once in a process."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 # Eight characters of base64 for each id. That two ids agree by chance has odds of one in 280 million million.
 _BYTES, _CHARACTERS = 6, 8

@@ -9,8 +9,8 @@ import pandas as pd
 
 from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
 from segpipe.errors import PredictionError
+from segpipe.evaluation.headline import images_text
 from segpipe.evaluation.heatmap_sample import SAMPLE, HeatmapTest, SampledImage, choose_sample, heatmap_metrics
-from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text, markdown_table
 from segpipe.evaluation.truth import GroundTruth, read_truth
 from segpipe.inference.ensemble import ClassifierEnsemble

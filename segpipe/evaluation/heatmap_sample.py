@@ -12,15 +12,14 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from segpipe.errors import PredictionError
+from segpipe.evaluation.headline import describe_test_set
 from segpipe.evaluation.run import Run
-from segpipe.evaluation.scored_images import describe_test_set
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.inference.ensemble import ClassifierEnsemble, Seen
 from segpipe.inference.heatmap import heatmap_in_lesion
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.metrics.bootstrap import with_intervals
-from segpipe.metrics.groups import MIN_LESIONS
+from segpipe.metrics.bootstrap import MIN_LESIONS, with_intervals
 from segpipe.metrics.heatmaps import TURNS, alter_pixels, areas_under, score_heatmaps, score_turns, turn
 from segpipe.types import RgbImage
 

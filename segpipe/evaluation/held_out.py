@@ -18,10 +18,10 @@ from segpipe.errors import ConfigError
 from segpipe.evaluation.heatmap_sample import HeatmapTest
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import GroundTruth, read_attributes
-from segpipe.inference.batches import batched
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.loading import choose_device
+from segpipe.inference.networks import batched
 from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.tta import View
 from segpipe.io.images import display_path, read_image, write_png
@@ -29,8 +29,8 @@ from segpipe.lesion.localizer import MaskSource
 from segpipe.metrics.calibration import METHODS, calibration_errors, fit_calibration
 from segpipe.metrics.operating_points import MALIGNANT, ValidationProbs, fit_point, target_codes
 from segpipe.runs.folder import RunOptions, run_images
+from segpipe.runs.image_jobs import LocalEngine
 from segpipe.runs.journal import JOURNAL
-from segpipe.runs.local_engine import LocalEngine
 from segpipe.runs.source import Source
 from segpipe.training.setup import TrainingData
 

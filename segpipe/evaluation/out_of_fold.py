@@ -14,10 +14,10 @@ import pandas as pd
 
 from segpipe.bundle.folder import ClassifierBundle
 from segpipe.errors import DatasetError
+from segpipe.evaluation.headline import describe_test_set
 from segpipe.evaluation.held_out import result_path, score_classifier
 from segpipe.evaluation.run import read_run
 from segpipe.evaluation.score import RESAMPLES
-from segpipe.evaluation.scored_images import describe_test_set
 from segpipe.inference.pipeline import Locator
 from segpipe.inference.tta import View
 from segpipe.io.images import display_path, write_file

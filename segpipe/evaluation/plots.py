@@ -3,19 +3,78 @@
 Each takes a classifier's answers and the PNG to write.
 """
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib import color_sequences
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from segpipe.diagnosis import full_name
-from segpipe.evaluation.drawing import COLOURS, GREY, line_style, new_figure, save_figure, set_texts, set_unit_range, wrap_text
+from segpipe.evaluation.run import Run
+from segpipe.io.images import read_mask, write_file
 from segpipe.io.numerals import counted
+from segpipe.metrics.calibration import expected_calibration_error, reliability_curve
 from segpipe.metrics.classification import Answers, score_answers
-from segpipe.metrics.reliability import expected_calibration_error, reliability_curve
+from segpipe.report.masks import FOUND_COLOUR, PAIR_HEADING, Panel, draw_panels, panel_of_pair
+from segpipe.report.wording import name_with_code, percent
+
+# Told apart with any colour vision (arXiv 2107.02270); the dashes come on top, for prints in grey.
+COLOURS = color_sequences["petroff8"]
+DASHES = ("-", "--", "-.", ":")
+GREY = "0.45"
+DOTS_PER_INCH = 160
+
+
+def new_figure(*, width: float, height: float) -> Figure:
+    """A figure outside pyplot, whose global state would leak memory over many runs; width and height in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.supxlabel("segpipe - not a medical device", fontsize=8, color=GREY)
+    return figure
+
+
+def colour_of(index: int) -> Any:
+    """The colour of the class or run of this index."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """How the line of the class or run of this index looks."""
+    return {"color": colour_of(index), "linestyle": DASHES[index % len(DASHES)], "linewidth": 2.2}
+
+
+def set_texts(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    """Write the title and the labels of the axes."""
+    axes.set_title(title, fontsize=14)
+    axes.set_xlabel(x_label, fontsize=13)
+    axes.set_ylabel(y_label, fontsize=13)
+
+
+def set_unit_range(axes: Axes) -> None:
+    """Let both axes run from 0 to 1, with a grid."""
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.grid(color="0.9")
+
+
+def wrap_text(text: str, width: int) -> str:
+    """Break a name that users gave into lines of `width` letters, for matplotlib to show as it is."""
+    # What stands between two dollar signs would be read as a formula.
+    return textwrap.fill(text, width).replace("$", r"\$")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
+    write_file(path, content.getvalue())
 
 
 def draw_confusion_matrix(answers: Answers, path: Path) -> None:
@@ -118,3 +177,55 @@ def _curves_title(name: str, area_name: str, area: float | None, images: int) ->
 def _finish_curves(axes: Axes) -> None:
     set_unit_range(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=11, labelspacing=0.8)
+
+
+CASES = 20
+
+
+def draw_worst_answers(run: Run, scored: pd.DataFrame, answers: Answers) -> None:
+    """Draw the images whose true diagnosis got the smallest probability, into `plots/worst.png`.
+
+    Args:
+        run: with the photographs.
+        scored: its results that have a label.
+        answers: for the same images, in the same order.
+    """
+    p_true = answers.probs[np.arange(len(answers.labels)), answers.labels]
+
+    def panel(row: int) -> Panel:
+        path, true, chosen = scored["path"].iloc[row], answers.labels[row], answers.chosen[row]
+        return Panel(
+            run.photograph(path),
+            ((run.mask(path), FOUND_COLOUR),),
+            (
+                Path(scored["path"].iloc[row]).stem,
+                f"true: {name_with_code(answers.codes[true])} {percent(p_true[row])}",
+                f"answer: {name_with_code(answers.codes[chosen])} {percent(answers.confidence[row])}",
+            ),
+        )
+
+    heading = "where the true diagnosis got the smallest probability; found outline in yellow"
+    draw_panels(run.folder / "plots" / "worst.png", map(panel, _smallest(p_true)), heading=heading)
+
+
+def draw_worst_masks(run: Run, scored: pd.DataFrame, true_masks: Mapping[str, Path], dices: NDArray[np.float64]) -> None:
+    """Draw the images whose mask has the smallest Dice, into `plots/worst_masks.png`.
+
+    Args:
+        run: with the photographs.
+        scored: its results that have a true mask.
+        true_masks: file of each by image id.
+        dices: of the same images, shape (N,), in the same order.
+    """
+
+    def panel(row: int) -> Panel:
+        path, image_id, source = (scored[name].iloc[row] for name in ("path", "image_id", "mask_source"))
+        title = f"{Path(path).stem}, Dice {dices[row]:.2f}, {source}"
+        return panel_of_pair(run.photograph(path), run.mask(path), read_mask(true_masks[image_id]), title)
+
+    heading = f"where the mask has the smallest Dice: {PAIR_HEADING}"
+    draw_panels(run.folder / "plots" / "worst_masks.png", map(panel, _smallest(dices)), heading=heading)
+
+
+def _smallest(values: NDArray[np.float64]) -> list[int]:
+    return [int(row) for row in np.argsort(values, kind="stable")[:CASES]]

@@ -9,28 +9,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.errors import DatasetError
+from segpipe.evaluation.headline import describe_test_set
 from segpipe.evaluation.heatmap_sample import heatmap_metrics
-from segpipe.evaluation.plots import draw_confusion_matrix, draw_precision_recall_curves, draw_reliability, draw_roc_curves
+from segpipe.evaluation.plots import (
+    draw_confusion_matrix,
+    draw_precision_recall_curves,
+    draw_reliability,
+    draw_roc_curves,
+    draw_worst_answers,
+    draw_worst_masks,
+)
 from segpipe.evaluation.run import Run, read_run
-from segpipe.evaluation.scored_images import describe_test_set
 from segpipe.evaluation.truth import GroundTruth
-from segpipe.evaluation.worst import draw_worst_answers, draw_worst_masks
 from segpipe.io.images import read_mask, write_file
 from segpipe.io.storage import content_hash
 from segpipe.io.strict_json import encode_json
-from segpipe.metrics.bootstrap import WeightedMetric, Weights, with_intervals
+from segpipe.metrics.bootstrap import Rows, WeightedMetric, Weights, join_groups, score_groups, with_intervals
 from segpipe.metrics.classification import classes_left_out, score_answers
-from segpipe.metrics.groups import Rows, join_groups, score_groups
 from segpipe.metrics.screening import screening_of
 from segpipe.metrics.segmentation import dice, jaccard, score_masks
-from segpipe.types import BoolMask
+from segpipe.types import BoolMask, FloatArray
 
 Metrics = dict[str, Any]
-FloatArray = NDArray[np.float64]
 
 RESAMPLES = 1000
 PLOTS = {
@@ -188,7 +191,7 @@ def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: GroundTruth) -
 
 
 def describe_masks(image_hashes: Iterable[str], true_masks: Sequence[Path], truth: GroundTruth) -> dict[str, Any]:
-    """Describe the test set of masks, see `segpipe.evaluation.scored_images.describe_test_set`.
+    """Describe the test set of masks, see `segpipe.evaluation.headline.describe_test_set`.
 
     Args:
         image_hashes: SHA-256 of the file of each scored image.

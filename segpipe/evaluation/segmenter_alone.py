@@ -18,8 +18,8 @@ from segpipe.evaluation.score import (
     score_overlaps,
     write_metrics,
 )
-from segpipe.inference.batches import batched
 from segpipe.inference.loading import choose_device
+from segpipe.inference.networks import batched
 from segpipe.inference.pipeline import Locator
 from segpipe.io.images import read_image, read_mask
 from segpipe.io.storage import content_hash

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.data.annotations import find_masks, read_labels, refuse_contradictions, same_masks
 from segpipe.data.check import inspect_mask
 from segpipe.data.identity import KnownImages
 from segpipe.data.splits import read_split
+from segpipe.data.tables import find_masks, read_labels, refuse_contradictions, same_masks
 from segpipe.errors import DatasetError, ImageError
 from segpipe.io.images import decode_photograph
 from segpipe.io.storage import open_source

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segpipe.bundle.folder import ClassifierBundle
-from segpipe.inference.batches import Item, batched
 from segpipe.inference.gradcam import HeadPass, scale_to_unit
 from segpipe.inference.heatmap import mean_heatmap
-from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
+from segpipe.inference.networks import Item, batched, prepare_network, require_finite_logits, take_turn
 from segpipe.inference.tta import View, margin_scales, mean_maps, stack_views, unstack
 from segpipe.lesion.crop import cut_lesion, frame_of
 from segpipe.lesion.localizer import Localization

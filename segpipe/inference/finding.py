@@ -245,7 +245,7 @@ class Finding:
 
     def _repr_html_(self) -> str:
         """Return the finding as HTML, with its pictures inside, for a notebook."""
-        from segpipe.report.notebook import finding_html
+        from segpipe.report.html import finding_html
 
         return finding_html(self)
 

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-BoolMask = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
+from segpipe.types import BoolMask, FloatArray
+
 Values = NDArray[np.uint8] | FloatArray
 
 _MOST_UNDECIDED = 0.35  # fraction of pixels between the two values, above which a picture is no mask

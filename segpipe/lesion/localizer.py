@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from segpipe.io.arrays import require_image
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
 from segpipe.lesion.crop import mask_box
-from segpipe.lesion.pieces import Piece, choose_piece
-from segpipe.lesion.quality import THRESHOLD, fill_holes, is_uniform, require_probability_map
+from segpipe.lesion.quality import THRESHOLD, Piece, choose_piece, fill_holes, is_uniform, require_probability_map
 from segpipe.types import BoolMask, Box, RgbImage
 
 

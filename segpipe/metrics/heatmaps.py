@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.metrics.bootstrap import Weights
-from segpipe.types import RgbImage
+from segpipe.types import FloatArray, RgbImage
 
-FloatArray = NDArray[np.float64]
 FloatMap = NDArray[np.floating]
 
 _KEPT, _REVERSED = slice(None), slice(None, None, -1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from segpipe.types import FloatArray
 
 MALIGNANT = "malignant"
 # A threshold is the probability of one of the images, which must not fall below it because it shares a batch with others.

@@ -9,9 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segpipe.metrics.bootstrap import Weights
-from segpipe.metrics.classification import Answers
+from segpipe.metrics.classification import Answers, Ranking
 from segpipe.metrics.operating_points import target_codes
-from segpipe.metrics.ranking import Ranking
 
 TARGETS = {"090": 0.90, "095": 0.95}  # as they stand in the names of figures
 

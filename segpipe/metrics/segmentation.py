@@ -1,13 +1,10 @@
 """How well a predicted mask covers the true one."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segpipe.io.arrays import require_mask
 from segpipe.metrics.bootstrap import Weights, image_counts
-
-FloatArray = NDArray[np.float64]
-BoolMask = NDArray[np.bool_]
+from segpipe.types import BoolMask, FloatArray
 
 # Below this Jaccard a mask counts as failed (ISIC 2018 challenge, arXiv 1902.03368).
 ISIC_THRESHOLD = 0.65

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
 from segpipe.models.attention import build_attention
-from segpipe.models.layout import lay_out
-from segpipe.models.trial import example_batch, refuse_failing
+from segpipe.models.layout import example_batch, lay_out, refuse_failing
 
 PADDINGS = ("zeros", "replicate")
 

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
-from segpipe.models.layout import lay_out
-from segpipe.models.trial import example_batch, refuse_failing
+from segpipe.models.layout import example_batch, lay_out, refuse_failing
 
 WIDEST = 2048  # channels of a decoder block
 

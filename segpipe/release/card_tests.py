@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
-from segpipe.evaluation.headline import sources_text
-from segpipe.evaluation.scored_images import images_text, same_images, short_hash
+from segpipe.evaluation.headline import images_text, same_images, short_hash, sources_text
 from segpipe.evaluation.table import OF_MASKS, figure_text, markdown_table, results_table
 
 Metrics = Mapping[str, Any]

@@ -11,8 +11,8 @@ from segpipe.bundle.card import Training
 from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
 from segpipe.diagnosis import full_name
 from segpipe.errors import BundleError, escape_unprintable, one_line
+from segpipe.evaluation.headline import images_text
 from segpipe.evaluation.heatmap_results import heatmap_table
-from segpipe.evaluation.scored_images import images_text
 from segpipe.evaluation.table import figure_text, markdown_table
 from segpipe.io.numerals import counted
 from segpipe.release.card_tests import tests_text

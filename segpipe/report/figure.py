@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from segpipe.inference.finding import Finding
 from segpipe.io.images import encode_png, write_file
 from segpipe.report.lettering import GREY, INK, LINE_HEIGHT, elide, wrap, write
+from segpipe.report.overlays import Preview, make_preview
 from segpipe.report.panels import (
     TITLE_LINE_HEIGHT,
     Place,
@@ -22,7 +23,6 @@ from segpipe.report.panels import (
     draw_probabilities,
     heatmap_title,
 )
-from segpipe.report.preview import Preview, make_preview
 from segpipe.report.wording import DISCLAIMER, answer_words, finding_sentences, printable, warning_sentences
 
 MAX_IMAGE_SIDE = 1200

@@ -3,17 +3,23 @@
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from segpipe.lesion.localizer import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS
+from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS
 from segpipe.report.wording import (
     HEATMAP_CAPTION,
+    MALIGNANT_SIGN,
+    SIGN_CAPTION,
     crop_caption,
     name_with_code,
+    operating_point_words,
     outline_words,
     percent,
     photograph_caption,
@@ -175,3 +181,38 @@ def measures_context(row: Row) -> dict[str, Any]:
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
+
+
+@cache
+def html_templates() -> Environment:
+    """The templates of all pages; what is put into them is escaped."""
+    templates = Environment(
+        loader=PackageLoader("segpipe.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return templates
+
+
+def render_part(part: str, row: Row, malignant: Collection[str], *, points: Sequence[OperatingPoint], level: int) -> str:
+    """One part of what is said of an image, for a page that is laid out elsewhere; `parts.css` is its style.
+
+    Args:
+        part: `answer`, `probabilities` or `found`.
+        row: of the image.
+        malignant: codes of the malignant classes.
+        points: operating points of the run; empty where none are known.
+        level: of the answer's heading, 1 to 6.
+    """
+    context = {
+        "sign": MALIGNANT_SIGN,
+        "sign_caption": SIGN_CAPTION,
+        "level": level,
+        "mask_url": None,
+        "operating_points": operating_point_words(points),
+    }
+    found = answer_context(row, malignant, points) | place_context(row) | measures_context(row)
+    return html_templates().get_template(f"{part}.html").render(context | found)

@@ -10,7 +10,7 @@ from segpipe.io.numerals import counted
 from segpipe.lesion.localizer import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_image import ReportImage, described_class, split_names, suspicion_of, url
-from segpipe.report.html_pictures import HEATMAPS, THUMBNAILS
+from segpipe.report.overlays import HEATMAPS, THUMBNAILS
 from segpipe.report.wording import (
     MALIGNANT_SIGN,
     operating_point_words,

@@ -1,14 +1,59 @@
 """What is drawn over a photograph's pixels: outline, crop box, heatmap; for the HTML report and the web page."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_on_image
 from segpipe.io.arrays import require_image
-from segpipe.report.preview import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
 from segpipe.types import BoolMask, Box, RgbImage
+
+OUTLINE_COLOR, BOX_COLOR = "#7df9ff", "#ffffff"
+HEATMAP_OPACITY = 0.8
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Image, mask and crop box, reduced together so that drawing takes the same short time for any photograph."""
+
+    image: RgbImage
+    mask: BoolMask
+    crop_box: Box
+
+
+def make_preview(finding: Finding, *, max_side: int) -> Preview:
+    """Reduce the photograph of a finding to a size for drawing.
+
+    Args:
+        finding: result of one photograph.
+        max_side: most pixels of the longer side; a smaller photograph stays as it is.
+    """
+    preview = Preview(finding.photograph.image, finding.localization.mask, finding.window)
+    return reduce_preview(preview, max_side=max_side)
+
+
+def reduce_preview(preview: Preview, *, max_side: int) -> Preview:
+    """The same, no larger than `max_side` pixels on the longer side."""
+    height, width = preview.mask.shape
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return preview
+    small_height, small_width = (max(1, round(side * scale)) for side in (height, width))
+    small = np.asarray(cv2.resize(preview.image, (small_width, small_height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    mask = cv2.resize(preview.mask.view(np.uint8), (small_width, small_height), interpolation=cv2.INTER_NEAREST)
+    box = preview.crop_box
+    top, bottom = _scale_span(box.top, box.bottom, scale, small_height)
+    left, right = _scale_span(box.left, box.right, scale, small_width)
+    return Preview(small, mask.astype(np.bool_), Box(top, left, bottom, right))
+
+
+def _scale_span(start: int, end: int, scale: float, limit: int) -> tuple[int, int]:
+    start = min(round(start * scale), limit - 1)
+    return start, min(max(round(end * scale), start + 1), limit)
+
 
 _Line = tuple[tuple[int, int], tuple[int, int]]
 
@@ -80,3 +125,30 @@ def _dashes(box: Box) -> Iterator[_Line]:
 
 def _rgb(color: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(color.removeprefix("#")))
+
+
+# Below the output folder of a run.
+THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS = PICTURES = tuple(
+    f"report/{name}" for name in ("thumbnails", "photographs", "crops", "heatmaps")
+)
+THUMBNAIL_SIDE, PHOTOGRAPH_SIDE = 160, 800
+
+
+def report_pictures(finding: Finding) -> dict[str, bytes]:
+    """Draw the report's pictures of one image; threads may draw at the same time.
+
+    Args:
+        finding: result of the image.
+
+    Returns:
+        JPEG files by their folder, one of `PICTURES`; without a heatmap where the finding has none. None is enlarged.
+    """
+    photograph = make_preview(finding, max_side=PHOTOGRAPH_SIDE)
+    pictures = {
+        THUMBNAILS: draw_outline(reduce_preview(photograph, max_side=THUMBNAIL_SIDE)),
+        PHOTOGRAPHS: draw_place(photograph),
+        CROPS: finding.crop,
+    }
+    if finding.class_map is not None:
+        pictures[HEATMAPS] = draw_heatmap(photograph, finding.class_map)
+    return {folder: encode_jpeg(picture) for folder, picture in pictures.items()}

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 
 from segpipe.inference.finding import Finding
 from segpipe.report.lettering import GREY, INK, LINE_HEIGHT, elide, wrap, write
+from segpipe.report.overlays import Preview, make_preview
 from segpipe.report.panels import (
     TITLE_LINE_HEIGHT,
     Place,
@@ -21,7 +22,6 @@ from segpipe.report.panels import (
     draw_probabilities,
     heatmap_title,
 )
-from segpipe.report.preview import Preview, make_preview
 from segpipe.report.wording import (
     DISCLAIMER,
     SEPARATOR,

@@ -13,7 +13,7 @@ from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_on_image
 from segpipe.report.lettering import GREY, elide, style, wrap
-from segpipe.report.preview import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
+from segpipe.report.overlays import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
 from segpipe.report.wording import (
     HEATMAP_CAPTION,
     MALIGNANT_SIGN,

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segpipe.errors import OutputError, PredictionError, RunStoppedError
-from segpipe.inference.batches import batched
 from segpipe.inference.finding import Finding
+from segpipe.inference.networks import batched
 from segpipe.inference.pipeline import Pipeline
 from segpipe.io.images import DEFAULT_MAX_PIXELS, display_path
 from segpipe.io.numerals import counted
 from segpipe.io.storage import content_hash
 from segpipe.runs.image_jobs import ImageJob, Outcome, Plan
-from segpipe.runs.journal import Journal, run_key
+from segpipe.runs.journal import Journal, Recorder, run_key
 from segpipe.runs.pictures import MASKS, PictureOptions
 from segpipe.runs.progress import Progress
-from segpipe.runs.recorder import Recorder
 from segpipe.runs.results import RESULTS, SUBMISSION_CLASSES, Row, read_hashes, write_failures, write_results, write_submission
 from segpipe.runs.source import Source, result_names
 from segpipe.runs.summary import read_identity, refuse_other_run, run_identity, write_summary

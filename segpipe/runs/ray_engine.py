@@ -17,10 +17,8 @@ from segpipe.errors import ConfigError, RunStoppedError
 from segpipe.inference.loading import default_batch_size, load_pipeline
 from segpipe.inference.memory import keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
-from segpipe.runs.claims import Claims
-from segpipe.runs.image_jobs import ImageJob, Outcome, Plan, Worker
-from segpipe.runs.local_engine import MOST_WORKERS
-from segpipe.runs.ray_cluster import choose_device, connect, first_line, lay_out, nodes_of_cluster
+from segpipe.runs.image_jobs import MOST_WORKERS, ImageJob, Outcome, Plan, Worker
+from segpipe.runs.ray_cluster import Claims, choose_device, connect, first_line, lay_out, nodes_of_cluster
 
 if TYPE_CHECKING:
     import pyarrow

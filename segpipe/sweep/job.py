@@ -14,8 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, open_dict
 
-from segpipe.data.extra import load_extra
-from segpipe.data.loading import load_dataset
+from segpipe.data.loading import load_dataset, load_extra
 from segpipe.errors import SegpipeError
 from segpipe.inference.memory import peak_memory_mib, restart_peak_memory
 from segpipe.sweep.leaderboard import LEADERBOARD, write_tables

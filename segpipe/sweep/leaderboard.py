@@ -2,17 +2,106 @@
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from segpipe.evaluation.headline import short_hash
+from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds, score_folds
+from segpipe.evaluation.plots import COLOURS, new_figure, save_figure, set_texts
 from segpipe.io.images import write_file
-from segpipe.sweep.out_of_fold import write_out_of_fold
-from segpipe.sweep.picture import draw_leaderboard
-from segpipe.sweep.record import FAILED, FINISHED, SCORES, JobRecord, read_records
-from segpipe.sweep.test_split import read_test_metrics, read_test_set
+from segpipe.io.strict_json import encode_json
+from segpipe.sweep.record import FAILED, FINISHED, SCORES, JobRecord, read_records, read_test_metrics, read_test_set
+
+SHOWN = 40  # trainings, the best of them
+# The figure of the test split that stands beside a score.
+_TEST_FIGURES = {"val_auroc": "test_macro_auroc", "val_dice": "test_dice"}
+_TITLES = {
+    "val_auroc": "Validation images, crops as in training\nmacro AUROC",
+    "val_dice": "Validation images, segmenter alone\nDice",
+    "test_macro_auroc": "Test images, end to end\nmacro AUROC, 95 % interval",
+    "test_dice": "Test images, segmenter alone\nDice, 95 % interval",
+}
+_SEVERAL_TESTS = "Test splits differ: only rows of one test split can be compared"
+
+
+def draw_leaderboard(table: pd.DataFrame, varying: Sequence[str], path: Path) -> None:
+    """Draw a leaderboard.
+
+    Args:
+        table: see `segpipe.sweep.leaderboard.leaderboard`; not empty.
+        varying: names of the settings by which the trainings are told apart.
+        path: of the PNG.
+    """
+    table = table.head(SHOWN)
+    score = next(name for name in SCORES if name in table or _TEST_FIGURES[name] in table)
+    test = _TEST_FIGURES[score]
+    values = table.reindex(columns=[score, test, f"{test}_low", f"{test}_high"]).astype(float)  # any may be missing
+    groups = [name for name in varying if "." not in name]
+    # A chosen option stands for all that it sets.
+    names = [name for name in varying if name.split(".")[0] not in groups or name in groups]
+    labels = ["\n".join(f"{name}={row[name]}" for name in names) or row["job"] for _, row in table.iterrows()]
+    several = len(table) > 1 and (table["test_set_sha256"].nunique() != 1 or table["test_set_sha256"].isna().any())
+    if several:
+        labels = [f"{label}\n{_test_split_text(row)}" for label, (_, row) in zip(labels, table.iterrows(), strict=True)]
+    table = table.reindex(columns=list(dict.fromkeys([*table.columns, test, f"{test}_low", f"{test}_high"])))
+    figure = new_figure(width=11, height=1.8 + (0.3 + 0.17 * max(1, len(names) + several)) * len(table))
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = range(len(table))
+    left.plot(values[score], places, "o", color=COLOURS[0])
+    middle = values[test]
+    errors = [middle - values[f"{test}_low"].fillna(middle), values[f"{test}_high"].fillna(middle) - middle]
+    right.errorbar(middle, places, xerr=errors, fmt="o", color=COLOURS[1], capsize=3)
+    left.set_yticks(places, [label.replace("$", r"\$") for label in labels], fontsize=9)
+    left.invert_yaxis()
+    for axes, name in ((left, score), (right, test)):
+        set_texts(axes, _TITLES[name], "", "")
+        axes.grid(color="0.9")
+    if several:
+        figure.suptitle(_SEVERAL_TESTS, fontsize=11)
+    save_figure(figure, path)
+
+
+def _test_split_text(row: pd.Series) -> str:
+    if pd.isna(row["test_set_sha256"]):
+        return "test split not recorded"
+    return f"test: {row['test_images']:.0f} of {row['test_dataset']}, {short_hash(row['test_set_sha256'])}"
+
+
+def write_out_of_fold(sweep: Path, records: Sequence[JobRecord]) -> None:
+    """Join the tables of the folds; nothing where there are none.
+
+    Writes `out_of_fold.csv`, and `out_of_fold.json` with the figures as soon as all folds are there; where several settings were
+    cross-validated, `out_of_fold_2.csv` and so on for the others.
+
+    Args:
+        sweep: folder of the sweep.
+        records: of its finished trainings.
+
+    Raises:
+        DatasetError: a lesion stands in two folds.
+        OutputError: a table cannot be written.
+    """
+    folds: dict[str, list[JobRecord]] = defaultdict(list)
+    for record in records:
+        if (record.folder / FOLD_TABLE).is_file():
+            settings = {key: record.settings[key] for key in sorted(record.settings) if key != "data.fold"}
+            # The folds of one cross-validation have one test split; those of other data have another, under the same settings.
+            folds[json.dumps([settings, read_test_set(record.folder)])].append(record)
+    for number, (_, members) in enumerate(sorted(folds.items()), start=1):
+        path = sweep / (FOLD_TABLE if number == 1 else f"out_of_fold_{number}.csv")
+        text_columns = {"image_id": str, "lesion_id": str, "dx": str}
+        joined = join_folds(
+            [pd.read_csv(member.folder / FOLD_TABLE, dtype=text_columns, keep_default_na=False) for member in members]
+        )
+        write_file(path, joined.to_csv(index=False).encode())
+        if len(members) == members[0].settings["data.folds"]:
+            dataset = read_test_set(members[0].folder)["test_dataset"]
+            write_file(path.with_suffix(".json"), encode_json(score_folds(joined, dataset=dataset)))
+
 
 LEADERBOARD, FAILURES, PICTURE = "leaderboard.csv", "failed.csv", "leaderboard.png"
 

@@ -21,12 +21,16 @@ from segpipe.lesion.crop import CropRule
 from segpipe.losses.distillation import DistillationLoss
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
-from segpipe.models.starting_weights import load_starting_weights, starting_point
 from segpipe.training.consistency import TurnConsistency
-from segpipe.training.metrics import DiagnosisMetrics
 from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
-from segpipe.training.start import refuse_other_network, start_bundle, start_card
-from segpipe.training.tasks import Task
+from segpipe.training.starting_weights import (
+    load_starting_weights,
+    refuse_other_network,
+    start_bundle,
+    start_card,
+    starting_point,
+)
+from segpipe.training.tasks import DiagnosisMetrics, Task
 from segpipe.training.unfreezing import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
 
 

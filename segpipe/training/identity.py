@@ -14,12 +14,11 @@ from segpipe.bundle.card import CARD
 from segpipe.bundle.folder import SHIPPED, WEIGHTS
 from segpipe.config.arguments import CHANGES_ALLOWED, as_argument
 from segpipe.data.check import CheckedDataset
-from segpipe.data.contents import hash_file, hash_files
+from segpipe.data.fingerprints import hash_file, hash_files
 from segpipe.data.splits import PARTS, split_hash
 from segpipe.errors import ConfigError
-from segpipe.models.starting_weights import starting_point
 from segpipe.training.resuming import BEST, read_checkpoint, require_whole
-from segpipe.training.start import start_bundle
+from segpipe.training.starting_weights import start_bundle, starting_point
 from segpipe.training.teachers import KEY, describe_distillation, list_teachers
 
 RECORD = "segpipe"  # key in a checkpoint

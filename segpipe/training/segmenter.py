@@ -15,12 +15,10 @@ from segpipe.config.building import build, check_targets
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import MaskDataset
 from segpipe.models.preprocessing import InputSpec
-from segpipe.models.starting_weights import load_starting_weights
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder, require_mask
-from segpipe.training.metrics import MaskMetrics
 from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
-from segpipe.training.start import refuse_other_network, start_bundle, start_card
-from segpipe.training.tasks import Task
+from segpipe.training.starting_weights import load_starting_weights, refuse_other_network, start_bundle, start_card
+from segpipe.training.tasks import MaskMetrics, Task
 
 
 def build_untrained(config: DictConfig) -> nn.Module:

@@ -17,10 +17,9 @@ from segpipe.config.building import build
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.check import CheckedDataset, Problem
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.data.extra import ExtraImages, load_extra
 from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.leaks import refuse_leaks
-from segpipe.data.loading import load_dataset
+from segpipe.data.loading import ExtraImages, load_dataset, load_extra
 from segpipe.data.splits import (
     PARTS,
     assign_parts,
@@ -49,7 +48,7 @@ from segpipe.training.identity import (
 )
 from segpipe.training.processes import MovingAverage
 from segpipe.training.resuming import take_over
-from segpipe.training.start import origin_cards
+from segpipe.training.starting_weights import origin_cards
 from segpipe.training.tasks import Task
 from segpipe.training.tracking import TrackedSettings, build_loggers
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig
 
 from segpipe.bundle.card import CARD, ClassifierCard
 from segpipe.bundle.folder import WEIGHTS, read_card
-from segpipe.data.contents import hash_file
+from segpipe.data.fingerprints import hash_file
 from segpipe.errors import BundleError
 
 KEY = "distill.teacher"

@@ -11,7 +11,7 @@ from segpipe.config.schemas import TrainClsConfig, optional_path
 from segpipe.config.values import AUTO, check_values, refuse_values, threshold_targets
 from segpipe.inference.memory import keep_freed_memory
 from segpipe.io.output import check_output
-from segpipe.training.imbalance import double_remedy
+from segpipe.training.trial import double_remedy
 from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config
 
 

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from segpipe.bundle.folder import load_classifier
 from segpipe.data.cache import entry_name
 from segpipe.errors import OutputError
-from segpipe.inference.batches import batched
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.loading import choose_device
+from segpipe.inference.networks import batched
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import display_path, read_image, read_mask, write_file
 from segpipe.io.numerals import counted

@@ -15,8 +15,7 @@ from segpipe.inference.memory import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
 from segpipe.runs.source import Source, choose_images
-from segpipe.workflows.calls import as_path, as_paths, own_folder
-from segpipe.workflows.results import FolderResult
+from segpipe.workflows.calls import FolderResult, as_path, as_paths, own_folder
 
 if TYPE_CHECKING:
     from segpipe.evaluation.truth import GroundTruth
@@ -198,7 +197,7 @@ def wanted_pictures(config: DictConfig, source: Source) -> "PictureOptions":
 
         wanted = replace(wanted, figure=encode_figure)
     if config.report == "html":
-        from segpipe.report.html_pictures import PICTURES, report_pictures
+        from segpipe.report.overlays import PICTURES, report_pictures
 
         wanted = replace(wanted, report=report_pictures, report_folders=PICTURES)
     return wanted
@@ -215,7 +214,7 @@ def build_engine(config: DictConfig, settings: PipelineSettings) -> tuple["Pipel
         # Here the models only say what the results are; the device may be there on the other machines alone.
         return load_pipeline(**vars(replace(engine.settings, device="cpu"))), engine
 
-    from segpipe.runs.local_engine import LocalEngine
+    from segpipe.runs.image_jobs import LocalEngine
 
     pipeline = load_pipeline(**vars(settings))
     return pipeline, LocalEngine(pipeline, config.workers)

@@ -36,7 +36,7 @@ from app_server import (
 )
 from PIL import ExifTags, Image
 
-from segpipe.app.session_cleanup import INTERVAL_SECONDS
+from segpipe.app.shared import INTERVAL_SECONDS
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.report.wording import printable
 from segpipe.types import RgbImage

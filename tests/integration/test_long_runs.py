@@ -20,10 +20,9 @@ from segpipe.bundle.folder import load_segmenter
 from segpipe.data.datasets import Draw, MaskDataset
 from segpipe.models.preprocessing import normalize
 from segpipe.training.fit import read_checkpoint
-from segpipe.training.metrics import MaskMetrics
 from segpipe.training.segmenter import build_untrained
 from segpipe.training.setup import prepare_data
-from segpipe.training.tasks import Task
+from segpipe.training.tasks import MaskMetrics, Task
 
 EPOCHS = 3
 NETWORKS = {"seg": SEGMENTER, "cls": (*CLASSIFIER, "classifier.dropout=0.5", "unfreeze=progressive", "trainer.ema_decay=0.9")}

@@ -14,8 +14,8 @@ from conftest import Ended, Script, results
 from PIL import Image
 
 from segpipe.data.synthetic.dataset import make_image
+from segpipe.runs.journal import Recorder
 from segpipe.runs.ray_cluster import connect
-from segpipe.runs.recorder import Recorder
 
 ray = pytest.importorskip("ray", reason="engine=ray needs Ray, which segpipe[ray] brings")
 

@@ -18,7 +18,7 @@ from segpipe.lesion.crop import cut_out, mask_box, resize_square
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html import write_report
-from segpipe.report.html_pictures import report_pictures
+from segpipe.report.overlays import report_pictures
 from segpipe.runs.results import Row
 from segpipe.runs.source import result_names
 from segpipe.types import Box

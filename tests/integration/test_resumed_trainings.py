@@ -13,8 +13,8 @@ from conftest import SEGMENTER, Ended, Trained, call, read_json
 from segpipe.data.loading import _load
 from segpipe.training.fit import read_checkpoint
 from segpipe.training.identity import RECORD
-from segpipe.training.metrics import MaskMetrics
 from segpipe.training.schedule import WarmupCosine
+from segpipe.training.tasks import MaskMetrics
 
 EPOCHS = 2
 

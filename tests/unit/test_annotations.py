@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from segpipe.data.annotations import find_masks, read_labels
+from segpipe.data.tables import find_masks, read_labels
 from segpipe.diagnosis import CODES, ISIC_2019_CODES
 from segpipe.errors import DatasetError
 from segpipe.io.images import write_png

@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from starlette.formparsers import MultiPartParser
 from streamlit.testing.v1 import AppTest
 
-from segpipe.app import downloads, guard
-from segpipe.app.examination import Examination, Upload, examine
-from segpipe.app.found_bundles import CARD, WEIGHTS, find_bundles
-from segpipe.app.layout import literal
-from segpipe.app.quality_page import PLOTS as SHOWN_PLOTS
-from segpipe.app.quality_page import is_test_of
+from segpipe.app import finding_view as downloads
+from segpipe.app import guard
+from segpipe.app.pages import PLOTS as SHOWN_PLOTS
+from segpipe.app.pages import is_test_of
+from segpipe.app.shared import literal
+from segpipe.app.sidebar import CARD, WEIGHTS, find_bundles
+from segpipe.app.uploads import Examination, Upload, examine
 from segpipe.bundle.folder import CARD as BUNDLE_CARD
 from segpipe.bundle.folder import SHIPPED
 from segpipe.bundle.folder import WEIGHTS as BUNDLE_WEIGHTS

@@ -16,8 +16,7 @@ from segpipe.io.arrays import MIN_SIDE, require_image, require_images, require_m
 from segpipe.lesion.contour import find_lesion_contour
 from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
 from segpipe.lesion.localizer import MaskSource, localize
-from segpipe.lesion.pieces import choose_piece
-from segpipe.lesion.quality import fill_holes, judge_mask_probs
+from segpipe.lesion.quality import choose_piece, fill_holes, judge_mask_probs
 from segpipe.metrics.segmentation import dice
 from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.report.masks import outline

@@ -4,8 +4,7 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from segpipe.data.artifacts import DarkCorners, Hairs, RulersAndInk
-from segpipe.data.augmentation import Augmentation
+from segpipe.data.augmentation import Augmentation, DarkCorners, Hairs, RulersAndInk
 
 SKIN = np.full((96, 128, 3), (210, 160, 140), np.uint8)
 ARTIFACTS = {"hairs": Hairs(p=1.0), "rulers and ink": RulersAndInk(p=1.0), "dark corners": DarkCorners(p=1.0)}

@@ -20,7 +20,7 @@ from segpipe.bundle.folder import ClassifierBundle
 from segpipe.data.cache import StoredExamples, entry_name, open_examples
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, CropDecoding, Draw, MaskDataset, MaskDecoding
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, OutputError
 from segpipe.inference.classifier import Classifier

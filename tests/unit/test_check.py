@@ -9,7 +9,7 @@ import pytest
 
 from segpipe.cli.main import main
 from segpipe.data.check import CheckedDataset, check_table
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.loaders import load_ham10000
 from segpipe.errors import DatasetError
 from segpipe.io.images import write_png
 

@@ -29,11 +29,11 @@ from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.release.model_card import model_card
 from segpipe.report.figure import draw_finding, encode_figure
 from segpipe.report.html import write_report
-from segpipe.report.html_pictures import PICTURES, report_pictures
+from segpipe.report.overlays import PICTURES, report_pictures
 from segpipe.report.terminal import finding_table
 from segpipe.report.wording import MALIGNANT_SIGN, SIGN_CAPTION
 from segpipe.runs.folder import RunOptions, RunResult, run_images
-from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.image_jobs import LocalEngine
 from segpipe.runs.pictures import PictureOptions
 from segpipe.runs.source import images_of_folder
 

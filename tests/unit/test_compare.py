@@ -17,15 +17,15 @@ import torch
 from segpipe.bundle.card import Training
 from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, save_bundle
 from segpipe.cli.main import main
-from segpipe.comparison import side_by_side as comparison
-from segpipe.comparison.candidates import Scored
-from segpipe.comparison.cost import count_macs, count_parameters
+from segpipe.comparison import compare as comparison
+from segpipe.comparison.candidates import Scored, count_macs, count_parameters
 from segpipe.comparison.table import METRICS
 from segpipe.data.fingerprints import fingerprint_parts
 from segpipe.data.synthetic.dataset import write_samples
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
-from segpipe.evaluation import drawing, score
+from segpipe.evaluation import plots as drawing
+from segpipe.evaluation import score
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.models.preprocessing import InputSpec
 from segpipe.runs.source import Source

@@ -14,10 +14,9 @@ from omegaconf.resolvers import oc
 from segpipe.config.composing import compose_config
 from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.errors import ConfigError
-from segpipe.workflows.calls import TrainingResult, own_folder, training_config
+from segpipe.workflows.calls import FolderResult, TrainingResult, own_folder, read_table, training_config
 from segpipe.workflows.classifier_training import train_classifier
 from segpipe.workflows.prediction import predict_folder
-from segpipe.workflows.results import FolderResult, read_table
 from segpipe.workflows.segmenter_training import train_segmenter
 
 

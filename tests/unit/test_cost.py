@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe.comparison.cost import count_macs, count_parameters, measure_rates
+from segpipe.comparison.candidates import count_macs, count_parameters, measure_rates
 
 # Of one image of 32 x 32 pixels: outputs x inputs of each.
 NETWORKS = {

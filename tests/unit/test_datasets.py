@@ -13,7 +13,7 @@ from segpipe.bundle.folder import ClassifierBundle
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, class_shares
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.tta import VIEWS

@@ -19,8 +19,7 @@ from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
 from segpipe.inference.classifier import Classifier
-from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.ensemble_points import ensemble_points
+from segpipe.inference.ensemble import ClassifierEnsemble, ensemble_points
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.loading import load_classifiers, load_pipeline

@@ -8,7 +8,7 @@ from lightning import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from torch import Tensor
 
-from segpipe.training.epoch_table import EpochTable
+from segpipe.training.tracking import EpochTable
 
 
 def test_figures_of_one_epoch_share_a_row_whatever_their_order(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segpipe.metrics.bootstrap import Interval, bootstrap_intervals, with_intervals
+from segpipe.metrics.calibration import expected_calibration_error
 from segpipe.metrics.classification import Answers, score_answers
-from segpipe.metrics.reliability import expected_calibration_error
 
 
 def mean_of(values: np.ndarray):

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from segpipe.metrics import groups
-from segpipe.metrics.groups import MIN_IMAGES, MIN_LESIONS, join_groups, score_groups
+from segpipe.metrics import bootstrap as groups
+from segpipe.metrics.bootstrap import MIN_IMAGES, MIN_LESIONS, join_groups, score_groups
 from segpipe.metrics.segmentation import score_masks
 
 RANDOM = np.random.default_rng(0)

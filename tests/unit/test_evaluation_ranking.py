@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from segpipe.metrics.ranking import Curve, Ranking
+from segpipe.metrics.classification import Curve, Ranking
 
 TARGETS = [0.5, 0.9, 0.95, 1.0]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segpipe.metrics.reliability import expected_calibration_error, reliability_curve
+from segpipe.metrics.calibration import expected_calibration_error, reliability_curve
 
 
 def test_hand_made_error() -> None:

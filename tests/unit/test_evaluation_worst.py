@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.evaluation import worst
+from segpipe.evaluation import plots as worst
+from segpipe.evaluation.plots import CASES, draw_worst_answers, draw_worst_masks
 from segpipe.evaluation.run import Run
-from segpipe.evaluation.worst import CASES, draw_worst_answers, draw_worst_masks
 from segpipe.io.images import read_image, write_png
 from segpipe.metrics.classification import Answers
 from segpipe.report.masks import Panel

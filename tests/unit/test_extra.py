@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from segpipe.config.groups import ExtraDataConfig
-from segpipe.data.extra import load_extra
+from segpipe.data.loading import load_extra
 from segpipe.errors import DatasetError
 
 TAKEN = pd.DataFrame({"image_id": ["ISIC_0000001"]})

@@ -14,7 +14,7 @@ from findings import drawn_finding
 from PIL import Image
 from torch import Tensor, nn
 
-from segpipe.app.examination import Upload, examine
+from segpipe.app.uploads import Upload, examine
 from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
@@ -29,7 +29,7 @@ from segpipe.inference.pipeline import Locator, Pipeline
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import encode_png
 from segpipe.runs.folder import RunOptions, RunResult, run_images
-from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.image_jobs import LocalEngine
 from segpipe.runs.source import images_of_folder
 from segpipe.types import RgbImage
 

@@ -27,8 +27,7 @@ from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.runs.folder import RunOptions, RunResult, is_finished, run_images
-from segpipe.runs.image_jobs import ImageJob, Outcome, Plan, Worker
-from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.image_jobs import ImageJob, LocalEngine, Outcome, Plan, Worker
 from segpipe.runs.pictures import PictureOptions
 from segpipe.runs.results import result_columns
 from segpipe.runs.source import images_of_folder

@@ -22,14 +22,14 @@ from segpipe.cli.main import run_subcommand
 from segpipe.cli.reporting import report
 from segpipe.data.splits import write_split
 from segpipe.errors import SegpipeError, WriteError
-from segpipe.evaluation.drawing import save_figure
+from segpipe.evaluation.plots import save_figure
 from segpipe.evaluation.score import write_metrics
 from segpipe.io.images import write_file, write_png
 from segpipe.report.masks import draw_masks
 from segpipe.runs.results import write_failures
 from segpipe.sweep.record import JobRecord, write_record
 from segpipe.training import setup
-from segpipe.training.epoch_table import EpochTable
+from segpipe.training.tracking import EpochTable
 
 ROOM = 1000  # bytes that a file may have
 MANY = [f"image_{number:04d}" for number in range(200)]

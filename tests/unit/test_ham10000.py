@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.loaders import load_ham10000
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError

@@ -28,7 +28,7 @@ from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.lesion.quality import REASONS, WARNINGS
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html import write_report
-from segpipe.report.html_pictures import CROPS, HEATMAPS, PHOTOGRAPHS, PICTURES, THUMBNAILS, report_pictures
+from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, PICTURES, THUMBNAILS, report_pictures
 from segpipe.report.wording import DISCLAIMER, percent
 from segpipe.runs.source import result_names
 from segpipe.types import Box, RgbImage

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from segpipe.training.imbalance import REMEDIES, double_remedy
+from segpipe.training.trial import REMEDIES, double_remedy
 
 CONF = Path(__file__).parents[2] / "conf"
 PLAIN = ("loss=cross_entropy", "sampler=none", "calibration=temperature")

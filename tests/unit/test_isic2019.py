@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from segpipe.data.check import CheckedDataset
-from segpipe.data.isic2019 import load_isic2019
+from segpipe.data.loaders import load_isic2019
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import ISIC_2019_CODES
 from segpipe.errors import DatasetError

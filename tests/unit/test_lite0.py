@@ -13,8 +13,8 @@ from segpipe.lesion.crop import resize_square
 from segpipe.models import lite0
 from segpipe.models.classifier import build_classifier
 from segpipe.models.preprocessing import InputSpec, normalize
-from segpipe.models.starting_weights import load_starting_weights, starting_point
 from segpipe.models.unet import build_unet, encoder_network
+from segpipe.training.starting_weights import load_starting_weights, starting_point
 
 SIZE = 129  # 32k + 1, where both networks pad both sides of an image alike
 LITE0_INPUT = InputSpec(SIZE, (127 / 255,) * 3, (128 / 255,) * 3)

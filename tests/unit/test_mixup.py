@@ -12,8 +12,7 @@ from segpipe.losses.distillation import DistillationLoss
 from segpipe.losses.focal import FocalLoss
 from segpipe.losses.logit_adjusted import LogitAdjustedLoss
 from segpipe.models.preprocessing import InputSpec, normalize
-from segpipe.training.metrics import DiagnosisMetrics
-from segpipe.training.tasks import Task
+from segpipe.training.tasks import DiagnosisMetrics, Task
 
 SIZE, CLASSES, ALPHA = 16, 3, 0.4
 SPEC = InputSpec(SIZE)

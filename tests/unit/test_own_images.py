@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from segpipe.data.assembly import malignant_among
-from segpipe.data.own_images import load_csv, load_folders
+from segpipe.data.loaders import load_csv, load_folders
 from segpipe.data.splits import own_split
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError

@@ -16,11 +16,11 @@ from hydra_plugins.segpipe_optuna import OptunaSweeper
 from segpipe.bundle.folder import CARD, WEIGHTS, ClassifierBundle, load_classifier, save_bundle
 from segpipe.data.cache import StoredExamples
 from segpipe.errors import BundleError, ConfigError, OutputError, TrainingError
-from segpipe.models.starting_weights import load_starting_weights
 from segpipe.runs.journal import JOURNAL, Journal
 from segpipe.sweep.record import RECORD, read_record, read_records
 from segpipe.training.fit import _finish, read_checkpoint
 from segpipe.training.resuming import WholeCheckpoints
+from segpipe.training.starting_weights import load_starting_weights
 
 CANARY = "canary"
 WHOLE = {"epoch": 1, "global_step": 3, "state_dict": {"w": torch.ones(50)}}

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segpipe.lesion.pieces import choose_piece
-from segpipe.lesion.quality import NOTES, REASONS
+from segpipe.lesion.quality import NOTES, REASONS, choose_piece
 
 Probs = NDArray[np.float32]
 SIZES = [64, 192, 224]

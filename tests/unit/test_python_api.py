@@ -27,7 +27,7 @@ from segpipe.io.images import read_image
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.figure import encode_figure
 from segpipe.runs.folder import RunOptions, run_images
-from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.image_jobs import LocalEngine
 from segpipe.runs.source import images_of_files
 
 OF_THE_FILE = ("path", "sha256", "latency_ms")

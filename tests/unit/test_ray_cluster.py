@@ -7,8 +7,7 @@ import pytest
 
 from segpipe.errors import ConfigError
 from segpipe.inference.settings import PipelineSettings
-from segpipe.runs.claims import Claims
-from segpipe.runs.ray_cluster import Actors, Node, choose_device, lay_out
+from segpipe.runs.ray_cluster import Actors, Claims, Node, choose_device, lay_out
 from segpipe.runs.ray_engine import RayEngine
 
 LAPTOP: list[Node] = [{"CPU": 8.0}]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
 from segpipe.cli.main import main
 from segpipe.data.check import CheckedDataset
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.loaders import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash, write_split
 from segpipe.data.synthetic.dataset import write_dataset
 from segpipe.errors import BundleError

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpipe.config.schemas import RunPipelineConfig
 from segpipe.errors import ConfigError, DatasetError, ImageError
-from segpipe.inference.batches import batched
+from segpipe.inference.networks import batched
 from segpipe.runs.source import choose_images, images_of_files, images_of_folder, result_names
 
 

@@ -17,7 +17,7 @@ from segpipe.data.splits import PARTS, read_split
 from segpipe.errors import BundleError, ConfigError
 from segpipe.training import classifier as classifier_training
 from segpipe.training.setup import TrainingData
-from segpipe.training.start import refuse_other_network, start_bundle, start_card
+from segpipe.training.starting_weights import refuse_other_network, start_bundle, start_card
 
 
 def config_of(kind: str, init: object, **values: object) -> object:

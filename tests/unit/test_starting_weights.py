@@ -13,8 +13,8 @@ from torch import nn
 from segpipe.errors import ConfigError
 from segpipe.models import lite0
 from segpipe.models.classifier import build_classifier
-from segpipe.models.starting_weights import load_starting_weights, starting_point
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder
+from segpipe.training.starting_weights import load_starting_weights, starting_point
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_a_missing_a_damaged_and_a_pickled_file_are_refused(tmp_path: Path, weig
 
 
 def test_the_weights_file_of_a_bundle_is_no_start(bundles: Path) -> None:
-    """As a folder it is one, see `segpipe.training.start`, which looks at what it has seen."""
+    """As a folder it is one, see `segpipe.training.starting_weights`, which looks at what it has seen."""
     with pytest.raises(ConfigError, match="must hold weights of 'test_efficientnet'"):
         backbone = build_classifier(name="test_efficientnet", classes=7).backbone
         load(backbone, bundles / "classifier" / "model.safetensors", name="test_efficientnet")

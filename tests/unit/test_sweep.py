@@ -17,11 +17,18 @@ import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.errors import DatasetError
 from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds
 from segpipe.inference.memory import peak_memory_mib, restart_peak_memory
-from segpipe.sweep import picture
+from segpipe.sweep import leaderboard as picture
 from segpipe.sweep.job import job_name
-from segpipe.sweep.leaderboard import FAILURES, LEADERBOARD, PICTURE, leaderboard, varying_settings, write_tables
-from segpipe.sweep.out_of_fold import write_out_of_fold
-from segpipe.sweep.picture import draw_leaderboard
+from segpipe.sweep.leaderboard import (
+    FAILURES,
+    LEADERBOARD,
+    PICTURE,
+    draw_leaderboard,
+    leaderboard,
+    varying_settings,
+    write_out_of_fold,
+    write_tables,
+)
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, read_record, write_record
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -18,7 +18,7 @@ from segpipe.bundle.folder import ClassifierBundle, load_classifier, save_bundle
 from segpipe.config.resources import CONF
 from segpipe.config.values import check_values
 from segpipe.data.fingerprints import fingerprint_parts
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, ConfigError, OutputError
 from segpipe.inference.classifier import Classifier
@@ -28,7 +28,7 @@ from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localizer import Localization, MaskSource
 from segpipe.models.classifier import build_classifier
 from segpipe.training.setup import TrainingData
-from segpipe.training.start import origin_cards
+from segpipe.training.starting_weights import origin_cards
 from segpipe.training.teachers import read_teachers
 from segpipe.workflows import distillation
 from segpipe.workflows.distillation import predict_for_training, refuse_unfit

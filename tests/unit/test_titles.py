@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.comparison.titles import file_name, name_folders
+from segpipe.comparison.table import file_name, name_folders
 from segpipe.errors import ConfigError
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.config.arguments import CHANGES_ALLOWED
 from segpipe.data.check import CheckedDataset
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.loaders import load_ham10000
 from segpipe.data.splits import make_split
 from segpipe.errors import ConfigError
 from segpipe.models import lite0

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
-from segpipe.training.metrics import DiagnosisMetrics, MaskMetrics
+from segpipe.training.tasks import DiagnosisMetrics, MaskMetrics
 
 LOGITS = torch.randn(60, 7, generator=torch.Generator().manual_seed(0)) * 2
 

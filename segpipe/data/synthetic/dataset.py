@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from segpipe.data.check import CheckedDataset
-from segpipe.data.ham10000 import load_ham10000
+from segpipe.data.loaders import load_ham10000
 from segpipe.data.synthetic.lesion import APPEARANCES, draw_lesion
 from segpipe.data.synthetic.photo import draw_view, render
 from segpipe.diagnosis import CODES

@@ -1,14 +1,96 @@
-"""Images of one's own, of any classes: a folder for each class, or a table beside the images."""
+"""Finding HAM10000, and data sets laid out like it, in the forms in which people download them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segpipe.data.annotations import read_labels
-from segpipe.data.assembly import Files, assemble, find_photographs, label_by_folder
+from segpipe.data.assembly import Files, assemble, find_photographs, label_by_folder, read_metadata
 from segpipe.data.check import CheckedDataset
-from segpipe.diagnosis import check_class_name, class_code, in_order
+from segpipe.data.tables import read_labels
+from segpipe.diagnosis import CODES, ISIC_2019_CODES, check_class_name, class_code, in_order
 from segpipe.errors import DatasetError
+from segpipe.io.numerals import counted
+
+
+def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedDataset:
+    """Find a data set below a folder and check it.
+
+    The layouts of data/README.md are told apart by what they hold, not by their names: images, masks, and tables with the columns
+    of the HAM10000 metadata or of the ISIC one-hot table.
+
+    Args:
+        root: the folder into which the data set was unpacked.
+        without_lesion_ids: take an image for a lesion of its own where its lesion is not known, see `assemble`.
+
+    Returns:
+        One row for each usable image, and the report on the rest.
+
+    Raises:
+        DatasetError: there are no images, no diagnoses, or no lesion ids.
+    """
+    files = find_photographs(root, copies=False)
+    labels = read_metadata(root)
+    if labels is None:
+        raise DatasetError(
+            f"data.root must hold a table of diagnoses, got none in {root!r} beside {counted(len(files.images), 'image')} and "
+            f"{counted(len(files.masks), 'mask')} of them; add HAM10000_metadata.csv or the "
+            "ground truth of ISIC 2018 Task 3 (Task 1 has no diagnoses), see data/README.md"
+        )
+    return assemble(labels, files, classes=CODES, without_lesion_ids=without_lesion_ids)
+
+
+def load_isic2019(
+    root: str,
+    *,
+    classes: Sequence[str] | None = None,
+    without_lesion_ids: bool = False,
+    malignant: Sequence[str] | None = None,
+) -> CheckedDataset:
+    """Find ISIC 2019 below a folder and check it.
+
+    Args:
+        root: holds the images, and either the table of the ground truth, with the metadata where lesions are to be known, or
+            folders that are named after the classes, at any depth.
+        classes: those that are kept, in any order; None keeps the eight of the table, or those that have a folder.
+        without_lesion_ids: take an image for a lesion of its own where its lesion is not known, see `assemble`; else it is left
+            out.
+        malignant: the malignant classes; None takes those that are known as such.
+
+    Returns:
+        One row for each usable image, and the report on the rest; the classes stand in the order of ISIC 2019's table.
+
+    Raises:
+        DatasetError: there are no images, no diagnoses or no lesion ids, or `classes` names fewer than two that are there.
+    """
+    labels, present = (read_metadata(root) if Path(root).is_dir() else None), ISIC_2019_CODES
+    files = find_photographs(root, copies=labels is None)
+    if labels is None:
+        labels = label_by_folder(files, _class_of)
+        present = tuple(code for code in ISIC_2019_CODES if code in set(labels["dx"]))
+    if not present:
+        raise DatasetError(
+            f"data.root must hold ISIC_2019_Training_GroundTruth.csv or a folder for each class, got neither in {root!r} beside "
+            f"{counted(len(files.images), 'image')}; see data/README.md"
+        )
+    chosen = _choose(present, classes)
+    unwanted = set(ISIC_2019_CODES) - set(chosen)
+    return assemble(labels, files, classes=chosen, unwanted=unwanted, malignant=malignant, without_lesion_ids=without_lesion_ids)
+
+
+def _class_of(folders: Sequence[str]) -> str | None:
+    """Of the outermost folder that is named after a class: the parts of a split may lie above it."""
+    return next((code for code in map(class_code, folders) if code in ISIC_2019_CODES), None)
+
+
+def _choose(present: tuple[str, ...], named: Sequence[str] | None) -> tuple[str, ...]:
+    wanted = set(present) if named is None else set(map(class_code, named))
+    if len(wanted) < 2 or not wanted <= set(present):
+        raise DatasetError(
+            f"data.classes must name two or more of {', '.join(present)}, as data.root holds them, "
+            f"got {', '.join(sorted(wanted)) or 'none'}"
+        )
+    return tuple(code for code in present if code in wanted)
+
 
 _PART_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -6,7 +6,8 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from segpipe.data.datasets import Draw, FloatArray, SeededSampler
+from segpipe.data.datasets import Draw, SeededSampler
+from segpipe.types import FloatArray
 
 
 class SeededDataModule(LightningDataModule):

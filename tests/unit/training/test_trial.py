@@ -15,7 +15,7 @@ from segpipe.errors import ConfigError
 from segpipe.models.classifier import build_classifier
 from segpipe.training.trial import try_parts
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 TINY = ("data=synthetic", "classifier.name=test_efficientnet", "classifier.input_size=64", "trainer.accelerator=cpu")
 
 

@@ -30,7 +30,7 @@ from segpipe.training import classifier as classifier_training
 from segpipe.training import segmenter as segmenter_training
 from segpipe.training.unfreezing import parameter_groups
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 CPU = torch.device("cpu")
 SPEC = InputSpec(64)
 # Of those that timm has, one whose head holds a convolution and a BatchNorm of its own.

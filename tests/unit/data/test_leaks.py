@@ -25,7 +25,7 @@ from segpipe.io.folders import find_images
 from segpipe.io.images import read_image, read_thumbnail
 from segpipe.training.setup import prepare_data
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 ROTATIONS = tuple(range(len(ORIENTATIONS)))
 
 

@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from segpipe.training.trial import REMEDIES, double_remedy
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 PLAIN = ("loss=cross_entropy", "sampler=none", "calibration=temperature")
 # How each remedy is asked for, in the order of REMEDIES.
 ALONE = (

@@ -22,7 +22,7 @@ from segpipe.errors import ConfigError
 from segpipe.models import lite0
 from segpipe.training.identity import FREE, RECORD, identify_data, identify_settings, portable_settings, resume_identity
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from segpipe.config.values import check_values
 from segpipe.errors import ConfigError
 from segpipe.training.tracking import MlflowRun, TensorBoardRun
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from segpipe.config.composing import compose_config
 from segpipe.config.loading import REFUSED_RESOLVERS
 from segpipe.errors import ConfigError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CANARY = "canary"  # the file that an attack would write
 TOUCH = f"touch {CANARY}"
 

@@ -36,7 +36,7 @@ from segpipe.training.setup import build_augmentation, trainer_arguments
 from segpipe.training.tracking import build_loggers
 from segpipe.training.unfreezing import parameter_groups
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 SCHEMAS = {
     "run_pipeline": RunPipelineConfig,
     "app": AppConfig,

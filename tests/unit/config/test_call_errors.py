@@ -17,7 +17,7 @@ from segpipe.config.call_errors import explain, explain_unknown_key, unwrap
 from segpipe.config.literal_paths import quote_paths
 from segpipe.errors import ConfigError, DatasetError
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -31,7 +31,7 @@ from segpipe.sweep.leaderboard import (
 )
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, read_record, write_record
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from segpipe.cli.call import command_again, remember_call
 from segpipe.cli.main import SUBCOMMANDS, main, run_subcommand
 from segpipe.data.synthetic.dataset import write_samples
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPTS = {"run_pipeline": "predict", "train_seg": "train-seg", "train_cls": "train-cls"}
 
 

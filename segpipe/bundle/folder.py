@@ -30,7 +30,7 @@ from segpipe.models.weights import hash_tensors, load_weights, read_metadata, re
 WEIGHTS = "model.safetensors"
 IDENTITY = "segpipe"  # entry of the metadata of the weights
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
-SHIPPED = Path(__file__).parent / "weights"
+SHIPPED = Path(__file__).parents[1] / "weights"
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 

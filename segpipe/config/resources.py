@@ -6,7 +6,7 @@ and `segpipe.samples`.
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def _shipped(name: str, in_repository: str) -> Path:

@@ -10,7 +10,6 @@ import pandas as pd
 from segpipe.bundle.folder import SegmenterBundle
 from segpipe.evaluation.held_out import BATCH_SIZE, truth_of
 from segpipe.evaluation.score import (
-    FloatArray,
     Metrics,
     count_sources,
     describe_masks,
@@ -25,7 +24,7 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.io.storage import content_hash
 from segpipe.lesion.localizer import Localization, MaskSource, threshold_probs
 from segpipe.report.masks import draw_masks
-from segpipe.types import BoolMask, RgbImage
+from segpipe.types import BoolMask, FloatArray, RgbImage
 
 PICTURED = 12  # images in predictions.png
 

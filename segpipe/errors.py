@@ -1,90 +1,80 @@
-"""What can go wrong at the borders: each error is one clear line, and knows the exit status it leads to."""
+"""Error classes, each with the exit status that it leads to."""
 
 import errno
 from typing import ClassVar
 
 
 class SegpipeError(Exception):
-    """A problem that the user can mend; shown as one line, never as a traceback.
+    """Problem that the user can solve; shown as one line.
 
     Attributes:
-        exit_status: what an entry script ends with: 2 for a wrong call, 1 for work that failed.
+        exit_status: Exit status of the command: 2 for a wrong call, 1 for work that failed.
     """
 
     exit_status: ClassVar[int] = 2
 
 
 class ConfigError(SegpipeError, ValueError):
-    """A key or a value of the configuration is wrong."""
+    """Wrong key or value of the configuration."""
 
 
 class ImageError(SegpipeError):
-    """A file cannot be used as an image."""
+    """File that cannot be used as an image."""
 
 
 class MaskError(ImageError):
-    """A picture cannot be used as a mask."""
+    """Image that cannot be used as a mask."""
 
 
 class DatasetError(SegpipeError):
-    """A data set, a split or a table of labels cannot be used."""
+    """Data set, split or table of labels that cannot be used."""
 
 
 class LeakError(SegpipeError):
-    """The parts of a split share lesions or photographs, which are listed."""
+    """Parts of a split that share lesions or photographs."""
 
     exit_status = 1
 
 
 class BundleError(SegpipeError):
-    """A model on disk is damaged, foreign, or of another kind."""
+    """Model on disk that is damaged, foreign or of another kind."""
 
 
 class OutputError(SegpipeError):
-    """The output folder cannot be used."""
+    """Output folder that cannot be used."""
 
 
 class WriteError(OutputError):
-    """A file cannot be written, because the disk is full for one; what was there before is whole."""
+    """File that cannot be written; the previous file stays intact."""
 
     exit_status = 1
 
 
 class PredictionError(SegpipeError):
-    """A model gave a number that is not finite, so that nothing can be said of an image."""
+    """Model output that is not finite."""
 
     exit_status = 1
 
 
 class ImagesFailedError(SegpipeError):
-    """Some or all images of a folder failed; the others were done."""
+    """Run over a folder in which some or all images failed."""
 
     exit_status = 1
 
 
 class RunStoppedError(SegpipeError):
-    """A run over images cannot go on; what was done until then is kept."""
+    """Run over images that cannot continue; its results so far are kept."""
 
     exit_status = 1
 
 
 class TrainingError(SegpipeError):
-    """A training started and failed."""
+    """Training that started and failed."""
 
     exit_status = 1
 
 
-def one_line(text: str, longest: int = 300) -> str:
-    """The beginning of a text of unknown origin on one line, see `escape_unprintable`."""
-    return escape_unprintable(" ".join(text.split())[:longest])
-
-
-def escape_unprintable(text: str) -> str:
-    """A text of unknown origin as a terminal may take it: what cannot be printed stands as its escape, line breaks stay."""
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
-
-
-# Of the disk and the rights on it, not of segpipe.
+# Errors of the disk and its permissions, not of segpipe.
 _DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO),
     *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
@@ -92,8 +82,8 @@ _DISK_ERRORS = {
 
 
 def as_write_error(error: BaseException) -> WriteError | None:
-    """Turn an OSError of the disk into an error of segpipe; None where it is another one."""
+    """Convert a disk error to a WriteError; None for other errors."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        where = f"{error.filename}: " if error.filename else ""
-        return WriteError(f"{where}a file cannot be written or read ({error.strerror}); make room or name another folder")
+        name = f"{error.filename}: " if error.filename else ""
+        return WriteError(f"{name}a file cannot be written or read ({error.strerror}); make room or name another folder")
     return None

@@ -1,1 +1,1 @@
-"""Files in and out: image decoding, atomic writing, object storage, names of the files that a run writes."""
+"""Image decoding, atomic writing, object storage, and names of written files."""

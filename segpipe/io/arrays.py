@@ -1,4 +1,4 @@
-"""Checks of the images and masks that callers hand over as arrays: dtype, shape and range, with the way to mend each mistake."""
+"""Checks of images and masks passed as arrays: dtype, shape and range."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,42 +6,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.io.images import MIN_SIDE
-from segpipe.types import BoolMask, RgbImage
+from segpipe.types import MIN_SIDE, BoolMask, RgbImage
 
 
 def require_image(image: object, *, name: str = "image", min_side: int = MIN_SIDE) -> RgbImage:
-    """Refuse what is not an RGB image.
+    """Check that a value is an RGB image.
 
-    The order of the colors cannot be seen from the pixels: OpenCV reads BGR, which `image[..., ::-1]` turns into RGB.
+    Color order cannot be seen from pixels: OpenCV reads BGR, which `image[..., ::-1]` turns into RGB.
 
     Args:
         image: RGB uint8 in [0, 255], shape (H, W, 3).
-        name: what to call it in the message.
-        min_side: fewest pixels of the shorter side.
+        name: Name of the image in the message.
+        min_side: Minimum of the shorter side, pixels.
 
     Returns:
-        `image` itself.
+        The unchanged `image`.
 
     Raises:
-        ValueError: it is not an array, or its dtype, shape or size is another.
+        ValueError: It is no array, or has another dtype or shape, or too few pixels.
     """
     array = _require_array(image, name, "uint8 (H, W, 3)")
     must = f"{name} must be RGB, uint8 (H, W, 3), got {array.dtype} {array.shape}"
     if array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"{must}; {_way_to_shape(array.shape)}")
+        raise ValueError(f"{must}; {_shape_hint(array.shape)}")
     if array.dtype != np.uint8:
-        raise ValueError(f"{must}; {_way_to_uint8(array.dtype)}")
+        raise ValueError(f"{must}; {_uint8_hint(array.dtype)}")
     if min(array.shape[:2]) < min_side:
         raise ValueError(f"{must}; both sides must have at least {min_side} pixels")
     return array
 
 
 def require_images(images: object, *, name: str = "images") -> list[RgbImage]:
-    """Refuse what is not a list of at least one RGB image, see `require_image`.
+    """Check that a value is a non-empty list of RGB images.
 
     Raises:
-        ValueError: it is no list or other sequence, it is empty, or an image is not such an array.
+        ValueError: It is no sequence, is empty, or holds anything that `require_image` refuses.
     """
     if isinstance(images, np.ndarray | str | bytes) or not isinstance(images, Sequence):
         hint = "give list(batch) for a batch of shape (N, H, W, 3), [image] for a single image"
@@ -52,18 +51,18 @@ def require_images(images: object, *, name: str = "images") -> list[RgbImage]:
 
 
 def require_mask(mask: object, *, size: tuple[int, int] | None = None, name: str = "mask") -> BoolMask:
-    """Refuse what is not a mask.
+    """Check that a value is a mask.
 
     Args:
-        mask: bool, shape (H, W), true on the lesion.
-        size: height and width of the image that it belongs to.
-        name: what to call it in the message.
+        mask: Bool, shape (H, W), true on the lesion.
+        size: Height and width of its image, pixels.
+        name: Name of the mask in the message.
 
     Returns:
-        `mask` itself.
+        The unchanged `mask`.
 
     Raises:
-        ValueError: it is not an array, its dtype or shape is another, or its shape is not that of the image.
+        ValueError: It is no array, has another dtype or shape, or another size than its image.
     """
     array = _require_array(mask, name, "bool (H, W)")
     must = f"{name} must be bool (H, W), got {array.dtype} {array.shape}"
@@ -80,25 +79,25 @@ def require_mask(mask: object, *, size: tuple[int, int] | None = None, name: str
 
 def _require_array(value: object, name: str, expected: str) -> NDArray[Any]:
     if not isinstance(value, np.ndarray):
-        raise ValueError(f"{name} must be a numpy array, {expected}, got {kind_of(value)}; {way_from(value)}")
+        raise ValueError(f"{name} must be a numpy array, {expected}, got {kind_of(value)}; {conversion_hint(value)}")
     return value
 
 
 def kind_of(value: object) -> str:
-    """Name the type of a value, with its shape where it has one."""
+    """Return the type name of a value, with any shape."""
     kind = type(value)
     module = kind.__module__.split(".")[0]
     shape = getattr(value, "shape", None)
     return f"{'' if module == 'builtins' else f'{module}.'}{kind.__name__}" + ("" if shape is None else f" {tuple(shape)}")
 
 
-def way_from(value: object) -> str:
-    """Say how a value that is not an array becomes an image, for messages."""
+def conversion_hint(value: object) -> str:
+    """Return advice for converting a value to an image array."""
     module = type(value).__module__.split(".")[0]
     if module == "PIL":
         return 'use numpy.asarray(image.convert("RGB"))'
     if value is None:
-        return "check where it comes from: cv2.imread gives None for a file that it cannot read"
+        return "check its origin: cv2.imread gives None for a file that it cannot read"
     if module == "torch":
         return "use tensor.permute(1, 2, 0).mul(255).byte().cpu().numpy() for a tensor (3, H, W) in [0, 1]"
     if isinstance(value, str | bytes) or module == "pathlib":
@@ -108,7 +107,7 @@ def way_from(value: object) -> str:
     return "use numpy.asarray(image, dtype=numpy.uint8) for pixels, list(images) for several images"
 
 
-def _way_to_shape(shape: tuple[int, ...]) -> str:
+def _shape_hint(shape: tuple[int, ...]) -> str:
     if len(shape) == 4:
         return "give list(images) for a batch of images"
     if len(shape) == 2:
@@ -122,7 +121,7 @@ def _way_to_shape(shape: tuple[int, ...]) -> str:
     return "give one image of three channels"
 
 
-def _way_to_uint8(dtype: np.dtype[Any]) -> str:
+def _uint8_hint(dtype: np.dtype[Any]) -> str:
     if np.issubdtype(dtype, np.floating):
         return "use (255 * image).round().astype(numpy.uint8) for values in [0, 1], image.round().astype(numpy.uint8) in [0, 255]"
     if dtype == np.uint16:

@@ -1,4 +1,4 @@
-"""What lies below a folder: everything, or just the images of a data set."""
+"""Search of folders for files, images and masks."""
 
 import os
 import re
@@ -9,50 +9,42 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from segpipe.errors import ImageError
-from segpipe.io.image_formats import HEAD_SIZE, OTHER_SUFFIXES, READ_FORMATS, UNREAD_SUFFIXES, format_of, unread_reason
-from segpipe.io.images import IMAGE_SUFFIXES, display_path, is_mask_picture, why_no_file
+from segpipe.io.files import display_path, open_image, why_no_file
+from segpipe.io.image_decoding import DEFAULT_MAX_PIXELS, decode, may_be_mask
+from segpipe.io.image_formats import (
+    HEAD_SIZE,
+    IMAGE_SUFFIXES,
+    OTHER_SUFFIXES,
+    READ_FORMATS,
+    UNREAD_SUFFIXES,
+    format_of,
+    unread_reason,
+)
+from segpipe.io.mask_decoding import looks_like_mask
+from segpipe.io.run_files import OUTPUT_NAMES, OUTPUT_SIGNS
 
 _MASK_WORD = r"(masks?|gts?|segs?|segmentations?|ground[ _-]?truths?|annotations?)"
 _MASK_STEM = re.compile(rf"[ ._-]{_MASK_WORD}$|^{_MASK_WORD}[ ._-]", re.IGNORECASE)
-_SUPERPIXELS = re.compile(r"_superpixels$", re.IGNORECASE)  # of ISIC, which are neither photographs nor masks of lesions
+_SUPERPIXELS = re.compile(r"_superpixels$", re.IGNORECASE)  # ISIC superpixels, neither photographs nor lesion masks
 _MASK_FOLDER = re.compile(
     rf"^{_MASK_WORD}$|^(masks?|gts?)[ ._-]|[ ._-](masks?|gts?)$|segmentations|segmentationclass|ground[ _-]?truth", re.IGNORECASE
 )
-# Of masks that only their content shows as such.
+# Suffixes of masks that are recognized by content alone.
 _LESION_STEM = re.compile(r"[ ._-](lesion|label)$", re.IGNORECASE)
-# Files that show, all of them together, what their folder is: a run, a training or sweep, a bundle, a comparison.
-_SIGNS = (
-    {"results.jsonl"},
-    {"job.json"},
-    {"config.yaml", "split.csv"},
-    {"bundle/card.json", "bundle/model.safetensors"},
-    {"card.json", "model.safetensors"},
-    {"metrics.json", "predictions.png"},
-    {"comparison.csv", "comparison.md"},
-    {"leaderboard.csv", "failed.csv"},
-)
-# What segpipe writes into a folder that holds other things as well.
-_RUN_FOLDERS = ("masks", "figures", "crops", "heatmaps", "plots", "report")
-_OUTPUT_NAMES = {
-    "results.jsonl": _RUN_FOLDERS,
-    "config.yaml": ("found_masks", "checkpoints", "bundle", "out_of_fold", "tensorboard", "mlflow", "wandb"),
-    "comparison.csv": ("runs", "roc.png", "metrics.png", "cost.png"),
-    "leaderboard.csv": ("leaderboard.png",),
-}
 
 
 @dataclass(frozen=True)
 class FoundImages:
-    """What lies in a folder.
+    """Images and masks found in a folder.
 
     Attributes:
-        images: image files, sorted by their POSIX path relative to the folder.
-        unreadable: images of formats that are not read; folders, broken links and the like that are named as images; and folders
-            that cannot be listed; each with the reason, sorted likewise.
-        ignored: number of other files: other types, hidden ones, and the masks of a data set.
-        masks: those among them that are masks by their name or folder.
-        mask_pictures: those that are masks by their content alone, see `segpipe.io.mask_decoding.looks_like_mask`.
-        outputs: folders in which only results of segpipe lie.
+        images: Image files, sorted by their POSIX path relative to the folder.
+        unreadable: Images of unsupported formats, folders and broken links with image names, and folders that cannot be listed,
+            each with the reason, sorted likewise.
+        ignored: Number of other files: other types, hidden files, and masks of a data set.
+        masks: Ignored files that are masks by name or folder.
+        mask_pictures: Ignored files that are masks by content alone, see `segpipe.io.mask_decoding.looks_like_mask`.
+        outputs: Folders that hold only results of segpipe.
     """
 
     images: tuple[Path, ...]
@@ -65,11 +57,11 @@ class FoundImages:
 
 @dataclass(frozen=True)
 class SelectedImages:
-    """Images among the files of a folder.
+    """Images selected from the files of a folder.
 
     Attributes:
-        images: paths relative to the folder, in the order that was given.
-        unread: those of images whose format is not read, each with the reason.
+        images: Paths relative to the folder, in the given order.
+        unread: Images of unsupported formats, each with the reason.
     """
 
     images: tuple[Path, ...]
@@ -77,14 +69,14 @@ class SelectedImages:
 
 
 def find_images(folder: Path) -> FoundImages:
-    """Find the images in a folder and below it.
+    """Find the images in a folder and its subfolders.
 
-    Endings tell images from other files. Where an ending is missing or says neither, the first bytes of the file decide.
+    Suffixes distinguish images from other files; without a known suffix, the first bytes of a file decide.
 
-    Links to folders are followed, each real folder is visited once. Masks of a data set are no images: files named as
-    `*_segmentation`, `*_mask` or `*_gt`, all files in folders named as `masks`, `GT`, `ground_truth`, `annotations` or
-    `*segmentations*` (upper or lower case), and what is a mask by its content. The names of `folder` itself and of what lies
-    above it do not count. Neither are results of segpipe: folders with `results.jsonl`, `job.json`, a checkpoint or a bundle.
+    Links to folders are followed; each real folder is visited once. Masks of a data set are not images: files named like
+    `*_segmentation`, `*_mask` or `*_gt`, all files in folders named like `masks`, `GT`, `ground_truth`, `annotations` or
+    `*segmentations*` (in any case), and files with the content of a mask. The names of `folder` and its parents do not count.
+    Results of segpipe are skipped as well: folders with `results.jsonl`, `job.json`, a checkpoint or a bundle.
 
     Raises:
         ImageError: `folder` is missing, no folder, or cannot be listed.
@@ -120,18 +112,21 @@ def find_images(folder: Path) -> FoundImages:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below a folder but results of segpipe, sorted by relative POSIX path; of links to folders, see `find_images`."""
+    """List all files below a folder except results of segpipe.
+
+    Files are sorted by relative POSIX path; links are followed as in `find_images`.
+    """
     relatives = [path.relative_to(folder) for path in _walk(folder)[0]]
     return [path for relative in _without_outputs(relatives) if (path := folder / relative).is_file()]
 
 
 def _walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """All entries below a folder, sorted by relative POSIX path, and the folders that cannot be listed with the reason."""
+    """List all entries below a folder, and its unreadable folders with reasons."""
     entries: list[Path] = []
     unlisted: dict[Path, str] = {}
     folders, links, visited = deque([folder]), deque[Path](), set[str]()
     while folders or links:
-        # Links come last, so that a folder is known by its own name rather than by that of a link to it.
+        # Links come last, so that a folder is listed under its own name rather than that of a link to it.
         current = folders.popleft() if folders else links.popleft()
         real = os.path.realpath(current)
         if real in visited:
@@ -153,12 +148,12 @@ def _may_hold_images(relative_folder: Path) -> bool:
 
 
 def select_images(relatives: Sequence[Path], read_heads: Callable[[Sequence[Path]], Sequence[bytes]]) -> SelectedImages:
-    """Find the images among the files of a folder, see `find_images`.
+    """Select the images among the files of a folder, see `find_images`.
 
     Args:
-        relatives: paths relative to the folder that is searched.
-        read_heads: gives the first `HEAD_SIZE` bytes of files, empty for what cannot be read; called once, with the files whose
-            endings do not say what they are.
+        relatives: Paths relative to the searched folder.
+        read_heads: Function that returns the first `HEAD_SIZE` bytes of files, empty for unreadable ones; called once, with the
+            files whose suffixes are not conclusive.
     """
     candidates = [path for path in _without_outputs(relatives) if _may_be_image(path) and not _is_mask_name(path)]
     unclear = [path for path in candidates if path.suffix.lower() not in IMAGE_SUFFIXES]
@@ -169,16 +164,30 @@ def select_images(relatives: Sequence[Path], read_heads: Callable[[Sequence[Path
 
 
 def select_masks(relatives: Sequence[Path]) -> list[Path]:
-    """Those paths, relative to the folder that is searched, that are masks by their names, see `find_images`."""
+    """Select the relative paths that are masks by name, see `find_images`."""
     named = [path for path in _without_outputs(relatives) if _may_be_image(path) and _is_mask_name(path)]
     return [path for path in named if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def image_of_mask(relative: PurePath) -> PurePath:
-    """The path that an image has by the name of its mask: without what makes it a mask, in name and folders."""
+    """Derive the path of an image from that of its mask.
+
+    Words that mark masks are removed from file name and folders.
+    """
     folders = [part for part in relative.parts[:-1] if not _MASK_FOLDER.search(part)]
     stem = (_MASK_STEM if _is_mask_name(relative) else _LESION_STEM).sub("", relative.stem)
     return PurePath(*folders, f"{stem}{relative.suffix}")
+
+
+def is_mask_picture(path: Path) -> bool:
+    """Return True for a readable file whose content is a mask."""
+    try:
+        with open_image(path) as file:
+            if not may_be_mask(file):
+                return False
+            return looks_like_mask(decode(file, max_pixels=DEFAULT_MAX_PIXELS, backdrop=None).picture)
+    except (ImageError, OSError, ValueError):  # ValueError: pixels of a kind that Pillow cannot convert
+        return False
 
 
 def _may_be_image(relative: PurePath) -> bool:
@@ -191,18 +200,18 @@ def _is_mask_name(relative: PurePath) -> bool:
 
 
 def _without_outputs(relatives: Sequence[Path]) -> list[Path]:
-    """The paths that are no results of segpipe."""
+    """Drop the paths that are results of segpipe."""
     outputs, names = _output_folders(relatives), {path.as_posix() for path in relatives}
-    # The folder that is searched may hold results beside other things.
+    # The searched folder itself may hold results and other content.
     outputs.discard(Path())
-    outputs |= {Path(name) for sign, written in _OUTPUT_NAMES.items() if sign in names for name in written}
+    outputs |= {Path(name) for sign, written in OUTPUT_NAMES.items() if sign in names for name in written}
     if not outputs:
         return list(relatives)
     return [path for path in relatives if path not in outputs and outputs.isdisjoint(path.parents)]
 
 
 def _output_folders(relatives: Iterable[Path]) -> set[Path]:
-    """The folders that show by their files that segpipe wrote them."""
+    """Find the folders that segpipe wrote, by their files."""
     files: dict[Path, set[str]] = {}
     outputs: set[Path] = set()
     for path in relatives:
@@ -211,17 +220,20 @@ def _output_folders(relatives: Iterable[Path]) -> set[Path]:
             files.setdefault(path.parent.parent, set()).add(f"bundle/{path.name}")
         if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
             outputs.add(path.parent.parent)
-    return outputs | {folder for folder, names in files.items() if any(sign <= names for sign in _SIGNS)}
+    return outputs | {folder for folder, names in files.items() if any(sign <= names for sign in OUTPUT_SIGNS)}
 
 
 def _format(path: Path, head: bytes) -> str | None:
-    """The image format of a file; where ending and content disagree, the content is right, but raw photographs begin as TIFF."""
+    """Identify the image format of a file by content and suffix.
+
+    Content takes precedence, except for raw photographs, which begin like a TIFF.
+    """
     by_ending, by_content = UNREAD_SUFFIXES.get(path.suffix.lower()), format_of(head)
     return by_ending if by_content is None or (by_ending and by_content == "TIFF") else by_content
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of a file; nothing where there is no regular file that can be read."""
+    """Read the first bytes of a regular file; empty if impossible."""
     try:
         if not path.is_file():
             return b""

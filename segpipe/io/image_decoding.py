@@ -1,4 +1,4 @@
-"""From the bytes of a file to the pixels of a picture: the formats, their damages, the orientation, transparency, 16 bits."""
+"""Decoding of image files: formats, damage, orientation, transparency and 16 bits."""
 
 import os
 import struct
@@ -20,21 +20,22 @@ from segpipe.io.image_formats import HEAD_SIZE, format_of, unread_reason
 from segpipe.io.jpeg_decoding import decode_jpeg
 from segpipe.io.mask_decoding import is_tinted
 
-# More than a mask takes where its pixels are compressed.
+DEFAULT_MAX_PIXELS = 150_000_000
+# Upper bound of the size of a compressed mask.
 _BYTES_OF_MASK, _BYTES_PER_MASK_PIXEL = 4096, 0.05
-# EXIF data that cannot be parsed says nothing about the pixels.
+# Errors of EXIF data, which do not affect the pixels.
 _EXIF_ERRORS = (SyntaxError, LookupError, OSError, ValueError, TypeError, struct.error, Warning)
 
 
 class _TiffFile(TiffImagePlugin.TiffImageFile):
-    """A TIFF whose size is judged by `max_pixels` alone; Pillow's own limit is one for the whole process, and warns."""
+    """TIFF limited by `max_pixels` alone; Pillow's own limit is process-wide and warns."""
 
     def load_prepare(self) -> None:
         self.im = Image.new(self.mode, self._tile_size).im
         super().load_prepare()
 
 
-# Built by their own classes, because Image.open brings in Pillow's process-wide limit and formats that nobody asked for.
+# Opened by their own classes, because Image.open applies Pillow's process-wide limit and accepts further formats.
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -46,12 +47,12 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture that was decoded.
+    """Decoded image.
 
     Attributes:
-        picture: upright, mode RGB; in the mode of its file where there was no backdrop.
-        height: of the original, upright, pixels; that of `picture` unless it was drafted.
-        width: likewise.
+        picture: Upright image, mode RGB; in the mode of its file if no backdrop was given.
+        height: Height of the upright original, pixels; that of `picture` unless it was decoded at a reduced size.
+        width: Width of the upright original, pixels.
     """
 
     picture: Image.Image
@@ -60,17 +61,17 @@ class Decoded:
 
 
 def decode(file: IO[bytes], *, max_pixels: int, backdrop: str | None, draft: tuple[str, int] | None = None) -> Decoded:
-    """Decode a picture whole and right, or refuse it.
+    """Decode an image completely and correctly, or refuse it.
 
     Args:
-        file: open for reading in binary.
-        max_pixels: most pixels (height x width) that are accepted; checked from the header, before anything is decoded.
-        backdrop: colour that shows through transparent parts; None leaves the picture in the mode of its file.
-        draft: mode (`RGB` or `L`) and least side in pixels: a JPEG is decoded at a half, a quarter or an eighth of its size where
-            both sides stay as long as that. Other formats come in their own size.
+        file: Binary file, open for reading.
+        max_pixels: Maximum number of pixels (height x width), checked in the header before decoding.
+        backdrop: Color behind transparent parts; None keeps the mode of the file.
+        draft: Mode (`RGB` or `L`) and minimum side in pixels: a JPEG is decoded at a half, a quarter or an eighth of its size if
+            both sides stay that long. Other formats keep their size.
 
     Raises:
-        ImageError: no image, truncated, damaged, of an unsupported kind or too large; the message does not name the file.
+        ImageError: The file is no image, truncated, damaged, of an unsupported kind or too large; the message does not name it.
     """
     plugin = _plugin_at_start(file)
     with _decoding_errors(plugin):
@@ -83,20 +84,20 @@ def decode(file: IO[bytes], *, max_pixels: int, backdrop: str | None, draft: tup
         height, width = width, height
     if backdrop is not None:
         return Decoded(_to_rgb(picture, backdrop), height, width)
-    _refuse_odd_grey(picture)
+    _refuse_unusual_gray(picture)
     return Decoded(picture, height, width)
 
 
 def convert_picture(image: Image.Image, *, max_pixels: int, backdrop: str) -> Image.Image:
-    """Convert a picture that Pillow opened or made as `decode` does: upright, mode RGB.
+    """Convert an image opened by Pillow to upright RGB, like `decode`.
 
     Args:
-        image: of any mode; of several frames the current one counts. It is not changed.
-        max_pixels: most pixels (height x width) that are accepted.
-        backdrop: color that shows through transparent parts.
+        image: Image of any mode, which is not changed; the current one of several frames counts.
+        max_pixels: Maximum number of pixels (height x width).
+        backdrop: Color behind transparent parts.
 
     Raises:
-        ImageError: the picture is too large, its mode is not supported, or Pillow cannot load its pixels.
+        ImageError: The image is too large, has an unsupported mode, or cannot be loaded by Pillow.
     """
     _check_size(image, max_pixels)
     try:
@@ -113,13 +114,16 @@ def convert_picture(image: Image.Image, *, max_pixels: int, backdrop: str) -> Im
 
 
 def may_be_mask(file: IO[bytes]) -> bool:
-    """Whether a first look, which costs little, leaves it possible that a picture is a mask: few bytes for its pixels, no colors.
+    """Exclude files that cannot be masks, by size and tint.
 
     Args:
-        file: open for reading in binary.
+        file: Binary file, open for reading.
+
+    Returns:
+        False for an image with colors or too many bytes for its pixels; True if only decoding can tell.
 
     Raises:
-        ImageError: as for `decode`; damage is not looked for.
+        ImageError: The file is no image, as for `decode`; damage is not looked for.
     """
     size = file.seek(0, os.SEEK_END)
     plugin = _plugin_at_start(file)
@@ -140,7 +144,7 @@ def _plugin_at_start(file: IO[bytes]) -> type[ImageFile.ImageFile]:
 
 
 def _turn_upright(image: Image.Image) -> bool:
-    """Apply the orientation of the camera; tells whether height and width change places, as far as one can see."""
+    """Apply the camera's orientation; return True if the sides swapped."""
     size = image.size
     with suppress(*_EXIF_ERRORS):
         ImageOps.exif_transpose(image, in_place=True)
@@ -217,14 +221,14 @@ def _to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
 
 
 def _upper_byte(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey, by the rule that Pillow itself follows for 16-bit RGB."""
-    _refuse_odd_grey(image)
+    """Convert 16-bit gray to 8 bits as Pillow converts RGB."""
+    _refuse_unusual_gray(image)
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
-def _refuse_odd_grey(image: Image.Image) -> None:
+def _refuse_unusual_gray(image: Image.Image) -> None:
     if isinstance(image, _TiffFile) and image.mode.startswith("I;16"):
         bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE)
         white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
         if bits != (16,) or white_is_zero:
-            raise ImageError("12-bit or inverted grey TIFF is not supported; save it with 8 or 16 bits, black as 0")
+            raise ImageError("12-bit or inverted gray TIFF is not supported; save it with 8 or 16 bits, black as 0")

@@ -1,12 +1,15 @@
-"""Image formats by the first bytes of a file and by its ending: those that are read, and those that are only known by name."""
+"""Image formats by file content and suffix, both supported and unsupported ones."""
 
 import re
 
-# Enough for each signature below; that of DICOM stands behind 128 bytes of anything.
+# Bytes that suffice for each signature below; that of DICOM follows 128 arbitrary bytes.
 HEAD_SIZE = 132
 READ_FORMATS = frozenset({"JPEG", "PNG", "BMP", "TIFF", "WebP"})
+IMAGE_SUFFIXES = frozenset(
+    {".apng", ".bmp", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+)
 
-# The first that matches counts: many raw formats begin as a TIFF does.
+# The first match counts: many raw formats begin like a TIFF.
 _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), name)
     for pattern, name in (
@@ -55,7 +58,7 @@ UNREAD_SUFFIXES: dict[str, str] = {
     }.items()
     for ending in endings.split()
 }
-# Files with these endings are never opened to see whether they hold an image.
+# Files with these suffixes are ignored without being opened.
 _OTHER = (
     "7z avi bak bib bz2 c cfg ckpt cmd conf cpp crdownload css csv db dll doc docx eml env epub exe gz h h5 htm html ico ini "
     "ipynb jar java js json jsonl key lnk lock log m m4a m4v mat md mkv mov mp3 mp4 mpeg mpg nii npy npz odp ods odt onnx orig "
@@ -66,17 +69,17 @@ OTHER_SUFFIXES = frozenset(f".{ending}" for ending in _OTHER.split())
 
 
 def format_of(head: bytes) -> str | None:
-    """Name of the image format that a file begins with.
+    """Return the name of the image format of a file.
 
     Args:
-        head: first `HEAD_SIZE` bytes of the file, or all if it has fewer.
+        head: First `HEAD_SIZE` bytes of the file, or all if it has fewer.
 
     Returns:
-        One of `READ_FORMATS`, the name of a format that is not read, or None for what is no known image.
+        One of `READ_FORMATS`, the name of an unsupported format, or None for other content.
     """
     return next((name for signature, name in _SIGNATURES if signature.match(head)), None)
 
 
 def unread_reason(name: str) -> str:
-    """Say that an image of the format `name` cannot be used, and what to do."""
+    """Explain that images of an unsupported format must be converted."""
     return f"an image of the format {name}, which is not read; save it as JPEG or PNG"

@@ -1,7 +1,7 @@
-"""Strict decoding of JPEG data: each warning of libjpeg-turbo is an error, and every scan must be there.
+"""Strict JPEG decoding, with every warning of libjpeg-turbo as an error.
 
-libjpeg-turbo fills in what is missing or unreadable and warns of most of it. Checked here is what it does not warn of: missing
-scans, holes of zeros, and arithmetic-coded data that end early, because there zeros at the end may be left out.
+libjpeg-turbo fills in missing or unreadable data and mostly warns of it. Damage without a warning is checked here: missing scans,
+runs of zeros, and arithmetic-coded data that end early, where trailing zeros may legally be omitted.
 """
 
 import io
@@ -17,26 +17,31 @@ from PIL.JpegImagePlugin import JpegImageFile
 from segpipe.errors import ImageError
 
 _COLOR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-# Start of frame, but for the codes between that mean something else (Huffman tables, JPG, arithmetic conditioning).
+# Start-of-frame codes, without those in between of another meaning (Huffman tables, JPG, arithmetic conditioning).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {0xCC}
 _TABLES, _SCAN, _END = 0xC4, 0xDA, 0xD9
-# Within a scan, a restart marker or an escaped 0xFF ends nothing.
+# A restart marker or an escaped 0xFF does not end a scan.
 _END_OF_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _COEFFICIENTS = 64
-# Longer than any block of zeros, 189 bits, whose code of zeros does not end it.
+# Longer than any valid block of zeros, 189 bits, whose code of zeros does not end it.
 _HOLE = bytes(32)
-# Zeros first, because these may be left out at the end of arithmetic-coded data.
+# Zeros first, because they may be omitted at the end of arithmetic-coded data.
 _STUFFING = bytes(32) + b"\x55" * 64
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """Components and coefficients of a scan, the bits that it leaves to later ones, and the slice of its coded data.
+    """Scan of a JPEG.
 
-    `may_hold_zeros`: its shortest codes, all zeros, stand for a flat block, so that many of them may follow each other.
+    Attributes:
+        components: Identifiers of its components.
+        coefficients: Range of its coefficients.
+        bits_left: Number of low bits left to later scans.
+        coded: Position of its coded data.
+        may_hold_zeros: True if its shortest codes, all zeros, stand for a flat block, so that long runs of zeros are valid.
     """
 
     components: bytes
@@ -48,7 +53,7 @@ class _Scan:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The code of the frame's marker, the frame's components, and its scans."""
+    """Marker code and components of the frame, with its scans."""
 
     frame: int
     components: bytes
@@ -56,19 +61,19 @@ class _Layout:
 
 
 def decode_jpeg(data: bytes, mode: str, size: tuple[int, int], *, factor: int = 1) -> NDArray[np.uint8]:
-    """Decode a JPEG of which nothing is missing or damaged, as far as the decoder can tell.
+    """Decode a JPEG that is complete and undamaged.
 
     Args:
-        data: the file; what follows its end marker is ignored.
-        mode: `RGB`, `L`, or `CMYK` for data with four components, whose values come as they are stored.
-        size: width and height as the header states them, pixels.
-        factor: 1, 2, 4 or 8; a larger one decodes a picture reduced by that much, rounded up.
+        data: Content of the file; anything after its end marker is ignored.
+        mode: `RGB`, `L`, or `CMYK` for four components, whose values are returned as stored.
+        size: Width and height in the header, pixels.
+        factor: 1, 2, 4 or 8: reduction of the decoded image, rounded up.
 
     Returns:
         uint8, shape (h, w, channels), with 3, 1 or 4 channels.
 
     Raises:
-        ImageError: the data are damaged or incomplete.
+        ImageError: The data are damaged or incomplete, as far as the decoder can tell.
     """
     width, height = (-(-side // factor) for side in size)
     space = _COLOR_SPACES[mode]
@@ -83,9 +88,9 @@ def decode_jpeg(data: bytes, mode: str, size: tuple[int, int], *, factor: int = 
     layout = _layout(data)
     _require_all_scans(layout)
     if any(_HOLE in data[scan.coded] for scan in layout.scans if not scan.may_hold_zeros):
-        raise _damaged("a hole of zeros in its coded data")
+        raise _damaged("a run of zeros in its coded data")
     if layout.frame in _ARITHMETIC:
-        _require_independence_of_what_follows(data, layout)
+        _require_independence_of_later_bytes(data, layout)
     return pixels
 
 
@@ -94,7 +99,7 @@ def _damaged(reason: str) -> ImageError:
 
 
 def _layout(data: bytes) -> _Layout:
-    """Read the markers of the first picture in a file that libjpeg accepted."""
+    """Read the markers of the first image in an accepted file."""
     position, frame, components, scans = 2, 0, b"", list[_Scan]()
     first_symbols: dict[int, int] = {}
     while True:
@@ -116,7 +121,7 @@ def _layout(data: bytes) -> _Layout:
 
 
 def _first_symbols(tables: bytes) -> dict[int, int]:
-    """What the code of zeros means in each Huffman table, by the table's class and number."""
+    """Map each Huffman table to the meaning of its zero code."""
     found = {}
     while len(tables) > 17:
         found[tables[0]] = tables[17]
@@ -134,7 +139,7 @@ def _scan(header: bytes, coded: slice, frame: int, first_symbols: dict[int, int]
 
 
 def _require_all_scans(layout: _Layout) -> None:
-    """Refuse a file whose scans do not give every coefficient of every component to its last bit."""
+    """Refuse scans that do not define every bit of every coefficient."""
     complete = {component: np.zeros(_COEFFICIENTS, dtype=np.bool_) for component in layout.components}
     for scan in layout.scans:
         for component in scan.components:
@@ -144,27 +149,27 @@ def _require_all_scans(layout: _Layout) -> None:
 
 
 def _decode_rare_sampling(data: bytes, mode: str, factor: int) -> NDArray[np.uint8]:
-    """Decode color sampling that simplejpeg does not know with Pillow, which does not see all damages."""
+    """Decode color sampling unknown to simplejpeg with Pillow, which misses some damage."""
     layout = _layout(data)
-    _require_independence_of_what_follows(data, layout)
+    _require_independence_of_later_bytes(data, layout)
     if layout.frame not in _PROGRESSIVE:
-        _require_dependence_on_the_end(data, layout.scans[-1].coded)
+        _require_dependence_on_last_bytes(data, layout.scans[-1].coded)
     return _decode_by_pillow(data, mode, factor)
 
 
-def _require_dependence_on_the_end(data: bytes, coded: slice) -> None:
-    """Refuse data of which some are left over: their picture does not change with their last bytes."""
+def _require_dependence_on_last_bytes(data: bytes, coded: slice) -> None:
+    """Refuse data with leftover bytes, on which the image does not depend."""
     start = max(coded.start, coded.stop - max(64, (coded.stop - coded.start) // 10))
-    start += data[start - 1] == 0xFF  # of an escaped byte no half is altered
+    start += data[start - 1] == 0xFF  # an escaped byte is not altered by half
     altered = bytes((byte ^ 0x55) % 0xFF for byte in data[start : coded.stop])
-    with suppress(OSError):  # the altered bytes may end in an error, too
+    with suppress(OSError):  # altered bytes may also cause an error
         changed = _decode_leniently(data[:start] + altered + data[coded.stop :])
         if np.array_equal(_decode_leniently(data), changed):
-            raise _damaged("data are left over behind its last row")
+            raise _damaged("data are left over after its last row")
 
 
-def _require_independence_of_what_follows(data: bytes, layout: _Layout) -> None:
-    """Refuse data that end early: their picture changes with the bytes that the decoder finds behind them."""
+def _require_independence_of_later_bytes(data: bytes, layout: _Layout) -> None:
+    """Refuse data that end early: the image depends on later bytes."""
     stuffed = data
     for scan in reversed(layout.scans):
         coded = _RESTART.sub(lambda marker: _STUFFING + marker[0], data[scan.coded]) + _STUFFING
@@ -174,7 +179,7 @@ def _require_independence_of_what_follows(data: bytes, layout: _Layout) -> None:
 
 
 def _decode_leniently(data: bytes) -> NDArray[np.uint8]:
-    """Decode what there is, as libjpeg-turbo does by default."""
+    """Decode the available data, as libjpeg-turbo does by default."""
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, strict=False)
     except ValueError:  # four components, or rare sampling

@@ -1,4 +1,4 @@
-"""Files of this machine, and those of an object store by their URL (`s3://...`), through fsspec."""
+"""Reading of local files and of object stores through fsspec."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.errors import ImageError
-from segpipe.io.images import open_image
+from segpipe.io.files import open_image
 
 
 def is_url(folder: str) -> bool:
-    """Whether a folder is named by a URL, `s3://bucket/photos` for one."""
+    """Return True for a folder given by its URL, such as `s3://bucket/photos`."""
     return "://" in folder
 
 
 @contextmanager
 def open_source(source: Path | str) -> Iterator[BufferedReader | BytesIO]:
-    """Open an image file, or the object of a URL, which is fetched as a whole; see `image_io.open_image` for the errors."""
+    """Open an image file, or an object fetched from its URL.
+
+    Raises:
+        ImageError: The source cannot be read or decoded, as for `segpipe.io.files.open_image`.
+    """
     if isinstance(source, Path):
         with open_image(source) as file:
             yield file
@@ -36,7 +40,7 @@ def open_source(source: Path | str) -> Iterator[BufferedReader | BytesIO]:
 
 
 def content_hash(source: Path | str) -> str | None:
-    """The SHA-256 of a file or of the object of a URL; None where it cannot be read."""
+    """Compute the SHA-256 of a file or object; None if unreadable."""
     try:
         with open_source(source) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -45,23 +49,23 @@ def content_hash(source: Path | str) -> str | None:
 
 
 def _fetch(url: str) -> bytes:
-    import fsspec  # here, because local files do not need it
+    import fsspec  # imported late: local files do not need it
 
     try:
         with fsspec.open(url, "rb") as remote:
             content: bytes = remote.read()
     except MemoryError:
         raise
-    except Exception as error:  # each store has errors of its own
-        raise ImageError(f"cannot be read ({_line(error)})") from error
+    except Exception as error:  # each store has its own errors
+        raise ImageError(f"cannot be read ({_reason(error)})") from error
     return content
 
 
 def list_files(url: str) -> list[str]:
-    """The files below a URL, as paths relative to it, sorted.
+    """List the files below a URL as sorted relative paths.
 
     Raises:
-        ImageError: there is no such folder, or it cannot be listed.
+        ImageError: The folder does not exist or cannot be listed.
     """
     import fsspec
 
@@ -70,8 +74,8 @@ def list_files(url: str) -> list[str]:
         files, root = fsspec.core.url_to_fs(url)
         found = files.find(root)
         is_folder = bool(found) or files.isdir(root)
-    except Exception as error:  # a protocol without its package, no such bucket, no rights: each store has its own errors
-        raise ImageError(f"{url}: cannot be listed ({_line(error)})") from error
+    except Exception as error:  # missing package, bucket or permission: each store has its own errors
+        raise ImageError(f"{url}: cannot be listed ({_reason(error)})") from error
     if found == [root] or not is_folder:
         raise ImageError(f"{url}: {'a file, not a folder' if found else 'no such folder'}")
     prefix = root.rstrip("/") + "/"
@@ -79,10 +83,15 @@ def list_files(url: str) -> list[str]:
 
 
 def read_heads(url: str, names: Sequence[str], size: int) -> list[bytes]:
-    """The first bytes of files below a URL, in one request where the store can do so; nothing of those that cannot be read.
+    """Read the first bytes of files below a URL.
+
+    Stores that support it answer in one request.
+
+    Returns:
+        First `size` bytes of each file; empty for unreadable ones.
 
     Raises:
-        ImageError: the store cannot be reached.
+        ImageError: The store cannot be reached.
     """
     import fsspec
 
@@ -91,10 +100,10 @@ def read_heads(url: str, names: Sequence[str], size: int) -> list[bytes]:
     try:
         files, root = fsspec.core.url_to_fs(url)
         found = files.cat_ranges([f"{root.rstrip('/')}/{name}" for name in names], 0, size, on_error="return")
-    except Exception as error:  # each store has errors of its own
-        raise ImageError(f"{url}: cannot be read ({_line(error)})") from error
+    except Exception as error:  # each store has its own errors
+        raise ImageError(f"{url}: cannot be read ({_reason(error)})") from error
     return [head if isinstance(head, bytes) else b"" for head in found]
 
 
-def _line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Arrays that are not images or masks are refused at each door, with the way to mend them."""
+"""Functions refuse arrays that are no images or masks, with advice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,34 +8,35 @@ import pytest
 import torch
 from PIL import Image
 
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.inference.classifier import Classifier
-from segpipe.inference.pipeline import Locator
+from segpipe.inference.localizer import Localizer
 from segpipe.inference.tta import VIEWS
-from segpipe.io.arrays import MIN_SIDE, require_image, require_images, require_mask
+from segpipe.io.arrays import require_image, require_images, require_mask
 from segpipe.lesion.contour import find_lesion_contour
 from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
-from segpipe.lesion.localizer import MaskSource, localize
+from segpipe.lesion.localization import MaskSource
+from segpipe.lesion.localizer import localize
 from segpipe.lesion.quality import choose_piece, fill_holes, judge_mask_probs
 from segpipe.metrics.segmentation import dice
-from segpipe.models.preprocessing import InputSpec, images_to_batch
-from segpipe.report.masks import outline
-from segpipe.report.overlays import encode_jpeg
-from segpipe.types import Box
+from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import images_to_batch
+from segpipe.report.overlays import draw_outline, encode_jpeg
+from segpipe.types import MIN_SIDE, Box
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 MASK = IMAGE[..., 0] > 100
 CPU = torch.device("cpu")
 
-# Each with what the message must hold.
+# Each value with a word of the expected message.
 NO_IMAGES: dict[str, tuple[object, str]] = {
     "float in 0..1": (IMAGE / 255, "255"),
     "float32 in 0..255": (IMAGE.astype(np.float32), "float32"),
     "uint16": (IMAGE.astype(np.uint16) * 257, ">> 8"),
     "int64": (IMAGE.astype(np.int64), "astype"),
     "bool": (IMAGE > 100, "mask"),
-    "grey": (IMAGE[..., 0], "repeat"),
-    "grey with a channel": (IMAGE[..., :1], "repeat"),
+    "gray": (IMAGE[..., 0], "repeat"),
+    "gray with a channel": (IMAGE[..., :1], "repeat"),
     "alpha": (np.dstack([IMAGE, IMAGE[..., 0]]), ":3"),
     "channels first": (IMAGE.transpose(2, 0, 1), "transpose(1, 2, 0)"),
     "batch": (IMAGE[None], "batch"),
@@ -62,52 +63,52 @@ NO_MASKS: dict[str, object] = {
     "none": None,
 }
 
-IMAGE_DOORS: dict[str, Callable[[object], object]] = {
+IMAGE_FUNCTIONS: dict[str, Callable[[object], object]] = {
     "require_image": require_image,
     "require_images": lambda image: require_images([IMAGE, image]),
     "images_to_batch": lambda image: images_to_batch([image], InputSpec(32), CPU),
-    "locator": lambda image: Locator(None, device=CPU, start=MaskSource.CONTOUR)([image]),
+    "locator": lambda image: Localizer(None, device=CPU, start=MaskSource.CONTOUR)([image]),
     "localize": lambda image: localize(image, None, start=MaskSource.WHOLE_IMAGE),
     "find_lesion_contour": find_lesion_contour,
     "full_box": full_box,
     "crop_box": lambda image: crop_box(image, Box(0, 0, 9, 9), CropRule()),
     "cut_out": lambda image: cut_out(image, MASK, Box(0, 0, 9, 9), keep_background=True),
     "resize_square": lambda image: resize_square(image, 32),
-    "outline": lambda image: outline(image, MASK, (0, 0, 0)),
+    "outline": lambda image: draw_outline(image, MASK, (0, 0, 0)),
     "encode_jpeg": encode_jpeg,
 }
-MASK_DOORS: dict[str, Callable[[object], object]] = {
+MASK_FUNCTIONS: dict[str, Callable[[object], object]] = {
     "require_mask": require_mask,
     "cut_out": lambda mask: cut_out(IMAGE, mask, Box(0, 0, 9, 9), keep_background=True),
     "mask_box": mask_box,
     "fill_holes": fill_holes,
     "resize_mask": lambda mask: resize_mask(mask, 32),
-    "outline": lambda mask: outline(IMAGE, mask, (0, 0, 0)),
+    "outline": lambda mask: draw_outline(IMAGE, mask, (0, 0, 0)),
     "dice": lambda mask: dice(mask, MASK),
 }
 
 
 @pytest.mark.parametrize("kind", NO_IMAGES)
-@pytest.mark.parametrize("door", IMAGE_DOORS)
-def test_what_is_no_image_is_refused_with_the_way_to_mend_it(door: str, kind: str) -> None:
+@pytest.mark.parametrize("function", IMAGE_FUNCTIONS)
+def test_non_images_are_refused_with_advice(function: str, kind: str) -> None:
     value, hint = NO_IMAGES[kind]
     with pytest.raises(ValueError) as caught:
-        IMAGE_DOORS[door](value)
+        IMAGE_FUNCTIONS[function](value)
     message = str(caught.value)
     assert "uint8" in message and "(H, W, 3)" in message and hint in message and "\n" not in message
 
 
-@pytest.mark.parametrize("door", IMAGE_DOORS)
-def test_images_are_taken_whatever_their_layout_in_memory(door: str) -> None:
+@pytest.mark.parametrize("function", IMAGE_FUNCTIONS)
+def test_images_of_any_memory_layout_are_accepted(function: str) -> None:
     for image in (IMAGE, IMAGE[:, ::-1], np.asfortranarray(IMAGE), np.repeat(IMAGE, 2, axis=1)[:, ::2]):
-        IMAGE_DOORS[door](image)
+        IMAGE_FUNCTIONS[function](image)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (MIN_SIDE - 1, 500), (500, MIN_SIDE - 1)])
-@pytest.mark.parametrize("door", ["require_images", "locator", "localize", "find_lesion_contour", "crop_box", "full_box"])
-def test_images_of_few_pixels_are_refused(door: str, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("function", ["require_images", "locator", "localize", "find_lesion_contour", "crop_box", "full_box"])
+def test_images_with_few_pixels_are_refused(function: str, shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"at least {MIN_SIDE} pixels"):
-        IMAGE_DOORS[door](np.zeros((*shape, 3), np.uint8))
+        IMAGE_FUNCTIONS[function](np.zeros((*shape, 3), np.uint8))
 
 
 @pytest.mark.parametrize("images", [IMAGE, IMAGE[None], "a.jpg", None, iter([IMAGE])])
@@ -122,31 +123,31 @@ def test_list_must_hold_an_image() -> None:
 
 
 @pytest.mark.parametrize("kind", NO_MASKS)
-@pytest.mark.parametrize("door", MASK_DOORS)
-def test_what_is_no_mask_is_refused(door: str, kind: str) -> None:
+@pytest.mark.parametrize("function", MASK_FUNCTIONS)
+def test_non_masks_are_refused(function: str, kind: str) -> None:
     with pytest.raises(ValueError) as caught:
-        MASK_DOORS[door](NO_MASKS[kind])
+        MASK_FUNCTIONS[function](NO_MASKS[kind])
     assert "bool" in str(caught.value) and "mask" in str(caught.value)
 
 
-@pytest.mark.parametrize("door", ["cut_out", "outline"])
-def test_mask_of_another_size_is_refused(door: str) -> None:
+@pytest.mark.parametrize("function", ["cut_out", "outline"])
+def test_mask_of_another_size_is_refused(function: str) -> None:
     with pytest.raises(ValueError, match="60 x 80 pixels, got 80 x 60"):
-        MASK_DOORS[door](MASK.T)
+        MASK_FUNCTIONS[function](MASK.T)
 
 
 @pytest.mark.parametrize("probs", [MASK, MASK.astype(np.uint8), MASK[None].astype(np.float32), 2.0 * MASK, None, MASK.tolist()])
-def test_what_is_no_probability_map_is_refused(probs: object) -> None:
-    for door in (judge_mask_probs, choose_piece, lambda probs: localize(IMAGE, probs)):
+def test_non_probability_maps_are_refused(probs: object) -> None:
+    for function in (judge_mask_probs, choose_piece, lambda probs: localize(IMAGE, probs)):
         with pytest.raises(ValueError, match="mask_probs must"):
-            door(probs)
+            function(probs)
 
 
-@pytest.mark.parametrize("kind", ["float in 0..1", "uint16", "channels first", "PIL", "grey"])
-def test_networks_get_no_such_image(segmenter: SegmenterBundle, classifier: ClassifierBundle, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["float in 0..1", "uint16", "channels first", "PIL", "gray"])
+def test_pipeline_stages_refuse_non_images(segmenter: SegmenterBundle, classifier: ClassifierBundle, kind: str) -> None:
     value, _ = NO_IMAGES[kind]
     with pytest.raises(ValueError, match=r"RGB|numpy array"):
-        Locator(segmenter, device=CPU)([value])  # type: ignore[list-item]
+        Localizer(segmenter, device=CPU)([value])  # type: ignore[list-item]
     place = localize(IMAGE, None, start=MaskSource.WHOLE_IMAGE)
     with pytest.raises(ValueError, match=r"RGB|numpy array"):
         Classifier(classifier, device=CPU, views=VIEWS["none"], batch_size=1).cut(value, place)  # type: ignore[arg-type]

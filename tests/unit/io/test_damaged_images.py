@@ -1,4 +1,4 @@
-"""Damaged files are refused, or read as if nothing had happened; what no decoder can see is counted."""
+"""Damaged files are refused or read unchanged; undetectable damage is counted."""
 
 import io
 import struct
@@ -17,23 +17,23 @@ from segpipe.types import RgbImage
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
 
-# Mean absolute difference of pixels, of 255, below which a picture counts as the undamaged one.
+# Mean absolute pixel difference, of 255, up to which an image counts as undamaged.
 SAME = 2
-# Of the damaged files that read, those that differ from the undamaged one: the format has nothing to see it by.
-UNSEEN = {
+# Maximum number of damaged files that are read wrongly, because their format has no means to detect it.
+UNDETECTED = {
     "JPEG flipped byte": 55,
-    "JPEG hole of zeros": 2,  # of arithmetic coding, as the next two
+    "JPEG hole of zeros": 2,  # arithmetic coding, like the next two
     "JPEG bytes lost": 1,
     "JPEG cut off with an end marker": 1,
-    "JPEG bytes added": 5,  # of rare sampling, as the next
+    "JPEG bytes added": 5,  # rare sampling, like the next
     "JPEG wrong size in the header": 1,
     "TIFF flipped byte": 30,  # in LZW and fax strips
     "TIFF hole of zeros": 7,  # in fax and PackBits strips
     "TIFF hole of ones": 7,
     "TIFF strip of wrong length": 1,  # of fax
     "TIFF wrong size in the header": 5,  # fax, PackBits, LZW
-    "TIFF strip of wrong offset": 1,  # it lies in another part of the file
-    "TIFF bytes added": 4,  # to pixels as they are, as in BMP
+    "TIFF strip of wrong offset": 1,  # the offset points to another part of the file
+    "TIFF bytes added": 4,  # to uncompressed pixels, as in BMP
     "BMP bytes added": 10,
     "WebP flipped byte": 10,
     "WebP hole of ones": 1,
@@ -43,34 +43,34 @@ UNSEEN = {
 
 
 def read(data: bytes) -> RgbImage:
-    """Read a file as a run does, in its own size."""
+    """Read a file as a run does, at full size."""
     return decode_photograph(io.BytesIO(data), least_side=10_000).image
 
 
 def outcome(case: Damaged, whole: RgbImage) -> str:
-    """`refused`, `read` like the undamaged file, or `unseen`."""
+    """Classify a damaged file as `refused`, `read` correctly, or `undetected`."""
     try:
         image = read(case.data)
     except ImageError as error:
         assert "damaged" in str(error) or "pixels" in str(error), (case.case, str(error))
         return "refused"
     same = image.shape == whole.shape and np.abs(image.astype(int) - whole).mean() <= SAME
-    return "read" if same else "unseen"
+    return "read" if same else "undetected"
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_damaged_files_are_refused_or_read_as_the_undamaged_one(name: str) -> None:
+def test_damaged_files_are_refused_or_read_like_undamaged_ones(name: str) -> None:
     tally: Counter[tuple[str, str]] = Counter()
     for kind, data in FORMATS[name].items():
         whole = read(data)
         tally.update((case.family, outcome(case, whole)) for case in damage(name, kind))
-    unseen = {family: count for (family, verdict), count in tally.items() if verdict == "unseen"}
-    assert all(count <= UNSEEN.get(family, 0) for family, count in unseen.items()), unseen
+    undetected = {family: count for (family, verdict), count in tally.items() if verdict == "undetected"}
+    assert all(count <= UNDETECTED.get(family, 0) for family, count in undetected.items()), undetected
     assert sum(tally.values()) >= 45
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in FORMATS.items() for kind in kinds])
-def test_undamaged_files_are_read_by_every_path(tmp_path: Path, name: str, kind: str) -> None:
+def test_undamaged_files_are_read_by_all_functions(tmp_path: Path, name: str, kind: str) -> None:
     data = FORMATS[name][kind]
     with Image.open(io.BytesIO(data)) as image:
         expected = np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB"))
@@ -78,18 +78,18 @@ def test_undamaged_files_are_read_by_every_path(tmp_path: Path, name: str, kind:
     image = read_image(tmp_path / "image")
     np.testing.assert_array_equal(read(data), image)
     assert np.abs(image.astype(int) - expected).max() <= (1 if name == "WebP" or kind == "16 bits" else 0)
-    if kind == "fax":  # of two values
+    if kind == "fax":  # two values
         assert read_mask(tmp_path / "image").shape == image.shape[:2]
     else:
-        with pytest.raises(MaskError, match="must have two values"):  # decoded, and seen to be no mask
+        with pytest.raises(MaskError, match="must have two values"):  # decoded, but no mask
             read_mask(tmp_path / "image")
     assert read_thumbnail(tmp_path / "image", side=8).shape == (8, 8)
 
 
 @pytest.mark.parametrize("path", ["read_image", "read_mask", "read_thumbnail", "decode_photograph", "reduced"])
-def test_every_path_refuses_the_same(tmp_path: Path, path: str) -> None:
+def test_all_functions_refuse_the_same_damage(tmp_path: Path, path: str) -> None:
     cases = [next(case for case in damage("JPEG", "baseline") if case.family == "JPEG cut off with an end marker")]
-    cases += [next(case for case in damage("PNG", "grey") if case.family == "PNG rows too short")]
+    cases += [next(case for case in damage("PNG", "gray") if case.family == "PNG rows too short")]
     for case in cases:
         (tmp_path / "image").write_bytes(case.data)
         readers = {
@@ -106,7 +106,7 @@ def test_every_path_refuses_the_same(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 2}, {"subsampling": 0}])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("side", [24, 25, 33, 64])
-def test_jpeg_has_the_pixels_that_pillow_gives_in_each_size(mode: str, side: int, options: dict[str, object]) -> None:
+def test_jpeg_pixels_equal_those_of_pillow_at_each_size(mode: str, side: int, options: dict[str, object]) -> None:
     data = encode(Image.fromarray(photo(200, 216)).convert(mode), format="JPEG", quality=85, **options)
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (side, side))
@@ -117,7 +117,7 @@ def test_jpeg_has_the_pixels_that_pillow_gives_in_each_size(mode: str, side: int
 
 
 @pytest.mark.parametrize("size", [4096, 512])
-def test_hole_in_a_large_jpeg_is_seen_wherever_it_lies(size: int) -> None:
+def test_run_of_zeros_anywhere_in_a_large_jpeg_is_detected(size: int) -> None:
     for options in ({}, {"progressive": True}, {"optimize": True}):
         data = encode(Image.fromarray(photo(400, 600)), format="JPEG", quality=90, **options)
         for offset in np.linspace(len(data) // 8, len(data) - size - 2, 5, dtype=int):
@@ -127,7 +127,7 @@ def test_hole_in_a_large_jpeg_is_seen_wherever_it_lies(size: int) -> None:
 
 @pytest.mark.parametrize("color", ["black", "white", (9, 99, 200)])
 @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"quality": 100, "subsampling": 0}])
-def test_flat_jpeg_whose_data_are_zeros_is_read(color: str, options: dict[str, object]) -> None:
+def test_uniform_jpeg_with_zeros_as_data_is_read(color: str, options: dict[str, object]) -> None:
     assert np.ptp(read(encode(Image.new("RGB", (600, 400), color), format="JPEG", **options)), axis=(0, 1)).max() == 0
 
 
@@ -145,7 +145,7 @@ def test_flat_jpeg_whose_data_are_zeros_is_read(color: str, options: dict[str, o
         {"format": "TIFF", "compression": "tiff_lzw", "strip_size": 100},
     ],
 )
-def test_flat_picture_is_not_taken_for_a_damaged_one(color: str, size: tuple[int, int], options: dict[str, object]) -> None:
+def test_uniform_images_are_not_mistaken_for_damaged_ones(color: str, size: tuple[int, int], options: dict[str, object]) -> None:
     data = encode(Image.new("RGB", size, color), **options)  # type: ignore[arg-type]
     assert decode(io.BytesIO(data), max_pixels=10**6, backdrop="white").picture.size == size
 
@@ -168,7 +168,7 @@ def test_ycck_jpeg_is_read() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("JPEG", "baseline"), ("JPEG", "progressive"), ("JPEG", "rare sampling"), ("PNG", "rgb")]
 )
-def test_huge_metadata_and_what_follows_the_picture_do_no_harm(name: str, kind: str) -> None:
+def test_huge_metadata_and_trailing_data_are_ignored(name: str, kind: str) -> None:
     data = FORMATS[name][kind]
     if name == "JPEG":
         segments = b"".join(b"\xff\xe5\xff\xff" + b"\xff\xda\xff\xd9" * 16383 + b"x" for _ in range(40))
@@ -178,13 +178,13 @@ def test_huge_metadata_and_what_follows_the_picture_do_no_harm(name: str, kind: 
     np.testing.assert_array_equal(read(changed), read(data))
 
 
-def test_first_picture_of_several_in_a_jpeg_is_read() -> None:
+def test_first_of_several_images_in_a_jpeg_is_read() -> None:
     pair = encode(RGB, format="MPO", save_all=True, append_images=[Image.fromarray(photo()[::-1])], quality=85)
     assert np.abs(read(pair).astype(int) - photo()).mean() < 10
 
 
 @pytest.mark.parametrize("tag", [(254, 1), (50706, 0x00000401)])
-def test_first_page_that_is_a_preview_is_refused(tag: tuple[int, int]) -> None:
+def test_tiff_that_starts_with_a_preview_is_refused(tag: tuple[int, int]) -> None:
     data = encode(RGB, format="TIFF", tiffinfo={tag[0]: tag[1]})
     with pytest.raises(ImageError, match="preview"):
         read(data)
@@ -192,7 +192,7 @@ def test_first_page_that_is_a_preview_is_refused(tag: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "lzma", "zstd"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK"])
-def test_tiff_of_many_strips_and_pages_is_read(mode: str, compression: str) -> None:
+def test_tiff_with_many_strips_and_pages_is_read(mode: str, compression: str) -> None:
     picture = RGB.convert(mode)
     pages = [Image.fromarray(photo(50, 60)).convert(mode)]
     data = encode(picture, format="TIFF", compression=compression, strip_size=3000, save_all=True, append_images=pages)

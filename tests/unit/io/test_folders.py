@@ -1,4 +1,4 @@
-"""What lies below a folder is found once, and masks are no images."""
+"""Search of folders for images, masks and other files."""
 
 import os
 from pathlib import Path
@@ -64,13 +64,13 @@ def test_names_that_only_resemble_masks_are_images(tmp_path: Path, name: str) ->
     assert _names(tmp_path, find_images(tmp_path)) == [name]
 
 
-def test_name_of_the_folder_itself_does_not_count(tmp_path: Path) -> None:
+def test_name_of_the_searched_folder_does_not_matter(tmp_path: Path) -> None:
     root = tmp_path / ".hidden" / "masks"
     _tree(root, "a.png")
     assert _names(root, find_images(root)) == ["a.png"]
 
 
-def test_each_real_folder_is_visited_once_under_its_own_name(tmp_path: Path) -> None:
+def test_each_real_folder_is_listed_once_under_its_own_name(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     _tree(root, "real/a.png")
     _tree(outside, "b.png")
@@ -85,14 +85,14 @@ def test_each_real_folder_is_visited_once_under_its_own_name(tmp_path: Path) -> 
     assert (found.unreadable, found.ignored) == ((), 1)  # the link to itself
 
 
-def test_linked_file_is_an_image_and_linked_root_is_walked(tmp_path: Path) -> None:
+def test_linked_files_and_a_linked_root_are_followed(tmp_path: Path) -> None:
     _tree(tmp_path, "root/a.png")
     (tmp_path / "root" / "b.png").symlink_to(tmp_path / "root" / "a.png")
     (tmp_path / "link").symlink_to(tmp_path / "root")
     assert _names(tmp_path / "link", find_images(tmp_path / "link")) == ["a.png", "b.png"]
 
 
-def test_folders_and_broken_links_named_as_images_are_reported(tmp_path: Path) -> None:
+def test_folders_and_broken_links_with_image_names_are_reported(tmp_path: Path) -> None:
     _tree(tmp_path, "folder.jpg/inside.png")
     (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "broken.txt").symlink_to(tmp_path / "nowhere")
@@ -108,9 +108,7 @@ def test_folders_and_broken_links_named_as_images_are_reported(tmp_path: Path) -
     assert found.ignored == 2
 
 
-def test_folder_that_cannot_be_listed_is_reported_unless_it_holds_no_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unlistable_folder_is_reported_if_it_may_hold_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _tree(tmp_path, "a.png", "closed/b.png", "masks/closed/c.png", ".Trashes/closed/d.png")
     listing = Path.iterdir
 
@@ -135,17 +133,17 @@ def test_root_must_be_a_folder(tmp_path: Path) -> None:
         find_images(tmp_path / "none")
 
 
-def test_empty_folder_holds_nothing(tmp_path: Path) -> None:
+def test_empty_folder_has_no_images(tmp_path: Path) -> None:
     assert find_images(tmp_path) == FoundImages(images=(), unreadable=(), ignored=0)
 
 
 @pytest.mark.parametrize("name", ["with blank.png", "a=b.png", "[1].png", "naïve.png", "\N{SNOWMAN}.png", "line\nbreak.png"])
-def test_any_name_is_found(tmp_path: Path, name: str) -> None:
+def test_image_of_any_name_is_found(tmp_path: Path, name: str) -> None:
     _tree(tmp_path, name)
     assert find_images(tmp_path).images == (tmp_path / name,)
 
 
-def test_all_files_are_found_once_whatever_they_are(tmp_path: Path) -> None:
+def test_all_files_are_listed_once(tmp_path: Path) -> None:
     _tree(tmp_path, "masks/a_segmentation.png", "table.csv", ".hidden")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert find_files(tmp_path) == [tmp_path / ".hidden", tmp_path / "masks/a_segmentation.png", tmp_path / "table.csv"]
@@ -155,14 +153,14 @@ JPEG, PNG, TIFF = b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"II*\0\x08\0\0\0"
 
 
 @pytest.mark.parametrize("ending", ["jfif", "jpe", "JFI", "jif", "mpo", "apng", "dib", "tif", "TIFF", "webp"])
-def test_rare_endings_of_images_are_known(tmp_path: Path, ending: str) -> None:
+def test_rare_image_suffixes_are_known(tmp_path: Path, ending: str) -> None:
     _tree(tmp_path, f"a.{ending}")
     assert _names(tmp_path, find_images(tmp_path)) == [f"a.{ending}"]
 
 
 @pytest.mark.parametrize("name", ["ISIC_0024306", "image.20210101", "a.b c", "photo.dat", "scan.heic", "x.gif"])
 @pytest.mark.parametrize("head", [JPEG, PNG, b"RIFF\0\0\0\0WEBP"])
-def test_content_decides_where_the_ending_does_not(tmp_path: Path, name: str, head: bytes) -> None:
+def test_content_decides_if_the_suffix_is_inconclusive(tmp_path: Path, name: str, head: bytes) -> None:
     (tmp_path / name).write_bytes(head)
     assert _names(tmp_path, find_images(tmp_path)) == [name]
 
@@ -188,7 +186,7 @@ UNREAD = {
 
 
 @pytest.mark.parametrize("name", UNREAD)
-def test_images_of_formats_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
+def test_images_of_unsupported_formats_are_reported(tmp_path: Path, name: str) -> None:
     head, kind = UNREAD[name]
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / name).write_bytes(head)
@@ -201,7 +199,7 @@ def test_images_of_formats_that_are_not_read_are_named(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("name", ["README", "Makefile", "notes.txt", "table.csv", "Thumbs.db", "film.mp4", "a.pdf", "x.jpg.tmp"])
 @pytest.mark.parametrize("head", [b"", b"BM is short", b"P1 is no image", b"%PDF-1.7", b"\0\0\0\x18ftypisom", bytes(200)])
-def test_plain_other_files_are_counted_and_not_named(tmp_path: Path, name: str, head: bytes) -> None:
+def test_other_files_are_only_counted(tmp_path: Path, name: str, head: bytes) -> None:
     (tmp_path / name).write_bytes(head)
     assert find_images(tmp_path) == FoundImages(images=(), unreadable=(), ignored=1)
 
@@ -218,7 +216,7 @@ def test_known_other_files_pipes_and_folders_are_not_opened(tmp_path: Path, monk
 
 
 @pytest.mark.realdata
-def test_data_set_gives_its_images_and_never_its_masks(ham10000: Path) -> None:
+def test_search_of_a_data_set_finds_all_images_and_no_masks(ham10000: Path) -> None:
     found = find_images(ham10000)
     assert len({path.stem for path in found.images}) == len(found.images) == 10_015
     assert not found.unreadable
@@ -234,7 +232,7 @@ def test_data_set_gives_its_images_and_never_its_masks(ham10000: Path) -> None:
         ["config.yaml", "split.csv"],
     ],
 )
-def test_a_folder_of_results_is_neither_photographs_nor_masks_nor_tables(tmp_path: Path, signs: list[str]) -> None:
+def test_results_of_segpipe_are_skipped(tmp_path: Path, signs: list[str]) -> None:
     pictures = ["masks/a.png", "figures/a.png", "found_masks/a.png", "test/predictions.png", "deep/er/a.jpg", "out_of_fold.csv"]
     _tree(tmp_path, "part/a.jpg", *(f"ham/exp/{name}" for name in (*signs, *pictures)))
     found = find_images(tmp_path)
@@ -242,7 +240,7 @@ def test_a_folder_of_results_is_neither_photographs_nor_masks_nor_tables(tmp_pat
     assert find_files(tmp_path) == [tmp_path / "part/a.jpg"]
 
 
-def test_results_beside_photographs_are_left_out_by_their_names(tmp_path: Path) -> None:
+def test_results_next_to_photographs_are_skipped_by_name(tmp_path: Path) -> None:
     _tree(tmp_path, "results.jsonl", "a.jpg", "deep/b.jpg", *(f"{name}/a.png" for name in ("masks", "crops", "figures")))
     found = find_images(tmp_path)
     assert (_names(tmp_path, found), found.masks, found.outputs) == (["a.jpg", "deep/b.jpg"], (), ())
@@ -275,14 +273,14 @@ def test_folders_that_only_resemble_results_are_searched(tmp_path: Path) -> None
         ("SegmentationClass/x.png", "x.png"),
     ],
 )
-def test_masks_are_known_by_their_names_and_so_are_their_images(tmp_path: Path, mask: str, image: str) -> None:
+def test_masks_and_their_images_are_identified_by_name(tmp_path: Path, mask: str, image: str) -> None:
     _tree(tmp_path, "Imgs/x.jpg", mask)
     found = find_images(tmp_path)
     assert (_names(tmp_path, found), found.masks) == (["Imgs/x.jpg"], (tmp_path / mask,))
     assert image_of_mask(Path(mask)) == Path(image)
 
 
-def test_masks_without_a_telling_name_are_known_by_their_content(tmp_path: Path) -> None:
+def test_masks_without_a_mask_name_are_identified_by_content(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("A/x.png", "A/y.png"):
         write_png(tmp_path / name, rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""A disk that fills up while a file is written: one error of status 1, the old file as it was, and nothing half written."""
+"""Full disks cause one error of status 1, keep the old file, and leave no partial one."""
 
 import errno
 import json
@@ -15,31 +15,33 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
-from segpipe.bundle.folder import ClassifierBundle, load_classifier, save_bundle
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.cli.call import report
 from segpipe.cli.main import run_subcommand
-from segpipe.cli.reporting import report
+from segpipe.config.schemas import TrainConfig
 from segpipe.data.splits import write_split
 from segpipe.errors import SegpipeError, WriteError
 from segpipe.evaluation.plots import save_figure
 from segpipe.evaluation.score import write_metrics
-from segpipe.io.images import write_file, write_png
+from segpipe.io.files import write_file
+from segpipe.io.images import write_png
 from segpipe.report.masks import draw_masks
 from segpipe.runs.results import write_failures
 from segpipe.sweep.record import JobRecord, write_record
-from segpipe.training import setup
+from segpipe.training import preparation
 from segpipe.training.tracking import EpochTable
 
-ROOM = 1000  # bytes that a file may have
+FREE_BYTES = 1000  # maximum size of a file
 MANY = [f"image_{number:04d}" for number in range(200)]
 
 
 @contextmanager
-def full_disk(room: int = ROOM) -> Iterator[None]:
-    """What a full disk does to a file that grows, done by the kernel."""
+def full_disk(free: int = FREE_BYTES) -> Iterator[None]:
+    """Let the kernel limit the size of files, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, hard))
     try:
         yield
     finally:
@@ -53,7 +55,7 @@ def write_epochs(path: Path) -> None:
 
 
 def write_config(path: Path) -> None:
-    setup.write_config(path, OmegaConf.create({"notes": MANY}))
+    preparation.write_config(path, TrainConfig(allow_change=list(MANY)))
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -76,9 +78,9 @@ def pictures() -> tuple[list[Any], list[Any], list[str]]:
     return [rng.integers(0, 256, (50, 50, 3), dtype=np.uint8)], [(mask, mask)], ["one"]
 
 
-@pytest.mark.parametrize("old", [None, b"what was there before"], ids=["new", "old"])
+@pytest.mark.parametrize("old", [None, b"previous content"], ids=["new", "old"])
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_file_is_whole_or_as_it_was(name: str, old: bytes | None, tmp_path: Path) -> None:
+def test_file_is_complete_or_unchanged(name: str, old: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / name
     if old is not None and name != "metrics.csv":
         path.write_bytes(old)
@@ -95,40 +97,40 @@ def test_a_file_is_whole_or_as_it_was(name: str, old: bytes | None, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_file_in_the_way_of_a_folder_is_one_error(name: str, tmp_path: Path) -> None:
+def test_file_in_place_of_a_folder_is_a_write_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     with pytest.raises(WriteError, match="cannot be written"):
         WRITERS[name](tmp_path / "file" / name)
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
-def test_a_folder_in_the_way_of_a_file_is_one_error(tmp_path: Path) -> None:
+def test_folder_in_place_of_a_file_is_a_write_error(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").mkdir()
     with pytest.raises(WriteError, match="cannot be written"):
         write_metrics(tmp_path / "metrics.json", {})
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 
 
-def test_the_old_bundle_stays_where_a_new_one_does_not_fit(classifier: ClassifierBundle, tmp_path: Path) -> None:
+def test_old_bundle_is_kept_if_the_new_one_does_not_fit(classifier: ClassifierBundle, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     save_bundle(folder, classifier.model, classifier.card)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for room in (10_000, len(before["model.safetensors"]) - 1):
-        with full_disk(room), pytest.raises(WriteError, match="bundle cannot be written"):
+    for size in (10_000, len(before["model.safetensors"]) - 1):
+        with full_disk(size), pytest.raises(WriteError, match="bundle cannot be written"):
             save_bundle(folder, classifier.model, replace(classifier.card, licence="another"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     load_classifier(folder)
 
 
-def test_a_card_that_does_not_fit_leaves_no_bundle(classifier: ClassifierBundle, tmp_path: Path) -> None:
+def test_card_that_does_not_fit_leaves_no_bundle(classifier: ClassifierBundle, tmp_path: Path) -> None:
     card = replace(classifier.card, metrics={"notes": "x" * 3_000_000})
     with full_disk(2_000_000), pytest.raises(WriteError, match="bundle cannot be written"):
         save_bundle(tmp_path / "bundle", classifier.model, card)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_is_put_back_where_its_successor_cannot_come(
+def test_bundle_is_restored_if_its_replacement_fails(
     classifier: ClassifierBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "bundle"
@@ -136,7 +138,7 @@ def test_a_bundle_is_put_back_where_its_successor_cannot_come(
     move = Path.replace
 
     def fail(path: Path, target: Path) -> Path:
-        if path.name == "fresh":
+        if path.name == "new":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return move(path, target)
 
@@ -146,7 +148,7 @@ def test_a_bundle_is_put_back_where_its_successor_cannot_come(
     load_classifier(folder)
 
 
-def test_other_files_beside_a_bundle_outlast_its_successor(classifier: ClassifierBundle, tmp_path: Path) -> None:
+def test_other_files_in_a_bundle_folder_are_kept(classifier: ClassifierBundle, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -156,7 +158,7 @@ def test_other_files_beside_a_bundle_outlast_its_successor(classifier: Classifie
 
 
 @pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EFBIG", "EMFILE"])
-def test_whatever_else_meets_a_full_disk_is_one_line_of_status_1(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_disk_error_is_one_line_with_status_1(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     error = OSError(getattr(errno, code), os.strerror(getattr(errno, code)), "somewhere/file")
     assert report(error, [], ()) == 1
     stderr = capsys.readouterr().err
@@ -164,10 +166,10 @@ def test_whatever_else_meets_a_full_disk_is_one_line_of_status_1(code: str, caps
 
 
 @pytest.mark.parametrize("code", ["ENOSPC", "EROFS", "EACCES"])
-def test_a_job_that_meets_a_full_disk_is_one_line_of_status_1(
+def test_disk_error_of_a_job_is_one_line_with_status_1(
     code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from segpipe.workflows import prediction
+    from segpipe.cli import predict
 
     monkeypatch.chdir(tmp_path)
     number = getattr(errno, code)
@@ -175,22 +177,22 @@ def test_a_job_that_meets_a_full_disk_is_one_line_of_status_1(
     def fail(config: object) -> None:
         raise OSError(number, os.strerror(number), "somewhere/file")
 
-    monkeypatch.setattr(prediction, "check_values", fail)
+    monkeypatch.setattr(predict, "check_values", fail)
     assert run_subcommand("predict", ["image=a.jpg"], ["segpipe", "predict"]) == 1
     stderr = capsys.readouterr().err
     assert stderr.startswith("error: somewhere/file: ") and stderr.count("\n") == 1
 
 
-def test_another_error_of_the_system_stays_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_system_errors_stay_bugs(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(ConnectionResetError(errno.ECONNRESET, "reset"), [], ()) == 1
     assert "ConnectionResetError" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_gone_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+def test_closed_pipe_is_not_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(BrokenPipeError(errno.EPIPE, "Broken pipe"), [], (OSError,)) == 1
     assert capsys.readouterr().err == ""
 
 
-def test_errors_know_their_status() -> None:
+def test_write_error_has_exit_status_1() -> None:
     assert issubclass(WriteError, SegpipeError)
     assert json.dumps(SimpleNamespace(status=WriteError.exit_status).status) == "1"

@@ -1,4 +1,4 @@
-"""A mask is read alike in every encoding of its two values, and a picture of more is none."""
+"""Masks are read from any encoding of two values; other images are refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,8 @@ from PIL import Image, ImageFilter
 
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.errors import ImageError, MaskError
-from segpipe.io.images import is_mask_picture, read_mask
+from segpipe.io.folders import is_mask_picture
+from segpipe.io.images import read_mask
 from segpipe.types import BoolMask
 
 MASK: BoolMask = np.hypot(*np.mgrid[-40:40, -50:50]) < 25
@@ -42,7 +43,7 @@ ENCODINGS: dict[str, Callable[[], Image.Image]] = {
     "RGBA": lambda: colored((0, 0, 0, 255), (255, 255, 255, 255), "RGBA"),
     "white on nothing": lambda: colored((255, 255, 255, 0), (255, 255, 255, 255), "RGBA"),
     "black on nothing": lambda: colored((0, 0, 0, 0), (0, 0, 0, 255), "RGBA"),
-    "grey with opacity": lambda: colored((0, 255), (255, 255), "LA"),
+    "gray with opacity": lambda: colored((0, 255), (255, 255), "LA"),
     "16 bits": lambda: Image.fromarray(MASK.astype(np.uint16) * 65535),
     "16 bits of 0 and 1": lambda: Image.fromarray(MASK.astype(np.uint16)),
     "16 bits of 0 and 255": lambda: Image.fromarray(MASK.astype(np.uint16) * 255),
@@ -51,14 +52,14 @@ BMP = {"0 and 1", "0 and 255", "bits", "palette", "RGB", "red on black"}
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_two_values_are_a_mask_whatever_they_are(tmp_path: Path, encoding: str) -> None:
+def test_any_two_values_are_a_mask(tmp_path: Path, encoding: str) -> None:
     picture = ENCODINGS[encoding]()
     for ending in ("png", "tif", *(["bmp"] if encoding in BMP else [])):
         picture.save(tmp_path / f"mask.{ending}")
         np.testing.assert_array_equal(read_mask(tmp_path / f"mask.{ending}"), MASK)
 
 
-def test_colors_of_16_bits_are_read_in_full(tmp_path: Path) -> None:
+def test_16_bit_colors_are_read_in_full(tmp_path: Path) -> None:
     import cv2
 
     cv2.imwrite(str(tmp_path / "mask.png"), np.repeat(MASK[..., None], 3, axis=2).astype(np.uint16))
@@ -68,7 +69,7 @@ def test_colors_of_16_bits_are_read_in_full(tmp_path: Path) -> None:
 @pytest.mark.parametrize("top", [255, 90])
 @pytest.mark.parametrize("blur", [0, 1])
 @pytest.mark.parametrize("quality", [50, 95])
-def test_soft_edges_are_cut_at_half_of_the_range(tmp_path: Path, top: int, blur: int, quality: int) -> None:
+def test_soft_edges_are_thresholded_at_half_of_the_range(tmp_path: Path, top: int, blur: int, quality: int) -> None:
     soft = Image.fromarray(U8 * top).filter(ImageFilter.GaussianBlur(blur))
     soft.save(tmp_path / "mask.jpg", quality=quality)
     expected = np.asarray(soft) > top / 2
@@ -76,7 +77,7 @@ def test_soft_edges_are_cut_at_half_of_the_range(tmp_path: Path, top: int, blur:
 
 
 @pytest.mark.parametrize(("value", "lesion"), [(0, False), (1, True), (255, True)])
-def test_a_single_value_is_all_or_nothing(tmp_path: Path, value: int, lesion: bool) -> None:
+def test_single_value_is_all_or_nothing(tmp_path: Path, value: int, lesion: bool) -> None:
     Image.fromarray(np.full((4, 6), value, np.uint8)).save(tmp_path / "mask.png")
     assert (read_mask(tmp_path / "mask.png") == lesion).all()
 
@@ -94,7 +95,7 @@ def test_more_than_two_values_are_no_mask(tmp_path: Path, picture: str) -> None:
     assert not is_mask_picture(tmp_path / "mask.png")
 
 
-def test_what_does_not_decode_is_another_error(tmp_path: Path) -> None:
+def test_undecodable_mask_is_an_image_error(tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_bytes(b"no picture")
     with pytest.raises(ImageError) as caught:
         read_mask(tmp_path / "mask.png")
@@ -104,16 +105,16 @@ def test_what_does_not_decode_is_another_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "encoding", [name for name in ENCODINGS if name not in ("red on black", "white on nothing", "black on nothing")]
 )
-def test_grey_pictures_of_two_values_look_like_masks(tmp_path: Path, encoding: str) -> None:
+def test_gray_images_of_two_values_look_like_masks(tmp_path: Path, encoding: str) -> None:
     ENCODINGS[encoding]().save(tmp_path / "x.png")
     assert is_mask_picture(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp"])
-def test_photographs_and_uniform_and_colored_pictures_do_not(tmp_path: Path, ending: str) -> None:
+def test_photographs_and_uniform_or_colored_images_do_not_look_like_masks(tmp_path: Path, ending: str) -> None:
     pictures = {
         "photograph": Image.fromarray(make_image("mel", np.random.default_rng(0), (60, 80))[0]),
-        "grey photograph": Image.fromarray(make_image("mel", np.random.default_rng(0), (60, 80))[0]).convert("L"),
+        "gray photograph": Image.fromarray(make_image("mel", np.random.default_rng(0), (60, 80))[0]).convert("L"),
         "white": Image.new("RGB", (80, 60), "white"),
         "black": Image.new("L", (80, 60)),
         "drawn": colored((230, 180, 160), (90, 50, 40), "RGB"),

@@ -1,12 +1,12 @@
-"""The output folder: made, refused where it holds results, and cleared of nothing but results."""
+"""Output folders are created, refused if they hold results, and cleared of results only."""
 
 import importlib
 import os
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
+from segpipe.config.schemas import RunPipelineConfig, TrainConfig
 from segpipe.errors import OutputError
 from segpipe.io.output import check_free, check_output, find_results, hold_output, prepare_output
 
@@ -21,7 +21,7 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_output_is_made_with_its_parents_and_may_be_prepared_twice(tmp_path: Path) -> None:
+def test_output_is_created_with_its_parents_and_may_be_prepared_twice(tmp_path: Path) -> None:
     for overwrite in (False, True, False):
         prepare_output(tmp_path / "a" / "b", overwrite=overwrite)
     assert (tmp_path / "a" / "b").is_dir()
@@ -36,7 +36,7 @@ def test_results_are_refused_and_kept(tmp_path: Path, name: str) -> None:
     assert find_results(tmp_path) == [name]
 
 
-def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+def test_overwrite_removes_only_files_of_a_run(tmp_path: Path) -> None:
     tables = ("results.jsonl", "results.csv", "failures.csv", "submission.csv", "summary.json", "metrics.json")
     pages = ("report.html", "report/pages/a/b.html", "report/pages/c.htm", "report/thumbnails/a/b.jpg", "report/heatmaps/c.jpg")
     run = (*tables, *pages, "masks/a/b.png", "plots/d.png")
@@ -47,7 +47,7 @@ def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> 
     prepare_output(tmp_path, overwrite=False)
 
 
-def test_overwrite_removes_what_a_training_wrote_and_nothing_else(tmp_path: Path) -> None:
+def test_overwrite_removes_only_files_of_a_training(tmp_path: Path) -> None:
     training = ("config.yaml", "split.csv", "metrics.csv", "checkpoints/last.ckpt", "bundle/card.json", "test/metrics.json")
     more = ("bundle/model.safetensors", "test/predictions.png", "test/results.csv", "test/masks/a.png")
     run = "wandb/offline-run-20260102_030405-abc"
@@ -65,7 +65,7 @@ def test_overwrite_removes_what_a_training_wrote_and_nothing_else(tmp_path: Path
     prepare_output(tmp_path, overwrite=False)
 
 
-def test_overwrite_does_not_follow_a_link_out_of_the_folder(tmp_path: Path) -> None:
+def test_overwrite_does_not_follow_links_out_of_the_folder(tmp_path: Path) -> None:
     write_files(tmp_path / "elsewhere", "truth.png")
     write_files(tmp_path / "out", "results.csv")
     (tmp_path / "out" / "masks").symlink_to(tmp_path / "elsewhere")
@@ -74,24 +74,24 @@ def test_overwrite_does_not_follow_a_link_out_of_the_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "reason"), [("out", "Not a directory"), ("out/below", "Not a directory")])
-def test_a_file_in_the_place_of_output_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+def test_file_in_place_of_output_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     write_files(tmp_path, "out")
     with pytest.raises(OutputError, match=f"output must be a folder to write into, got .*{name}: {reason}; name another one"):
         prepare_output(tmp_path / name, overwrite=True)
 
 
-def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+def test_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # because root may write everywhere
     with pytest.raises(OutputError, match=r"output must be a folder to write into, got .*, which is read-only; name another one"):
         prepare_output(tmp_path, overwrite=False)
 
 
-def test_held_output_is_refused_to_others_and_free_afterwards(tmp_path: Path) -> None:
+def test_locked_output_is_refused_until_released(tmp_path: Path) -> None:
     write_files(tmp_path, "results.jsonl")
     with hold_output(tmp_path, overwrite=False, resume=True):
         for given in ({"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}):
             with (
-                pytest.raises(OutputError, match="is being written by another run; wait for its end"),
+                pytest.raises(OutputError, match="is being written by another run; wait until it ends"),
                 hold_output(tmp_path, **given),
             ):
                 pass
@@ -103,7 +103,7 @@ def test_held_output_is_refused_to_others_and_free_afterwards(tmp_path: Path) ->
         pass
 
 
-def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     ours = {f".{'a' * 32}.part", f"masks/sub/.{'0123456789abcdef' * 2}.part"}
     others = {"results.jsonl", "masks/.mine.part", f"{'a' * 32}.part", "masks/a.png"}
     write_files(tmp_path, *ours, *others)
@@ -111,10 +111,10 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
         assert files_in(tmp_path) == others | {".lock"}
 
 
-def test_held_output_asks_for_a_folder_without_results(tmp_path: Path) -> None:
+def test_lock_needs_resume_or_overwrite_for_existing_results(tmp_path: Path) -> None:
     write_files(tmp_path, "results.jsonl")
     with (
-        pytest.raises(OutputError, match="resume=true goes on with them, overwrite=true replaces them"),
+        pytest.raises(OutputError, match="resume=true resumes them, overwrite=true replaces them"),
         hold_output(tmp_path, overwrite=False, resume=False),
     ):
         pass
@@ -127,7 +127,7 @@ def states(folder: Path) -> dict[Path, bytes | None]:
 
 
 @pytest.mark.parametrize("name", ["results.jsonl", "results.csv", "checkpoints/last.ckpt", "bundle/card.json"])
-def test_a_check_refuses_results_and_changes_nothing(tmp_path: Path, name: str) -> None:
+def test_check_refuses_results_and_changes_nothing(tmp_path: Path, name: str) -> None:
     write_files(tmp_path / "out", name)
     before = states(tmp_path)
     with pytest.raises(OutputError, match=f"folder without results, got .*out with {name}"):
@@ -139,7 +139,7 @@ def test_a_check_refuses_results_and_changes_nothing(tmp_path: Path, name: str) 
     assert states(tmp_path) == before
 
 
-def test_a_check_refuses_what_cannot_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_refuses_unusable_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     for name in ("file", "file/below", "broken", "broken/below", "a" * 300):
@@ -150,14 +150,14 @@ def test_a_check_refuses_what_cannot_be_a_folder(tmp_path: Path, monkeypatch: py
         check_output(tmp_path / "new", overwrite=False)
 
 
-def test_a_check_refuses_a_folder_that_another_run_holds(tmp_path: Path) -> None:
+def test_check_refuses_a_folder_locked_by_another_run(tmp_path: Path) -> None:
     with (
         hold_output(tmp_path, overwrite=False, resume=False),
         pytest.raises(OutputError, match="is being written by another run"),
     ):
-        check_output(tmp_path, overwrite=False)  # the job of a sweep holds its folder itself
+        check_output(tmp_path, overwrite=False)  # a sweep job locks its folder itself
         check_free(tmp_path)
-    (tmp_path / ".lock").touch()  # as a run that was killed leaves it
+    (tmp_path / ".lock").touch()  # left by a killed run
     check_free(tmp_path)
 
 
@@ -165,17 +165,14 @@ def test_a_check_refuses_a_folder_that_another_run_holds(tmp_path: Path) -> None
     ("script", "later"),
     [("prediction", "choose_images"), *((f"{name}_training", "keep_freed_memory") for name in ("segmenter", "classifier"))],
 )
-def test_scripts_refuse_their_output_before_anything_takes_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, later: str
-) -> None:
+def test_scripts_refuse_their_output_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, later: str) -> None:
     module = importlib.import_module(f"segpipe.workflows.{script}")
 
     def fail(*_: object) -> None:
-        raise AssertionError("the output is refused too late")
+        raise AssertionError("output must be refused before this step")
 
     monkeypatch.setattr(module, later, fail)
-    monkeypatch.setattr(module, "check_values", lambda _: None)
     write_files(tmp_path, "results.csv")
-    config = OmegaConf.create({"output": str(tmp_path), "overwrite": False, "resume": False, "ckpt_path": None})
+    config = RunPipelineConfig() if script == "prediction" else TrainConfig()
     with pytest.raises(OutputError, match="folder without results"):
         module.run(config, tmp_path) if script == "prediction" else module.train(config, tmp_path, say=print)

@@ -1,4 +1,4 @@
-"""A folder by its URL holds what the same folder holds by its path."""
+"""Folders given by URL yield the same files as by path."""
 
 import hashlib
 from collections.abc import Iterator
@@ -7,9 +7,8 @@ from typing import Any
 
 import fsspec
 import pytest
-from omegaconf import OmegaConf
 
-from segpipe.config.literal_paths import quote_paths
+from segpipe.config.composing import quote_paths
 from segpipe.config.schemas import RunPipelineConfig
 from segpipe.errors import ConfigError, ImageError
 from segpipe.io.storage import content_hash, is_url, list_files, open_source
@@ -42,34 +41,34 @@ def memory() -> Iterator[Any]:
     ("folder", "expected"),
     [("s3://bucket/a", True), ("file:///a b", True), ("photos", False), ("C:/photos", False), ("a:b", False)],
 )
-def test_a_url_is_known_by_its_protocol(folder: str, expected: bool) -> None:
+def test_url_is_recognized_by_its_protocol(folder: str, expected: bool) -> None:
     assert is_url(folder) is expected
 
 
-def test_a_url_in_the_shell_is_taken_literally() -> None:
+def test_url_argument_is_taken_literally() -> None:
     for url in ("file:///a b/c", "s3://bucket/a,b=[c]", "file:///${HOME}/'x'"):
         assert quote_paths([f"folder={url}"])[0].startswith("folder='")
 
 
-def test_content_is_known_by_its_hash_wherever_it_lies(folder: Path) -> None:
+def test_hash_of_a_file_equals_that_of_its_url(folder: Path) -> None:
     expected = hashlib.sha256(b"b.JPG").hexdigest()
     assert content_hash(folder / "b.JPG") == content_hash(f"file://{folder / 'b.JPG'}") == expected
     assert content_hash(folder / "absent") is content_hash(f"file://{folder}/absent") is None
 
 
 @pytest.mark.parametrize("end", ["", "/"])
-def test_folder_by_its_url_holds_the_same_images_as_by_its_path(folder: Path, end: str) -> None:
-    here, there = images_of_folder(folder), images_of_folder(f"file://{folder}{end}")
-    assert [relative for _, relative in there.files] == [relative for _, relative in here.files]
-    assert len(here.files) == 4
-    assert there.ignored == here.ignored
-    for url, relative in there.files:
+def test_folder_has_the_same_images_by_url_and_by_path(folder: Path, end: str) -> None:
+    by_path, by_url = images_of_folder(folder), images_of_folder(f"file://{folder}{end}")
+    assert [relative for _, relative in by_url.files] == [relative for _, relative in by_path.files]
+    assert len(by_path.files) == 4
+    assert by_url.ignored == by_path.ignored
+    for url, relative in by_url.files:
         assert isinstance(url, str)
         with open_source(url) as file:
             assert file.read() == (folder / relative).read_bytes()
 
 
-def test_objects_without_an_ending_are_known_by_their_content(memory: Any) -> None:
+def test_objects_without_suffix_are_identified_by_content(memory: Any) -> None:
     contents = {
         "a": b"\xff\xd8\xff",
         "b.heic": b"",
@@ -86,7 +85,7 @@ def test_objects_without_an_ending_are_known_by_their_content(memory: Any) -> No
     assert source.ignored == 2
 
 
-def test_objects_in_memory_are_listed_and_read(memory: Any) -> None:
+def test_objects_are_listed_and_read(memory: Any) -> None:
     for name in NAMES:
         memory.pipe(f"/bucket/{name}", name.encode())
     source = images_of_folder("memory://bucket")
@@ -99,7 +98,7 @@ def test_objects_in_memory_are_listed_and_read(memory: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../etc/a.jpg", "sub/../../a.jpg", "/etc/a.jpg"])
-def test_object_whose_name_leads_out_of_the_folder_is_none_of_its_images(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_object_names_that_leave_the_folder_are_ignored(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr("segpipe.runs.source.list_files", lambda _: ["a.jpg", name])
     source = images_of_folder("s3://bucket")
     assert source.files == (("s3://bucket/a.jpg", Path("a.jpg")),)
@@ -115,13 +114,13 @@ def test_object_whose_name_leads_out_of_the_folder_is_none_of_its_images(monkeyp
         ("memory://bucket/a.jpg", r"memory://bucket/a\.jpg: a file, not a folder"),
     ],
 )
-def test_folder_that_cannot_be_listed_is_one_clear_line(memory: Any, url: str, reason: str) -> None:
+def test_unlistable_folder_is_a_one_line_error(memory: Any, url: str, reason: str) -> None:
     memory.pipe("/bucket/a.jpg", b"x")
     with pytest.raises(ImageError, match=f"^{reason}$"):
         list_files(url)
 
 
-def test_store_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_store_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: str) -> None:
         raise ImportError("Install s3fs\n to access S3")
 
@@ -132,9 +131,8 @@ def test_store_without_its_package_says_what_to_install(monkeypatch: pytest.Monk
 
 def test_url_without_images_is_refused_like_a_folder(memory: Any) -> None:
     memory.pipe("/bucket/notes.txt", b"x")
-    config = OmegaConf.structured(RunPipelineConfig)
-    config.folder = "memory://bucket"
-    with pytest.raises(ConfigError, match=r"no image to work on in folder=memory://bucket \(1 other file\)"):
+    config = RunPipelineConfig(folder="memory://bucket")
+    with pytest.raises(ConfigError, match=r"no image to process in folder=memory://bucket \(1 other file\)"):
         choose_images(config)
 
 
@@ -146,13 +144,13 @@ def test_url_without_images_is_refused_like_a_folder(memory: Any) -> None:
         ("nonsense://a.jpg", r"cannot be read \(Protocol not known: nonsense\)"),
     ],
 )
-def test_object_that_cannot_be_read_is_one_clear_line(memory: Any, url: str, reason: str) -> None:
+def test_unreadable_object_is_a_one_line_error(memory: Any, url: str, reason: str) -> None:
     memory.pipe("/bucket/empty.jpg", b"")
     with pytest.raises(ImageError, match=f"^{url}: {reason}$"), open_source(url):
         pass
 
 
-def test_what_is_wrong_with_the_content_is_told_with_the_url_and_a_bug_stays_one(memory: Any) -> None:
+def test_image_errors_name_the_url_and_bugs_pass_through(memory: Any) -> None:
     memory.pipe("/bucket/a.jpg", b"x")
     with pytest.raises(ImageError, match=r"^memory://bucket/a\.jpg: not an image$"), open_source("memory://bucket/a.jpg"):
         raise ImageError("not an image")

@@ -1,1 +1,1 @@
-"""The command `segpipe`: subcommands in one grammar, one runner, one line for each error."""
+"""The command `segpipe` and its subcommands."""

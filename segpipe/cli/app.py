@@ -1,4 +1,4 @@
-"""`segpipe app`: the web page, served by Streamlit."""
+"""`segpipe app`: web page served by Streamlit."""
 
 import socket
 from importlib.util import find_spec
@@ -6,12 +6,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-import segpipe.app
 from segpipe.cli.call import given_values
 from segpipe.config.values import check_values
 from segpipe.errors import ConfigError
 
-PAGE = Path(segpipe.app.__file__).with_name("main.py")
+PAGE = Path(__file__).parents[1] / "app" / "main.py"
 
 
 def run(config: DictConfig) -> None:
@@ -28,12 +27,12 @@ def run(config: DictConfig) -> None:
     values = given_values(without=("port", "address"))
     try:
         cli.main(["run", str(PAGE), *flags, "--", *values], prog_name="streamlit", standalone_mode=False)
-    except Abort as stop:  # by which click says that it was interrupted
+    except Abort as stop:  # click raises it when interrupted
         raise KeyboardInterrupt("the web page was stopped") from stop
 
 
 def check_port(address: str, port: int) -> None:
-    """Refuse an address that is not of this machine, and a port that is taken.
+    """Refuse an address of another machine and a port in use.
 
     Raises:
         ConfigError: The page cannot be served there.
@@ -45,6 +44,6 @@ def check_port(address: str, port: int) -> None:
             probe.bind((address, port))
     except OSError as error:
         raise ConfigError(
-            f"address and port must be free on this machine, got {address} and {port} ({error.strerror}); choose another one, "
-            "for example port=8502"
+            f"address and port must be free on this machine, got {address} and {port} ({error.strerror}); choose another "
+            "port, for example port=8502"
         ) from error

@@ -1,64 +1,120 @@
-"""The call that a process works on: its words, where its results go, what it says."""
+"""Call of a process: arguments, output folder, messages and errors."""
 
+import os
+import re
 import shlex
 import sys
+import traceback
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from segpipe.workflows.calls import own_folder
+from segpipe.config.call_errors import explain, unwrap
+from segpipe.errors import ConfigError, SegpipeError, as_write_error
 
-_words: list[str] = []  # of the program, `segpipe predict` for one
-_arguments: list[str] = []  # as they came
+_program: list[str] = []  # for example segpipe, predict
+_arguments: list[str] = []
 
 
 def remember_call(program: Sequence[str], arguments: Sequence[str]) -> None:
-    """Keep the words of a call for `command_again`.
+    """Keep the command line of a call for `command_again`.
 
     Args:
         program: Words before the arguments.
-        arguments: `key=value` arguments and flags, as they came.
+        arguments: `key=value` arguments and flags, unchanged.
     """
-    _words[:], _arguments[:] = program, arguments
+    _program[:], _arguments[:] = program, arguments
 
 
 def command_again(**values: str) -> str:
-    """Write the command line of this call for a shell, with some values changed or added.
+    """Write the command line of this call with changed values.
 
     Args:
-        values: Values by key; a key that is not among them stays as it was, `overwrite` is left out.
+        **values: Values by key; other keys are kept, except `overwrite`.
     """
     kept = [argument for argument in _arguments if argument.partition("=")[0] not in {*values, "overwrite"}]
-    return shlex.join([*_words, *kept, *(f"{key}={value}" for key, value in values.items())])
+    return shlex.join([*_program, *kept, *(f"{key}={value}" for key, value in values.items())])
 
 
 def given_values(*, without: Collection[str]) -> list[str]:
-    """Return the `key=value` arguments of this call, as they came.
+    """Return the `key=value` arguments of this call, unchanged.
 
     Args:
-        without: Keys that are left out.
+        without: Keys to leave out.
     """
     return [argument for argument in _arguments if not argument.startswith("-") and argument.partition("=")[0] not in without]
 
 
 def in_sweep() -> bool:
-    """Tell whether this is one of the jobs of a multirun."""
+    """Return True for a job of a multirun."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def output_folder(config: DictConfig) -> Path:
-    """Choose the folder that a run writes into: `output`, or one named after the date and time; call it once per run.
+    """Choose the output folder of a run; call it once per run.
 
-    In a multirun each job has a subfolder of its own, named by its number (that of a training is chosen by `segpipe.sweep.job`).
+    It is `output`, or a folder named after the date and time. In a multirun each job has a subfolder with its number, except that
+    `segpipe.sweep.job` chooses the subfolder of a training.
     """
+    from segpipe.workflows.calls import own_folder
+
     if in_sweep():
         return Path(config.output or HydraConfig.get().sweep.dir) / str(HydraConfig.get().job.num)
-    return own_folder(config)
+    return own_folder(config.output, ckpt_path=config.get("ckpt_path"))
 
 
 def say(text: str) -> None:
-    """Write a line, or several, on stdout."""
+    """Write one or more lines to stdout."""
     sys.stdout.write(f"{text}\n")
+
+
+def report(error: Exception, arguments: Sequence[str], call_errors: tuple[type[Exception], ...], *, prefix: str = "") -> int:
+    """Show an error on stderr and return the exit status.
+
+    A wrong call is one line, a bug has its traceback.
+
+    Args:
+        error: Error that ended a call or a job.
+        arguments: `key=value` arguments of the call.
+        call_errors: Classes of errors that only a wrong call can cause.
+        prefix: Text before the message.
+    """
+    if isinstance(error, InstantiationException):
+        error = unwrap(error)
+    if isinstance(error, BrokenPipeError):  # the reader of stdout has closed it
+        _close_stdout()
+        return 1
+    if isinstance(error, SegpipeError):
+        write_error(prefix + str(error))
+        return error.exit_status
+    if isinstance(error, call_errors):
+        write_error(prefix + explain(error, arguments))
+        return ConfigError.exit_status
+    refusal = as_write_error(error)
+    if refusal is not None:
+        write_error(prefix + str(refusal))
+        return refusal.exit_status
+    traceback.print_exception(error)
+    return 1
+
+
+def write_error(message: str) -> None:
+    """Write an error as one line, with unprintable characters as codes."""
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: _code(match[0]), message)
+    sys.stderr.write(f"error: {line}\n")
+
+
+def _close_stdout() -> None:
+    """Discard all further output, also when the process ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _code(character: str) -> str:
+    undecodable = "\udc80" <= character <= "\udcff"
+    return f"\\x{ord(character) - 0xDC00:02x}" if undecodable else repr(character)[1:-1]

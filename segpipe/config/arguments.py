@@ -1,4 +1,4 @@
-"""Arguments of a call as a shell and Hydra read them, for messages whose advice must be a call that works."""
+"""Arguments of calls, written for a shell or Hydra."""
 
 import os
 import re
@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Settings that a training may change on resuming where allow_change lists them.
-CHANGES_ALLOWED = ("optimizer.lr", "optimizer.weight_decay", "batch_size")
+from hydra.core.override_parser.types import Quote, QuotedString
 
 _PLAIN = re.compile(r"[A-Za-z_][\w./:-]*", re.ASCII)
-_WORDS = ("null", "true", "false", "nan", "inf")  # which Hydra takes for values that are no text
+_WORDS = ("null", "true", "false", "nan", "inf")  # read by Hydra as other values than text
 
 
 def as_argument(key: str, value: Any) -> str:
@@ -19,16 +18,16 @@ def as_argument(key: str, value: Any) -> str:
 
     Args:
         key: Key of the configuration, with dots; a `+` may stand before it.
-        value: None, bool, number, str, a Path, or a list or dict of these. A Path is for keys that segpipe takes literally.
+        value: None, bool, number, str, a Path, or a list or dict of these; a Path for keys whose paths are taken literally.
 
     Returns:
-        Text that a shell hands over as one argument, which Hydra reads as `value`.
+        Text that a shell passes as one argument and Hydra reads as `value`.
     """
     return shlex.quote(f"{key}={value}" if isinstance(value, Path) else as_override(key, value))
 
 
 def as_override(key: str, value: Any) -> str:
-    """Write `key=value` for Hydra, which reads it as `value`, whatever its characters.
+    """Write `key=value` for Hydra, whatever the characters of the value.
 
     Args:
         key: Key of the configuration, with dots; a `+` may stand before it.
@@ -50,9 +49,16 @@ def _as_value(value: Any) -> str:
 
 
 def _as_text(text: str) -> str:
-    """Plain where Hydra reads it so, else in double quotes; a backslash counts only before a quote or at the end."""
+    """Write a text plainly, or in double quotes where Hydra needs them."""
+    # Within them a backslash counts only before a quote or at the end.
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), text)
     interpolation = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)
     return f'"{interpolation}"'
+
+
+def quote_text(text: str) -> str:
+    """Quote a text for Hydra's grammar, whatever its characters."""
+    uninterpolated = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return str(QuotedString(uninterpolated, Quote.single).with_quotes())

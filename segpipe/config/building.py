@@ -1,15 +1,21 @@
-"""Objects that a configuration may name by `_target_`: checked before any of them is imported, and built here alone."""
+"""Objects that a configuration may build, named by `_target_`.
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from inspect import isclass, isfunction, signature
+Their names are checked before anything is imported, and they are built only here.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
+from inspect import Parameter, isclass, isfunction, signature
 from pkgutil import resolve_name
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segpipe.config.call_errors import unwrap
+from segpipe.config.fields import drop_empty, to_dict
 from segpipe.errors import ConfigError
 
 
@@ -18,15 +24,15 @@ class Buildable:
     """Targets of one kind.
 
     Attributes:
-        package: package that the target is named in and defined in.
-        base: class that the target derives from, or that it returns if it is a function.
+        package: Package that contains the name and the definition of the target.
+        base: Base class of the target, or of the object that it returns if it is a function.
     """
 
     package: str
     base: str
 
 
-# By config group; whatever else of the configuration holds a `_target_` is refused.
+# By config group; a `_target_` anywhere else is refused.
 BUILDABLE: dict[str, tuple[Buildable, ...]] = {
     "data": (Buildable("segpipe.data", "segpipe.data.check.CheckedDataset"),),
     "augment": (
@@ -40,47 +46,97 @@ BUILDABLE: dict[str, tuple[Buildable, ...]] = {
         Buildable("segmentation_models_pytorch.losses", "torch.nn.Module"),
     ),
     "optimizer": (Buildable("torch.optim", "torch.optim.Optimizer"), Buildable("timm.optim", "torch.optim.Optimizer")),
-    "scheduler": (Buildable("segpipe.training.schedule", "builtins.object"),),
+    "scheduler": (
+        Buildable("segpipe.training.schedule", "segpipe.training.schedule.Schedule"),
+        Buildable("torch.optim.lr_scheduler", "torch.optim.lr_scheduler.LRScheduler"),
+    ),
     "logger": (Buildable("segpipe.training.tracking", "lightning.pytorch.loggers.Logger"),),
 }
-_PARTIAL = "optimizer"  # the only group whose target is completed later, with the parameters of the network
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+# Groups whose target is completed later, with the parameters of the network or the optimizer.
+_PARTIAL = ("optimizer", "scheduler")
 
 
-def build(settings: DictConfig | ListConfig, group: str, **arguments: Any) -> Any:
-    """Build what a config group names.
+def build(settings: Any, group: str, key: str | None = None, /, **arguments: Any) -> Any:
+    """Build the objects that a config group names.
 
     Args:
-        settings: the group or a part of it, with `_target_`.
-        group: key of `BUILDABLE`.
-        arguments: further arguments of the target.
+        settings: Group or a part of it, with `_target_`; a dataclass of its schema, a mapping, or a list of these.
+        group: Key of `BUILDABLE`.
+        key: Dotted key of `settings` for messages; None for `group`.
+        **arguments: Further arguments of the target.
 
     Returns:
         The object, or the list of objects of a list.
 
     Raises:
-        ConfigError: a target in `settings` may not be built in this group.
-        InstantiationException: the target refuses its arguments.
+        ConfigError: A target in `settings` may not be built in this group, lacks an argument, or refuses a value.
+        InstantiationException: A target failed for another reason.
     """
-    for key, target in find_targets(settings, group):
-        _check_target(key, target, group)
-    return instantiate(settings, _convert_="all", **arguments)
+    key = key or group
+    for inner, target in find_targets(_as_node(settings), key):
+        _check_target(inner, target, group)
+    node = OmegaConf.create(to_dict(settings))
+    _check_arguments(node, key, arguments)
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        raise unwrap(error, key) from error
 
 
-def check_targets(config: DictConfig) -> None:
-    """Check all targets of a configuration as `build` does, before a training writes or builds anything.
+def build_accepted(settings: Any, group: str, *, partial_within: str | None = None, **offered: Any) -> Any:
+    """Build an object with those arguments that its target takes.
+
+    Left out are those of `offered` that the target does not take, and fields of the schema of `settings` that it does not take:
+    these belong to the option that was chosen before `_target_` was changed. Keys that were added are always passed.
+
+    Args:
+        settings: Group with `_target_`, a dataclass of its schema.
+        group: Key of `BUILDABLE`.
+        partial_within: Package of targets that are completed later; they are returned as `functools.partial`.
+        **offered: Further arguments of the target.
+
+    Returns:
+        The object, or the partial.
 
     Raises:
-        ConfigError: one of them may not be built.
+        ConfigError: The target may not be built in this group, lacks an argument, or refuses a value.
+        InstantiationException: The target failed for another reason.
     """
-    for key, target in find_targets(config):
+    values, target = to_dict(settings), settings._target_
+    _check_target(group, target, group)
+    parameters = signature(resolve_name(target)).parameters
+    takes_all = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    schema = {field.name for field in fields(settings) if field.name[0] != "_"}
+    kept = {name: value for name, value in values.items() if takes_all or name in parameters or name not in schema}
+    arguments = {name: value for name, value in offered.items() if takes_all or name in parameters}
+    if partial_within is not None and target.startswith(f"{partial_within}."):
+        arguments["_partial_"] = True
+    return build(kept, group, **arguments)
+
+
+def check_targets(config: Any) -> None:
+    """Check all targets of a configuration, before a training writes anything.
+
+    Args:
+        config: Configuration of a training, composed or typed.
+
+    Raises:
+        ConfigError: A target may not be built, or a further data set lacks an argument of its loader.
+    """
+    for key, target in find_targets(_as_node(config)):
         _check_target(key, target, _group_of(key))
+    for number, entry in enumerate(to_dict(config.data.extra)):
+        _check_arguments(OmegaConf.create(drop_empty(entry)), f"data.extra[{number}]", {})
 
 
 def check_names(config: DictConfig) -> None:
-    """Check the targets of a configuration by their names, without importing any of them; Hydra's own node is left out.
+    """Check the names of all targets without importing any of them.
+
+    Hydra's own node is left out.
 
     Raises:
-        ConfigError: one of them lies outside the packages of its group, or an interpolation is refused.
+        ConfigError: A target is outside the packages of its group, or an interpolation is refused.
     """
     for key, target in find_targets(config, but=("hydra",)):
         _named_in(key, target, _group_of(key))
@@ -90,16 +146,16 @@ def find_targets(node: Any, key: str = "", *, strict: bool = False, but: Collect
     """Find all `_target_` of a configuration, behind interpolations too.
 
     Args:
-        node: part of the configuration.
-        key: its dotted key.
-        strict: refuse interpolations that cannot be resolved yet; else they are passed over, for `build` finds them.
-        but: names of this level that are left out.
+        node: Part of the configuration.
+        key: Dotted key of the part.
+        strict: True to refuse interpolations that cannot be resolved yet; otherwise they are skipped, because `build` finds them.
+        but: Names of this level that are skipped.
 
     Yields:
-        The dotted key of the mapping, and its target.
+        Dotted key of the mapping, and its target.
 
     Raises:
-        ConfigError: an interpolation is refused, or cannot be resolved.
+        ConfigError: An interpolation is refused or cannot be resolved.
     """
     if not isinstance(node, DictConfig | ListConfig):
         return
@@ -118,8 +174,8 @@ def find_targets(node: Any, key: str = "", *, strict: bool = False, but: Collect
             continue
         if name == "_target_":
             yield key, value
-            if isinstance(node, DictConfig) and node.get("_partial_") and key != _PARTIAL:
-                raise ConfigError(f"{key}._partial_ must be false, got true; only {_PARTIAL} is completed later")
+            if isinstance(node, DictConfig) and node.get("_partial_") and key not in _PARTIAL:
+                raise ConfigError(f"{key}._partial_ must be false, got true; only {' and '.join(_PARTIAL)} are completed later")
         else:
             yield from find_targets(value, inner, strict=strict)
 
@@ -131,12 +187,33 @@ def _refusal_in(error: BaseException | None) -> ConfigError | None:
     return error
 
 
+def _as_node(settings: Any) -> DictConfig | ListConfig:
+    return settings if isinstance(settings, DictConfig | ListConfig) else OmegaConf.create(to_dict(settings))
+
+
+def _check_arguments(node: DictConfig | ListConfig, key: str, arguments: Mapping[str, Any]) -> None:
+    """Check that each target is given its required arguments.
+
+    Raises:
+        ConfigError: A required argument is missing.
+    """
+    for inner, target in find_targets(node, key):
+        settings: Any = OmegaConf.select(node, inner.removeprefix(key).lstrip(".")) if inner != key else node
+        given = {*map(str, settings), *(arguments if settings is node else ())}
+        if settings.get("_partial_") or arguments.get("_partial_") or "_args_" in given:
+            continue
+        for parameter in signature(resolve_name(target)).parameters.values():
+            if parameter.kind in _NAMED and parameter.default is Parameter.empty and parameter.name not in given:
+                name = f"{inner}.{parameter.name}"
+                raise ConfigError(f"{name} must be given for {target}, got nothing; add it, or choose another target")
+
+
 def _group_of(key: str) -> str:
     return key.partition(".")[0].partition("[")[0]
 
 
 def _check_target(key: str, target: Any, group: str) -> None:
-    """Import a target, and see that it is of the kind that its group needs."""
+    """Import a target and check its kind."""
     named = _named_in(key, target, group)
     try:
         found = resolve_name(target)
@@ -148,10 +225,10 @@ def _check_target(key: str, target: Any, group: str) -> None:
 
 
 def _named_in(key: str, target: Any, group: str) -> list[Buildable]:
-    """The kinds of a group in whose packages a target is named.
+    """List the kinds of a group that fit a target's name.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: There are none.
     """
     kinds = BUILDABLE.get(group, ())
     named = [kind for kind in kinds if isinstance(target, str) and target.startswith(f"{kind.package}.")]
@@ -163,8 +240,8 @@ def _named_in(key: str, target: Any, group: str) -> list[Buildable]:
 
 
 def _is_of_kind(found: Any, kind: Buildable) -> bool:
-    """Whether an object is defined in the package of a kind, and derives from its base or returns one."""
-    # By where it is defined: a package also names what it imports.
+    """Return True for an object or a builder of a kind."""
+    # Its definition counts: a package also names objects that it imports.
     if not f"{getattr(found, '__module__', '')}.".startswith(f"{kind.package}."):
         return False
     made = signature(found).return_annotation if isfunction(found) else found

@@ -1,4 +1,4 @@
-"""Wrong calls explained: what Hydra or OmegaConf refused, in one line with the key, the value and the way out."""
+"""Explanations of wrong calls: key, value and next step in one line."""
 
 import csv
 import difflib
@@ -33,11 +33,11 @@ _EXPECTED_TYPES: dict[type, str] = {
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
-    """Say in one line, and in segpipe's own words, what is wrong with a call.
+    """Explain an error of Hydra or OmegaConf in one line.
 
     Args:
-        error: from Hydra or OmegaConf, of a call or of a job that read its configuration.
-        arguments: the `key=value` of the call.
+        error: Error of a call, or of a job that read its configuration.
+        arguments: `key=value` arguments of the call.
     """
     if isinstance(error, OverrideParseException):
         return _explain_syntax(error.override)
@@ -46,7 +46,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         if error.options:
             options = (name for name in error.options if not name.endswith("_schema"))
             return f"{group} must be one of {', '.join(options)}, got {option}"
-        if group:  # of a list such as [a,b], whose options Hydra does not name
+        if group:  # an element of a list such as [a,b], for which Hydra lists no options
             return f"{group} has no option {option}; --help lists them"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
@@ -56,29 +56,34 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
 
 
 def explain_unknown_key(key: str, known: Iterable[str], arguments: Sequence[str]) -> str:
-    """Say that a key does not exist, and which one may be meant.
+    """Explain that a key does not exist, and suggest a similar one.
 
     Args:
-        key: with dots.
-        known: the keys that exist.
-        arguments: the `key=value` of the call.
+        key: Dotted key.
+        known: Keys that exist.
+        arguments: `key=value` arguments of the call.
     """
     given = next((argument for argument in arguments if argument.lstrip("+").partition("=")[0] == key), key)
     near = " or ".join(difflib.get_close_matches(key, known, n=2, cutoff=0.7))
     return f"unknown key {given}; " + (f"did you mean {near}? " if near else "") + "--help lists the keys"
 
 
-def unwrap(error: InstantiationException) -> Exception:
-    """What went wrong inside a function that Hydra called by its `_target_`.
+def unwrap(error: InstantiationException, group: str = "") -> Exception:
+    """Return the error inside a function that Hydra called by its `_target_`.
+
+    Args:
+        error: Error of Hydra.
+        group: Dotted key of the node that Hydra instantiated, where the node does not know it.
 
     Returns:
-        segpipe's own error; a ValueError as one about the key; anything else is a bug, and stays `error`.
+        segpipe's own error, or a ConfigError with the key in place of a ValueError; anything else is a bug and is returned as is.
     """
     cause = error.__cause__
     if isinstance(cause, SegpipeError):
         return cause
-    key = re.search(r"full_key: (.+)", str(error))
-    return ConfigError(f"{key[1]}: {cause}") if key and isinstance(cause, ValueError) else error
+    inner = re.search(r"full_key: (.+)", str(error))
+    key = ".".join(filter(None, (group, inner[1] if inner else ""))).replace(".[", "[")
+    return ConfigError(f"{key}: {cause}") if key and isinstance(cause, ValueError) else error
 
 
 def _explain_syntax(override: str) -> str:
@@ -91,7 +96,7 @@ def _explain_syntax(override: str) -> str:
 
 
 def _meant(value: str) -> str | list[str]:
-    """What a value is meant to be that Hydra cannot read: a list of texts in brackets, else one text."""
+    """Guess the meaning of a value that Hydra cannot read."""
     if not (value.startswith("[") and value.endswith("]")):
         return value
     items = next(csv.reader([value[1:-1]], skipinitialspace=True, quotechar="'"), [])
@@ -126,7 +131,7 @@ def _expected(node: Any, key: str) -> str | None:
 
 
 def _explain_text(text: str, arguments: Sequence[str]) -> str:
-    """Explain what Hydra says without a structure: only its text tells one kind from another."""
+    """Explain an error of Hydra that only its text identifies."""
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '([^=]+)=(.*?)'(?:\n1| req)", text, re.DOTALL):
         return f"{match[1]} must be a single value, got {match[2]}; --multirun tries each of them, [a,b] is a list"
     if match := re.match(r"Could not override '(.+?)'\.\s+No match in the defaults list", text):

@@ -1,280 +1,219 @@
-"""Typed schemas of the groups of conf/, one dataclass for each kind; the yaml files hold the values.
+"""Typed schemas of the config groups for data, images and models.
 
-A key, its field and its documentation share one name.
+The yaml files of conf/ hold the values. A key, its field and its documentation share one name.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from omegaconf import MISSING
 
-from segpipe.config.bounds import LARGEST_SEED, LARGEST_SIDE, Bounds, bounded
+from segpipe.config.fields import LARGEST_SEED, LARGEST_SIDE, setting
+
+VIEWS = {"none": "", "flips": "4 views", "d4": "8, flips and quarter turns", "crops": "12, flips of crops with three margins"}
+STARTS = ("random", "imagenet", "shipped")
+PARTS = ("train", "val", "test")
+
+_SEGMENTER = "Folder of a trained segmenter; null: the shipped one"
+_CLASSIFIER = "Folder of a trained classifier; null: the shipped one"
+_WITHOUT_IDS = "True to treat an image without a lesion id as a lesion of its own"
+_segmenter = partial(setting, None, _SEGMENTER, path="existing")
 
 
 @dataclass
 class ExtraDataConfig:
-    """A further data set to train on, see `segpipe.data.loading`.
+    """Further data set to train on, see `segpipe.data.loading`.
 
-    `_target_` names its loader, `root`, `table` and `without_lesion_ids` are arguments of that. Only images of `classes` (null:
-    all of the training's) and of the part `train` of `split` are taken; `weight` is how often, relative to the main data set's.
+    `_target_` names its loader, whose arguments `root`, `table` and `without_lesion_ids` are.
     """
 
     _target_: str = "segpipe.data.loaders.load_csv"
-    root: str = MISSING
-    table: str | None = None
-    without_lesion_ids: bool = False
-    classes: list[str] | None = None
-    split: str | None = None
-    weight: float = bounded(1.0, above=0)
+    root: str = setting(MISSING, "Folder of the data set", path="existing")
+    table: str | None = setting(None, "Table of the data set, for a loader that takes one", path="existing")
+    without_lesion_ids: bool = setting(False, _WITHOUT_IDS)
+    classes: list[str] | None = setting(None, "Classes taken from it; null: all classes of the training")
+    split: str | None = setting(None, "split.csv whose training part is taken; null: all images", path="existing")
+    weight: float = setting(1.0, "Sampling weight of an image, relative to the main data set", above=0)
 
 
 @dataclass
 class DataConfig:
-    """Where the images come from: `_target_` names the function that finds and checks them."""
+    """Data set; `_target_` names the function that finds and checks it."""
 
     _target_: str = MISSING
-    root: str = MISSING
-    without_lesion_ids: bool = False
-    limit: int | None = bounded(None, least=1)
-    fold: int | None = bounded(None, least=0)
-    folds: int = bounded(5, least=1)
-    cache: str | None = "outputs/cache"
-    extra: list[ExtraDataConfig] = field(default_factory=list)
+    root: str = setting(
+        MISSING,
+        "Folder of the data set, see data/README.md for its layout",
+        path="folder",
+        advice="see data/README.md, or use data=synthetic",
+    )
+    without_lesion_ids: bool = setting(False, _WITHOUT_IDS)
+    limit: int | None = setting(None, "Approximate number of images to use; null: all", least=1)
+    fold: int | None = setting(None, "Fold held out in place of the validation part; null: no folds", least=0)
+    folds: int = setting(5, "Number of folds", least=1)
+    cache: str | None = setting(
+        "outputs/cache", "Folder for decoded images, reused by later epochs and trainings; null: no cache", path="new_folder"
+    )
+    extra: list[ExtraDataConfig] = setting(
+        list, "List of further data sets to train on, each as {root:DIR,table:CSV,split:CSV,weight:1}"
+    )
 
 
 @dataclass
 class SyntheticConfig(DataConfig):
-    """A data set that is drawn before the training."""
+    """Data set that is drawn before the training."""
 
-    lesions: int = bounded(84, least=1)
-    images_per_lesion: int = bounded(3, least=1)
-    height: int = bounded(150, least=32)
-    width: int = bounded(200, least=32)
-    seed: int = bounded(0, least=0, most=LARGEST_SEED)
+    root: str = setting(MISSING, "Folder of the data set; it is drawn there where it does not exist", path="any")
+    lesions: int = setting(84, "Number of lesions drawn", least=1)
+    images_per_lesion: int = setting(3, "Largest number of images of a lesion", least=1)
+    height: int = setting(150, "Height of an image in pixels", least=32)
+    width: int = setting(200, "Width of an image in pixels", least=32)
+    seed: int = setting(0, "Seed of the drawing", least=0, most=LARGEST_SEED)
 
 
 @dataclass
 class ClassesConfig(DataConfig):
-    """Images of any classes; `malignant` names those that are, null where it follows from the classes or is not known."""
+    """Images of any classes."""
 
-    malignant: list[str] | None = None
+    malignant: list[str] | None = setting(None, "Malignant classes, as [a,b]; null: those known to be malignant")
 
 
 @dataclass
 class FoldersConfig(ClassesConfig):
-    """Images in a folder for each class; `split_folders` says whether folders train, val and test above these are the split."""
+    """Images in a folder for each class."""
 
-    split_folders: bool | None = None
+    split_folders: bool | None = setting(
+        None, "True to use folders train, val and test above the classes as the split, false to split their images anew"
+    )
 
 
 @dataclass
 class CsvConfig(ClassesConfig):
-    """Images whose classes stand in a table."""
+    """Images whose classes are listed in a table."""
 
-    table: str = MISSING
+    table: str = setting(MISSING, "Table with columns image,label,lesion_id, or in the form of HAM10000 or ISIC", path="existing")
 
 
 @dataclass
 class Isic2019Config(ClassesConfig):
-    """ISIC 2019; `classes` names those that are kept, null keeps all that are there."""
+    """ISIC 2019."""
 
-    classes: list[str] | None = None
+    classes: list[str] | None = setting(None, "Classes to keep, as [bcc,bkl,mel,nv]; null: all")
 
 
 @dataclass
 class AugmentConfig:
-    """Random changes to training images: albumentations transforms in order; mixup and sizes, see `segpipe.training.tasks.Task`.
+    """Random changes to training images, see `segpipe.training.tasks.Task`."""
 
-    `sizes` holds pairs of an epoch and a size in pixels, `margin_fraction` the margin of the crops that a classifier's transforms
-    begin with (null: that of `crop`), `turn_consistency` the weight of `segpipe.training.consistency`, which excludes mixup.
-    """
-
-    transforms: list[Any] = field(default_factory=list)
-    mixup_alpha: float = bounded(0.0, least=0.01, most=100, or_zero=True)
-    sizes: list[list[int]] = field(default_factory=list, metadata={"bounds": Bounds(least=0, most=LARGEST_SIDE)})
-    margin_fraction: float | None = bounded(None, least=0, most=10)
-    turn_consistency: float = bounded(0.0, least=0)
+    transforms: list[Any] = setting(list, "Transforms of albumentations, applied in order")
+    mixup_alpha: float = setting(
+        0.0,
+        "Mixup of pairs of images, with fractions drawn from Beta(alpha, alpha), for example 0.2; 0: no mixup",
+        least=0.01,
+        most=100,
+        or_zero=True,
+    )
+    sizes: list[list[int]] = setting(
+        list,
+        "Pairs of an epoch and the image size in pixels from that epoch on, such as [[0,160],[8,224]]",
+        least=0,
+        most=LARGEST_SIDE,
+    )
+    margin_fraction: float | None = setting(
+        None, "Margin of the crops that a classifier's transforms start from; null: crop.margin_fraction", least=0, most=10
+    )
+    turn_consistency: float = setting(
+        0.0, "Weight of a loss that makes the heatmap of a classifier turn with the image; excludes mixup", least=0
+    )
 
 
 @dataclass
 class CropConfig:
-    """How a lesion is cut out, see `segpipe.lesion.crop.CropRule`."""
+    """Crop of the lesion, see `segpipe.lesion.crop.CropRule`."""
 
-    whole_image: bool = False
-    margin_fraction: float = bounded(0.25, least=0, most=10)
-    keep_background: bool = True
-    border: str = "squeeze"
+    whole_image: bool = setting(False, "True to use the whole image in place of a crop")
+    margin_fraction: float = setting(0.25, "Margin around the lesion as a fraction of its longer side", least=0, most=10)
+    keep_background: bool = setting(True, "False to black out the skin around the lesion")
+    border: str = setting(
+        "squeeze",
+        "Treatment of crops that are too close to the border to be square",
+        choices={"squeeze": "scaled to a square", "reflect": "proportions kept, filled by reflection"},
+    )
 
 
 @dataclass
 class SegmenterConfig:
-    """The U-Net: encoder as smp names it, widths of its decoder, input size, starting weights of the encoder."""
+    """U-Net that finds the lesion."""
 
-    encoder: str = MISSING
-    decoder_channels: list[int] = field(default=MISSING, metadata={"bounds": Bounds(least=1)})
-    input_size: int = bounded(least=32, most=LARGEST_SIDE)
-    init: str = "random"
+    encoder: str = setting(
+        MISSING, "Encoder in segmentation-models-pytorch (mit_b0, mobilenet_v2), or tu- and a network in timm (tu-regnety_002)"
+    )
+    decoder_channels: list[int] = setting(MISSING, "Widths of the five decoder blocks, deepest first", least=1)
+    input_size: int = setting(MISSING, "Side of the square input in pixels, a multiple of 32", least=32, most=LARGEST_SIDE)
+    init: str = setting(
+        "random",
+        "Starting weights: imagenet or a safetensors file for the encoder, shipped or the folder of a bundle for the whole U-Net",
+        choices=STARTS,
+        path="existing",
+    )
 
 
 @dataclass
 class ClassifierConfig:
-    """The classifier: timm's name of its backbone, attention, dropout, drop path, input size, starting weights."""
+    """Classifier: a backbone of timm with attention on its last feature map."""
 
-    name: str = MISSING
-    attention: str = "none"
-    dropout: float = bounded(0.2, least=0, below=1)
-    drop_path: float = bounded(0.0, least=0, below=1)
-    padding: str = "zeros"
-    input_size: int = bounded(least=16, most=LARGEST_SIDE)
-    init: str = "random"
-
-
-@dataclass
-class LossConfig:
-    """`_target_` names the loss."""
-
-    _target_: str = MISSING
-
-
-@dataclass
-class BceDiceConfig(LossConfig):
-    """See `segpipe.losses.dice.BceDiceLoss`."""
-
-    bce_weight: float = bounded(1.0, least=0)
-    dice_weight: float = bounded(1.0, least=0)
-
-
-@dataclass
-class FocalConfig(LossConfig):
-    """See `segpipe.losses.focal.FocalLoss` and `class_weights`."""
-
-    gamma: float = bounded(2.0, least=0)
-    weighting: str = "none"
-    beta: float = bounded(0.999, least=0, below=1)
-
-
-@dataclass
-class LogitAdjustedConfig(LossConfig):
-    """See `segpipe.losses.logit_adjusted.LogitAdjustedLoss`."""
-
-    tau: float = bounded(1.0, least=0)
-
-
-@dataclass
-class OptimizerConfig:
-    """An optimizer of torch, built with `lr` and `weight_decay`."""
-
-    _target_: str = MISSING
-    _partial_: bool = True
-    lr: float = bounded(above=0)
-    weight_decay: float = bounded(0.01, least=0)
-
-
-@dataclass
-class SchedulerConfig:
-    """`_target_` names the schedule."""
-
-    _target_: str = MISSING
-
-
-@dataclass
-class CosineConfig(SchedulerConfig):
-    """See `segpipe.training.schedule.WarmupCosine`."""
-
-    warmup_fraction: float = bounded(0.05, least=0, most=1)
-    final_fraction: float = bounded(0.01, least=0, most=1)
-
-
-@dataclass
-class UnfreezeConfig:
-    """See `segpipe.training.unfreezing.plan_unfreezing`."""
-
-    from_epochs: list[int] = field(default=MISSING, metadata={"bounds": Bounds(least=0)})
-    lr_decay: float = bounded(1.0, above=0, most=1)
-
-
-@dataclass
-class TrainerConfig:
-    """Arguments of Lightning's Trainer, and two of ours.
-
-    `patience`: epochs without a better score before it stops early. `ema_decay`: of the moving average of the weights, which is
-    what is validated and kept; null keeps the weights themselves.
-    """
-
-    max_epochs: int = bounded(least=1)
-    patience: int = bounded(5, least=0)
-    ema_decay: float | None = bounded(None, least=0, below=1)
-    accelerator: str = "auto"
-    devices: Any = "auto"
-    strategy: str = "auto"
-    precision: str = "auto"
-    gradient_clip_val: float | None = bounded(1.0, least=0)
-    accumulate_grad_batches: int = bounded(1, least=1)
-
-
-@dataclass
-class LoggerConfig:
-    """A tracker of the metrics: `_target_` names it, see `segpipe.training.tracking`."""
-
-    _target_: str = MISSING
-
-
-@dataclass
-class WandbConfig(LoggerConfig):
-    """See `segpipe.training.tracking.WandbRun`."""
-
-    project: str = MISSING
-    name: str | None = None
-    offline: bool = True
-
-
-@dataclass
-class MlflowConfig(LoggerConfig):
-    """See `segpipe.training.tracking.MlflowRun`."""
-
-    experiment: str = MISSING
-    name: str | None = None
-    tracking_uri: str | None = None
-
-
-@dataclass
-class BundleConfig:
-    """Trained models on disk; null takes the shipped one, and of a list of classifiers the answers are averaged."""
-
-    segmenter: str | None = None
-    classifier: Any = None
+    name: str = setting(MISSING, "Name of the network in timm")
+    attention: str = setting(
+        "none", "Attention on the last feature map", choices={"none": "", "channel": "", "spatial": "", "cbam": "both"}
+    )
+    dropout: float = setting(0.2, "Dropout probability before the linear layer", least=0, below=1)
+    drop_path: float = setting(
+        0.0, "Drop-path probability of the last residual block, decreasing towards the first", least=0, below=1
+    )
+    padding: str = setting("zeros", "Padding of the convolutions", choices=("zeros", "replicate"))
+    input_size: int = setting(192, "Side of the square input in pixels", least=16, most=LARGEST_SIDE)
+    init: str = setting(
+        "random",
+        "Starting weights; a path is a safetensors file or the folder of a bundle; imagenet needs segpipe[start] or a download",
+        choices=STARTS,
+        path="existing",
+    )
 
 
 @dataclass
 class SegmenterBundleConfig:
-    """A trained segmenter on disk; null takes the shipped one."""
+    """Trained segmenter on disk."""
 
-    segmenter: str | None = None
+    segmenter: str | None = _segmenter()
 
 
 @dataclass
-class ThresholdConfig:
-    """Operating points of a classifier.
+class ModelsConfig(SegmenterBundleConfig):
+    """Trained segmenter and one trained classifier on disk."""
 
-    `diagnosis`: code of a class, `malignant` (the sum of the malignant classes), a list of these, or null for none; `auto` takes
-    `mel` and `malignant` as far as they occur among the validation images. `target_sensitivity`: fraction of the images with each
-    that is to be found, one number or one for each.
-    """
+    classifier: str | None = setting(None, _CLASSIFIER, path="existing")
 
-    diagnosis: Any = "auto"
-    target_sensitivity: Any = 0.95
+
+@dataclass
+class BundleConfig(SegmenterBundleConfig):
+    """Trained segmenter and one or several trained classifiers on disk."""
+
+    classifier: Any = setting(
+        None, f"{_CLASSIFIER}. The probabilities of several classifiers, [a,b,c], are averaged", path="existing"
+    )
 
 
 @dataclass
 class TtaConfig:
-    """Test-time augmentation: the set of views, see `segpipe.inference.tta.VIEWS`."""
+    """Test-time augmentation, see `segpipe.inference.tta.VIEWS`."""
 
-    views: str = MISSING
+    views: str = setting(MISSING, "Views of the crop whose predictions are averaged", choices=VIEWS)
 
 
 @dataclass
 class ExplainConfig:
-    """The explanation: `gradcam` or `none`, and the diagnosis it is for; null is the predicted one."""
+    """Explanation of a diagnosis."""
 
-    method: str = MISSING
-    diagnosis: str | None = None
+    method: str = setting(MISSING, "Heatmap of the image regions that a diagnosis rests on", choices=("gradcam", "none"))
+    diagnosis: str | None = setting(None, "Class that the heatmap explains, such as mel; null: the predicted class")

@@ -1,197 +1,202 @@
-"""Typed schemas under the yaml of conf/: a misspelt key or a wrong type stops before anything heavy is imported.
+"""Typed schemas of the trainings and predictions; registration of all schemas.
 
-Here are those of the trainings and of a run over images; those of the other subcommands are in `segpipe.config.commands`, the
-groups that they consist of in `segpipe.config.groups`.
+A misspelt key or a wrong type stops before anything heavy is imported. The other subcommands are in `segpipe.config.commands`,
+the config groups in `segpipe.config.groups` and `segpipe.config.training_groups`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from segpipe.config.bounds import LARGEST_SEED, bounded
+from segpipe.config import commands, groups, training_groups
 from segpipe.config.commands import (
-    AblationsConfig,
-    AppConfig,
-    AppServerConfig,
-    CardConfig,
-    CompareConfig,
-    ExportConfig,
-    HeatmapsConfig,
-    SyntheticSamplesConfig,
+    DATED,
+    batch_size_setting,
+    config_group,
+    device_setting,
+    labels_setting,
+    localize_setting,
+    max_pixels_setting,
+    part_setting,
+    precision_setting,
+    split_setting,
 )
-from segpipe.config.groups import (
-    AugmentConfig,
-    BceDiceConfig,
-    BundleConfig,
-    ClassifierConfig,
-    CosineConfig,
-    CropConfig,
-    CsvConfig,
-    DataConfig,
-    ExplainConfig,
-    FocalConfig,
-    FoldersConfig,
-    Isic2019Config,
-    LoggerConfig,
-    LogitAdjustedConfig,
-    LossConfig,
-    MlflowConfig,
-    OptimizerConfig,
-    SchedulerConfig,
-    SegmenterBundleConfig,
-    SegmenterConfig,
-    SyntheticConfig,
-    ThresholdConfig,
-    TrainerConfig,
-    TtaConfig,
-    UnfreezeConfig,
-    WandbConfig,
-)
+from segpipe.config.fields import LARGEST_SEED, setting
+from segpipe.config.groups import BundleConfig, ExplainConfig, SegmenterBundleConfig, TtaConfig
+from segpipe.config.training_groups import DistillConfig, ThresholdConfig
+
+# Settings that a training may change on resuming where allow_change lists them.
+CHANGES_ALLOWED = ("optimizer.lr", "optimizer.weight_decay", "batch_size")
 
 
 @dataclass
 class TrainConfig:
-    """What both trainings share."""
+    """Settings that both trainings share."""
 
-    data: DataConfig = MISSING
-    augment: AugmentConfig = MISSING
-    loss: LossConfig = MISSING
-    optimizer: OptimizerConfig = MISSING
-    scheduler: SchedulerConfig = MISSING
-    logger: dict[str, LoggerConfig] = field(default_factory=dict)
-    trainer: TrainerConfig = MISSING
-    split: str | None = None
-    seed: int = bounded(0, least=0, most=LARGEST_SEED)
-    batch_size: int = bounded(least=1)
-    workers: int = bounded(0, least=0)
-    ckpt_path: str | None = None
-    allow_change: list[str] = field(default_factory=list)
-    allow_leak: bool = False
-    output: str | None = None
-    overwrite: bool = False
+    data: groups.DataConfig = config_group("Data set")
+    augment: groups.AugmentConfig = config_group("Random changes to training images")
+    loss: training_groups.LossConfig = config_group("Loss")
+    optimizer: training_groups.OptimizerConfig = config_group("Optimizer")
+    scheduler: training_groups.SchedulerConfig = config_group("Learning rate schedule")
+    logger: dict[str, training_groups.LoggerConfig] = setting(
+        dict, "Trackers beside metrics.csv, one or several as [tensorboard,wandb]; they need segpipe[tracking]"
+    )
+    trainer: training_groups.TrainerConfig = config_group("Lightning's Trainer; any other argument of it as +trainer.NAME")
+    split: str | None = setting(None, "split.csv of an earlier training; null: a new split by lesion", path="existing")
+    seed: int = setting(0, "Seed of the split, the starting weights and all random numbers", least=0, most=LARGEST_SEED)
+    batch_size: int = setting(MISSING, "Images per step, distributed over the devices", least=1)
+    workers: int = setting(0, "Processes that load images; 0: the main process", least=0)
+    ckpt_path: str | None = setting(
+        None,
+        "checkpoints/last.ckpt of a training to resume, with its data and settings; docs/resuming.md lists what may change",
+        path="existing",
+    )
+    allow_change: list[str] = setting(list, "Settings that may change on resuming, as [optimizer.lr]", choices=CHANGES_ALLOWED)
+    allow_leak: bool = setting(
+        False, "True to accept a split whose parts share lesions, and models that have seen test lesions; noted in the card"
+    )
+    output: str | None = setting(None, f"Folder of the results; {DATED}, or that of ckpt_path", path="any")
+    overwrite: bool = setting(False, "True to replace the results of an earlier training in output")
 
 
 @dataclass
 class TrainSegConfig(TrainConfig):
-    """`train_seg.py`."""
+    """`segpipe train-seg`."""
 
-    segmenter: SegmenterConfig = MISSING
-
-
-@dataclass
-class DistillConfig:
-    """Bundles of classifiers that teach the one in training, null for none; see `segpipe.losses.distillation`.
-
-    `views` is the set of views of a crop that the predictions of the teachers are averaged over.
-    """
-
-    teacher: Any = None
-    temperature: float = bounded(2.0, least=0.1, most=100)
-    label_weight: float = bounded(0.3, least=0, most=1)
-    views: str = "d4"
+    segmenter: groups.SegmenterConfig = config_group("Network")
 
 
 @dataclass
 class TrainClsConfig(TrainConfig):
-    """`train_cls.py`."""
+    """`segpipe train-cls`."""
 
-    crop: CropConfig = MISSING
-    classifier: ClassifierConfig = MISSING
-    sampler: str = "none"
-    unfreeze: UnfreezeConfig = MISSING
-    distill: DistillConfig = field(default_factory=DistillConfig)
-    tta: TtaConfig = MISSING
-    calibration: str = "temperature"
-    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
-    heatmap_sample: int = bounded(200, least=0)
-    bundle: SegmenterBundleConfig = field(default_factory=SegmenterBundleConfig)
+    crop: groups.CropConfig = config_group("Crop of the lesion")
+    classifier: groups.ClassifierConfig = config_group("Network")
+    sampler: str = setting(
+        "square_root",
+        "Sampling of the classes",
+        choices={"none": "as they occur", "square_root": "by the square root of their counts", "balanced": "equally often"},
+    )
+    unfreeze: training_groups.UnfreezeConfig = config_group("Order in which the layers begin to train")
+    distill: DistillConfig = setting(DistillConfig, "Distillation")
+    tta: TtaConfig = config_group("Test-time augmentation on the test split")
+    calibration: str = setting(
+        "temperature",
+        "Calibration on the validation images",
+        choices={"none": "", "temperature": "", "logit_adjustment": "temperature and correction for class frequencies"},
+    )
+    threshold: ThresholdConfig = setting(ThresholdConfig, "Operating points")
+    heatmap_sample: int = setting(
+        200, "Number of test images whose heatmaps are tested, see docs/heatmaps.md; 0: no test", least=0
+    )
+    bundle: SegmenterBundleConfig = setting(SegmenterBundleConfig, "Segmenter that cuts the crops")
 
 
 @dataclass
 class RunPipelineConfig:
-    """`run_pipeline.py`."""
+    """`segpipe predict`."""
 
-    image: Any = None
-    folder: str | None = None
-    output: str | None = None
-    overwrite: bool = False
-    resume: bool = False
-    shard: str | None = None
-    bundle: BundleConfig = field(default_factory=BundleConfig)
-    localize: str = "unet"
-    tta: TtaConfig = MISSING
-    explain: ExplainConfig = MISSING
-    device: str = "auto"
-    precision: str = "auto"
-    engine: str = "local"
-    workers: int | None = bounded(None, least=0)
-    batch_size: int | None = bounded(None, least=1)
-    max_pixels: int = bounded(150_000_000, least=1)
-    labels: str | None = None
-    masks: str | None = None
-    heatmap_sample: int = bounded(200, least=0)
-    split: str | None = None
-    part: str | None = None
-    figures: str = "auto"
-    crops: bool = False
-    heatmaps: bool = False
-    report: str = "none"
+    image: Any = setting(None, "Image, or a list of images as [a.jpg,b.jpg]; give either image or folder", path="any")
+    folder: str | None = setting(None, "Folder of images, searched with its subfolders", path="any")
+    output: str | None = setting(None, f"Folder of the results; {DATED}", path="any")
+    overwrite: bool = setting(False, "True to replace the results of an earlier run in output")
+    resume: bool = setting(False, "True to resume an earlier run in output, if there is one; no image is processed twice")
+    shard: str | None = setting(None, "k/n, for example 0/8: part k of n of the folder, for n runs side by side; k counts from 0")
+    bundle: BundleConfig = setting(BundleConfig, "Trained models")
+    localize: str = localize_setting()
+    tta: TtaConfig = config_group("Test-time augmentation")
+    explain: ExplainConfig = config_group("Heatmap of the image regions that a diagnosis rests on")
+    device: str = device_setting()
+    precision: str = precision_setting()
+    engine: str = setting("local", "Engine", choices={"local": "this machine", "ray": "several machines; needs segpipe[ray]"})
+    workers: int | None = setting(
+        None,
+        "With engine=local: threads beside the main thread, null: one per core. With engine=ray: actors, null: one per GPU, or "
+        "without GPUs one per node and at least two",
+        least=0,
+    )
+    batch_size: int | None = batch_size_setting()
+    max_pixels: int = max_pixels_setting(150_000_000)
+    labels: str | None = labels_setting(None, text="CSV of the true diagnoses (HAM10000, ISIC, or image,label): scores the run")
+    masks: str | None = setting(None, "Folder of the true masks, named after the images: scores the run", path="existing")
+    heatmap_sample: int = setting(
+        200, "With labels or masks and explain=gradcam: number of images whose heatmaps are tested; 0: no test", least=0
+    )
+    split: str | None = split_setting()
+    part: str | None = part_setting()
+    figures: str = setting(
+        "auto", "Summary picture of each image", choices={"auto": "for up to 20 images", "true": "", "false": ""}
+    )
+    crops: bool = setting(False, "True to write the crops")
+    heatmaps: bool = setting(False, "True to write the heatmaps as pictures of their own")
+    report: str = setting(
+        "none", "Report", choices={"none": "", "html": "report.html, a table of all images with a page for each"}
+    )
+
+
+# Schemas by config group (None: primary configurations) and by name; yaml files name them as NAME_schema.
+SCHEMAS: dict[str | None, dict[str, type]] = {
+    None: {
+        "train_seg": TrainSegConfig,
+        "train_cls": TrainClsConfig,
+        "run_pipeline": RunPipelineConfig,
+        "app": commands.AppConfig,
+        "app_server": commands.AppServerConfig,
+        "compare": commands.CompareConfig,
+        "heatmaps": commands.HeatmapsConfig,
+        "ablations": commands.AblationsConfig,
+        "export": commands.ExportConfig,
+        "card": commands.CardConfig,
+        "synthetic": commands.SyntheticSamplesConfig,
+    },
+    "data": {
+        "ham10000": groups.DataConfig,
+        "synthetic": groups.SyntheticConfig,
+        "folders": groups.FoldersConfig,
+        "csv": groups.CsvConfig,
+        "isic2019": groups.Isic2019Config,
+    },
+    "augment": {"augment": groups.AugmentConfig},
+    "crop": {"crop": groups.CropConfig},
+    "segmenter": {"segmenter": groups.SegmenterConfig},
+    "classifier": {"classifier": groups.ClassifierConfig},
+    "loss": {
+        "bce_dice": training_groups.BceDiceConfig,
+        "focal": training_groups.FocalConfig,
+        "logit_adjusted": training_groups.LogitAdjustedConfig,
+    },
+    "optimizer": {"optimizer": training_groups.OptimizerConfig},
+    "scheduler": {"cosine": training_groups.CosineConfig, "constant": training_groups.SchedulerConfig},
+    "unfreeze": {"unfreeze": training_groups.UnfreezeConfig},
+    "trainer": {"trainer": training_groups.TrainerConfig},
+    "logger": {
+        "tensorboard": training_groups.LoggerConfig,
+        "wandb": training_groups.WandbConfig,
+        "mlflow": training_groups.MlflowConfig,
+    },
+    "tta": {"tta": TtaConfig},
+    "explain": {"explain": ExplainConfig},
+}
 
 
 def register_schemas() -> None:
-    """Make the schemas known to Hydra under the names that the yaml files put below their values."""
+    """Make the schemas known to Hydra."""
     store = ConfigStore.instance()
-    for group, name, schema in _SCHEMAS:
-        store.store(group=group, name=f"{name}_schema", node=schema)
-
-
-_SCHEMAS: tuple[tuple[str | None, str, type], ...] = (
-    (None, "train_seg", TrainSegConfig),
-    (None, "train_cls", TrainClsConfig),
-    (None, "run_pipeline", RunPipelineConfig),
-    (None, "app", AppConfig),
-    (None, "app_server", AppServerConfig),
-    (None, "compare", CompareConfig),
-    (None, "heatmaps", HeatmapsConfig),
-    (None, "ablations", AblationsConfig),
-    (None, "export", ExportConfig),
-    (None, "card", CardConfig),
-    (None, "synthetic", SyntheticSamplesConfig),
-    ("data", "ham10000", DataConfig),
-    ("data", "synthetic", SyntheticConfig),
-    ("data", "folders", FoldersConfig),
-    ("data", "csv", CsvConfig),
-    ("data", "isic2019", Isic2019Config),
-    ("augment", "augment", AugmentConfig),
-    ("crop", "crop", CropConfig),
-    ("segmenter", "segmenter", SegmenterConfig),
-    ("classifier", "classifier", ClassifierConfig),
-    ("loss", "bce_dice", BceDiceConfig),
-    ("loss", "focal", FocalConfig),
-    ("loss", "logit_adjusted", LogitAdjustedConfig),
-    ("optimizer", "optimizer", OptimizerConfig),
-    ("scheduler", "cosine", CosineConfig),
-    ("scheduler", "constant", SchedulerConfig),
-    ("unfreeze", "unfreeze", UnfreezeConfig),
-    ("trainer", "trainer", TrainerConfig),
-    ("logger", "tensorboard", LoggerConfig),
-    ("logger", "wandb", WandbConfig),
-    ("logger", "mlflow", MlflowConfig),
-    ("tta", "tta", TtaConfig),
-    ("explain", "explain", ExplainConfig),
-)
+    for group, schemas in SCHEMAS.items():
+        for name, schema in schemas.items():
+            store.store(group=group, name=f"{name}_schema", node=schema)
 
 
 def register_resolvers() -> None:
-    """Make `${first:a,b}` known: the first value, or the second one where that is null."""
+    """Register `${first:a,b}`, which is `b` where `a` is null."""
     OmegaConf.register_new_resolver("first", lambda value, other: other if value is None else value, replace=True)
 
 
 def optional_path(value: str | None) -> Path | None:
-    """A path from the configuration, None where it is null."""
+    """Convert a path of the configuration; None stays None."""
     return None if value is None else Path(value)
 
 

@@ -1,4 +1,4 @@
-"""The border between the shell and Hydra, tried on a tiny Hydra application."""
+"""Border between the shell and Hydra, with a tiny Hydra application."""
 
 import importlib.util
 import os
@@ -20,13 +20,12 @@ from omegaconf import OmegaConf
 
 import segpipe
 from segpipe.cli.call import output_folder
-from segpipe.cli.callbacks import CappedJobs
-from segpipe.cli.running import run_main
-from segpipe.config.literal_paths import quote_paths
+from segpipe.cli.running import CappedJobs, run_main
+from segpipe.config.composing import quote_paths
 
 APP = """
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,10 @@ from segpipe.errors import DatasetError, ImagesFailedError
 @dataclass
 class Schema:
     image: Any = None
-    bundle: dict[str, str] = field(default_factory=dict)
+    folder: Any = None
+    output: Any = None
+    labels: Any = None
+    masks: Any = None
     seed: int = MISSING
     task: str = "show"
 
@@ -144,16 +146,18 @@ def test_any_path_survives_the_grammar_and_the_interpolation() -> None:
 
 
 def test_any_path_reaches_the_task(app: ModuleType) -> None:
-    paths = nasty_strings(40)
-    assert run_app(app.main, ["seed=1", *(f"+bundle.model_{number}={path}" for number, path in enumerate(paths))]) == 0
-    assert list(app.SEEN[0].bundle.values()) == paths
+    keys, paths = ("image", "folder", "output", "labels", "masks"), nasty_strings(40)
+    for number in range(0, len(paths), len(keys)):
+        given = dict(zip(keys, paths[number : number + len(keys)], strict=True))
+        assert run_app(app.main, ["seed=1", *(f"{key}={path}" for key, path in given.items())]) == 0
+        assert {key: app.SEEN[-1][key] for key in keys} == given
 
 
 @pytest.mark.parametrize(
     "override",
     ["image=[a.jpg,b.jpg]", "image=null", "output=", "seed=a=b", "images=a=b", "~image=a b", "data.fold=x y", "-m", "photo.jpg"],
 )
-def test_what_is_no_literal_path_stays_as_it_is(override: str) -> None:
+def test_other_arguments_are_not_quoted(override: str) -> None:
     assert quote_paths([override]) == [override]
 
 
@@ -230,7 +234,7 @@ def test_asking_for_help_is_no_error(app: ModuleType, capsys: pytest.CaptureFixt
     assert text in shown.out and shown.err == "" and app.SEEN == []
 
 
-def test_a_failed_job_is_named_and_the_sweep_goes_on(app: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_job_is_named_and_the_sweep_continues(app: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(app.main, ["-m", "seed=1,2,3", "task=data"]) == 2
     stderr = capsys.readouterr().err
     assert "error: job 0: no metadata, got seed 1\nerror: job 2: no metadata, got seed 3\n" in stderr
@@ -242,7 +246,7 @@ def test_a_failure_is_forgotten_by_the_next_run(app: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("argument", ["seed=1", "seed=x", "--help"])
-def test_what_is_borrowed_from_the_process_is_given_back(app: ModuleType, argument: str) -> None:
+def test_state_of_the_process_is_restored(app: ModuleType, argument: str) -> None:
     kept = (list(sys.argv), Hydra.format_config_groups)
     run_app(app.main, [argument])
     assert (sys.argv, Hydra.format_config_groups) == kept and "HYDRA_FULL_ERROR" not in os.environ
@@ -298,19 +302,24 @@ def test_each_job_of_a_sweep_has_its_own_folder(output: str | None, folder: str)
     assert output_folder(OmegaConf.create({"output": output})) == Path(folder)
 
 
-def test_a_training_that_goes_on_stays_in_its_folder(tmp_path: Path) -> None:
+def test_resumed_training_stays_in_its_folder(tmp_path: Path) -> None:
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert output_folder(OmegaConf.create({"output": None, "ckpt_path": str(last)})) == tmp_path.resolve() / "run"
     assert output_folder(OmegaConf.create({"output": "other", "ckpt_path": str(last)})) == Path("other")
 
 
-def test_nothing_heavy_is_imported_for_help() -> None:
+@pytest.mark.parametrize(
+    "arguments", [["train-cls", "--help"], ["predict", "tta=d5"], ["compare"], ["check", "data.root=nowhere"]]
+)
+def test_nothing_heavy_is_imported_for_help_or_a_wrong_call(arguments: list[str]) -> None:
     heavy = ("torch", "pandas", "cv2", "matplotlib", "lightning")
-    modules = "segpipe.cli.predict, segpipe.cli.running, segpipe.cli.train_cls"
-    code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
+    code = (
+        f"import sys; from segpipe.cli.main import main; main({arguments}); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(segpipe.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command `segpipe`: which subcommand it calls, what it says of a wrong one, what it imports, what a shell completes."""
+"""The command `segpipe`: subcommands, wrong calls, imports and shell completion."""
 
 import ast
 import os
@@ -14,7 +14,8 @@ import pytest
 import segpipe
 from segpipe.cli import app
 from segpipe.cli.call import command_again, remember_call
-from segpipe.cli.main import SUBCOMMANDS, main, run_subcommand
+from segpipe.cli.main import main, run_subcommand
+from segpipe.cli.subcommands import SUBCOMMANDS
 from segpipe.data.synthetic.dataset import write_samples
 
 ROOT = Path(__file__).parents[3]
@@ -159,7 +160,7 @@ def test_console_script_is_declared() -> None:
         ("segpipe nothing x", set()),
     ],
 )
-def test_shell_is_told_subcommands_keys_and_options(
+def test_completion_offers_subcommands_keys_and_options(
     line: str, choices: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COMP_LINE", line)

@@ -1,4 +1,4 @@
-"""Wrong calls of the Python API: each is refused with the rule, the value and the way out, on one line."""
+"""Wrong calls of the Python API, refused in one line with rule, value and next step."""
 
 import re
 from collections.abc import Callable
@@ -15,11 +15,11 @@ import segpipe
 from segpipe.errors import BundleError, ConfigError, ImageError, SegpipeError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-Place = SimpleNamespace  # the bundles, a folder of files, a pipeline, a finding
+Samples = SimpleNamespace  # bundles, folder of files, pipeline, finding
 
 
 @pytest.fixture(scope="module")
-def place(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def samples(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Samples:
     folder = tmp_path_factory.mktemp("files")
     (folder / "training" / "bundle").mkdir(parents=True)
     (folder / "training" / "bundle" / "card.json").write_text("{}")
@@ -28,10 +28,10 @@ def place(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     Image.fromarray(IMAGE).save(folder / "image.jpg")
     (folder / "cut.jpg").write_bytes((folder / "image.jpg").read_bytes()[:900])
     pipeline = segpipe.load_pipeline(bundles / "classifier", localize="whole_image", tta="none", explain="none", device="cpu")
-    return Place(bundles=bundles, folder=folder, pipeline=pipeline, finding=drawn_finding(60, 80))
+    return Samples(bundles=bundles, folder=folder, pipeline=pipeline, finding=drawn_finding(60, 80))
 
 
-LOADING: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
+LOADING: dict[str, tuple[Callable[[Samples], object], type[Exception], str]] = {
     'load_pipeline(tta="D4")': (lambda p: segpipe.load_pipeline(tta="D4"), ConfigError, "none, flips, d4, crops, got 'D4'"),
     "load_pipeline(tta=8)": (lambda p: segpipe.load_pipeline(tta=8), ConfigError, "none, flips, d4, crops, got 8"),
     "load_pipeline(explain=True)": (lambda p: segpipe.load_pipeline(explain=True), ConfigError, "gradcam, none, got True"),
@@ -73,7 +73,7 @@ LOADING: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
     'load_pipeline("model.safetensors")': (
         lambda p: segpipe.load_pipeline(p.bundles / "classifier" / "model.safetensors"),
         BundleError,
-        "a bundle must be a folder .*a file is no bundle",
+        "a bundle must be a folder .*card.json; a file",
     ),
     'load_pipeline("segmenter")': (
         lambda p: segpipe.load_pipeline(p.bundles / "segmenter"),
@@ -89,7 +89,7 @@ LOADING: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
     'load_bundle("absent")': (lambda p: segpipe.load_bundle("absent"), BundleError, "no such folder"),
 }
 
-IMAGES: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
+IMAGES: dict[str, tuple[Callable[[Samples], object], type[Exception], str]] = {
     'predict("absent.jpg")': (lambda p: p.pipeline.predict("absent.jpg"), ImageError, "absent.jpg: no such file; check the path"),
     'predict("*.jpg")': (lambda p: p.pipeline.predict("*.jpg"), ImageError, r"not expanded, give Path\(folder\)\.glob"),
     "predict(folder)": (lambda p: p.pipeline.predict(p.folder), ImageError, "is a folder; segpipe.predict_folder"),
@@ -130,10 +130,10 @@ IMAGES: dict[str, tuple[Callable[[Place], object], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("call", [*LOADING, *IMAGES])
-def test_wrong_call_is_refused_with_the_way_out(place: Place, call: str) -> None:
+def test_wrong_call_is_refused_with_the_next_step(samples: Samples, call: str) -> None:
     act, kind, words = (LOADING | IMAGES)[call]
     with pytest.raises((SegpipeError, ValueError)) as caught:
-        act(place)
+        act(samples)
     message = str(caught.value)
     assert isinstance(caught.value, kind)
     assert re.search(words, message), message

@@ -1,4 +1,4 @@
-"""Arguments as they are written in messages: a shell and Hydra must read back what was meant."""
+"""Arguments written in messages, which a shell and Hydra must read back."""
 
 import shlex
 from pathlib import Path
@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from segpipe.config.arguments import as_argument
-from segpipe.config.literal_paths import quote_paths
+from segpipe.config.composing import quote_paths
 
 TEXTS = [
     "nv",
@@ -51,7 +51,7 @@ TEXTS += [
 
 
 def read_back(argument: str) -> Any:
-    """What a script gets of an argument that was typed into a shell."""
+    """Return the value that a script reads from an argument in a shell."""
     (word,) = shlex.split(argument)
     (override,) = OverridesParser.create().parse_overrides(quote_paths([word]))
     config = OmegaConf.create({"seed": 3})

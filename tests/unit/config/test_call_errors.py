@@ -1,4 +1,4 @@
-"""What a user reads after a wrong call, tried on the configurations of the three scripts."""
+"""Messages for wrong calls, with the configurations of the three scripts."""
 
 import re
 import shlex
@@ -12,9 +12,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.config.call_errors import explain, explain_unknown_key, unwrap
-from segpipe.config.literal_paths import quote_paths
+from segpipe.config.composing import quote_paths
 from segpipe.errors import ConfigError, DatasetError
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -27,7 +26,7 @@ def _hydra() -> Iterator[None]:
 
 
 def refusal(script: str, *overrides: str) -> str:
-    """What is said of a call; `accepted` where nothing is wrong with it."""
+    """Return the message for a call, or `accepted`."""
     try:
         compose(script, list(overrides))
     except Exception as error:
@@ -81,7 +80,7 @@ def test_a_wrong_key_of_a_training_is_explained(override: str, message: str) -> 
     assert refusal("train_cls", override) == message
 
 
-def test_a_wrong_element_is_named_by_its_place() -> None:
+def test_wrong_element_is_named_by_its_index() -> None:
     assert refusal("train_cls", "unfreeze.from_epochs=[0,a]").startswith("unfreeze.from_epochs[1]: Value 'a'")
 
 
@@ -132,7 +131,7 @@ def refuse(error: Exception) -> None:
         (KeyError("a bug"), InstantiationException, "Error in call to target .*a bug"),
     ],
 )
-def test_what_a_target_raised_is_unwrapped(raised: Exception, kind: type[Exception], message: str) -> None:
+def test_error_of_a_target_is_unwrapped(raised: Exception, kind: type[Exception], message: str) -> None:
     config = OmegaConf.create({"loss": {"_target_": f"{__name__}.refuse"}})
     with pytest.raises(InstantiationException, match="refuse") as caught:
         instantiate(config.loss, error=raised)
@@ -171,7 +170,7 @@ def test_advice_for_a_bare_name_is_a_call_that_works(name: str) -> None:
 
 
 def advised(script: str, override: str, *others: str) -> Any:
-    """The configuration of a call that follows the advice against another one."""
+    """Compose the call that the message for another call advises."""
     said = refusal(script, *others, override)
     (word,) = shlex.split(said.partition("quote it twice: ")[2])
     return compose(script, [*others, word])

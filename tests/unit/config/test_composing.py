@@ -24,6 +24,7 @@ from segpipe.workflows.segmenter_training import train_segmenter
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and no Hydra that another test left."""
     GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -98,7 +99,7 @@ def test_typed_configuration_is_that_of_the_overrides(folder: Path) -> None:
     typed = OmegaConf.to_object(compose_config("train_cls", overrides))
     assert isinstance(typed, TrainClsConfig)
     assert training_config(typed, "train_cls", TrainClsConfig, folder / "a, b") == composed
-    assert own_folder(composed) == folder / "a, b"
+    assert own_folder(composed.output) == folder / "a, b"
 
 
 def test_typed_configuration_is_checked() -> None:

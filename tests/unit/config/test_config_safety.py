@@ -1,4 +1,4 @@
-"""A stranger's configuration builds nothing but what its groups need, runs no code, and reads no secret."""
+"""Untrusted configurations: they build only objects of their groups, run no code and read no secret."""
 
 import ast
 import os
@@ -43,16 +43,16 @@ def train_cls(arguments: list[str]) -> int:
     return run_subcommand("train-cls", arguments, ["segpipe", "train-cls"])
 
 
-def compose_stranger(content: dict[str, Any] | str) -> DictConfig:
-    """A call that takes a file which somebody else wrote as its experiment."""
-    file = Path("stranger", "experiment", "evil.yaml")
+def compose_untrusted(content: dict[str, Any] | str) -> DictConfig:
+    """Compose a call whose experiment is an untrusted file."""
+    file = Path("untrusted", "experiment", "evil.yaml")
     file.parent.mkdir(parents=True)
     file.write_text("# @package _global_\n" + (content if isinstance(content, str) else yaml.safe_dump(content)))
-    return compose(f"hydra.searchpath=[file://{Path('stranger').absolute()}]", "+experiment=evil")
+    return compose(f"hydra.searchpath=[file://{Path('untrusted').absolute()}]", "+experiment=evil")
 
 
-def test_a_stranger_may_choose_values() -> None:
-    assert compose_stranger({"seed": 7, "optimizer": {"lr": 0.5}}).optimizer.lr == 0.5
+def test_untrusted_file_may_choose_values() -> None:
+    assert compose_untrusted({"seed": 7, "optimizer": {"lr": 0.5}}).optimizer.lr == 0.5
     transforms = [{"_target_": "albumentations.OneOf", "transforms": [{"_target_": "albumentations.D4"}]}]
     config = compose(f"augment.transforms={OmegaConf.create(transforms)}".replace("'", ""))
     assert [type(each).__name__ for each in build(config.augment.transforms, "augment")] == ["OneOf"]
@@ -66,7 +66,7 @@ def test_a_stranger_may_choose_values() -> None:
             f"loss._target_={target}"
             for target in ("os.system", "subprocess.run", "builtins.exec", "torch.load", "torch.hub.load")
         ),
-        "loss._target_=segpipe.io.images.write_file",
+        "loss._target_=segpipe.io.files.write_file",
         "loss._target_=torch.utils.cpp_extension.load",
         "loss._target_=lightning.Trainer",
         "loss._target_=nn.Module",
@@ -92,7 +92,7 @@ def test_a_stranger_may_choose_values() -> None:
         "'loss._target_=${nowhere}'",
     ],
 )
-def test_a_target_outside_its_group_is_refused_by_its_name(argument: str) -> None:
+def test_target_outside_its_group_is_refused_by_its_name(argument: str) -> None:
     argument = argument.strip("'").replace("loss._partial_", "++loss._partial_")
     with pytest.raises(ConfigError, match=r"_target_|_partial_|nowhere"):
         check_names(compose(*argument.split(" ")))
@@ -148,8 +148,8 @@ HANDLERS = {
     [
         {"callbacks": EVIL_CALLBACK},
         {"callbacks": {"evil": {"_target_": "hydra.experimental.callbacks.PickleJobInfoCallback"}}},
-        {"callbacks": {"evil": {"_target_": "segpipe.cli.callbacks.JobErrors", "x": EVIL_CALLBACK["evil"]}}},
-        {"callbacks": {"evil": {"_target_": "segpipe.cli.callbacks.report"}}},
+        {"callbacks": {"evil": {"_target_": "segpipe.cli.running.JobErrors", "x": EVIL_CALLBACK["evil"]}}},
+        {"callbacks": {"evil": {"_target_": "segpipe.cli.running.report"}}},
         {"callbacks": {"evil": {"_target_": "segpipe.cli.main.main"}}},
         {"callbacks": "${hydra:evil}"},
         {"launcher": {"_target_": "os.system"}},
@@ -163,9 +163,9 @@ HANDLERS = {
     ],
     ids=str,
 )
-def test_hydra_itself_is_made_to_do_nothing(hydra: dict[str, Any]) -> None:
+def test_hydra_itself_runs_no_code_of_a_file(hydra: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"hydra\."):
-        compose_stranger({"hydra": hydra})
+        compose_untrusted({"hydra": hydra})
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_no_file_gives_slurm_a_command(values: dict[str, Any], message: str) -> 
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs submitit: pip install -e .[sweeps]")
     chosen = [{"override /hydra/launcher": "submitit_slurm"}]
     with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{message}"):
-        compose_stranger({"defaults": chosen, "hydra": {"launcher": values}})
+        compose_untrusted({"defaults": chosen, "hydra": {"launcher": values}})
 
 
 def test_a_call_may_give_slurm_its_commands_and_a_log_file_its_name() -> None:
@@ -195,7 +195,7 @@ def test_no_interpolation_reads_the_environment_or_decodes_text(resolver: str, k
     content = {key.partition(".")[0]: values[key.partition(".")[0]]} if key != "experiment" else None
     text = f"defaults:\n  - override /loss: ${{{resolver}:SECRET}}\n"
     with pytest.raises(ConfigError, match=resolver):
-        compose_stranger(content or text)
+        compose_untrusted(content or text)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_no_interpolation_reads_the_environment_or_decodes_text(resolver: str, k
 )
 def test_no_nesting_of_interpolations_reads_the_environment(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        compose_stranger({"output": text})
+        compose_untrusted({"output": text})
     assert "hush" not in str(refused.value)
 
 
@@ -217,7 +217,7 @@ def test_no_nesting_of_interpolations_reads_the_environment(text: str) -> None:
 )
 def test_yaml_makes_no_objects(text: str) -> None:
     with pytest.raises(ConfigError, match="constructor"):
-        compose_stranger(text)
+        compose_untrusted(text)
 
 
 def only_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -227,7 +227,7 @@ def only_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 class Payload:
-    """Runs a command where it is unpickled."""
+    """Object that runs a command when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, (TOUCH,)

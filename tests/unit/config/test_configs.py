@@ -1,7 +1,7 @@
-"""Every option of every config group composes and builds; a value that cannot be meant is refused before anything is built."""
+"""Composition and building of each option of each config group; refusal of wrong values before anything is built."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -16,24 +16,34 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_classifier
-from segpipe.config.bounds import LARGEST_SIDE, bounds_of
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import SHIPPED, load_classifier
+from segpipe.config.building import check_targets
 from segpipe.config.commands import AppConfig, AppServerConfig, CompareConfig, ExportConfig
-from segpipe.config.groups import CropConfig
-from segpipe.config.schemas import _SCHEMAS, RunPipelineConfig, TrainClsConfig, TrainSegConfig
-from segpipe.config.values import CHOICES, PATHS, check_values, refuse_values, threshold_targets
+from segpipe.config.composing import typed
+from segpipe.config.fields import LARGEST_SIDE, settings_of
+from segpipe.config.groups import ClassifierConfig, CropConfig, TtaConfig
+from segpipe.config.schemas import SCHEMAS as ALL_SCHEMAS
+from segpipe.config.schemas import RunPipelineConfig, TrainClsConfig, TrainSegConfig
+from segpipe.config.training_groups import FocalConfig
+from segpipe.config.values import check_values, list_settings, refuse_values, threshold_targets
+from segpipe.data.datasets import _SAMPLING_POWERS
 from segpipe.errors import ConfigError
 from segpipe.inference.ensemble import ClassifierEnsemble
+from segpipe.inference.loading import PRECISIONS
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import BORDERS, CropRule
-from segpipe.lesion.localizer import MaskSource
+from segpipe.lesion.localization import MaskSource
+from segpipe.losses.focal import WEIGHTINGS
 from segpipe.metrics.calibration import METHODS
-from segpipe.models.preprocessing import InputSpec
+from segpipe.models.attention import build_attention
+from segpipe.models.classifier import PADDINGS
+from segpipe.models.input_spec import InputSpec
 from segpipe.models.unet import build_unet
 from segpipe.training.classifier import build_untrained
+from segpipe.training.fit import trainer_arguments
 from segpipe.training.identity import portable_settings
-from segpipe.training.setup import build_augmentation, trainer_arguments
-from segpipe.training.tracking import build_loggers
+from segpipe.training.parts import build_augmentation, build_loggers
 from segpipe.training.unfreezing import parameter_groups
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -176,7 +186,7 @@ def test_each_schedule_is_a_positive_factor_of_at_most_one(option: str) -> None:
 @pytest.mark.parametrize("option", options_of("augment"))
 def test_each_augmentation_builds_and_keeps_the_shape(option: str) -> None:
     config = compose("train_cls", [f"augment={option}", "classifier.input_size=64"])
-    augmentation = build_augmentation(config)
+    augmentation = build_augmentation(typed(config.augment))
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     mask = image[..., 0] > 127
     for seed in range(5):
@@ -207,7 +217,7 @@ def test_each_segmenter_builds_and_takes_its_input(option: str) -> None:
 
 @pytest.mark.parametrize("option", options_of("classifier"))
 def test_each_classifier_builds_and_takes_its_input(option: str) -> None:
-    config = compose("train_cls", [f"classifier={option}", *MANDATORY.get(("classifier", option), [])])
+    config = typed(compose("train_cls", ["data=synthetic", f"classifier={option}", *MANDATORY.get(("classifier", option), [])]))
     model, _ = build_untrained(config)
     size = config.classifier.input_size
     with torch.inference_mode():
@@ -216,7 +226,8 @@ def test_each_classifier_builds_and_takes_its_input(option: str) -> None:
 
 @pytest.mark.parametrize("option", options_of("unfreeze"))
 def test_each_unfreezing_begins_with_the_head_and_ends_with_all(option: str) -> None:
-    model, plan = build_untrained(compose("train_cls", [f"unfreeze={option}", "classifier.name=test_efficientnet"]))
+    overrides = ["data=synthetic", f"unfreeze={option}", "classifier.name=test_efficientnet"]
+    model, plan = build_untrained(typed(compose("train_cls", overrides)))
     assert "head" not in plan.frozen_in(0)
     assert plan.frozen_in(1000) == []
     grouped = [weights for group in parameter_groups(model, plan) for weights in group["params"]]
@@ -226,7 +237,7 @@ def test_each_unfreezing_begins_with_the_head_and_ends_with_all(option: str) -> 
 
 @pytest.mark.parametrize("option", options_of("logger"))
 def test_each_logger_builds_beside_the_table(tmp_path: Path, option: str) -> None:
-    table, *trackers = build_loggers(compose("train_seg", [f"logger={option}"]), tmp_path)
+    table, *trackers = build_loggers(typed(compose("train_seg", ["data=synthetic", f"logger={option}"])), tmp_path)
     table.log_metrics({"epoch": 0, "val_dice": 0.5})
     assert (tmp_path / "metrics.csv").read_text() == "epoch,val_dice\n0,0.5\n"
     assert len(trackers) == (option != "csv")
@@ -252,25 +263,26 @@ def test_each_trainer_builds(option: str) -> None:
     from lightning import Trainer  # takes seconds, and only this test needs it
 
     config = compose("train_seg", [f"trainer={option}", "trainer.accelerator=cpu"])
-    trainer = Trainer(**trainer_arguments(config, cpu_bf16=False), logger=False, enable_checkpointing=False)
+    trainer = Trainer(**trainer_arguments(typed(config.trainer), cpu_bf16=False), logger=False, enable_checkpointing=False)
     assert trainer.max_epochs == config.trainer.max_epochs
 
 
 @pytest.mark.parametrize("script", ["train_seg", "train_cls"])
 def test_paths_of_the_data_stay_out_of_the_card(script: str) -> None:
-    settings = portable_settings(compose(script, ["data=synthetic", "data.root=/here", "data.cache=/here"]))
+    settings = portable_settings(typed(compose(script, ["data=synthetic", "data.root=/here", "data.cache=/here"])))
     assert settings["data"]["lesions"] == 84
     assert "/here" not in str(settings)
 
 
 def test_trackers_stay_out_of_the_card() -> None:
     server = "logger.mlflow.tracking_uri=https://me:secret@server"
-    assert "secret" not in str(portable_settings(compose("train_seg", ["data=synthetic", "logger=[csv,mlflow]", server])))
+    config = typed(compose("train_seg", ["data=synthetic", "logger=[csv,mlflow]", server]))
+    assert "secret" not in str(portable_settings(config))
 
 
 @pytest.mark.parametrize("tta", options_of("tta"))
 @pytest.mark.parametrize("explain", options_of("explain"))
-def test_each_way_to_answer_builds(classifier: ClassifierBundle, tta: str, explain: str) -> None:
+def test_each_prediction_setting_builds(classifier: ClassifierBundle, tta: str, explain: str) -> None:
     config = compose("run_pipeline", [f"tta={tta}", f"explain={explain}"])
     check_values(config)
     explained = None if config.explain.method == "none" else config.explain.diagnosis or "predicted"
@@ -279,28 +291,39 @@ def test_each_way_to_answer_builds(classifier: ClassifierBundle, tta: str, expla
     ClassifierEnsemble([classifier], device=torch.device("cpu"), views=views, explained=explained, batch_size=config.batch_size)
 
 
-@pytest.mark.parametrize("key", CHOICES)
-def test_word_that_is_none_of_its_list_is_refused(key: str) -> None:
-    # A path of train_cls.py exists only where its data does.
-    script = "run_pipeline" if OmegaConf.select(compose("run_pipeline"), key) is not None or key == "part" else "train_cls"
-    given = ["data=synthetic", "loss=focal"] if script == "train_cls" else []
-    with pytest.raises(ConfigError, match=f"{key} must be one of {', '.join(CHOICES[key])}, got 'maybe'"):
-        check_values(compose(script, [*given, f"{key}=maybe"]))
-    for word in CHOICES[key]:
-        check_values(compose(script, [*given, f"{key}={word}"]))
+CHECKED = {"run_pipeline": [], "train_cls": ["data=synthetic", "loss=focal"], "train_seg": ["data=synthetic"]}
 
 
-def test_fold_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize("script", CHECKED)
+def test_word_outside_the_choices_is_refused(script: str) -> None:
+    given = CHECKED[script]
+    options = {key: option for key, _, option in list_settings(compose(script, given)) if option is not None and option.choices}
+    words = {key: option.choices for key, option in options.items() if option.path is None and key != "allow_change"}
+    assert {"run_pipeline": 7, "train_cls": 10, "train_seg": 3}[script] <= len(words)
+    for key, choices in words.items():
+        with pytest.raises(ConfigError, match=f"{key} must be one of {', '.join(choices)}, got 'maybe'"):
+            check_values(compose(script, [*given, f"{key}=maybe"]))
+        for word in choices:
+            check_values(compose(script, [*given, f"{key}={word}"]))
+
+
+def test_setting_that_may_not_change_on_resuming_is_refused() -> None:
+    check_values(compose("train_cls", ["data=synthetic", "allow_change=[optimizer.lr,batch_size]"]))
+    with pytest.raises(ConfigError, match=r"^allow_change must be one of optimizer\.lr, .*, got 'seed'"):
+        check_values(compose("train_cls", ["data=synthetic", "allow_change=[optimizer.lr,seed]"]))
+
+
+def test_fold_outside_its_range_is_refused() -> None:
     check_values(compose("train_cls", ["data=synthetic", "data.fold=4"]))
     for wrong in (["data.fold=5"], ["data.fold=0", "data.folds=1"]):
         with pytest.raises(ConfigError, match=r"^data.fold must be below data.folds, which must be 2 or more"):
             check_values(compose("train_cls", ["data=synthetic", *wrong]))
 
 
-@pytest.mark.parametrize("share", [0.0, -0.5, 1.01])
-def test_share_that_is_none_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match=f"threshold.target_sensitivity must be above 0 and at most 1, got {share}"):
-        check_values(compose("train_cls", ["data=synthetic", f"threshold.target_sensitivity={share}"]))
+@pytest.mark.parametrize("sensitivity", [0.0, -0.5, 1.01])
+def test_sensitivity_outside_its_range_is_refused(sensitivity: float) -> None:
+    with pytest.raises(ConfigError, match=f"threshold.target_sensitivity must be above 0 and at most 1, got {sensitivity}"):
+        check_values(compose("train_cls", ["data=synthetic", f"threshold.target_sensitivity={sensitivity}"]))
 
 
 @pytest.mark.parametrize(
@@ -319,7 +342,7 @@ def test_share_that_is_none_is_refused(share: float) -> None:
 def test_operating_points_are_a_word_a_list_or_null(given: list[str], targets: dict[str, float]) -> None:
     config = compose("train_cls", ["data=synthetic", *given])
     check_values(config)
-    assert threshold_targets(config) == targets
+    assert threshold_targets(typed(config)) == targets == threshold_targets(config)
 
 
 @pytest.mark.parametrize(
@@ -343,16 +366,26 @@ def test_operating_points_are_a_word_a_list_or_null(given: list[str], targets: d
         (["threshold.target_sensitivity=nan"], "target_sensitivity"),
     ],
 )
-def test_operating_points_that_cannot_be_meant_are_refused(given: list[str], key: str) -> None:
+def test_invalid_operating_points_are_refused(given: list[str], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^threshold\.{key} must be .*, got "):
         check_values(compose("train_cls", ["data=synthetic", *given]))
 
 
-def test_lists_of_words_are_those_that_the_code_knows() -> None:
-    assert CHOICES["calibration"] == METHODS
-    assert set(CHOICES["localize"]) == set(MaskSource)
-    assert set(CHOICES["tta.views"]) == set(VIEWS)
-    assert CHOICES["crop.border"] == BORDERS
+def test_choices_are_those_of_the_code() -> None:
+    assert tuple(choices_of(TrainClsConfig, "calibration")) == METHODS
+    assert tuple(choices_of(TrainClsConfig, "sampler")) == tuple(_SAMPLING_POWERS)
+    assert set(choices_of(RunPipelineConfig, "localize")) == set(MaskSource)
+    assert set(choices_of(RunPipelineConfig, "precision")) == set(PRECISIONS)
+    assert set(choices_of(TtaConfig, "views")) == set(VIEWS)
+    assert tuple(choices_of(CropConfig, "border")) == BORDERS
+    assert tuple(choices_of(ClassifierConfig, "padding")) == PADDINGS
+    assert tuple(choices_of(FocalConfig, "weighting")) == WEIGHTINGS
+    for kind in choices_of(ClassifierConfig, "attention"):
+        build_attention(kind, 16)
+
+
+def choices_of(schema: type, name: str) -> Collection[str]:
+    return settings_of(schema)[name].choices
 
 
 NUMBERS = {
@@ -395,20 +428,22 @@ def test_numbers_of_the_focal_loss_have_bounds(key: str, values: list[object]) -
             check_values(compose("train_cls", ["data=synthetic", "loss=focal", f"{key}={value}"]))
 
 
-def test_each_number_of_each_schema_has_bounds() -> None:
-    for schema in (schema for _, _, schema in _SCHEMAS):
-        kinds = {name: str(kind) for name, kind in get_type_hints(schema).items()}
-        numbers = {name for name, kind in kinds.items() if re.search(r"\b(int|float)\b", kind)}
-        assert numbers == set(bounds_of(schema)), schema
+@pytest.mark.parametrize("schema", [schema for schemas in ALL_SCHEMAS.values() for schema in schemas.values()])
+def test_each_key_of_each_schema_has_a_help_text_and_each_number_bounds(schema: type) -> None:
+    kinds = {name: str(kind) for name, kind in get_type_hints(schema).items() if not name.startswith("_")}
+    settings = settings_of(schema)
+    assert set(kinds) == {name for name, option in settings.items() if option.text}
+    numbers = {name for name, kind in kinds.items() if re.search(r"\b(int|float)\b", kind)}
+    assert numbers == {name for name, option in settings.items() if option.bounds}
 
 
 def test_numbers_in_lists_of_transforms_must_be_finite() -> None:
-    with pytest.raises(ConfigError, match=r"augment\.transforms\.p must be a finite number, got nan"):
+    with pytest.raises(ConfigError, match=r"augment\.transforms\[0\]\.p must be a finite number, got nan"):
         check_values(compose("train_cls", ["data=synthetic", "augment.transforms=[{_target_:albumentations.D4,p:nan}]"]))
 
 
 @pytest.mark.parametrize("devices", ["0", "-1", "[]", "[-1]", "gpu", "1.5", "true", "[a]"])
-def test_devices_that_are_none_are_refused(devices: str) -> None:
+def test_invalid_devices_are_refused(devices: str) -> None:
     with pytest.raises(ConfigError, match=r"^trainer\.devices must be auto, a number of devices"):
         check_values(compose("train_cls", ["data=synthetic", f"trainer.devices={devices}"]))
     for right in ("auto", "2", "[0,3]"):
@@ -436,7 +471,8 @@ def test_training_is_refused_whose_card_would_be(key: str, value: object) -> Non
 
 def test_bounds_are_those_of_the_card() -> None:
     assert InputSpec(LARGEST_SIDE).size == LARGEST_SIDE
-    bounds = bounds_of(CropConfig)["margin_fraction"]
+    bounds = settings_of(CropConfig)["margin_fraction"].bounds
+    assert bounds is not None
     for margin in (bounds.least, bounds.most):
         assert margin is not None
         assert CropRule(margin_fraction=margin).margin_fraction == margin
@@ -460,17 +496,25 @@ def test_value_that_a_part_refuses_is_a_wrong_call() -> None:
         raise RuntimeError("a bug")
 
 
-@pytest.mark.parametrize("key", PATHS)
-def test_path_that_does_not_exist_is_refused(tmp_path: Path, key: str) -> None:
-    of_trainings = {"ckpt_path": ["data=synthetic"], "data.table": ["data=csv", f"data.root={tmp_path}"]}
-    script, data = ("train_seg", of_trainings[key]) if key in of_trainings else ("run_pipeline", [])
-    with pytest.raises(ConfigError, match=f"{key} must be an existing path, got '{tmp_path}/absent'; check its spelling"):
-        check_values(compose(script, [*data, f"{key}={tmp_path}/absent"]))
-    there = tmp_path / "file" if key == "ckpt_path" else tmp_path
-    if key == "ckpt_path":
-        there.touch()
-        data = [*data, f"output={tmp_path}"]
-    check_values(compose(script, [*data, f"{key}={there}"]))
+EXISTING = {
+    "run_pipeline": ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split"),
+    "train_seg": ("ckpt_path", "split", "data.table"),
+    "train_cls": ("ckpt_path", "split", "data.table", "bundle.segmenter"),
+}
+
+
+@pytest.mark.parametrize("script", EXISTING)
+def test_path_that_does_not_exist_is_refused(tmp_path: Path, script: str) -> None:
+    (tmp_path / "file").touch()
+    folder = [f"data.root={tmp_path}", f"output={tmp_path}", f"data.table={tmp_path}/file"]
+    given = [] if script == "run_pipeline" else ["data=csv", *folder]
+    options = {key: option for key, _, option in list_settings(compose(script, given)) if option is not None}
+    marked = {key: option for key, option in options.items() if option.path == "existing" and not option.choices}
+    assert set(marked) == set(EXISTING[script])
+    for key in marked:
+        with pytest.raises(ConfigError, match=f"{key} must be an existing path, got '{tmp_path}/absent'; check its spelling"):
+            check_values(compose(script, [*given, f"{key}={tmp_path}/absent"]))
+        check_values(compose(script, [*given, f"{key}={tmp_path}/file"]))
 
 
 def test_each_path_of_a_list_must_exist_and_there_must_be_one(tmp_path: Path) -> None:
@@ -478,7 +522,7 @@ def test_each_path_of_a_list_must_exist_and_there_must_be_one(tmp_path: Path) ->
     for absent in ("absent", "2"):
         with pytest.raises(ConfigError, match=rf"bundle\.classifier must be an existing path, got '{absent}'"):
             check_values(compose("run_pipeline", [f"bundle.classifier=[{tmp_path},{absent}]"]))
-    with pytest.raises(ConfigError, match=r"must hold at least one path, got an empty list; null takes what is shipped"):
+    with pytest.raises(ConfigError, match=r"must hold at least one path, got an empty list"):
         check_values(compose("run_pipeline", ["bundle.classifier=[]"]))
 
 
@@ -504,7 +548,7 @@ def test_start_is_a_word_a_file_or_a_folder(tmp_path: Path, script: str, key: st
     for start in ("random", "imagenet", "shipped", tmp_path / "weights.safetensors", tmp_path):
         check_values(compose(script, ["data=synthetic", f"{key}={start}"]))
     for start in ("pretrained", tmp_path / "absent"):
-        text = f"{key} must be random, imagenet, shipped, a safetensors file or the folder of a bundle, got '{start}'"
+        text = f"{key} must be random, imagenet, shipped, or an existing path, got '{start}'"
         with pytest.raises(ConfigError, match=text):
             check_values(compose(script, ["data=synthetic", f"{key}={start}"]))
 
@@ -525,12 +569,12 @@ def test_each_ready_sweep_composes_and_varies_something(sweep: str) -> None:
 
 
 def test_fine_tuning_has_the_network_the_input_and_the_crop_of_the_shipped_classifier(tmp_path: Path) -> None:
-    config = compose("train_cls", ["+experiment=fine_tune", "data=folders", f"data.root={tmp_path}"])
+    config = typed(compose("train_cls", ["+experiment=fine_tune", "data=folders", f"data.root={tmp_path}"]))
     shipped = load_classifier(SHIPPED / "classifier").card
     model, _ = build_untrained(config)
     assert model.linear.out_features == len(shipped.classes)
     assert (config.classifier.init, config.classifier.input_size) == ("shipped", shipped.input.size)
-    assert CropRule(**config.crop) == shipped.crop
+    assert CropRule(**vars(config.crop)) == shipped.crop
     assert config.optimizer.lr < compose("train_cls", ["data=synthetic"]).optimizer.lr
 
 
@@ -547,6 +591,14 @@ def test_mixup_and_consistency_are_refused_together() -> None:
     overrides = ["data=synthetic", "augment.mixup_alpha=0.2", "augment.turn_consistency=1"]
     with pytest.raises(ConfigError, match=r"must not both"):
         check_values(compose("train_cls", overrides))
+
+
+def test_further_data_set_without_its_table_is_refused_before_any_data_is_read(tmp_path: Path) -> None:
+    config = compose("train_cls", ["data=synthetic", f"data.extra=[{{root:{tmp_path},split:{CONF}}}]"])
+    check_values(config)
+    for settings in (config, typed(config)):
+        with pytest.raises(ConfigError, match=r"^data\.extra\[0\]\.table must be given for segpipe\.data\.loaders\.load_csv"):
+            check_targets(settings)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""`segpipe compare`, `ablations`, `heatmaps`, `export` and `card`: subcommands for trained models."""
+
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from segpipe.cli.call import output_folder, say
+from segpipe.config.composing import typed
+from segpipe.config.schemas import optional_path
+from segpipe.config.values import check_values
+from segpipe.errors import ConfigError
+from segpipe.io.run_files import SPLIT
+
+
+def compare(config: DictConfig) -> None:
+    """Run, score and time classifiers; prints the table."""
+    check_values(config)
+
+    from segpipe.comparison.compare import ComparisonSettings, compare_bundles
+    from segpipe.comparison.table import name_folders
+    from segpipe.inference.settings import PipelineSettings
+
+    pipeline = PipelineSettings(
+        segmenter=config.bundle.segmenter,
+        localize=config.localize,
+        tta=config.tta.views,
+        explain="none",
+        device=config.device,
+        batch_size=config.batch_size,
+    )
+    given = ComparisonSettings(
+        folder=config.folder,
+        labels=Path(config.labels),
+        output=output_folder(config),
+        split=optional_path(config.split),
+        part=config.part,
+        pipeline=pipeline,
+        overwrite=config.overwrite,
+    )
+    say(compare_bundles(name_folders(config.bundles, config.titles), given))
+
+
+def ablations(config: DictConfig) -> None:
+    """Compare finished runs; prints the table."""
+    check_values(config)
+
+    from segpipe.comparison.ablations import ablation_table
+    from segpipe.comparison.table import name_folders
+    from segpipe.evaluation.truth import read_truth
+
+    folders = name_folders(config.runs, config.titles)
+    say(ablation_table(folders, read_truth(labels=optional_path(config.labels), masks=optional_path(config.masks))))
+
+
+def heatmaps(config: DictConfig) -> None:
+    """Test the heatmaps of classifiers; prints the table."""
+    check_values(config)
+
+    from segpipe.bundle.folder import SHIPPED
+    from segpipe.comparison.table import name_folders
+    from segpipe.evaluation.heatmap_faithfulness import HeatmapSample, results_text, score_bundles
+    from segpipe.io.files import write_file
+    from segpipe.io.strict_json import encode_json
+
+    sample = HeatmapSample(
+        folder=Path(config.folder),
+        split=optional_path(config.split),
+        part=config.part,
+        images=config.heatmap_sample,
+        segmenter=optional_path(config.bundle.segmenter) or SHIPPED / "segmenter",
+        device=config.device,
+    )
+    results = score_bundles(name_folders(config.bundles, config.titles), sample)
+    say(results_text(results))
+    if config.output is not None:
+        write_file(Path(config.output), encode_json(results))
+        say(f"\n{config.output}")
+
+
+def export(config: DictConfig) -> None:
+    """Write half-precision copies and score them; prints the headline metrics."""
+    check_values(config)
+    segmenter, classifier, split = find_models(config)
+
+    from segpipe.data.loading import load_dataset
+    from segpipe.release.export import export_bundles
+
+    headline = export_bundles(
+        partial(load_dataset, typed(config).data),
+        segmenter=segmenter,
+        classifier=classifier,
+        split=split,
+        output=Path(config.output),
+        results=optional_path(config.results),
+    )
+    say(f"{headline}\nbundles in {config.output}")
+
+
+def find_models(config: DictConfig) -> tuple[Path, Path, Path]:
+    """Return the segmenter, the classifier and the split, given or in `output`.
+
+    Raises:
+        ConfigError: One model is given without the other, or there is no split.
+    """
+    segmenter, classifier = optional_path(config.bundle.segmenter), optional_path(config.bundle.classifier)
+    if (segmenter is None) != (classifier is None):
+        raise ConfigError(
+            "bundle.segmenter and bundle.classifier must be given together, or neither, to score the copies in output again"
+        )
+    output = Path(config.output)
+    segmenter, classifier = segmenter or output / "segmenter", classifier or output / "classifier"
+    split = optional_path(config.split) or classifier.parent / SPLIT
+    if not split.is_file():
+        raise ConfigError(f"split must be the split.csv that both models were trained on, got none at {split}; give split=CSV")
+    return segmenter, classifier, split
+
+
+def card(config: DictConfig) -> None:
+    """Write a model card to a file or to stdout."""
+    check_values(config)
+
+    from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+    from segpipe.io.files import write_file
+    from segpipe.release.model_card import model_card
+
+    segmenter = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))
+    classifier = load_classifier(Path(config.bundle.classifier or SHIPPED / "classifier"))
+    text = model_card(segmenter, classifier)
+    if config.output is None:
+        say(text.rstrip("\n"))
+    else:
+        write_file(Path(config.output), text.encode())
+        say(f"model card in {config.output}")

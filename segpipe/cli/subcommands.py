@@ -1,0 +1,157 @@
+"""Table of the subcommands; `segpipe.cli.help` adds their keys."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """A subcommand of `segpipe`.
+
+    Attributes:
+        summary: Line for the list of subcommands and the head of the help page.
+        config: Name of the primary configuration in conf/.
+        work: Function that takes the configuration, as `module:function` within `segpipe.cli`.
+        examples: Arguments of example calls, as a shell reads them.
+        notes: Text for the end of the help page.
+        keys: Top-level keys on the help page; empty for all.
+    """
+
+    summary: str
+    config: str
+    work: str
+    examples: tuple[str, ...]
+    notes: str = ""
+    keys: tuple[str, ...] = ()
+
+
+_AS_TRAINING = "All keys of train-cls are accepted, so that the arguments of a training can be tried here."
+_SWEEPS = "A second start of a sweep runs only what is missing, see docs/sweeps.md."
+
+SUBCOMMANDS = {
+    "predict": Subcommand(
+        "find, crop and classify the lesion in images, and explain the diagnosis",
+        "run_pipeline",
+        "predict:run",
+        (
+            "image=photo.jpg",
+            "'image=[a.jpg,b.jpg]' tta=none explain=none",
+            "folder=photos output=results report=html",
+            "folder=photos output=results report=html resume=true",
+            "folder=data/samples labels=data/samples/labels.csv masks=data/samples/masks",
+        ),
+        "--multirun tries several values, for example tta=none,flips,d4,crops.",
+    ),
+    "train-seg": Subcommand(
+        "train the U-Net that finds the lesion, and score it on the test split",
+        "train_seg",
+        "training:train_segmenter",
+        (
+            "data=synthetic trainer.max_epochs=2",
+            "data.root=/path/to/ham10000 output=runs/segmenter",
+            "segmenter=unet_resnet18 segmenter.init=imagenet",
+            "segmenter=unet segmenter.encoder=mit_b0",
+            "ckpt_path=runs/segmenter/checkpoints/last.ckpt trainer.max_epochs=20",
+        ),
+        f"--multirun tries several values, for example optimizer.lr=1e-3,3e-4. {_SWEEPS}",
+    ),
+    "train-cls": Subcommand(
+        "train the classifier, and score it on the test split",
+        "train_cls",
+        "training:train_classifier",
+        (
+            "data=synthetic trainer.max_epochs=2",
+            "data.root=/path/to/ham10000 classifier.init=imagenet output=runs/classifier",
+            "+experiment=fine_tune data=folders data.root=my_images data.without_lesion_ids=true",
+            "data=isic2019 data.root=/path/to/isic2019 'data.classes=[bcc,bkl,mel,nv]'",
+            "classifier=timm classifier.name=regnety_002 classifier.attention=cbam",
+            "split=runs/segmenter/split.csv bundle.segmenter=runs/segmenter/bundle",
+            "split=runs/a/split.csv 'distill.teacher=[runs/a/bundle,runs/b/bundle]'",
+            "--multirun crop=margin,masked,tight,whole_image output=runs/crops",
+            "--multirun +sweep=folds data.root=/path/to/ham10000",
+        ),
+        f"--multirun tries several values, for example loss=focal,weighted_cross_entropy. {_SWEEPS}",
+    ),
+    "check": Subcommand(
+        "check a data set before a training",
+        "train_cls",
+        "datasets:check",
+        (
+            "data.root=/path/to/ham10000",
+            "data=folders data.root=my_images data.without_lesion_ids=true",
+            "data=csv data.root=my_images data.table=labels.csv",
+        ),
+        f"{_AS_TRAINING} The report lists usable images, images per diagnosis, and each kind of defect with examples. Nothing is "
+        "written. Exit status: 0 the data set can be used, 2 it cannot.",
+        ("data",),
+    ),
+    "leaks": Subcommand(
+        "list lesions and images that the parts of a split share",
+        "train_cls",
+        "datasets:leaks",
+        ("data.root=/path/to/ham10000", "data.root=/path/to/ham10000 split=runs/classifier/split.csv"),
+        f"{_AS_TRAINING} The report has a line for each lesion in two parts, and for each pair of images in two parts that show "
+        "the same skin. Nothing is written. Exit status: 0 nothing is shared, 1 something is shared, 2 a wrong call.",
+        ("data", "split", "seed"),
+    ),
+    "compare": Subcommand(
+        "compare the metrics and the cost of trained classifiers on one labeled folder",
+        "compare",
+        "models:compare",
+        (
+            "'bundles=[runs/resnet18/bundle,runs/efficientnet_b0/bundle]' folder=photos labels=labels.csv",
+            "'bundles=[runs/a/bundle,runs/b/bundle]' 'titles=[ResNet-18,\"B0, with CBAM\"]' output=runs/comparison "
+            "folder=data/ham10000 labels=data/ham10000/HAM10000_metadata.csv split=segpipe/weights/split.csv part=test",
+        ),
+    ),
+    "ablations": Subcommand(
+        "compare finished runs over the same images with the first of them",
+        "ablations",
+        "models:ablations",
+        (
+            "'runs=[runs/reference/test,runs/focal/test]' labels=data/ham10000/HAM10000_metadata.csv",
+            "'runs=[out/a,out/b]' 'titles=[as shipped,\"margin 0.5\"]' labels=labels.csv masks=masks",
+        ),
+        "The table is Markdown, on stdout, with intervals for the paired differences. Give labels or masks, or both.",
+    ),
+    "heatmaps": Subcommand(
+        "test the faithfulness of the heatmaps of trained classifiers",
+        "heatmaps",
+        "models:heatmaps",
+        (
+            "'bundles=[runs/a/bundle]' folder=photos",
+            "'bundles=[segpipe/weights/classifier]' 'titles=[shipped]' output=docs/results/heatmaps.json folder=data/ham10000 "
+            "split=segpipe/weights/split.csv part=test",
+        ),
+        "docs/heatmaps.md defines the metrics.",
+    ),
+    "export": Subcommand(
+        "write half-precision copies of trained models, and score them on the test split",
+        "export",
+        "models:export",
+        (
+            "data.root=/path/to/ham10000 bundle.segmenter=runs/seg/bundle bundle.classifier=runs/cls/bundle output=models",
+            "data.root=/path/to/ham10000 output=models results=runs/scored",
+        ),
+    ),
+    "card": Subcommand(
+        "write the model card of a segmenter and a classifier",
+        "card",
+        "models:card",
+        ("", "bundle.classifier=runs/mine/bundle output=runs/mine/model_card.md"),
+        "The card is Markdown, made from the two card.json.",
+    ),
+    "synthetic": Subcommand(
+        "draw sample images with masks and labels",
+        "synthetic",
+        "datasets:synthetic",
+        ("output=samples", "output=samples seed=7"),
+        "data=synthetic gives a training a whole data set of drawn images.",
+    ),
+    "app": Subcommand(
+        "open the web page, on this machine alone",
+        "app_server",
+        "app:run",
+        ("", "bundles=runs port=8600", "bundle.classifier=runs/mine/bundle tta=none device=cpu"),
+        'The page needs pip install "segpipe[app]". The environment variables STREAMLIT_... set the options of Streamlit itself.',
+    ),
+}

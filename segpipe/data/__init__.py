@@ -1,6 +1,6 @@
-"""Data sets: finding them, checking them, splitting them by lesion, and feeding them to a training."""
+"""Data sets: loading, checking, splitting by lesion, and feeding to a training."""
 
 import os
 
-# Otherwise importing albumentations asks the network for a newer version of itself.
+# Prevents albumentations from checking for updates on the network when imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -1,4 +1,4 @@
-"""Decoded examples, kept on disk as plain arrays, so that an epoch reads pixels instead of decoding photographs."""
+"""Cache of decoded examples on disk, as plain arrays."""
 
 import hashlib
 import shutil
@@ -12,23 +12,22 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from segpipe.data.fingerprints import hash_files
 from segpipe.errors import OutputError
-from segpipe.io.images import display_path
+from segpipe.io.files import display_path
+from segpipe.io.progress import follow
 
 FORMAT_VERSION = 1
-_SILENT_SECONDS = 3.0
 _DECODED_AHEAD = 256
 
 Arrays = tuple[NDArray[np.uint8], ...]
 
 
 class Decoding(Protocol):
-    """How an example is made of its files.
+    """Function that decodes the files of an example.
 
-    Its `repr` is a part of the cache's key: it must tell everything on which the arrays depend, beside the files.
+    Its `repr` is part of the cache key, so it must contain everything but the files on which the arrays depend.
     """
 
     @property
@@ -36,25 +35,25 @@ class Decoding(Protocol):
         """Name and shape of each array of an example, in order."""
 
     def __call__(self, image_path: str, mask_path: str | None) -> Arrays:
-        """The arrays of one example, uint8."""
+        """Return the arrays of one example, uint8."""
 
 
 class ExampleSource(Protocol):
-    """Examples by their index, as arrays that belong to the caller; it can be sent to a worker process."""
+    """Examples by index, as arrays owned by the caller; can be pickled."""
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Return the number of examples."""
 
     def __getitem__(self, index: int) -> Arrays:
-        """The arrays of one example, uint8."""
+        """Return the arrays of one example, uint8."""
 
 
 class DecodedExamples:
-    """Decodes an example whenever it is asked for.
+    """Examples that are decoded at each access.
 
     Args:
-        files: image and mask of each example; None where there is no mask.
-        decoding: what is made of them.
+        files: Image and mask of each example; None without a mask.
+        decoding: Function that decodes the files.
     """
 
     def __init__(self, files: Sequence[tuple[str, str | None]], decoding: Decoding) -> None:
@@ -69,20 +68,20 @@ class DecodedExamples:
 
 
 class StoredExamples:
-    """Reads an example from the arrays of a cache entry, which are mapped into memory, read-only.
+    """Examples in a cache entry, memory-mapped read-only.
 
     Args:
-        folder: of the entry.
-        names: of its arrays, in order.
+        folder: Folder of the entry.
+        names: Names of its arrays, in order.
 
     Raises:
-        OutputError: the entry is damaged.
+        OutputError: The entry is damaged.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._arguments = (folder, tuple(names))
         try:
-            # Not np.load, which takes other files than arrays.
+            # Not np.load, which accepts other files than arrays.
             self._arrays = [np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in names]
         except (OSError, ValueError) as error:
             raise OutputError(
@@ -90,7 +89,7 @@ class StoredExamples:
             ) from error
 
     def __reduce__(self) -> tuple[Callable[..., "StoredExamples"], tuple[Any, ...]]:
-        """A worker maps the files itself, instead of being sent a copy of them."""
+        """Pickle the paths alone, so that workers map the files themselves."""
         return StoredExamples, self._arguments
 
     def __len__(self) -> int:
@@ -101,18 +100,18 @@ class StoredExamples:
 
 
 def open_examples(table: pd.DataFrame, decoding: Decoding, *, cache: str | None) -> ExampleSource:
-    """The examples of a table, from the cache; what is not in it yet is decoded and stored first.
+    """Open the examples of a table, decoding and storing missing ones first.
 
-    Several processes may ask for the same examples at once: one stores them, the others wait.
+    Several processes may open the same examples at once: one stores them, the others wait.
 
     Args:
-        table: rows with `image_id`, `image_path` and `mask_path`, which is None where there is no mask.
-        decoding: what is made of each row.
-        cache: folder of the entries, made where it does not exist; None decodes each time.
+        table: Rows with `image_id`, `image_path` and `mask_path`, which is None without a mask.
+        decoding: Function that decodes each row.
+        cache: Folder of the entries, created if missing; None decodes at each access.
 
     Raises:
-        OutputError: the cache cannot be written, or its entry is damaged.
-        ImageError: a file cannot be decoded.
+        OutputError: The cache cannot be written, or its entry is damaged.
+        ImageError: A file cannot be decoded.
     """
     files = list(zip(table["image_path"], table["mask_path"], strict=True))
     examples = DecodedExamples(files, decoding)
@@ -125,21 +124,24 @@ def open_examples(table: pd.DataFrame, decoding: Decoding, *, cache: str | None)
 
 
 def entry_name(image_ids: Sequence[str], files: Sequence[tuple[str, str | None]], decoding: object) -> str:
-    """The name of a cache entry: SHA-256 over the format, the `repr` of the decoding, and each row's id and contents of files."""
+    """Compute the name of a cache entry.
+
+    It is the SHA-256 over the format, the `repr` of the decoding, and the id and file contents of each row.
+    """
     contents = hash_files(path for pair in files for path in pair)
     rows = list(zip(image_ids, contents[::2], contents[1::2], strict=True))
     return hashlib.sha256(repr((FORMAT_VERSION, decoding, rows)).encode()).hexdigest()
 
 
 def _store(entry: Path, examples: DecodedExamples, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Make an entry under another name and rename it when it is whole, so that nobody ever takes a part for the whole."""
+    """Write an entry under a temporary name, renamed when complete."""
     part = entry.with_suffix(".part")
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_suffix(".lock")):
-            if entry.is_dir():  # another process was quicker
+            if entry.is_dir():  # stored by another process meanwhile
                 return
-            shutil.rmtree(part, ignore_errors=True)  # of one that was killed
+            shutil.rmtree(part, ignore_errors=True)  # left by a killed process
             try:
                 part.mkdir()
                 _write(part, examples, shapes)
@@ -155,20 +157,25 @@ def _store(entry: Path, examples: DecodedExamples, shapes: Mapping[str, tuple[in
 
 
 def _write(folder: Path, examples: DecodedExamples, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write the arrays from front to back, because on a full disk a write fails, where a mapping would end the process."""
+    """Write the arrays sequentially, without mapping them.
+
+    On a full disk a write fails, whereas a memory map would end the process.
+    """
     with ExitStack() as stack:
         files = [stack.enter_context((folder / f"{name}.npy").open("wb")) for name in shapes]
         for file, shape in zip(files, shapes.values(), strict=True):
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(examples), *shape)}
             np.lib.format.write_array_header_1_0(file, header)
-        progress = tqdm(_in_threads(examples), "caching", len(examples), unit="image", delay=_SILENT_SECONDS, leave=False)
-        for arrays in progress:
+        for arrays in follow(_in_threads(examples), len(examples), "caching images"):
             for file, array in zip(files, arrays, strict=True):
                 file.write(array.tobytes())
 
 
 def _in_threads(examples: DecodedExamples) -> Iterator[Arrays]:
-    """All examples in order; a few at a time, so that a slow disk does not fill the memory, nor a fault wait for the rest."""
+    """Decode all examples in order, in blocks.
+
+    Blocks limit memory use with a slow disk, and the delay of an error.
+    """
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(examples), _DECODED_AHEAD):
             yield from pool.map(examples.__getitem__, range(start, min(start + _DECODED_AHEAD, len(examples))))

@@ -1,4 +1,4 @@
-"""Training and validation data as Lightning wants them."""
+"""Lightning data module with seeded training order."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from segpipe.types import FloatArray
 
 
 class SeededDataModule(LightningDataModule):
-    """Two data sets that are indexed by `Draw`: the training one in a seeded order, the validation one as it lies.
+    """Training data in seeded order and validation data in file order.
 
-    Where several processes train together, they share out each batch and the validation images.
+    Both data sets are indexed by `Draw`. Several training processes split each batch and the validation images among them.
 
     Args:
-        train: the training examples, with their random changes.
-        val: the validation examples, without.
-        batch_size: images in a batch, in all processes together.
-        workers: processes that read, for each that trains; 0 reads in the training process, as quick on two cores.
-        seed: of order and changes.
-        shares: of each training example in the draws of an epoch, see `SeededSampler`.
+        train: Training examples, with augmentation.
+        val: Validation examples, without augmentation.
+        batch_size: Images per batch, over all processes.
+        workers: Reader processes per training process; 0 reads in the training process, which is as fast on two cores.
+        seed: Seed of order and augmentation.
+        draw_probs: Probability of each training example per draw, see `SeededSampler`.
 
     Attributes:
-        first_epoch: that of a training that goes on; its workers begin to read before Lightning tells the sampler the epoch.
+        first_epoch: First epoch of a resumed training, whose workers start reading before Lightning sets the epoch.
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class SeededDataModule(LightningDataModule):
         batch_size: int,
         workers: int,
         seed: int,
-        shares: FloatArray | None = None,
+        draw_probs: FloatArray | None = None,
     ) -> None:
         super().__init__()
-        self._shares = shares
+        self._draw_probs = draw_probs
         self._train = train
         self._val = val
         self._batch_size = batch_size
@@ -47,30 +47,33 @@ class SeededDataModule(LightningDataModule):
         self.first_epoch = 0
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Whole batches only, unless there is not even one: BatchNorm needs more than a leftover image."""
-        rank, world = self._place()
+        """Load complete batches only, unless there is none.
+
+        BatchNorm needs more than a single leftover image.
+        """
+        rank, world = self._rank_and_world()
         length = len(self._train)  # type: ignore[arg-type]
-        sampler = SeededSampler(length, seed=self.seed, rank=rank, world=world, shares=self._shares)
+        sampler = SeededSampler(length, seed=self.seed, rank=rank, world=world, draw_probs=self._draw_probs)
         sampler.set_epoch(self.first_epoch)
         return self._loader(self._train, sampler, drop_last=len(sampler) >= self._batch_size // world)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation image once, in one of the processes."""
-        rank, world = self._place()
+        """Load every validation image once, in one of the processes."""
+        rank, world = self._rank_and_world()
         return self._loader(self._val, [Draw(index, 0) for index in range(rank, len(self._val), world)])  # type: ignore[arg-type]
 
-    def _place(self) -> tuple[int, int]:
-        """The number of this process, and how many there are."""
+    def _rank_and_world(self) -> tuple[int, int]:
+        """Return the rank of this process and the number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _loader(self, dataset: Dataset[Any], sampler: Any, *, drop_last: bool = False) -> DataLoader[Any]:
         return DataLoader(
             dataset,
-            batch_size=max(1, self._batch_size // self._place()[1]),
+            batch_size=max(1, self._batch_size // self._rank_and_world()[1]),
             sampler=sampler,
             num_workers=self._workers,
             persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
             drop_last=drop_last,
-            generator=torch.Generator(),  # or each start of a loader would move the random numbers of the training
+            generator=torch.Generator(),  # its own, so that starting a loader does not advance the random state of the training
         )

@@ -1,4 +1,4 @@
-"""What a training reads: images with masks for the segmenter, cut-out lesions with labels for the classifier."""
+"""Training data sets: images with masks, and lesion crops with labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,72 +23,77 @@ _SAMPLING_POWERS = {"none": 1.0, "square_root": 0.5, "balanced": 0.0}
 
 @dataclass(frozen=True)
 class Draw:
-    """Which example to take, and the seed of its random changes."""
+    """Index of an example and seed of its augmentation."""
 
     index: int
     seed: int
 
 
 class SeededSampler(Sampler[Draw]):
-    """A new order and new random changes in each epoch, all given by the seed and the epoch's number.
+    """Sampler with a new order and new seeds in each epoch.
 
-    Nothing is remembered from epoch to epoch, so a training that is resumed sees what an unbroken one would have seen.
+    Both depend only on the seed and the epoch, so a resumed training draws the same examples as an uninterrupted one.
 
     Args:
-        length: number of examples.
-        seed: of order and changes.
-        rank: of this process among those that share the order out, one example to each in turn.
-        world: number of these processes; each takes as many, so up to `world - 1` examples of an epoch are left out.
-        shares: of each example in the draws, float (length,), with sum 1: an epoch draws `length` times with replacement.
-            None takes each example once.
+        length: Number of examples.
+        seed: Seed of order and augmentation.
+        rank: Rank of this process among those that split the order, one example to each in turn.
+        world: Number of processes; each takes equally many, so up to `world - 1` examples of an epoch are dropped.
+        draw_probs: Probability of each example per draw, float (length,), with sum 1: an epoch draws `length` times with
+            replacement. None takes each example once.
     """
 
-    def __init__(self, length: int, *, seed: int, rank: int = 0, world: int = 1, shares: FloatArray | None = None) -> None:
+    def __init__(self, length: int, *, seed: int, rank: int = 0, world: int = 1, draw_probs: FloatArray | None = None) -> None:
         self.length = length
-        self.shares = shares
+        self.draw_probs = draw_probs
         self.seed = seed
         self.epoch = 0
-        self._share = slice(rank, length - length % world, world)
+        self._slice = slice(rank, length - length % world, world)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(range(self.length)[self._share])
+        return len(range(self.length)[self._slice])
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = rng.permutation(self.length) if self.shares is None else rng.choice(self.length, self.length, p=self.shares)
+        order = (
+            rng.permutation(self.length) if self.draw_probs is None else rng.choice(self.length, self.length, p=self.draw_probs)
+        )
         seeds = rng.integers(2**31, size=self.length)
-        return (Draw(int(index), int(seed)) for index, seed in zip(order[self._share], seeds[self._share], strict=True))
+        return (Draw(int(index), int(seed)) for index, seed in zip(order[self._slice], seeds[self._slice], strict=True))
 
 
-def class_shares(counts: Sequence[int], sampler: str) -> FloatArray:
-    """How often each class is drawn in a training.
+def class_probs(counts: Sequence[int], sampler: str) -> FloatArray:
+    """Compute the probability of each class in the draws of a training.
 
     Args:
-        counts: training images of each class.
-        sampler: `none`, as they occur; `balanced`, equally often; or `square_root`, by the root of their number, which is between
-            the two (arXiv 1805.00932).
+        counts: Training images of each class.
+        sampler: `none` for the natural frequencies, `balanced` for equal ones, or `square_root` for square-root
+            class-balanced sampling, which lies between the two (arXiv 1805.00932).
 
     Returns:
         float (C,), with sum 1; 0 for a class without images.
     """
     images = np.asarray(counts, float)
-    shares = np.where(images > 0, images ** _SAMPLING_POWERS[sampler], 0.0)
-    return np.asarray(shares / shares.sum())
+    weights = np.where(images > 0, images ** _SAMPLING_POWERS[sampler], 0.0)
+    return np.asarray(weights / weights.sum())
 
 
 @dataclass(frozen=True)
 class MaskDecoding:
-    """An image and its lesion mask, scaled to the network's square: uint8 (size, size, 3), and (size, size), 0 or 1."""
+    """Image and lesion mask in the network's square.
+
+    Arrays are uint8, shapes (size, size, 3) and (size, size), the mask with values 0 and 1.
+    """
 
     size: int
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of the arrays of an example."""
+        """Shapes of the arrays of an example."""
         return {"image": (self.size, self.size, 3), "mask": (self.size, self.size)}
 
     def __call__(self, image_path: str, mask_path: str | None) -> Arrays:
@@ -99,9 +104,9 @@ class MaskDecoding:
 
 @dataclass(frozen=True)
 class CropDecoding:
-    """A lesion cut out by the box of its true mask, as inference cuts it: uint8 (size, size, 3).
+    """Lesion crop by the box of the true mask.
 
-    An image without a mask is cropped as inference crops when it finds no lesion: not at all.
+    The array is uint8, shape (size, size, 3). An image without a mask is used whole, as in inference without a lesion.
     """
 
     size: int
@@ -109,7 +114,7 @@ class CropDecoding:
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of the array of an example."""
+        """Shape of the array of an example."""
         return {"crop": (self.size, self.size, 3)}
 
     def __call__(self, image_path: str, mask_path: str | None) -> Arrays:
@@ -122,15 +127,15 @@ class CropDecoding:
 
 
 class MaskDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Images and lesion masks, see `MaskDecoding`, with their random changes.
+    """Augmented images and lesion masks, see `MaskDecoding`.
 
     Each item is `(pixels, mask)`: uint8 (3, size, size) and float32 (1, size, size), 0 or 1.
 
     Args:
-        table: rows with `image_id`, `image_path` and `mask_path`.
-        size: side of the network's square, pixels.
-        cache: folder of decoded examples; None decodes each time.
-        augmentation: the random changes; None for none.
+        table: Rows with `image_id`, `image_path` and `mask_path`.
+        size: Side of the network's square, pixels.
+        cache: Folder of decoded examples; None decodes at each access.
+        augmentation: Random transforms; None for none.
     """
 
     def __init__(
@@ -151,19 +156,19 @@ class MaskDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 class CropDataset(Dataset[tuple[Any, ...]]):
-    """Lesions cut out by the boxes of their true masks, see `CropDecoding`, with labels and random changes.
+    """Augmented lesion crops with labels, see `CropDecoding`.
 
     Each item is `(pixels, label)`: uint8 (3, size, size) and the index of the diagnosis; with `teacher_probs` also the
-    probabilities of the image, whatever its random changes.
+    probabilities of the image, which do not depend on the augmentation.
 
     Args:
-        table: rows with `image_id`, `image_path`, `mask_path`, which may be None, and `dx`.
-        classes: codes of the diagnoses, in the order of the labels.
-        rule: how a lesion is cut out.
-        size: side of the network's square, pixels.
-        cache: folder of decoded examples; None decodes each time.
-        augmentation: the random changes; None for none.
-        teacher_probs: probabilities of each row, float, shape (rows, classes); None for no teacher.
+        table: Rows with `image_id`, `image_path`, `mask_path`, which may be None, and `dx`.
+        classes: Codes of the diagnoses, in the order of the labels.
+        rule: Crop rule.
+        size: Side of the network's square, pixels.
+        cache: Folder of decoded examples; None decodes at each access.
+        augmentation: Random transforms; None for none.
+        teacher_probs: Probabilities of each row, float, shape (rows, classes); None without a teacher.
     """
 
     def __init__(
@@ -194,5 +199,5 @@ class CropDataset(Dataset[tuple[Any, ...]]):
 
 
 def pixels_of(image: RgbImage) -> Tensor:
-    """An image as a tensor, uint8 (3, H, W)."""
+    """Convert an image to a tensor, uint8 (3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

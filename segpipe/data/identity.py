@@ -1,4 +1,4 @@
-"""The identity of an image: what a table, a split or the file of a mask means by its name."""
+"""Identification of images by their names in tables, splits and masks."""
 
 import operator
 import unicodedata
@@ -9,20 +9,20 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 from segpipe.errors import DatasetError
-from segpipe.io.images import IMAGE_SUFFIXES
+from segpipe.io.image_formats import IMAGE_SUFFIXES
 
 Value = TypeVar("Value")
-_PATH, _END_OF_PATH, _WITHIN_PATH, _BY_FILE_NAME = 4, 3, 2, 1  # how well a name fits an image, the best first
+_PATH, _END_OF_PATH, _WITHIN_PATH, _BY_FILE_NAME = 4, 3, 2, 1  # grades of a match between name and image, the best first
 
 
 @dataclass(frozen=True)
 class ImageName:
-    """The parts of a name, in NFC.
+    """Parts of an image name, in NFC.
 
     Attributes:
-        folders: from the outermost to the innermost.
-        stem: file name without the ending of an image.
-        ending: of an image, in lower case; empty where there is none.
+        folders: Folders from the outermost to the innermost.
+        stem: File name without an image suffix.
+        ending: Image suffix in lowercase; empty for none.
     """
 
     folders: tuple[str, ...]
@@ -31,12 +31,15 @@ class ImageName:
 
     @property
     def without_ending(self) -> str:
-        """POSIX path without the ending of an image."""
+        """POSIX path without an image suffix."""
         return "/".join([*self.folders, self.stem])
 
 
 def parse_name(text: str | PurePath) -> ImageName:
-    """Take a name apart: both slashes separate, blanks around it and a leading `./` do not count."""
+    """Split a name into folders, stem and suffix.
+
+    Slashes and backslashes separate; surrounding spaces and a leading `./` are dropped.
+    """
     plain = unicodedata.normalize("NFC", str(text)).strip().replace("\\", "/")
     *folders, name = [part for part in plain.split("/") if part not in ("", ".", "..")] or [""]
     stem, dot, ending = name.rpartition(".")
@@ -46,16 +49,18 @@ def parse_name(text: str | PurePath) -> ImageName:
 
 
 def image_ids(relatives: Sequence[PurePath]) -> list[str]:
-    """The id of each image of a data set: the shortest of file name and path, without and with ending, that no other has.
+    """Choose the shortest unique id of each image of a data set.
+
+    An id is the file name or path of the image, without or with its suffix.
 
     Args:
-        relatives: paths below one folder.
+        relatives: Paths below one folder.
     """
     names = [parse_name(relative) for relative in relatives]
     stems, paths = Counter(name.stem for name in names), Counter(name.without_ending for name in names)
 
     def shortest(name: ImageName) -> str:
-        if parse_name(name.stem).ending:  # `a.jpg` may also be the name of `a.jpg.png` without its ending
+        if parse_name(name.stem).ending:  # `a.jpg` may also mean `a.jpg.png` without its suffix
             return name.without_ending + name.ending
         if stems[name.stem] == 1:
             return name.stem
@@ -65,11 +70,10 @@ def image_ids(relatives: Sequence[PurePath]) -> list[str]:
 
 
 class KnownImages:
-    """The images that names can mean.
+    """Images that names can refer to.
 
     Args:
-        files: by the key of each image, which is its id or its path below a folder, its whole path or URL; None where that is
-            not known.
+        files: Full path or URL of each image, or None if unknown, by its key: its id or its path below a folder.
     """
 
     def __init__(self, files: Mapping[str, Path | str | None]) -> None:
@@ -82,27 +86,27 @@ class KnownImages:
             self._by_stem[name.stem].append(key)
             self._by_path[name.without_ending].append(key)
         self._endings = {key: (self._names[key] if file is None else parse_name(str(file))).ending for key, file in files.items()}
-        self._fits: dict[str, dict[str, int]] = {}  # of the names that were looked for
+        self._fits: dict[str, dict[str, int]] = {}  # cache of `_find_fits`
         folders = [frozenset(names) for names in self._folders.values()] or [frozenset()]
-        # Folders that all images share, those above the data set among them, do not tell images apart.
-        self._telling = frozenset().union(*folders) - frozenset.intersection(*folders)
+        # Folders shared by all images, such as those above the data set, do not distinguish images.
+        self._distinctive = frozenset().union(*folders) - frozenset.intersection(*folders)
 
     def find(self, names: Iterable[str], *, what: str) -> dict[str, tuple[str, ...]]:
-        """Find the image that each name means.
+        """Find the image that each name refers to.
 
-        A name means the image whose path below the folder it is, else the one whose path it ends or runs through, with or without
-        the ending of the image: a file name alone must be the only one. Folders that no image lies in do not count where only one
-        image has the file name and no other name fits it better.
+        A name refers to the image of this path below the folder, else to the one whose path it ends or runs through, with or
+        without the image suffix; a file name alone must be unique. Folders without images are ignored if only one image has
+        the file name and no other name fits it better.
 
         Args:
-            names: as a table has them.
-            what: origin of the names, for the message.
+            names: Names as in a table.
+            what: Origin of the names in messages.
 
         Returns:
-            For each name that means an image its key; several keys are copies with the same content.
+            Key of the image by name; several keys are copies of the same content. Unknown names are missing.
 
         Raises:
-            DatasetError: a name may mean two images of different content.
+            DatasetError: A name may refer to two images of different content.
         """
         fits = {name: self._fits_of(name) for name in dict.fromkeys(names)}
         best: dict[str, int] = defaultdict(int)
@@ -123,15 +127,15 @@ class KnownImages:
     def assign(
         self, values: Mapping[str, Value], *, what: str, same: Callable[[Value, Value], bool] = operator.eq
     ) -> dict[str, Value]:
-        """Hand the value of each name to the image that it means.
+        """Assign the value of each name to its image.
 
         Args:
-            values: by name.
-            what: see `find`.
-            same: tells whether two values of one image agree.
+            values: Values by name.
+            what: Origin of the names in messages.
+            same: Function that compares two values of one image.
 
         Raises:
-            DatasetError: a name may mean two images, or two names give one image different values.
+            DatasetError: A name is ambiguous, or two names give one image different values.
         """
         assigned: dict[str, Value] = {}
         for name, keys in self.find(values, what=what).items():
@@ -146,15 +150,15 @@ class KnownImages:
         return self._fits[text]
 
     def _find_fits(self, name: ImageName) -> dict[str, int]:
-        """The images that a name fits best, with how well it does."""
+        """Find the best-matching images of a name, with grades."""
         exact = self._by_path.get(name.without_ending)
         fits = {key: _PATH if exact else self._fit(name, key) for key in exact or self._by_stem.get(name.stem, [])}
         best = max(fits.values(), default=0)
         keys = [key for key, fit in fits.items() if fit == best > 0]
         same_ending = [key for key in keys if name.ending in ("", self._endings[key])]
-        if best == _BY_FILE_NAME and len(keys) > 1:  # it lies in a folder that is not here, and is none of these
+        if best == _BY_FILE_NAME and len(keys) > 1:  # in an unknown folder, so it is none of these
             return {}
-        # Of another ending is an image that was converted since; one of this ending would fit better.
+        # An image with another suffix was converted meanwhile; one with the same suffix would fit better.
         return dict.fromkeys(same_ending, best) or dict.fromkeys(keys, _BY_FILE_NAME)
 
     def _fit(self, name: ImageName, key: str) -> int:
@@ -163,7 +167,7 @@ class KnownImages:
             return _END_OF_PATH
         if _runs_through(name.folders, folders):
             return _WITHIN_PATH
-        return _BY_FILE_NAME if _runs_through([folder for folder in name.folders if folder in self._telling], folders) else 0
+        return _BY_FILE_NAME if _runs_through([folder for folder in name.folders if folder in self._distinctive], folders) else 0
 
     def _are_copies(self, keys: Sequence[str]) -> bool:
         files = [file for key in keys if isinstance(file := self._files[key], Path)]
@@ -180,7 +184,7 @@ def _runs_through(folders: Sequence[str], path: Sequence[str]) -> bool:
 
 
 def same_content(*files: Path) -> bool:
-    """Whether files hold the same bytes; one that cannot be read is like no other."""
+    """Compare the bytes of files; an unreadable file equals no other."""
     try:
         return len({file.stat().st_size for file in files}) == 1 and len({file.read_bytes() for file in files}) == 1
     except OSError:

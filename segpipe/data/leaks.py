@@ -1,18 +1,20 @@
-"""Whether a split leaks: lesions that stand in two parts, and photographs in two parts that show the same skin.
+"""Search of splits for leaks: shared lesions and near-duplicate photographs.
 
-On its own, without a training: `segpipe leaks data.root=DIR split=CSV`.
-
-Lesion ids do not tell everything: four pairs of HAM10000 show one lesion under two ids.
+`segpipe leaks data.root=DIR split=CSV` runs it alone. Lesion ids are not sufficient: four pairs of HAM10000 show one lesion
+under two ids.
 """
 
+import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from segpipe.data.fingerprints import hash_files
+from segpipe.data.kept_results import keep
 from segpipe.data.near_duplicates import (
     HASH_BITS,
     MIN_SIMILARITY,
@@ -25,36 +27,37 @@ from segpipe.data.near_duplicates import (
 )
 from segpipe.data.splits import PARTS, name_split
 from segpipe.errors import DatasetError
+from segpipe.io.files import counted
 from segpipe.io.images import read_thumbnail
-from segpipe.io.numerals import counted
+from segpipe.io.progress import follow
 
 
 @dataclass(frozen=True)
 class SharedLesion:
-    """A lesion with images in more than one part.
+    """Lesion with images in more than one part.
 
     Attributes:
-        lesion_id: of the data set.
-        parts: where it stands.
+        lesion_id: Lesion id of the data set.
+        parts: Parts that contain it.
     """
 
     lesion_id: str
     parts: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"lesion {self.lesion_id} stands in {' and '.join(self.parts)}"
+        return f"lesion {self.lesion_id} is in {' and '.join(self.parts)}"
 
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Two images of different lesion ids, in different parts, that show the same skin.
+    """Images of different lesion ids and parts that show the same skin.
 
     Attributes:
-        image_ids: of both.
-        parts: of both.
-        distance: number of bits in which their hashes differ.
-        similarity: correlation of their fine detail, at most 1.
-        orientation: how the second must be turned to lie on the first, in words.
+        image_ids: Ids of both images.
+        parts: Parts of both images.
+        distance: Number of different hash bits.
+        similarity: Correlation of fine detail, at most 1.
+        orientation: Rotation and mirroring that align the second image with the first, in words.
     """
 
     image_ids: tuple[str, str]
@@ -73,12 +76,12 @@ class NearDuplicate:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What two parts of a split have in common.
+    """Common lesions and photographs of the parts of a split.
 
     Attributes:
-        images: number of images in each part.
-        shared_lesions: sorted by lesion id.
-        near_duplicates: the surest first.
+        images: Number of images in each part.
+        shared_lesions: Shared lesions, sorted by lesion id.
+        near_duplicates: Near duplicates, most similar first.
     """
 
     images: Mapping[str, int]
@@ -87,7 +90,7 @@ class Leaks:
 
     @property
     def all(self) -> tuple[SharedLesion | NearDuplicate, ...]:
-        """Every leak, shared lesions first."""
+        """All leaks, shared lesions first."""
         return self.shared_lesions + self.near_duplicates
 
     def __str__(self) -> str:
@@ -95,16 +98,16 @@ class Leaks:
         return f"{lesions} in two parts, {pairs} across parts"
 
     def report(self) -> str:
-        """The answer in a line, and a line for each leak."""
+        """Summarize the search, with one line per leak."""
         images = ", ".join(f"{part} {number}" for part, number in self.images.items())
         return "\n".join([f"images in each part: {images}", str(self), *map(str, self.all)])
 
 
 def join_parts(table: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a data set that a split names, with their `part`, whatever they share.
+    """Select the images of a split, with their `part`.
 
     Raises:
-        DatasetError: the split has no `image_id` and `part`, or names no image of the data set.
+        DatasetError: The split lacks `image_id` or `part`, or names no image of the data set.
     """
     if not {"image_id", "part"} <= set(split.columns):
         raise DatasetError(f"split must have the columns image_id and part, got {','.join(map(str, split.columns))}")
@@ -115,13 +118,13 @@ def join_parts(table: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
 
 
 def find_leaks(table: pd.DataFrame) -> Leaks:
-    """Look for lesions and photographs that stand in two parts.
+    """Find lesions and photographs that are in two parts.
 
     Args:
-        table: `image_id`, `lesion_id`, `part` and `image_path`, one row for each image.
+        table: `image_id`, `lesion_id`, `part` and `image_path`, one row per image.
 
     Raises:
-        ImageError: an image cannot be read.
+        ImageError: An image cannot be read.
     """
     parts_of = table.groupby("lesion_id")["part"].unique()
     shared = [
@@ -133,14 +136,14 @@ def find_leaks(table: pd.DataFrame) -> Leaks:
 
 
 def refuse_leaks(parts: Mapping[str, pd.DataFrame], *, allowed: bool) -> None:
-    """Stop a training whose test or validation images stand among its training images.
+    """Stop a training whose parts share lesions or photographs.
 
     Args:
-        parts: the rows in use, as for `find_leaks`, by part.
-        allowed: take the split as it is, without looking.
+        parts: Used rows by part, as for `find_leaks`.
+        allowed: True to skip the search.
 
     Raises:
-        DatasetError: two parts share a lesion or show the same skin.
+        DatasetError: Two parts share a lesion or show the same skin.
     """
     if allowed:
         return
@@ -153,15 +156,30 @@ def refuse_leaks(parts: Mapping[str, pd.DataFrame], *, allowed: bool) -> None:
 
 
 def _near_duplicates(table: pd.DataFrame) -> tuple[NearDuplicate, ...]:
+    """Find near-duplicates across parts, or look up those found before."""
+
+    def key() -> str:
+        columns = [table[name].astype(str) for name in ("image_id", "lesion_id", "part")]
+        rows = list(zip(*columns, hash_files(table["image_path"]), strict=True))
+        return hashlib.sha256(repr((MIN_SIMILARITY, rows)).encode()).hexdigest()
+
+    found = keep("near_duplicates", key, lambda: [asdict(pair) for pair in _compare_images(table)])
+    return tuple(
+        NearDuplicate(**{**pair, "image_ids": tuple(pair["image_ids"]), "parts": tuple(pair["parts"])}) for pair in found
+    )
+
+
+def _compare_images(table: pd.DataFrame) -> tuple[NearDuplicate, ...]:
     image_ids, lesion_ids, parts = (table[name].to_numpy() for name in ("image_id", "lesion_id", "part"))
     with ThreadPoolExecutor() as pool:
-        thumbnails = np.stack(list(pool.map(lambda path: read_thumbnail(Path(path), side=SIDE), table["image_path"])))
+        read = pool.map(lambda path: read_thumbnail(Path(path), side=SIDE), table["image_path"])
+        thumbnails = np.stack(list(follow(read, len(table), "comparing images")))
         pairs = [pair for pair in find_candidates(hash_images(thumbnails), parts) if lesion_ids[pair[0]] != lesion_ids[pair[1]]]
         scores = pool.map(lambda pair: compare_detail(thumbnails[pair[0]], turn(thumbnails[pair[1]], pair[2])), pairs)
         surest_first = sorted(zip(scores, pairs, strict=True), reverse=True)
-    best: dict[tuple[int, int], NearDuplicate] = {}  # like blobs are like in several orientations
+    best: dict[tuple[int, int], NearDuplicate] = {}  # similar blobs match in several orientations
     for score, (first, second, orientation, distance) in surest_first:
         if score >= MIN_SIMILARITY:
             names = (image_ids[first], image_ids[second]), (parts[first], parts[second])
-            best.setdefault((first, second), NearDuplicate(*names, distance, score, ORIENTATIONS[orientation]))
+            best.setdefault((first, second), NearDuplicate(*names, int(distance), float(score), ORIENTATIONS[orientation]))
     return tuple(best.values())

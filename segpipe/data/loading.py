@@ -1,93 +1,97 @@
-"""The data set that a configuration names."""
+"""Data sets that a configuration names."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
 
 from segpipe.config.building import build
+from segpipe.config.fields import drop_empty, to_dict
+from segpipe.config.groups import DataConfig, ExtraDataConfig
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import read_split
 from segpipe.errors import DatasetError
 
-_NOT_OF_THE_LOADER = ("limit", "cache", "fold", "folds", "extra")
+_EXTRA_LOADER_ARGUMENTS = ("_target_", "root", "table", "without_lesion_ids")
+_NO_LOADER_ARGUMENTS = ("limit", "cache", "fold", "folds", "extra")
 
 
-def load_dataset(data: DictConfig) -> CheckedDataset:
-    """Find and check a data set; the jobs of a sweep check it once.
+def load_dataset(settings: DataConfig) -> CheckedDataset:
+    """Find and check a data set, once per process.
 
     Args:
-        data: see `segpipe.config.groups.DataConfig`.
+        settings: Settings of the data set.
 
     Raises:
-        DatasetError: it cannot be used.
+        DatasetError: The data set cannot be used.
     """
-    arguments = {str(key): value for key, value in data.items() if key not in _NOT_OF_THE_LOADER}
-    return _load(OmegaConf.to_yaml(OmegaConf.create(arguments)))
+    arguments = {name: value for name, value in to_dict(settings).items() if name not in _NO_LOADER_ARGUMENTS}
+    return _load(json.dumps(arguments))
 
 
 @lru_cache(maxsize=1)
 def _load(settings: str) -> CheckedDataset:
-    dataset: CheckedDataset = build(OmegaConf.create(settings), "data")
+    dataset: CheckedDataset = build(json.loads(settings), "data")
     return dataset
 
 
 @dataclass(frozen=True)
 class ExtraImages:
-    """Training images from further data sets.
+    """Training images of further data sets.
 
     Attributes:
-        table: the columns of `CheckedDataset.table`, and `weight`.
-        lines: the check of each data set, and the number of images taken from it.
+        table: Columns of `CheckedDataset.table`, and `weight`.
+        lines: Report of the check of each data set, with the number of images taken from it.
     """
 
     table: pd.DataFrame
     lines: tuple[str, ...]
 
 
-def load_extra(settings: Sequence[DictConfig], *, classes: Sequence[str], taken: pd.DataFrame) -> ExtraImages:
+def load_extra(settings: Sequence[ExtraDataConfig], *, classes: Sequence[str], taken: pd.DataFrame) -> ExtraImages:
     """Find and check further data sets.
 
     Args:
-        settings: entries of `data.extra`, see `segpipe.config.groups.ExtraDataConfig`.
-        classes: classes of the training; images of other classes are left out and counted.
-        taken: rows of the main data set, with `image_id`.
+        settings: Entries of `data.extra`.
+        classes: Classes of the training; images of other classes are left out and counted.
+        taken: Rows of the main data set, with `image_id`.
 
     Returns:
-        The training images of all entries, in their order.
+        Training images of all entries, in their order.
 
     Raises:
-        DatasetError: a data set cannot be used, has no image of these classes, or shares an image id with another one.
+        DatasetError: A data set cannot be used, has no image of these classes, or shares an image id with another one.
     """
     tables, lines = [taken[["image_id"]]], []
     for number, entry in enumerate(settings):
-        dataset = _load_entry(entry)
-        table = _part_to_train_on(dataset.table, entry, key=f"data.extra[{number}]")
+        key = f"data.extra[{number}]"
+        dataset = _load_entry(entry, key)
+        table = _training_part(dataset.table, entry, key=key)
         chosen = table[table["dx"].isin(set(classes) & set(entry.classes or classes))]
         if chosen.empty:
             raise DatasetError(
-                f"data.extra[{number}] must hold training images of {', '.join(classes)}, got none among its {len(table)}; "
-                "see its table, its split and its classes"
+                f"{key} must hold training images of {', '.join(classes)}, got none among its {len(table)}; "
+                "check its table, its split and its classes"
             )
         tables.append(chosen.assign(weight=entry.weight))
-        lines.append(f"{dataset.report()}\ntrained on beside the others: {len(chosen)} images with weight {entry.weight:g}")
+        lines.append(f"{dataset.report()}\nadditional training images: {len(chosen)} with weight {entry.weight:g}")
     every = pd.concat(tables)["image_id"]
     if every.duplicated().any():
-        twice = every[every.duplicated()].iloc[0]
-        raise DatasetError(f"data.extra must share no image id with another data set, got {twice!r} twice")
+        repeated = every[every.duplicated()].iloc[0]
+        raise DatasetError(f"data.extra must share no image id with another data set, got {repeated!r} twice")
     return ExtraImages(pd.concat(tables[1:]) if lines else taken.iloc[:0].assign(weight=1.0), tuple(lines))
 
 
-def _load_entry(entry: DictConfig) -> CheckedDataset:
-    arguments = {name: entry[name] for name in ("_target_", "root", "table", "without_lesion_ids") if entry[name] is not None}
-    dataset: CheckedDataset = build(OmegaConf.create(arguments), "data")
+def _load_entry(entry: ExtraDataConfig, key: str) -> CheckedDataset:
+    arguments = {name: value for name, value in drop_empty(entry).items() if name in _EXTRA_LOADER_ARGUMENTS}
+    dataset: CheckedDataset = build(arguments, "data", key)
     return dataset
 
 
-def _part_to_train_on(table: pd.DataFrame, entry: DictConfig, *, key: str) -> pd.DataFrame:
+def _training_part(table: pd.DataFrame, entry: ExtraDataConfig, *, key: str) -> pd.DataFrame:
     if entry.split is None:
         return table
     split = read_split(Path(entry.split))

@@ -1,21 +1,20 @@
-"""Train, validation and test parts that share no lesion."""
+"""Training, validation and test parts that share no lesion."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from segpipe.data.check import CheckedDataset
 from segpipe.data.identity import KnownImages, parse_name
 from segpipe.data.tables import read_table
 from segpipe.errors import DatasetError
-from segpipe.io.images import write_file
-from segpipe.io.numerals import counted
+from segpipe.io.files import counted, write_file
 
 PARTS = ("train", "val", "test")
 FRACTIONS = (0.7, 0.1, 0.2)
-# Lesions of HAM10000 that stand there under two ids: each goes where the other one goes (found by segpipe.data.leaks).
+# Lesions of HAM10000 with two ids, found by segpipe.data.leaks; each goes to the part of the other.
 SAME_LESIONS = {
     "HAM_0001109": "HAM_0007525",
     "HAM_0007604": "HAM_0000955",
@@ -25,11 +24,11 @@ SAME_LESIONS = {
 
 
 def make_split(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """Split a data set by lesion, 70/10/20, each diagnosis in these shares.
+    """Split a data set by lesion, 70/10/20, stratified by diagnosis.
 
     Args:
-        table: with the columns `image_id`, `lesion_id` and `dx`.
-        seed: the same seed and the same lesions give the same split, whatever the order of the rows.
+        table: Table with `image_id`, `lesion_id` and `dx`.
+        seed: Random seed; the same seed and lesions give the same split for any order of rows.
 
     Returns:
         `image_id`, `lesion_id`, `part`, sorted by `image_id`.
@@ -48,45 +47,46 @@ def make_split(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
 
 
 def fold_split(split: pd.DataFrame, table: pd.DataFrame, *, fold: int, folds: int, seed: int) -> pd.DataFrame:
-    """One round of a cross-validation over what is not in the test part: one fold is the val part, the others are the train part.
+    """Build one round of a cross-validation over the train and val parts.
 
-    Lesions are dealt to the folds whole, those of each diagnosis in turn, so the folds share none and are alike. The test part
-    stays what it is: an ensemble of the models of all folds can be judged by it.
+    One fold becomes the val part, the others the train part. Lesions are dealt to the folds whole, those of each diagnosis in
+    turn, so that folds are disjoint and similar. The test part does not change, so it can test an ensemble of the models of
+    all folds.
 
     Args:
-        split: with the columns `image_id`, `lesion_id` and `part`.
-        table: of the data set, with `lesion_id` and `dx`.
-        fold: the one that is held out, 0 to `folds` - 1.
-        folds: how many there are, 2 or more.
-        seed: of the dealing; the same seed and lesions give the same folds.
+        split: Split with `image_id`, `lesion_id` and `part`.
+        table: Table of the data set with `lesion_id` and `dx`.
+        fold: Index of the held-out fold, 0 to `folds` - 1.
+        folds: Number of folds, 2 or more.
+        seed: Random seed; the same seed and lesions give the same folds.
 
     Returns:
-        The same rows as `split`, with their part in this round.
+        The rows of `split` with their part in this round.
     """
     dealt = split[split["part"] != "test"]["lesion_id"]
     lesions = table[table["lesion_id"].isin(dealt)].groupby("lesion_id")["dx"].min().sort_index()
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(lesions.index[lesions == code].to_numpy()) for code in sorted(lesions.unique())])
-    fold_of = {lesion: place % folds for place, lesion in enumerate(order)}
+    fold_of = {lesion: position % folds for position, lesion in enumerate(order)}
     fold_of |= {lesion: fold_of[other] for lesion, other in SAME_LESIONS.items() if {lesion, other} <= fold_of.keys()}
     held_out = split["lesion_id"].map(fold_of) == fold
     part = split["part"].mask(split["part"] != "test", "train").mask(held_out & (split["part"] != "test"), "val")
     return split.assign(part=part)
 
 
-def own_split(dataset: CheckedDataset, *, seed: int) -> pd.DataFrame:
-    """The split of a data set: the one that it comes with, else one by `make_split`.
+def own_split(table: pd.DataFrame, parts: Mapping[str, str], *, seed: int) -> pd.DataFrame:
+    """Return the split of a data set, or one by `make_split`.
 
-    A val or test part that it lacks is taken from its train part.
+    A missing val or test part is taken from the train part.
 
     Args:
-        dataset: checked.
-        seed: of `make_split`.
+        table: Table of the data set with `image_id`, `lesion_id` and `dx`.
+        parts: Part of the data set's own split by image id; empty without one.
+        seed: Seed of `make_split`.
     """
-    table = dataset.table
-    if not dataset.parts:
+    if not parts:
         return make_split(table, seed=seed)
-    given = table["image_id"].map(dataset.parts)
+    given = table["image_id"].map(parts)
     fresh = make_split(table[given == "train"], seed=seed).set_index("image_id")["part"]
     taken = table["image_id"].map(fresh)
     part = given.mask(taken.isin(set(PARTS) - set(given)), taken)
@@ -94,12 +94,14 @@ def own_split(dataset: CheckedDataset, *, seed: int) -> pd.DataFrame:
 
 
 def limit_lesions(table: pd.DataFrame, limit: int | None, *, seed: int) -> pd.DataFrame:
-    """Keep about `limit` images: whole lesions, each diagnosis in its share, at least one lesion of each.
+    """Keep about `limit` images: whole lesions, stratified by diagnosis.
+
+    At least one lesion of each diagnosis is kept.
 
     Args:
-        table: with the columns `lesion_id` and `dx`.
-        limit: number of images; None keeps all.
-        seed: of the choice.
+        table: Table with `lesion_id` and `dx`.
+        limit: Number of images; None keeps all.
+        seed: Random seed.
 
     Raises:
         DatasetError: `limit` is below 1.
@@ -114,31 +116,31 @@ def limit_lesions(table: pd.DataFrame, limit: int | None, *, seed: int) -> pd.Da
         sizes = rows.groupby("lesion_id").size().sort_index()
         order = rng.permutation(len(sizes))
         before = np.concatenate([[0], np.cumsum(sizes.to_numpy()[order])[:-1]])
-        wanted = max(1, round(limit * len(rows) / len(table)))
-        kept += list(sizes.index[order[before < wanted]])
+        quota = max(1, round(limit * len(rows) / len(table)))
+        kept += list(sizes.index[order[before < quota]])
     return table[table["lesion_id"].isin(kept)].reset_index(drop=True)
 
 
 def split_hash(split: pd.DataFrame) -> str:
-    """SHA-256 of a split, the same for the same images in the same parts, whatever their order."""
+    """Compute the SHA-256 of a split, independent of the order of rows."""
     rows = split[["image_id", "lesion_id", "part"]].astype(str).sort_values("image_id")
     return hashlib.sha256("\n".join(rows.agg(",".join, axis=1)).encode()).hexdigest()
 
 
 def write_split(path: Path, split: pd.DataFrame) -> None:
-    """Write `image_id,lesion_id,part`."""
+    """Write the columns `image_id,lesion_id,part`."""
     write_file(path, split.to_csv(index=False, columns=["image_id", "lesion_id", "part"]).encode())
 
 
 def read_split(path: Path, *, allow_leak: bool = False) -> pd.DataFrame:
-    """Read a split and prove that no lesion stands in two parts.
+    """Read a split and check that no lesion is in two parts.
 
     Args:
-        path: of a table with `image_id`, `lesion_id` and `part`.
-        allow_leak: do not ask for that proof.
+        path: Table with `image_id`, `lesion_id` and `part`.
+        allow_leak: True to skip that check.
 
     Raises:
-        DatasetError: a column or a field is missing, a part is unknown, an image is doubled, or a lesion stands in two parts.
+        DatasetError: A column or field is missing, a part is unknown, an image is repeated, or a lesion is in two parts.
     """
     split = read_table(path)
     missing = [name for name in ("image_id", "lesion_id", "part") if name not in split.columns]
@@ -153,38 +155,41 @@ def read_split(path: Path, *, allow_leak: bool = False) -> pd.DataFrame:
     unknown = sorted(set(split["part"]) - set(PARTS))
     if unknown:
         raise DatasetError(f"{path}: part must be one of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    _refuse_doubles(split, str(path))
+    _refuse_duplicates(split, str(path))
     if not allow_leak:
         _refuse_leaks(split, str(path))
     return split.sort_values("image_id", ignore_index=True)
 
 
 def name_split(split: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a split with the ids that a data set gives its images; a row of another image keeps its name.
+    """Replace image names in a split by image ids.
 
     Args:
-        split: as `read_split` gives it.
-        table: of the data set, with `image_id` and `image_path`.
+        split: Split as returned by `read_split`.
+        table: Table of the data set with `image_id` and `image_path`.
+
+    Returns:
+        The same rows; names of other images are kept without suffix.
 
     Raises:
-        DatasetError: a row may mean two images, or two rows mean one.
+        DatasetError: A row is ambiguous, or two rows refer to one image.
     """
     known = KnownImages({image_id: Path(path) for image_id, path in zip(table["image_id"], table["image_path"], strict=True)})
     found = known.find(split["image_id"], what="the split")
     named = split.assign(
         image_id=[found[name][0] if name in found else parse_name(name).without_ending for name in split["image_id"]]
     )
-    _refuse_doubles(named, "the split")
+    _refuse_duplicates(named, "the split")
     return named
 
 
-def _refuse_doubles(split: pd.DataFrame, name: str) -> None:
+def _refuse_duplicates(split: pd.DataFrame, name: str) -> None:
     if split["image_id"].duplicated().any():
-        raise DatasetError(f"{name}: image {split.loc[split['image_id'].duplicated(), 'image_id'].iloc[0]} stands in it twice")
+        raise DatasetError(f"{name}: image {split.loc[split['image_id'].duplicated(), 'image_id'].iloc[0]} occurs twice")
 
 
 def left_out(table: pd.DataFrame, split: pd.DataFrame) -> tuple[str, ...]:
-    """The ids of the images of a data set that a split does not name."""
+    """List the ids of images that are not in a split."""
     return tuple(table.loc[~table["image_id"].isin(split["image_id"]), "image_id"])
 
 
@@ -197,10 +202,15 @@ def _refuse_leaks(split: pd.DataFrame, name: str) -> None:
 
 
 def assign_parts(table: pd.DataFrame, split: pd.DataFrame, *, allow_leak: bool = False) -> pd.DataFrame:
-    """The rows of a data set that a split names, with their `part`; `allow_leak` lets a lesion stand in two.
+    """Select the images of a split, with their `part`.
+
+    Args:
+        table: Table of the data set.
+        split: Split with ids of the data set.
+        allow_leak: True to accept lesions in two parts.
 
     Raises:
-        DatasetError: a part would be empty, or a lesion, by the lesion ids of the data set, stands in two parts.
+        DatasetError: A part would be empty, or a lesion, by the lesion ids of the data set, is in two parts.
     """
     joined = table.merge(split[["image_id", "part"]], on="image_id", how="inner")
     if not allow_leak:

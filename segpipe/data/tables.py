@@ -1,4 +1,4 @@
-"""Tables as people have them: with commas, semicolons or tabs, from Excel, from Windows, or written by a program."""
+"""Reading of tables, labels, and masks by image name."""
 
 import codecs
 import csv
@@ -6,17 +6,12 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from segpipe.data.identity import parse_name, same_content
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, class_code
-from segpipe.errors import DatasetError, ImageError
-from segpipe.io.folders import find_images, image_of_mask
-from segpipe.io.images import read_mask
+from segpipe.errors import DatasetError
 
 SUFFIXES = (".csv", ".tsv", ".tab", "")
 _SEPARATORS = ",;\t"
@@ -26,23 +21,23 @@ _SEPARATOR_LINE = re.compile(r"sep=.\r?\n", re.IGNORECASE)  # Excel's own first 
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of texts.
+    """Read a table of text fields.
 
     Args:
-        path: text in UTF-8 or UTF-16; its first line names the columns, and commas, semicolons or tabs separate them.
+        path: Text in UTF-8 or UTF-16; its first line names the columns, separated by commas, semicolons or tabs.
 
     Returns:
-        Every field as a text in NFC without blanks around it; missing where it is empty, and only there: `None` and `NA` are
-        texts. Rows without any text are left out.
+        All fields as text in NFC without surrounding spaces; only empty fields are missing, `None` and `NA` are text. Empty
+        rows are dropped.
 
     Raises:
-        DatasetError: the file cannot be read, or is not such a table.
+        DatasetError: The file cannot be read, or is not such a table.
     """
     try:
         header, *rows = _split(_decode(path.read_bytes()))
-        doubled = [name for name, count in Counter(header).items() if name and count > 1]
-        if doubled:
-            raise ValueError(f"the column {doubled[0]} stands in it twice")
+        repeated = [name for name, count in Counter(header).items() if name and count > 1]
+        if repeated:
+            raise ValueError(f"the column {repeated[0]} occurs twice")
         table = pd.DataFrame([_padded(row, header) for row in rows], columns=header, dtype="str")
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -54,7 +49,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_columns(path: Path) -> set[str]:
-    """The column names of a table; nothing where the file is none."""
+    """Read the column names of a table; empty for other files."""
     try:
         with path.open("rb") as file:
             return set(_split(_decode(file.read(4000), cut=True).lstrip().splitlines()[0])[0])
@@ -63,16 +58,21 @@ def read_columns(path: Path) -> set[str]:
 
 
 def to_numbers(texts: "pd.Series[str]") -> "pd.Series[float]":
-    """The numbers of a column, with a decimal point or comma; missing where a field is none."""
+    """Convert a column to numbers, with decimal point or comma.
+
+    Other fields become missing.
+    """
     return pd.to_numeric(texts.astype("str").str.replace(",", ".", regex=False), errors="coerce")
 
 
 def _split(text: str) -> list[list[str]]:
-    """The fields of each line that has some, the names of the columns first; without blanks around them, in NFC.
+    """Split text into rows of fields, column names first.
+
+    Fields are stripped and in NFC; empty rows are dropped.
 
     Raises:
-        ValueError: there is no line.
-        csv.Error: a quote is not closed.
+        ValueError: The text is empty.
+        csv.Error: A quote is not closed.
     """
     header = next((line for line in text.splitlines() if line.strip()), "")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(header), skipinitialspace=True, strict=True)
@@ -84,10 +84,10 @@ def _split(text: str) -> list[list[str]]:
 
 
 def _padded(row: list[str], header: list[str]) -> list[str]:
-    """A row with as many fields as there are columns.
+    """Pad a row to the number of columns.
 
     Raises:
-        ValueError: it has more that hold something.
+        ValueError: The row has more non-empty fields than columns.
     """
     if any(row[len(header) :]):
         raise ValueError(f"a row has {len(row)} fields, more than the {len(header)} columns: {','.join(row)[:80]}")
@@ -95,10 +95,10 @@ def _padded(row: list[str], header: list[str]) -> list[str]:
 
 
 def _decode(content: bytes, *, cut: bool = False) -> str:
-    """The text of a file, or of its first bytes.
+    """Decode the text of a file, or of its first bytes.
 
     Raises:
-        ValueError: it is no text, with the way out.
+        ValueError: The content is no text; the message gives advice.
     """
     if content.startswith(_WORKBOOKS):
         raise ValueError("it is a workbook of Excel; save it as CSV UTF-8")
@@ -113,30 +113,30 @@ def _decode(content: bytes, *, cut: bool = False) -> str:
 
 
 def _separator(header: str) -> str:
-    """What separates the columns of a header: what stands in it most often, outside of quotes."""
+    """Return the most frequent separator in a header, outside of quotes."""
     counts = Counter(re.sub(r'"[^"]*"', "", header))
     return max(_SEPARATORS, key=lambda separator: counts[separator])
 
 
-# Of ISIC 2018 Task 3 and of ISIC 2019. The latter has UNK too: where that is 1, the others are 0, as where nothing is known.
+# Columns of ISIC 2018 Task 3 and ISIC 2019. If the column UNK of the latter is 1, the others are 0, as for unlabeled images.
 _ONE_HOT_TABLES = tuple([code.upper() for code in codes] for codes in (CODES, ISIC_2019_CODES))
 
 
 def read_labels(path: Path) -> pd.DataFrame:
     """Read a table of labels, see `read_table`.
 
-    Three forms are known by their columns: the HAM10000 metadata (`image_id`, `dx`, and more), the one-hot tables of ISIC 2018
-    and 2019 (`image` and one column for each diagnosis, in upper case), and `image`, `label`.
+    Three forms are recognized by their columns: the HAM10000 metadata (`image_id`, `dx`, and more), the one-hot tables of
+    ISIC 2018 and 2019 (`image` and one uppercase column per diagnosis), and `image`, `label`.
 
     Args:
-        path: the table.
+        path: Table file.
 
     Returns:
-        `image_id` (name of the image, see `segpipe.data.identity`) and `dx` (code, see `class_code`; missing where an image is
-        unlabelled), both str, then what else the table holds, `lesion_id` for one.
+        `image_id` (image name, see `segpipe.data.identity`) and `dx` (code, see `class_code`; missing for unlabeled images),
+        both str, then the other columns, such as `lesion_id`.
 
     Raises:
-        DatasetError: the file cannot be read as a table, or has none of the three forms.
+        DatasetError: The file cannot be read as a table, or has none of the three forms.
     """
     table = read_table(path)
     columns = set(table.columns)
@@ -158,14 +158,14 @@ def read_labels(path: Path) -> pd.DataFrame:
 
 
 def refuse_contradictions(labels: pd.DataFrame, *, what: str) -> None:
-    """See that the rows of one image agree in its class and its lesion.
+    """Check that the rows of each image agree in class and lesion.
 
     Args:
-        labels: with `image_id` and, as far as they are known, `dx` and `lesion_id`.
-        what: origin of the labels, for the message.
+        labels: Table with `image_id` and, as far as known, `dx` and `lesion_id`.
+        what: Origin of the labels in messages.
 
     Raises:
-        DatasetError: two rows do not agree.
+        DatasetError: Two rows disagree.
     """
     for column in (name for name in ("dx", "lesion_id") if name in labels):
         values = labels.dropna(subset=column).groupby("image_id", sort=False)[column].unique()
@@ -177,57 +177,3 @@ def _from_one_hot(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     scores = table[names].apply(to_numbers).fillna(0.0)
     chosen = scores.idxmax(axis=1).where(scores.max(axis=1) > 0)
     return table.drop(columns=names).rename(columns={"image": "image_id"}).assign(dx=chosen)
-
-
-def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path]:
-    """Find the lesion masks below a folder.
-
-    Args:
-        folder: searched with all its subfolders.
-        images: files below it that are photographs, not masks.
-
-    Returns:
-        For the name of each image its mask, see `name_masks`: files that are masks by their name, folder or content, and those
-        that lie among them, for they are meant as masks.
-
-    Raises:
-        DatasetError: there are none, or an image has two of different content.
-    """
-    found, photographs = find_images(folder), {path.absolute() for path in images}
-    masks = [path for path in (*found.masks, *found.mask_pictures) if path.absolute() not in photographs]
-    beside = {path.parent for path in masks}
-    others = [path for path in found.images if path.absolute() not in photographs and (path.parent in beside or not masks)]
-    if not masks and not others:
-        raise DatasetError(
-            f"{folder} must hold masks, got none among its files; results of segpipe are no true masks; name the folder of these"
-        )
-    return {_image_name(folder, path): path for path in others} | name_masks(folder, masks)
-
-
-def name_masks(folder: Path, masks: Sequence[Path]) -> dict[str, Path]:
-    """The masks in a folder by the names of their images: `mel/ISIC_1` for `mel/masks/ISIC_1_segmentation.png`.
-
-    Raises:
-        DatasetError: an image has two masks of different content.
-    """
-    named: dict[str, Path] = {}
-    for path in masks:
-        name = _image_name(folder, path)
-        if named.setdefault(name, path) != path and not same_masks(named[name], path):
-            raise DatasetError(
-                f"masks must be one for each image, got {named[name].relative_to(folder).as_posix()} and "
-                f"{path.relative_to(folder).as_posix()} of different content in {folder}; keep one of them"
-            )
-    return named
-
-
-def same_masks(first: Path, second: Path) -> bool:
-    """Whether two files hold the same mask; one that cannot be read is like no other."""
-    try:
-        return same_content(first, second) or np.array_equal(read_mask(first), read_mask(second))
-    except ImageError:
-        return False
-
-
-def _image_name(folder: Path, mask: Path) -> str:
-    return parse_name(image_of_mask(mask.relative_to(folder))).without_ending

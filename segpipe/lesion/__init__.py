@@ -1,1 +1,1 @@
-"""Pure functions on arrays that find, judge and cut out a lesion; no torch in here."""
+"""Localization and cropping of lesions: pure functions on arrays, without torch."""

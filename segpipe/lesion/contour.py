@@ -1,10 +1,10 @@
-"""The adaptive threshold contour: finds a lesion without a network, where the U-Net's mask cannot be believed.
+"""Adaptive-threshold contour, the fallback for implausible masks of the U-Net.
 
-Everything happens on a small copy of the photograph, in four steps: paint out hair, map how far each pixel departs from the
-skin's own colour, threshold that map at a level that adapts to the image, and choose the piece that is most like a lesion.
+A small copy of the photograph is processed in four steps: remove hair, map the deviation of each pixel from the skin color,
+threshold that map at a level adapted to the image, and choose the piece that is most like a lesion.
 
 All constants were tuned on one image each of 300 random HAM10000 lesions. On 500 other lesions the mean Dice is 0.88, with the
-5 % that are refused counted as the whole image; accepted contours reach 0.90, and refused ones would have reached 0.34.
+5 % refused contours counted as the whole image; accepted contours reach 0.90, refused ones would have reached 0.34.
 """
 
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from segpipe.types import BoolMask, RgbImage
 
 Field = NDArray[np.float32]
 
-# Pixels of the working copy are the unit of every `_PX` below.
+# Unit of every `_PX` below: pixels of the working copy.
 WORKING_SIDE_PX = 256
 # Wider than a hair and narrower than a lesion.
 HAIR_PX = 11
 SMOOTHING_PX = 2.0
 SPECK_PX = 7
 FRAME_MARGIN_PX = 11
-# A lens leaves a black frame only in the corners: what lies nearer to the centre may be a dark lesion.
+# A lens leaves a black frame only in the corners; dark areas closer to the center may be lesions.
 FRAME_MIN_RADIUS = 0.4
 FRAME_MAX_LEVEL = 60
 MIN_VISIBLE_FRACTION = 0.2
-# Pixels beyond this offset from the centre, as a fraction of the side, are mostly skin.
+# Offset from the center, as a fraction of the side, beyond which pixels are mostly skin.
 SKIN_MIN_OFFSET = 0.4
-# Otsu's level lies half-way into the lesion; annotators draw the border where the skin begins to change.
+# Otsu's level lies halfway into the lesion; annotators draw the border where the skin begins to change.
 OTSU_FRACTION = 0.6
 OTSU_BINS = 255
-# Lab units; the eye just sees a difference of about 2, and less than 1 is rounding or JPEG noise.
+# Lab units; a difference of about 2 is just visible, and below 1 is rounding or JPEG noise.
 MIN_CONTRAST = 1.0
 CENTRALITY_WIDTH = 0.2
 MIN_PLAUSIBILITY = 0.2
@@ -43,11 +43,11 @@ MIN_PLAUSIBILITY = 0.2
 
 @dataclass(frozen=True)
 class ContourResult:
-    """A contour, and how much it looks like a lesion's.
+    """Contour and its plausibility as a lesion.
 
     Attributes:
-        mask: bool, shape (H, W) of the image, true inside the contour; one piece without holes.
-        plausibility: in [0, 1]; below `MIN_PLAUSIBILITY` it is not to be used.
+        mask: Bool, shape (H, W) of the image, true inside the contour; one piece without holes.
+        plausibility: Score in [0, 1]; contours below `MIN_PLAUSIBILITY` are refused.
     """
 
     mask: BoolMask
@@ -55,29 +55,29 @@ class ContourResult:
 
 
 def find_lesion_contour(image: RgbImage) -> ContourResult | None:
-    """Find the lesion with an adaptive threshold that neither hair nor dark corners fool.
+    """Find the lesion by adaptive thresholding, robust to hair and dark corners.
 
     Args:
-        image: RGB uint8, shape (H, W, 3), of any size from `image_io.MIN_SIDE` on.
+        image: RGB uint8, shape (H, W, 3), both sides at least `MIN_SIDE` pixels.
 
     Returns:
-        The contour and its plausibility; None where nothing stands out from the skin.
+        Contour and its plausibility; None if nothing stands out from the skin.
 
     Raises:
-        ValueError: `image` is not such an array, see `arrays.require_image`.
+        ValueError: `image` is not such an array, see `segpipe.io.arrays.require_image`.
     """
     require_image(image)
     small = _working_copy(image)
     visible = _outside_frame(small)
     if min(visible.shape) < HAIR_PX or visible.mean() < MIN_VISIBLE_FRACTION:
         return None
-    departure = _departure_from_skin(small, visible)
-    if np.ptp(departure[visible]) < MIN_CONTRAST:
+    deviation = _deviation_from_skin(small, visible)
+    if np.ptp(deviation[visible]) < MIN_CONTRAST:
         return None
-    piece = _most_central_piece(_threshold(departure, visible))
+    piece = _most_central_piece(_threshold(deviation, visible))
     if piece is None:
         return None
-    plausibility = _plausibility(piece, departure, visible)
+    plausibility = _plausibility(piece, deviation, visible)
     height, width = image.shape[:2]
     enlarged = cv2.resize(piece.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR) > 127
     # In an image of a few pixels the piece can fall between them.
@@ -85,7 +85,7 @@ def find_lesion_contour(image: RgbImage) -> ContourResult | None:
 
 
 def judge_contour(contour: ContourResult | None) -> tuple[str, ...]:
-    """Say why a contour is not to be used: codes of `quality.REASONS`, empty for a plausible one."""
+    """List the reasons against a contour, as codes of `quality.REASONS`."""
     if contour is None:
         return ("nothing_found",)
     return () if contour.plausibility >= MIN_PLAUSIBILITY else ("implausible",)
@@ -95,20 +95,20 @@ def _working_copy(image: RgbImage) -> RgbImage:
     height, width = image.shape[:2]
     scale = WORKING_SIDE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Averaging every pixel of a photograph of 100 megapixels takes a second, and a part of them tells as much.
+    # Averaging all pixels of a 100-megapixel photograph takes a second; a subset is as good.
     step = max(1, max(height, width) // (4 * WORKING_SIDE_PX))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image[::step, ::step], size, interpolation=interpolation), dtype=np.uint8)
 
 
 def _offsets(shape: tuple[int, ...]) -> tuple[Field, Field]:
-    """Signed distance of each pixel from the centre, down and to the right, in pixels."""
+    """Return row and column offsets of each pixel from the center, pixels."""
     rows, columns = np.indices(shape[:2], dtype=np.float32)
     return rows - (shape[0] - 1) / 2, columns - (shape[1] - 1) / 2
 
 
 def _outside_frame(small: RgbImage) -> BoolMask:
-    """True where the lens lets light through: not in the near-black areas that hang on the image's corners."""
+    """Return true outside the near-black areas attached to image corners."""
     far = np.hypot(*_offsets(small.shape)) > FRAME_MIN_RADIUS * min(small.shape[:2])
     labels = cv2.connectedComponents(((small.max(axis=2) < FRAME_MAX_LEVEL) & far).astype(np.uint8))[1]
     corners = {int(labels[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
@@ -120,20 +120,23 @@ def _disc(diameter_px: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter_px, diameter_px)), dtype=np.uint8)
 
 
-def _departure_from_skin(small: RgbImage, visible: BoolMask) -> Field:
-    """How far each pixel departs from the skin towards the lesion, in Lab units; about 0 on skin."""
+def _deviation_from_skin(small: RgbImage, visible: BoolMask) -> Field:
+    """Return each pixel's deviation from skin towards lesion, Lab units."""
     without_hair = cv2.morphologyEx(small, cv2.MORPH_CLOSE, _disc(HAIR_PX))
     lab = cv2.cvtColor(without_hair.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    colours = lab[visible] - lab[visible].mean(axis=0)
-    # The colour varies most between skin and lesion, so the first principal axis of this image joins the two.
-    axis = np.linalg.eigh(colours.T @ colours)[1][:, -1]
+    colors = lab[visible] - lab[visible].mean(axis=0)
+    # Color varies most between skin and lesion, so the first principal axis of the image connects the two.
+    axis = np.linalg.eigh(colors.T @ colors)[1][:, -1]
     towards_dark = -axis if axis[0] > 0 else axis
     projected = cv2.GaussianBlur(lab @ towards_dark, (0, 0), SMOOTHING_PX)
     return np.asarray(projected - _skin_level(projected, visible), dtype=np.float32)
 
 
 def _skin_level(projected: Field, visible: BoolMask) -> Field:
-    """The level that skin would have at each pixel: a plane through the image's rim, so that uneven light does not count."""
+    """Fit a plane through the rim as the skin level.
+
+    The plane compensates uneven light.
+    """
     height, width = visible.shape
     rows, columns = _offsets(visible.shape)
     rim = visible & (np.maximum(abs(rows) / height, abs(columns) / width) > SKIN_MIN_OFFSET)
@@ -143,47 +146,48 @@ def _skin_level(projected: Field, visible: BoolMask) -> Field:
     for _ in range(4):
         fitted = terms @ np.linalg.lstsq(terms[kept], projected[kept], rcond=None)[0]
         residual = abs(projected - fitted)
-        # A lesion that reaches the rim is an outlier among the skin; the added level stands for the camera's noise.
+        # A lesion at the rim is an outlier among the skin; the added level stands for camera noise.
         kept = samples & (residual <= 3 * np.median(residual[samples]) + 1)
     return fitted.astype(np.float32)
 
 
-def _threshold(departure: Field, visible: BoolMask) -> BoolMask:
+def _threshold(deviation: Field, visible: BoolMask) -> BoolMask:
     from skimage.filters import threshold_otsu
 
-    level = OTSU_FRACTION * threshold_otsu(departure[visible], nbins=OTSU_BINS)
-    above = ((departure > level) & visible).astype(np.uint8)
+    level = OTSU_FRACTION * threshold_otsu(deviation[visible], nbins=OTSU_BINS)
+    above = ((deviation > level) & visible).astype(np.uint8)
     return np.asarray(cv2.morphologyEx(above, cv2.MORPH_OPEN, _disc(SPECK_PX)) > 0)
 
 
 def _most_central_piece(mask: BoolMask) -> BoolMask | None:
-    """The piece with the best product of area and centrality, without holes."""
+    """Choose the piece with the best product of area and centrality, filled."""
     from skimage.measure import label, regionprops
 
     labels = label(mask)
     pieces = regionprops(labels)
     if not pieces:
         return None
-    off_centre = np.linalg.norm(np.array([piece.centroid for piece in pieces]) / mask.shape - 0.5, axis=1)
-    scores = np.array([piece.area for piece in pieces]) * np.exp(-((off_centre / CENTRALITY_WIDTH) ** 2))
+    off_center = np.linalg.norm(np.array([piece.centroid for piece in pieces]) / mask.shape - 0.5, axis=1)
+    scores = np.array([piece.area for piece in pieces]) * np.exp(-((off_center / CENTRALITY_WIDTH) ** 2))
     return fill_holes(labels == pieces[scores.argmax()].label)
 
 
-def _plausibility(piece: BoolMask, departure: Field, visible: BoolMask) -> float:
-    """How much a piece looks like a lesion: separation times solidity times centrality, each scaled to [0, 1].
+def _plausibility(piece: BoolMask, deviation: Field, visible: BoolMask) -> float:
+    """Score a piece as a lesion, in [0, 1].
 
-    Separation is the difference of the mean departures inside and outside over the pooled standard deviation (0 at 1, 1 at 3);
-    solidity is the share of the convex hull that is filled (0 at 0.5, 1 at 0.9); centrality is the distance of the centroid from
-    the image's centre in image sides (0 at 0.4, 1 at 0.1).
+    The score is separation times solidity times centrality, each scaled to [0, 1]. Separation is the difference of the mean
+    deviations inside and outside over the pooled standard deviation (0 at 1, 1 at 3); solidity is the filled fraction of the
+    convex hull (0 at 0.5, 1 at 0.9); centrality is the distance of the centroid from the image center in image sides (0 at
+    0.4, 1 at 0.1).
     """
     rows, columns = _offsets(piece.shape)
-    off_centre = np.hypot(rows[piece].mean() / piece.shape[0], columns[piece].mean() / piece.shape[1])
-    separation = _separation(departure[piece & visible], departure[visible & ~piece])
-    return _ramp(separation, 1, 3) * _ramp(_solidity(piece), 0.5, 0.9) * _ramp(off_centre, 0.4, 0.1)
+    off_center = np.hypot(rows[piece].mean() / piece.shape[0], columns[piece].mean() / piece.shape[1])
+    separation = _separation(deviation[piece & visible], deviation[visible & ~piece])
+    return _ramp(separation, 1, 3) * _ramp(_solidity(piece), 0.5, 0.9) * _ramp(off_center, 0.4, 0.1)
 
 
 def _solidity(piece: BoolMask) -> float:
-    """Share of the convex hull that a piece fills, in (0, 1]."""
+    """Return the filled fraction of a piece's convex hull, in (0, 1]."""
     outlines, _ = cv2.findContours(piece.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.fillConvexPoly(np.zeros(piece.shape, np.uint8), cv2.convexHull(np.concatenate(outlines)), 1)
     return float(piece.sum() / np.count_nonzero(hull))
@@ -192,7 +196,7 @@ def _solidity(piece: BoolMask) -> float:
 def _separation(inside: Field, outside: Field) -> float:
     if inside.size == 0 or outside.size == 0:
         return 0.0
-    # The added 1 is the variance of a camera's noise: without it a flat image with a flaw would be perfectly separated.
+    # The added 1 is the variance of camera noise; without it, a flat image with a flaw would be perfectly separated.
     return float((inside.mean() - outside.mean()) / np.sqrt((inside.var() + outside.var()) / 2 + 1))
 
 

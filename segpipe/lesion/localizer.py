@@ -1,7 +1,4 @@
-"""Where the lesion lies: the U-Net's mask if it can be believed, else the adaptive threshold contour, else the whole image."""
-
-from dataclasses import dataclass
-from enum import StrEnum
+"""Lesion localization by U-Net mask, adaptive-threshold contour or whole image."""
 
 import cv2
 import numpy as np
@@ -10,65 +7,26 @@ from numpy.typing import NDArray
 from segpipe.io.arrays import require_image
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
 from segpipe.lesion.crop import mask_box
+from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.quality import THRESHOLD, Piece, choose_piece, fill_holes, is_uniform, require_probability_map
-from segpipe.types import BoolMask, Box, RgbImage
-
-
-class MaskSource(StrEnum):
-    """The three ways to a mask, from the most to the least trusted."""
-
-    UNET = "unet"
-    CONTOUR = "contour"
-    WHOLE_IMAGE = "whole_image"
-
-
-@dataclass(frozen=True)
-class Localization:
-    """Where the lesion lies in one image, and how that was found.
-
-    Attributes:
-        mask: bool, shape (H, W) of the image, true on the lesion, never empty.
-        box: the smallest box that holds `mask`, in pixels of the image.
-        source: the way by which the mask was found.
-        reasons: why the ways before it were refused, each as `<way>:<code>` with a code of `quality.REASONS`. Where the U-Net's
-            mask was taken, they are codes of `quality.NOTES`; mostly there are none.
-        uniform: the image has one color, or nearly so.
-    """
-
-    mask: BoolMask
-    box: Box
-    source: MaskSource
-    reasons: tuple[str, ...]
-    uniform: bool = False
-
-    @property
-    def area_fraction(self) -> float:
-        """Share of the image that the mask covers, in (0, 1]."""
-        return float(np.mean(self.mask))
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Codes of `quality.WARNINGS`: why an answer for the image is not to be relied on; empty for none."""
-        # A whole image that was asked for has no reasons.
-        lost = self.source is MaskSource.WHOLE_IMAGE and bool(self.reasons)
-        return tuple(code for code, holds in (("uniform_image", self.uniform), ("no_lesion_found", lost)) if holds)
+from segpipe.types import BoolMask, RgbImage
 
 
 def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: MaskSource = MaskSource.UNET) -> Localization:
-    """Find the lesion by the most trusted way that gives a believable mask.
+    """Locate the lesion by the most trusted method with a plausible mask.
 
     Args:
         image: RGB uint8, shape (H, W, 3).
-        mask_probs: the U-Net's probability of lesion, float32 in [0, 1], shape (h, w): the whole image squashed to any
-            resolution. Not looked at, and may be None, where `start` lies behind the U-Net.
-        start: the first way that is tried; a later one leaves the U-Net out, or the contour too.
+        mask_probs: Lesion probability of the U-Net, float32 in [0, 1], shape (h, w): the whole image scaled to any resolution.
+            Ignored, and may be None, unless `start` is the U-Net.
+        start: First method to try; a later one skips the U-Net, or the contour as well.
 
     Returns:
-        A mask in the size of the image; the whole image, with the reasons, where nothing could be believed.
+        Mask in the size of the image; the whole image, with the reasons, if no method yields a plausible mask.
 
     Raises:
-        ValueError: `mask_probs` is missing although the way starts at the U-Net, or is not a map of probabilities.
-        ValueError: `image` is not an RGB image, see `arrays.require_image`.
+        ValueError: `mask_probs` is missing although `start` is the U-Net, or is not a map of probabilities.
+        ValueError: `image` is not an RGB image, see `segpipe.io.arrays.require_image`.
     """
     require_image(image)
     mask, source, reasons = _find_mask(image, mask_probs, start)
@@ -85,14 +43,14 @@ def _find_mask(
         piece = choose_piece(mask_probs)
         mask, refusals = _enlarge(piece, mask_probs, height, width)
         if not refusals:
-            return mask, MaskSource.UNET, _with_way(MaskSource.UNET, piece.notes)
-        reasons += _with_way(MaskSource.UNET, refusals)
+            return mask, MaskSource.UNET, _prefixed(MaskSource.UNET, piece.notes)
+        reasons += _prefixed(MaskSource.UNET, refusals)
     if start is not MaskSource.WHOLE_IMAGE:
         contour = find_lesion_contour(image)
         refusals = judge_contour(contour)
         if contour is not None and not refusals:
             return contour.mask, MaskSource.CONTOUR, reasons
-        reasons += _with_way(MaskSource.CONTOUR, refusals)
+        reasons += _prefixed(MaskSource.CONTOUR, refusals)
     return np.ones((height, width), dtype=np.bool_), MaskSource.WHOLE_IMAGE, reasons
 
 
@@ -100,19 +58,19 @@ def threshold_probs(mask_probs: NDArray[np.float32], height: int, width: int) ->
     """Threshold a probability map at 0.5 in the size of its image.
 
     Args:
-        mask_probs: probability of lesion, float32 in [0, 1], shape (h, w): the whole image at any resolution.
-        height: height of the image, pixels.
-        width: width of the image, pixels.
+        mask_probs: Lesion probability, float32 in [0, 1], shape (h, w): the whole image at any resolution.
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
 
     Returns:
-        Bool, shape (height, width); may be empty, for nothing is checked or replaced here.
+        Bool, shape (height, width); may be empty, because nothing is checked or replaced here.
     """
     mask: BoolMask = cv2.resize(mask_probs, (width, height), interpolation=cv2.INTER_LINEAR) > THRESHOLD
     return mask
 
 
-def _with_way(way: MaskSource, refusals: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{way}:{code}" for code in refusals)
+def _prefixed(source: MaskSource, refusals: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{source}:{code}" for code in refusals)
 
 
 def _require_probs(mask_probs: NDArray[np.float32] | None) -> NDArray[np.float32]:
@@ -123,14 +81,17 @@ def _require_probs(mask_probs: NDArray[np.float32] | None) -> NDArray[np.float32
 
 
 def _enlarge(piece: Piece, mask_probs: NDArray[np.float32], height: int, width: int) -> tuple[BoolMask, tuple[str, ...]]:
-    """The mask of a piece in the size of its image, and why it is not to be believed."""
+    """Scale the mask of a piece to its image, with refusals."""
     mask = threshold_probs(_without_others_and_holes(mask_probs, piece.mask), height, width)
-    # A map can be sound and its lesion still fall between the pixels of a very small image.
+    # The lesion of a valid map may fall between the pixels of a very small image.
     return mask, piece.refusals if piece.refusals or mask.any() else ("too_small",)
 
 
 def _without_others_and_holes(mask_probs: NDArray[np.float32], piece: BoolMask) -> NDArray[np.float32]:
-    """Keep one piece and fill its holes, here and not in the resized mask: a photograph may have 100 megapixels."""
+    """Keep one piece of a probability map and fill its holes.
+
+    This happens before resizing, because a photograph may have 100 megapixels.
+    """
     others = (mask_probs > THRESHOLD) & ~piece
     cleaned = np.where(others, 0.0, mask_probs)
     return np.where(fill_holes(piece) & (mask_probs <= THRESHOLD), 1.0, cleaned).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Rules by which a mask or an image is not to be believed, and every reason in plain words.
+"""Plausibility rules for masks and images, and reasons in plain words.
 
-The limits were set on the true masks of 2,500 random HAM10000 images at 192 x 192 pixels: each constant says on how many of them
-its rule fires. Of every third true mask (3,339) 0.6 % are refused by any, those in several pieces included (`pieces`).
+Limits were set on the true masks of 2,500 random HAM10000 images at 192 x 192 pixels; each constant states how often its rule
+fires on them. Of every third true mask (3,339), 0.6 % are refused by any rule, including masks in several pieces.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from segpipe.types import BoolMask, RgbImage
 
 THRESHOLD = 0.5
 
-# Share of the image; 0.1 % of the true masks are smaller.
+# Fraction of the image; 0.1 % of the true masks are smaller.
 MIN_AREA_FRACTION = 0.0075
-# Share of the image; 0.3 % of the true masks are larger.
+# Fraction of the image; 0.3 % of the true masks are larger.
 MAX_AREA_FRACTION = 0.95
-# Share of an image side that the mask covers on each of the four sides; 0.3 % of the true masks cover more on all four.
+# Fraction covered of each of the four image sides; 0.3 % of the true masks cover more on all four.
 MAX_SIDE_COVERED = 0.5
-# Mean probability inside the mask, where 0.5 is the least possible. True masks are certain everywhere, so they were blurred
-# (Gaussian, standard deviation 2 % of the side) to stand for the soft border that a network draws: 0.1 % of them fall below.
+# Mean probability inside the mask, at least 0.5 by definition. True masks are certain everywhere, so they were blurred
+# (Gaussian, standard deviation 2 % of the side) to imitate the soft border of a network: 0.1 % of them fall below.
 MIN_MEAN_PROB = 0.75
 
 # Standard deviation in gray levels, the largest of the three channels, of the image reduced to 64 x 64 pixels. The smallest of
@@ -36,21 +36,21 @@ WARNINGS: dict[str, str] = {
 }
 REASONS: dict[str, str] = {
     "too_small": "The mask covers less of the image than lesions in dermoscopic images do.",
-    "too_large": "The mask covers nearly the whole image, so it does not tell lesion from skin.",
+    "too_large": "The mask covers nearly the whole image, so it does not separate lesion from skin.",
     "in_pieces": "The mask falls into several pieces, and none of them stands out as the lesion.",
     "touches_border": "The mask runs along all four sides of the image, as a frame or a vignette does.",
     "unsure": "The network was close to undecided over much of the mask.",
     "nothing_found": "The adaptive threshold found no region that stands out from the skin.",
-    "implausible": "It does not look like a lesion's: little contrast, ragged, or far off the centre.",
+    "implausible": "The contour does not look like a lesion's: low contrast, ragged, or far from the center.",
 }
-# What is worth knowing of a mask that is believed.
+# Remarks on accepted masks.
 NOTES: dict[str, str] = {
-    "piece_left_out": "The mask had another large piece, which lies further from the middle or at the border and was left out.",
+    "piece_left_out": "The mask had another large piece, farther from the middle or at the border, which was left out.",
 }
 
 
 def is_uniform(image: RgbImage) -> bool:
-    """Whether an image has one color, or nearly so.
+    """Return True for an image that has one color, or nearly so.
 
     Args:
         image: RGB uint8, shape (H, W, 3).
@@ -61,13 +61,15 @@ def is_uniform(image: RgbImage) -> bool:
 
 
 def judge_mask_probs(mask_probs: NDArray[np.float32]) -> tuple[str, ...]:
-    """Say why a U-Net's mask of one piece is not to be believed; `pieces.choose_piece` judges one of several.
+    """List the reasons against the U-Net's mask of one piece.
+
+    `choose_piece` judges masks of several pieces.
 
     Args:
-        mask_probs: probability of lesion, float in [0, 1], shape (h, w), of any resolution.
+        mask_probs: Lesion probability, float in [0, 1], shape (h, w), any resolution.
 
     Returns:
-        Codes of `REASONS`; empty for a believable mask. An empty mask is `too_small`, and nothing more.
+        Codes of `REASONS`; empty for a plausible mask. An empty mask is only `too_small`.
 
     Raises:
         ValueError: `mask_probs` is not a map of probabilities.
@@ -85,20 +87,20 @@ def judge_mask_probs(mask_probs: NDArray[np.float32]) -> tuple[str, ...]:
 
 
 def fill_holes(mask: BoolMask) -> BoolMask:
-    """Add to a mask what it encloses; two pixels of a hole that touch only at a corner do not join.
+    """Fill the holes of a mask; holes are 4-connected.
 
     Args:
-        mask: bool, shape (H, W).
+        mask: Bool, shape (H, W).
     """
     require_mask(mask)
-    # What SciPy's binary_fill_holes does, in a third of the time.
+    # Same result as SciPy's binary_fill_holes in a third of the time.
     outside = np.pad(~mask, 1, constant_values=True)
     labels = cv2.connectedComponents(outside.astype(np.uint8), connectivity=4)[1]
     return np.asarray(labels[1:-1, 1:-1] != labels[0, 0], dtype=np.bool_)
 
 
 def require_probability_map(mask_probs: NDArray[np.float32]) -> None:
-    """Refuse what is not a map of probabilities.
+    """Check that a value is a map of probabilities.
 
     Raises:
         ValueError: `mask_probs` is not a float array (h, w) with values in [0, 1].
@@ -109,33 +111,33 @@ def require_probability_map(mask_probs: NDArray[np.float32]) -> None:
     if mask_probs.ndim != 2 or mask_probs.size == 0:
         raise ValueError(f"mask_probs must have shape (h, w), got {mask_probs.shape}; give one map, without batch or channel")
     low, high = float(mask_probs.min()), float(mask_probs.max())
-    # Averages over views may step over 1 by a rounding error; NaN fails both comparisons.
+    # Averages over views may exceed 1 by a rounding error; NaN fails both comparisons.
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ValueError(f"mask_probs must lie in [0, 1], got {low:.4g} to {high:.4g}; apply the sigmoid to logits first")
 
 
 def _least_side_covered(mask: BoolMask) -> float:
-    """The smallest share that the mask covers of any side of the image."""
+    """Return the smallest covered fraction of the four image sides."""
     return float(min(side.mean() for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])))
 
 
-# Distance from the image's center, in image sides, at which a pixel counts 1 / e of one in the center.
+# Distance from the center, in image sides, at which the weight of a pixel falls to 1 / e.
 CENTRALITY_WIDTH = 0.2
-# A piece at the image's border counts a quarter. Of the 20 masks in pieces among 2,150 images of ISIC 2017 (stickers, ink, skin
-# folds) 11 then give the lesion and none anything else, and three stickers larger than the lesion beside them are taken no more.
+# Weight of pieces at the image border. Of the 20 masks in pieces among 2,150 ISIC 2017 images (stickers, ink, skin
+# folds), 11 then yield the lesion and none anything else; three stickers larger than their lesion are no longer chosen.
 BORDER_WEIGHT = 0.25
-# Score of the second piece over that of the first; above it, either may be the lesion.
+# Ratio of the second-best to the best score, above which either piece may be the lesion.
 MAX_SECOND_SCORE = 0.3
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The piece of a mask that is most like the lesion that was photographed.
+    """Piece of a mask that is most like the photographed lesion.
 
     Attributes:
-        mask: bool, shape (h, w), one connected piece; empty where no piece is large enough.
-        refusals: Codes of `quality.REASONS`, why it is not to be believed; empty for a believable piece.
-        notes: Codes of `quality.NOTES`; empty where there is nothing to say, and where it is refused.
+        mask: Bool, shape (h, w), one connected piece; empty if no piece is large enough.
+        refusals: Codes of `REASONS` against it; empty for a plausible piece.
+        notes: Codes of `NOTES`; empty for a refused piece.
     """
 
     mask: BoolMask
@@ -144,22 +146,22 @@ class Piece:
 
 
 def choose_piece(mask_probs: NDArray[np.float32]) -> Piece:
-    """Choose the piece of a mask that is large, near the middle and free of the border, and judge it.
+    """Choose and judge the piece of a mask most like a lesion.
 
-    Pieces below `quality.MIN_AREA_FRACTION` are left out without a note.
+    That is a large piece near the middle and away from the border. Pieces below `MIN_AREA_FRACTION` are dropped without a note.
 
     Args:
-        mask_probs: probability of lesion, float in [0, 1], shape (h, w), of any resolution.
+        mask_probs: Lesion probability, float in [0, 1], shape (h, w), any resolution.
 
     Returns:
-        The piece with the highest score; refused as `in_pieces` where the second comes close to it, or where all are small.
+        Piece with the highest score; refused as `in_pieces` if the second one comes close, or if all are small.
 
     Raises:
         ValueError: `mask_probs` is not a map of probabilities.
     """
     require_probability_map(mask_probs)
     mask = mask_probs > THRESHOLD
-    # Pixels that touch only at a corner are two pieces here, because they part again when the map is enlarged.
+    # Pixels that touch only at a corner are separate pieces, because enlarging the map separates them.
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     large = 1 + np.flatnonzero(statistics[1:, cv2.CC_STAT_AREA] / mask.size >= MIN_AREA_FRACTION)
     if large.size == 0:
@@ -173,11 +175,14 @@ def choose_piece(mask_probs: NDArray[np.float32]) -> Piece:
 
 
 def _scores(labels: NDArray[np.int32], statistics: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Sum `exp(-(d / CENTRALITY_WIDTH)^2)` over the pixels of each piece, times `BORDER_WEIGHT` at the border."""
+    """Score each piece by its size, centrality and distance from the border.
+
+    The score is the sum of `exp(-(d / CENTRALITY_WIDTH)^2)` over its pixels, times `BORDER_WEIGHT` at the border.
+    """
     height, width = labels.shape
     rows, columns = ((np.arange(side) + 0.5) / side - 0.5 for side in (height, width))
     centrality = np.outer(*(np.exp(-((offsets / CENTRALITY_WIDTH) ** 2)) for offsets in (rows, columns)))
     scores = np.bincount(labels.ravel(), weights=centrality.ravel())
-    left, top, across, down, _ = statistics.T
-    at_border = (left == 0) | (top == 0) | (left + across == width) | (top + down == height)
+    left, top, width_of_piece, height_of_piece, _ = statistics.T
+    at_border = (left == 0) | (top == 0) | (left + width_of_piece == width) | (top + height_of_piece == height)
     return np.asarray(scores * np.where(at_border, BORDER_WEIGHT, 1.0), dtype=np.float64)

@@ -1,1 +1,1 @@
-"""A small generated data set in the layout of HAM10000."""
+"""Generated data set in the layout of HAM10000."""

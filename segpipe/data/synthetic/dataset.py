@@ -1,4 +1,7 @@
-"""A small generated data set in the layout of HAM10000, for tests, examples and a first run without any download."""
+"""Writing and loading of the synthetic data set in HAM10000's layout.
+
+It serves tests, examples and a first run without a download.
+"""
 
 import csv
 import json
@@ -17,7 +20,8 @@ from segpipe.data.synthetic.lesion import APPEARANCES, draw_lesion
 from segpipe.data.synthetic.photo import draw_view, render
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError, OutputError
-from segpipe.io.images import display_path, write_png
+from segpipe.io.files import display_path
+from segpipe.io.images import write_png
 from segpipe.io.strict_json import encode_json
 from segpipe.types import BoolMask, RgbImage
 
@@ -28,13 +32,13 @@ METADATA_NAME = "HAM10000_metadata.csv"
 METADATA_COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
 
 _ENTRIES = frozenset({RECIPE_NAME, IMAGES_NAME, MASKS_NAME, METADATA_NAME})
-# Far above the numbers of HAM10000, so that no generated image can pass for a real one.
+# Far above the numbers of HAM10000, so that generated images cannot be mistaken for real ones.
 _FIRST_NUMBER = 9_000_000
 _MIN_SIDE_PX = 32
 _JPEG_QUALITY = 92
 _SAMPLE_JPEG_QUALITY = 88
 _SAMPLE_SIZE = (450, 600)
-# Roughly the shares of the real metadata.
+# Approximate frequencies in the real metadata.
 _SITES = {
     "back": 0.22,
     "lower extremity": 0.21,
@@ -50,16 +54,16 @@ _MISSING_AGES = 0.05
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a generated data set was made from; kept in its root, so that it is known again.
+    """Parameters of a generated data set, stored in its root.
 
     Attributes:
-        lesions: number of lesions; the classes take turns.
-        images_per_lesion: the most images of one lesion.
-        height: of each image, pixels.
-        width: of each image, pixels.
-        seed: of all random numbers.
-        generator: who made it.
-        version: of the generator; another one draws other images.
+        lesions: Number of lesions; classes alternate.
+        images_per_lesion: Maximum number of images per lesion.
+        height: Height of the images, pixels.
+        width: Width of the images, pixels.
+        seed: Random seed.
+        generator: Name of the generator.
+        version: Version of the generator; other versions draw other images.
     """
 
     lesions: int
@@ -78,12 +82,12 @@ class Recipe:
 
 
 def make_image(code: str, rng: np.random.Generator, size: tuple[int, int] = (150, 200)) -> tuple[RgbImage, BoolMask]:
-    """Draw one dermoscopy-like image of a lesion of the asked class.
+    """Draw one dermoscopy-like image of a given diagnosis.
 
     Args:
-        code: diagnosis, one of `segpipe.diagnosis.CODES`.
-        rng: where the random numbers come from.
-        size: height and width in pixels.
+        code: Diagnosis, one of `segpipe.diagnosis.CODES`.
+        rng: Random number generator.
+        size: Height and width in pixels.
 
     Returns:
         RGB uint8, shape (height, width, 3), and the lesion's mask, bool, shape (height, width).
@@ -99,22 +103,22 @@ def make_image(code: str, rng: np.random.Generator, size: tuple[int, int] = (150
 def write_dataset(
     root: Path, *, lesions: int = 84, images_per_lesion: int = 3, height: int = 150, width: int = 200, seed: int = 0
 ) -> None:
-    """Write a generated data set in the layout of HAM10000, unless it is already there.
+    """Write a synthetic data set, unless it already exists.
 
-    It is built beside `root` and moved into place when it is whole, so a killed run leaves no half of it. A data set that this
-    function made with other arguments is replaced.
+    It is written beside `root` and moved when complete, so an interrupted call leaves no partial data set. A data set written
+    by this function with other arguments is replaced.
 
     Args:
-        root: folder of the data set; made with its parents.
-        lesions: number of lesions; the classes take turns, so they are equally frequent.
-        images_per_lesion: the most images of one lesion; each has between one and this many.
-        height: of each image, pixels.
-        width: of each image, pixels.
-        seed: of all random numbers; the same arguments give the same files.
+        root: Folder of the data set, created with its parents.
+        lesions: Number of lesions; classes alternate, so they are equally frequent.
+        images_per_lesion: Maximum number of images per lesion; each has at least one.
+        height: Height of the images, pixels.
+        width: Width of the images, pixels.
+        seed: Random seed; the same arguments give the same files.
 
     Raises:
-        ValueError: an argument is too small.
-        DatasetError: `root` holds something else, or cannot be written.
+        ValueError: An argument is too small.
+        DatasetError: `root` has other content, or cannot be written.
     """
     recipe = Recipe(lesions, images_per_lesion, height, width, seed)
     root = root.resolve()
@@ -123,10 +127,10 @@ def write_dataset(
     _refuse_foreign(root)
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as workshop:
-            fresh = Path(workshop) / "fresh"
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
+            fresh = Path(scratch) / "fresh"
             _write_files(fresh, recipe)
-            _move_into_place(fresh, root, recipe, old=Path(workshop) / "old")
+            _move_into_place(fresh, root, recipe, old=Path(scratch) / "old")
     except (OSError, OutputError) as error:
         raise DatasetError(
             f"data.root={display_path(root)!r} must be a folder that can be written, got: {error}; name another data.root"
@@ -134,7 +138,7 @@ def write_dataset(
 
 
 def _move_into_place(fresh: Path, root: Path, recipe: Recipe, *, old: Path) -> None:
-    # Another process of a sweep may have been quicker; its files are the same, and may be in use already.
+    # Another process may have written the same files meanwhile, and they may already be in use.
     if _read_recipe(root) == asdict(recipe):
         return
     if root.exists():
@@ -152,20 +156,20 @@ def load_synthetic(
     seed: int = 0,
     without_lesion_ids: bool = False,
 ) -> CheckedDataset:
-    """Write the generated data set unless it is there, and load it like the real one.
+    """Write the synthetic data set if missing, and load it.
 
     Args:
-        root: folder of the data set.
-        lesions: as in `write_dataset`, like the next four.
-        images_per_lesion: the most images of one lesion.
-        height: of each image, pixels.
-        width: of each image, pixels.
-        seed: of all random numbers.
-        without_lesion_ids: as in `load_ham10000`; without effect, for a generated data set has lesion ids.
+        root: Folder of the data set.
+        lesions: Number of lesions, see `write_dataset`.
+        images_per_lesion: Maximum number of images per lesion.
+        height: Height of the images, pixels.
+        width: Width of the images, pixels.
+        seed: Random seed.
+        without_lesion_ids: Accepted as in `load_ham10000`; without effect, because lesion ids are known.
 
     Raises:
-        ValueError: an argument is too small.
-        DatasetError: `root` holds something else, or cannot be written.
+        ValueError: An argument is too small.
+        DatasetError: `root` has other content, or cannot be written.
     """
     write_dataset(Path(root), lesions=lesions, images_per_lesion=images_per_lesion, height=height, width=width, seed=seed)
     return load_ham10000(root, without_lesion_ids=without_lesion_ids)
@@ -179,17 +183,17 @@ def _read_recipe(root: Path) -> object:
 
 
 def _refuse_foreign(root: Path) -> None:
-    """Only a folder that this module made, and to which nobody added anything, may be replaced."""
+    """Raise a DatasetError unless a folder is empty or generated."""
     if not os.path.lexists(root):
         return
     entries = {entry.name for entry in root.iterdir()} if root.is_dir() else {root.name}
     recipe = _read_recipe(root)
-    is_ours = isinstance(recipe, dict) and recipe.get("generator") == Recipe.generator and entries <= _ENTRIES
-    if entries and not is_ours:
-        strangers = sorted(entries - _ENTRIES) or sorted(entries)
+    is_generated = isinstance(recipe, dict) and recipe.get("generator") == Recipe.generator and entries <= _ENTRIES
+    if entries and not is_generated:
+        foreign = sorted(entries - _ENTRIES) or sorted(entries)
         raise DatasetError(
             f"data.root={display_path(root)!r} must be absent, empty or a generated data set, got something else in it: "
-            f"{', '.join(strangers[:3])}; name another data.root for the synthetic data"
+            f"{', '.join(foreign[:3])}; name another data.root for the synthetic data"
         )
 
 
@@ -204,7 +208,7 @@ def _write_files(folder: Path, recipe: Recipe) -> None:
 
 
 def _write_lesion(folder: Path, recipe: Recipe, index: int, *, first_number: int) -> list[tuple[str, ...]]:
-    """Write all images and masks of one lesion; its rows of the metadata are given back."""
+    """Write the images and masks of a lesion; return its metadata rows."""
     # Seeded by lesion, so that a larger data set begins with the lesions of a smaller one.
     rng = np.random.default_rng([recipe.seed, index])
     code = CODES[index % len(CODES)]
@@ -221,7 +225,7 @@ def _write_lesion(folder: Path, recipe: Recipe, index: int, *, first_number: int
 
 
 def _draw_patient(rng: np.random.Generator) -> tuple[str, str, str]:
-    """Age in steps of five years (empty where unknown), sex, and site of the lesion, as the metadata has them."""
+    """Draw age (in steps of five years, or empty), sex and site."""
     age = float(np.clip(5 * np.round(rng.normal(52, 17) / 5), 5, 85))
     age_is_missing = rng.random() < _MISSING_AGES
     sex = str(rng.choice(list(_SEXES), p=list(_SEXES.values())))
@@ -237,11 +241,12 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def write_samples(folder: Path, *, seed: int = 3) -> None:
-    """Write one larger image of each diagnosis with its mask, and a table of the labels.
+    """Write one larger image per diagnosis, with masks and labels.
 
     Args:
-        folder: gets `synthetic_<code>.jpg`, `masks/synthetic_<code>_segmentation.png` and `labels.csv` (image,label).
-        seed: of the random numbers.
+        folder: Destination of `synthetic_<code>.jpg`, `masks/synthetic_<code>_segmentation.png` and `labels.csv`
+            (image,label).
+        seed: Random seed.
     """
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     for index, code in enumerate(CODES):

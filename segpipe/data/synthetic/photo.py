@@ -1,4 +1,4 @@
-"""One photograph of a drawn lesion: skin, hair, oil bubbles, light, and the dark ring of the dermatoscope."""
+"""Photographs of a drawn lesion, with skin, hair, bubbles and lighting."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.data.synthetic.features import EXTENT, Colour, FloatMap, blend, ramp, smooth_noise
+from segpipe.data.synthetic.features import EXTENT, Color, FloatMap, blend, ramp, smooth_noise
 from segpipe.data.synthetic.lesion import Lesion, paint_lesion
 from segpipe.types import BoolMask, RgbImage
 
@@ -16,19 +16,19 @@ _SUBPIXEL_BITS = 4
 
 @dataclass(frozen=True)
 class View:
-    """What differs between two photographs of one lesion.
+    """Variation between photographs of one lesion.
 
     Attributes:
-        rotation_deg: of the lesion, counter-clockwise.
-        zoom: factor on the lesion's size.
-        shift: of the lesion from the image's centre to the right and down, in image heights, shape (2,).
-        light: factor on each channel, shape (3,).
-        slope: change of brightness from the centre to the right and lower border, as a fraction, shape (2,).
-        corner_loss: share of the light that is missing in the corners.
-        aperture: radius of the dermatoscope's lit circle in image widths; above 0.7 it leaves the whole image free.
-        hairs: start x, start y, bearing, bend, length, darkness and width of each hair in [0, 1], shape (hairs, 7).
+        rotation_deg: Rotation of the lesion, counterclockwise.
+        zoom: Factor on the lesion's size.
+        shift: Offset of the lesion from the image center to the right and down, in image heights, shape (2,).
+        light: Factor on each channel, shape (3,).
+        slope: Change of brightness from the center to the right and lower border, as a fraction, shape (2,).
+        corner_loss: Fraction of light missing in the corners.
+        aperture: Radius of the dermatoscope's lit circle in image widths; above 0.7 it does not limit the image.
+        hairs: Start x, start y, bearing, bend, length, darkness and width of each hair in [0, 1], shape (hairs, 7).
         bubbles: x, y and size of each oil bubble in [0, 1], shape (bubbles, 3).
-        grain: random numbers for the skin's texture, uniform in [-1, 1], shape (_GRAIN_SIZE, _GRAIN_SIZE).
+        grain: Random numbers of the skin texture, uniform in [-1, 1], shape (_GRAIN_SIZE, _GRAIN_SIZE).
     """
 
     rotation_deg: float
@@ -44,7 +44,10 @@ class View:
 
 
 def draw_view(rng: np.random.Generator) -> View:
-    """Draw a photograph's circumstances at random: hair on half of them, a dark ring and bubbles on some."""
+    """Draw a random view of a lesion.
+
+    Half of the views have hair; some have a dark ring or bubbles.
+    """
     hair_count = rng.integers(2, 14) if rng.random() < 0.5 else 0
     bubble_count = rng.integers(1, 6) if rng.random() < 0.15 else 0
     return View(
@@ -62,28 +65,28 @@ def draw_view(rng: np.random.Generator) -> View:
 
 
 def render(lesion: Lesion, view: View, *, height: int, width: int) -> tuple[RgbImage, BoolMask]:
-    """Photograph a lesion.
+    """Render a photograph of a lesion.
 
     Args:
-        lesion: what is seen.
-        view: how it is seen.
-        height: of the image, pixels.
-        width: of the image, pixels.
+        lesion: Lesion to photograph.
+        view: View of the lesion.
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
 
     Returns:
         RGB uint8, shape (height, width, 3), and the lesion's mask, bool, shape (height, width).
     """
     factor, depth = _place_lesion(lesion, view, height, width)
     photo: FloatMap = _paint_skin(lesion.skin, view, height, width) * factor
-    photo = _lay_hairs(photo, view)
-    photo = _lay_bubbles(photo, view)
+    photo = _draw_hairs(photo, view)
+    photo = _draw_bubbles(photo, view)
     photo = photo * _light_map(view, height, width)
     return np.clip(photo, 0, 255).astype(np.uint8), depth > 0
 
 
 def _place_lesion(lesion: Lesion, view: View, height: int, width: int) -> tuple[FloatMap, FloatMap]:
-    """The lesion's factor on the skin and its depth map, turned and moved to its place in the image."""
-    # Painted at the size in which it is seen, so that turning it is all that blurs it.
+    """Rotate and shift the lesion's skin factor and depth map."""
+    # Painted at its final size, so that only the rotation blurs it.
     side = max(8, round(2 * EXTENT * lesion.radius_fraction * view.zoom * height))
     factor, depth = paint_lesion(lesion, side)
     turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), view.rotation_deg, 1)
@@ -96,7 +99,7 @@ def _place_lesion(lesion: Lesion, view: View, height: int, width: int) -> tuple[
 
 
 def _paint_skin(tone: FloatMap, view: View, height: int, width: int) -> FloatMap:
-    """Skin with smooth blotches of redness, a mesh of fine furrows, and grain."""
+    """Paint skin with smooth redness, fine furrows, pores and grain."""
     grain = view.grain
     broad = smooth_noise(grain[:5, :7], height, width)
     mottling = smooth_noise(grain[10:32, 10:40], height, width)
@@ -110,7 +113,7 @@ def _paint_skin(tone: FloatMap, view: View, height: int, width: int) -> FloatMap
     return skin
 
 
-def _lay_hairs(photo: FloatMap, view: View) -> FloatMap:
+def _draw_hairs(photo: FloatMap, view: View) -> FloatMap:
     height, width = photo.shape[:2]
     ink = np.zeros((height, width), np.uint8)
     for hair in view.hairs:
@@ -121,7 +124,7 @@ def _lay_hairs(photo: FloatMap, view: View) -> FloatMap:
 
 
 def _hair_path(hair: FloatMap, height: int, width: int) -> NDArray[np.float32]:
-    """A curve of slowly turning bearing, as x and y in pixels, shape (points, 2)."""
+    """Return a curve of slowly changing bearing, x and y in pixels."""
     steps = np.linspace(0, 1, 16, dtype=np.float32)
     bearing = 2 * np.pi * hair[2] + (hair[3] - 0.5) * 2.4 * steps
     stride = (0.35 + 0.8 * hair[4]) * height / steps.size
@@ -129,21 +132,21 @@ def _hair_path(hair: FloatMap, height: int, width: int) -> NDArray[np.float32]:
     return np.asarray(walk + hair[:2] * (width, height), np.float32)
 
 
-def _lay_bubbles(photo: FloatMap, view: View) -> FloatMap:
-    """Oil bubbles: a bright thin ring with a glint at its upper left."""
+def _draw_bubbles(photo: FloatMap, view: View) -> FloatMap:
+    """Draw oil bubbles: a bright thin ring with a glint."""
     height, width = photo.shape[:2]
     ink = np.zeros((height, width), np.uint8)
     for x, y, size in view.bubbles.tolist():
-        centre, radius = (round(x * width), round(y * height)), max(2, round((0.008 + 0.025 * size) * height))
-        cv2.circle(ink, centre, radius, 90, max(1, radius // 6), cv2.LINE_AA)
-        glint = (centre[0] - radius // 2, centre[1] - radius // 2)
+        center, radius = (round(x * width), round(y * height)), max(2, round((0.008 + 0.025 * size) * height))
+        cv2.circle(ink, center, radius, 90, max(1, radius // 6), cv2.LINE_AA)
+        glint = (center[0] - radius // 2, center[1] - radius // 2)
         cv2.circle(ink, glint, max(1, radius // 4), 255, -1, cv2.LINE_AA)
-    white: Colour = (255, 252, 252)
+    white: Color = (255, 252, 252)
     return blend(photo, white, np.asarray(cv2.GaussianBlur(ink, (3, 3), 0), np.float32) / 255)
 
 
 def _light_map(view: View, height: int, width: int) -> FloatMap:
-    """How much of the light reaches each pixel and channel, shape (height, width, 3)."""
+    """Return the light reaching each pixel, shape (height, width, 3)."""
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     distance = np.hypot(x * width, y * height) / 2

@@ -1,4 +1,4 @@
-"""Drawn artifacts change pixels as they say, keep the image's form, and are given by the seed."""
+"""Drawn artifacts depend on the seed only and change the intended pixels."""
 
 import albumentations as A
 import numpy as np
@@ -11,7 +11,7 @@ ARTIFACTS = {"hairs": Hairs(p=1.0), "rulers and ink": RulersAndInk(p=1.0), "dark
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
-def test_seed_gives_the_artifact_and_the_input_is_kept(name: str) -> None:
+def test_artifact_depends_on_the_seed_and_keeps_the_input(name: str) -> None:
     augmentation, before = Augmentation([ARTIFACTS[name]]), SKIN.copy()
     results = [augmentation.image(SKIN, seed=seed) for seed in (0, 1, 0)]
     np.testing.assert_array_equal(results[0], results[2])
@@ -21,14 +21,14 @@ def test_seed_gives_the_artifact_and_the_input_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
-def test_artifact_is_darker_than_skin_and_leaves_most_of_it(name: str) -> None:
-    shares = []
+def test_artifact_darkens_a_small_part_of_the_image(name: str) -> None:
+    fractions = []
     for seed in range(20):
         result = Augmentation([ARTIFACTS[name]]).image(SKIN, seed=seed)
         assert (result.sum(2) <= SKIN.sum(2)).all()
-        shares.append((result.sum(2) < SKIN.sum(2) - 30).mean())
+        fractions.append((result.sum(2) < SKIN.sum(2) - 30).mean())
     limit = 0.8 if name == "dark corners" else 0.35
-    assert 0.01 < np.mean(shares) < limit
+    assert 0.01 < np.mean(fractions) < limit
 
 
 def test_dark_corners_keep_the_middle_and_darken_the_corners() -> None:
@@ -38,7 +38,7 @@ def test_dark_corners_keep_the_middle_and_darken_the_corners() -> None:
         assert result[[0, 0, -1, -1], [0, -1, 0, -1]].mean() < 0.8 * SKIN.mean()
 
 
-def test_masks_are_left_alone() -> None:
+def test_artifacts_do_not_change_masks() -> None:
     mask = np.zeros(SKIN.shape[:2], bool)
     mask[30:60, 40:80] = True
     _, changed = Augmentation([*ARTIFACTS.values(), A.NoOp()]).image_and_mask(SKIN, mask, seed=3)

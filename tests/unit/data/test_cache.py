@@ -1,4 +1,4 @@
-"""Decoded examples on disk: equal to the bit, made once, never half, and a full disk is one clear line."""
+"""Cache of decoded examples: bit-exact, written once and atomically, with clear disk errors."""
 
 import io
 import os
@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from segpipe.bundle.folder import ClassifierBundle
+from segpipe.bundle.card import ClassifierBundle
 from segpipe.data.cache import StoredExamples, entry_name, open_examples
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, CropDecoding, Draw, MaskDataset, MaskDecoding
@@ -27,8 +27,8 @@ from segpipe.inference.classifier import Classifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, mask_box
-from segpipe.lesion.localizer import Localization, MaskSource
-from segpipe.models.preprocessing import InputSpec
+from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.models.input_spec import InputSpec
 
 SIZE = 32
 RULES = (
@@ -36,7 +36,7 @@ RULES = (
     CropRule(margin_fraction=1.0, border="reflect"),
 )
 DECODINGS = (MaskDecoding(SIZE), *(CropDecoding(SIZE, rule) for rule in RULES))
-FORK = get_context("fork")  # a child starts at once, without importing everything again
+FORK = get_context("fork")  # starts fast, without importing everything again
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def cache(tmp_path: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Notes:
-    """Decodes the number in a file, slowly, and notes each time that it does."""
+class LoggedDecoding:
+    """Decoding of the number in a file, slow, with a log of all calls."""
 
     journal: Path
     seconds: float = 0.0
@@ -74,7 +74,7 @@ class Notes:
 
 @pytest.fixture
 def numbers(tmp_path: Path) -> pd.DataFrame:
-    """Eight files that hold a number each."""
+    """Write eight files with one number each."""
     paths = [tmp_path / f"{number}.txt" for number in range(8)]
     for number, path in enumerate(paths):
         path.write_text(str(number))
@@ -92,7 +92,7 @@ NUMBERS = [(number, 2 * number) for number in range(8)]
     ("decoding", "with_masks"),
     [*((decoding, True) for decoding in DECODINGS), *((decoding, False) for decoding in DECODINGS[1:])],
 )
-def test_a_stored_example_equals_a_decoded_one_to_the_bit(
+def test_stored_examples_equal_decoded_ones_bit_by_bit(
     table: pd.DataFrame, cache: Path, decoding: MaskDecoding | CropDecoding, with_masks: bool
 ) -> None:
     rows = table if with_masks else table.assign(mask_path=None)
@@ -107,7 +107,7 @@ def test_a_stored_example_equals_a_decoded_one_to_the_bit(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_stored_crop_is_what_inference_cuts_for_the_true_mask(
+def test_stored_crop_equals_the_crop_of_inference(
     table: pd.DataFrame, cache: Path, classifier: ClassifierBundle, rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
@@ -120,14 +120,14 @@ def test_a_stored_crop_is_what_inference_cuts_for_the_true_mask(
         np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), crop.pixels)
 
 
-def test_data_sets_give_the_same_with_and_without_a_cache(table: pd.DataFrame, cache: Path) -> None:
+def test_data_sets_are_the_same_with_and_without_a_cache(table: pd.DataFrame, cache: Path) -> None:
     plain, cached = (MaskDataset(table, size=SIZE, cache=folder) for folder in (None, str(cache)))
     for index in range(len(table)):
         assert all(map(torch.equal, plain[Draw(index, 0)], cached[Draw(index, 0)]))
 
 
-def test_examples_are_decoded_once_and_without_a_cache_each_time(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
-    decoding = Notes(tmp_path / "journal")
+def test_examples_are_decoded_once_with_a_cache(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
+    decoding = LoggedDecoding(tmp_path / "journal")
     for _ in range(3):
         assert values(open_examples(numbers, decoding, cache=str(cache))) == NUMBERS
     assert decoding.times == len(numbers)
@@ -137,7 +137,7 @@ def test_examples_are_decoded_once_and_without_a_cache_each_time(numbers: pd.Dat
     assert decoding.times == 3 * len(numbers)
 
 
-def test_whatever_changes_the_arrays_changes_the_name_of_the_entry(table: pd.DataFrame) -> None:
+def test_entry_name_depends_on_everything_that_affects_the_arrays(table: pd.DataFrame) -> None:
     def name(rows: pd.DataFrame, decoding: object) -> str:
         return entry_name(rows["image_id"], list(zip(rows["image_path"], rows["mask_path"], strict=True)), decoding)
 
@@ -150,7 +150,7 @@ def test_whatever_changes_the_arrays_changes_the_name_of_the_entry(table: pd.Dat
 
 
 @pytest.mark.parametrize("column", ["image_path", "mask_path"])
-def test_changed_file_is_decoded_anew(table: pd.DataFrame, cache: Path, tmp_path: Path, column: str) -> None:
+def test_changed_file_is_decoded_again(table: pd.DataFrame, cache: Path, tmp_path: Path, column: str) -> None:
     copies = [shutil.copy2(path, tmp_path) for path in table[column]]
     rows = table.assign(**{column: copies})
     old = open_examples(rows, DECODINGS[0], cache=str(cache))
@@ -162,20 +162,18 @@ def test_changed_file_is_decoded_anew(table: pd.DataFrame, cache: Path, tmp_path
     assert np.flatnonzero(changed).tolist() == [3]
 
 
-def test_equal_files_share_an_entry_wherever_and_whenever_they_were_written(
-    table: pd.DataFrame, cache: Path, tmp_path: Path
-) -> None:
-    for number, place in enumerate(("first", "second")):  # as the masks that two equal trainings find
-        (tmp_path / place).mkdir()
-        copies = [shutil.copyfile(path, tmp_path / place / Path(path).name) for path in table["mask_path"]]
+def test_equal_files_share_an_entry_regardless_of_path_and_time(table: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
+    for number, folder in enumerate(("first", "second")):  # like the masks found by two equal trainings
+        (tmp_path / folder).mkdir()
+        copies = [shutil.copyfile(path, tmp_path / folder / Path(path).name) for path in table["mask_path"]]
         for copy in copies:
             os.utime(copy, (number, number))
         open_examples(table.assign(mask_path=[str(copy) for copy in copies]), DECODINGS[1], cache=str(cache))
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
 
 
-def test_two_jobs_at_once_decode_once_and_both_read(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
-    decoding = Notes(tmp_path / "journal", seconds=0.1)
+def test_concurrent_jobs_decode_once(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
+    decoding = LoggedDecoding(tmp_path / "journal", seconds=0.1)
 
     def job() -> None:
         assert values(open_examples(numbers, decoding, cache=str(cache))) == NUMBERS
@@ -189,8 +187,8 @@ def test_two_jobs_at_once_decode_once_and_both_read(numbers: pd.DataFrame, cache
     assert decoding.times == len(numbers)
 
 
-def test_a_job_that_is_killed_leaves_nothing_that_is_taken_for_whole(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
-    decoding = Notes(tmp_path / "journal", seconds=0.2)
+def test_killed_job_leaves_no_entry(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
+    decoding = LoggedDecoding(tmp_path / "journal", seconds=0.2)
     decoding.journal.touch()
     job = FORK.Process(target=open_examples, args=(numbers, decoding), kwargs={"cache": str(cache)})
     job.start()
@@ -208,7 +206,7 @@ def test_a_job_that_is_killed_leaves_nothing_that_is_taken_for_whole(numbers: pd
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever is written goes to a device that has no room."""
+    """Redirect all writes to a full device."""
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     with monkeypatch.context() as patch:
@@ -218,20 +216,20 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("decoding", DECODINGS[:2], ids=repr)
-def test_full_disk_is_one_line_with_the_way_out_and_leaves_nothing(table: pd.DataFrame, cache: Path, decoding: object) -> None:
+def test_full_disk_is_a_one_line_error_and_leaves_no_files(table: pd.DataFrame, cache: Path, decoding: object) -> None:
     reason = r"^data.cache must be a folder to write \d+ MB into, got .*: No space left on device; .* data.cache=null$"
     with pytest.raises(OutputError, match=reason):
         open_examples(table, decoding, cache=str(cache))
     assert [path for path in cache.rglob("*") if path.suffix != ".lock"] == []
 
 
-def test_folder_that_cannot_be_made_is_one_line(numbers: pd.DataFrame, tmp_path: Path) -> None:
+def test_cache_folder_that_cannot_be_created_is_a_one_line_error(numbers: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"^data.cache must be a folder .*file/cache: Not a directory; .* data.cache=null$"):
-        open_examples(numbers, Notes(tmp_path / "journal"), cache=str(tmp_path / "file" / "cache"))
+        open_examples(numbers, LoggedDecoding(tmp_path / "journal"), cache=str(tmp_path / "file" / "cache"))
 
 
-def test_image_that_does_not_decode_is_named_and_leaves_nothing(table: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
+def test_undecodable_image_is_named_and_leaves_no_entry(table: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     rows = table.assign(image_path=[*table["image_path"][1:], str(tmp_path / "broken.jpg")])
     with pytest.raises(ImageError, match=r"broken.jpg: not an image"):
@@ -242,7 +240,7 @@ def test_image_that_does_not_decode_is_named_and_leaves_nothing(table: pd.DataFr
 
 
 def test_damaged_entry_is_named(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
-    decoding = Notes(tmp_path / "journal")
+    decoding = LoggedDecoding(tmp_path / "journal")
     open_examples(numbers, decoding, cache=str(cache))
     (array,) = cache.glob("*/number.npy")
     os.truncate(array, array.stat().st_size - 1)
@@ -250,13 +248,13 @@ def test_damaged_entry_is_named(numbers: pd.DataFrame, cache: Path, tmp_path: Pa
         open_examples(numbers, decoding, cache=str(cache))
 
 
-def test_arrays_belong_to_the_caller_and_the_entry_stays(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
-    examples = open_examples(numbers, Notes(tmp_path / "journal"), cache=str(cache))
+def test_changes_of_returned_arrays_do_not_affect_the_entry(numbers: pd.DataFrame, cache: Path, tmp_path: Path) -> None:
+    examples = open_examples(numbers, LoggedDecoding(tmp_path / "journal"), cache=str(cache))
     examples[3][0][:] = 77
     assert values(examples) == NUMBERS
 
 
-def test_a_worker_is_sent_the_path_and_not_the_pixels(table: pd.DataFrame, cache: Path) -> None:
+def test_pickled_examples_hold_paths_not_pixels(table: pd.DataFrame, cache: Path) -> None:
     examples = CropDataset(table, classes=CODES, rule=RULES[0], size=256, cache=str(cache))
     sent = pickle.dumps(examples)
     assert len(sent) < 5000

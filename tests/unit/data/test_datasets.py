@@ -1,4 +1,4 @@
-"""What a training reads: the same for a seed, cut as inference cuts, and in an order that seed and epoch give."""
+"""Training data: reproducible, cropped as in inference, in an order given by seed and epoch."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +9,19 @@ import pandas as pd
 import pytest
 import torch
 
-from segpipe.bundle.folder import ClassifierBundle
+from segpipe.bundle.card import ClassifierBundle
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, class_shares
+from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, class_probs
 from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, full_box, mask_box, reflect_square, resize_mask, resize_square
-from segpipe.lesion.localizer import Localization, MaskSource, localize
-from segpipe.models.preprocessing import InputSpec
+from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.lesion.localizer import localize
+from segpipe.models.input_spec import InputSpec
 
 SIZE = 32
 RULES = (
@@ -50,7 +51,7 @@ def same(first: tuple, second: tuple) -> bool:
     return all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(first, second, strict=True))
 
 
-def test_a_segmenters_example_is_image_and_mask_in_the_networks_square(table: pd.DataFrame) -> None:
+def test_segmenter_example_is_a_square_image_with_its_mask(table: pd.DataFrame) -> None:
     pixels, mask = masks_of(table)[Draw(2, 0)]
     assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, SIZE, SIZE))
     assert (mask.dtype, mask.shape) == (torch.float32, (1, SIZE, SIZE))
@@ -61,7 +62,7 @@ def test_a_segmenters_example_is_image_and_mask_in_the_networks_square(table: pd
     assert mask.mean().item() == pytest.approx(true.mean(), abs=0.03)
 
 
-def test_a_classifiers_example_is_a_crop_and_the_index_of_its_diagnosis(table: pd.DataFrame) -> None:
+def test_classifier_example_is_a_crop_with_its_class_index(table: pd.DataFrame) -> None:
     examples = crops_of(table)
     assert len(examples) == len(table)
     for index, code in enumerate(table["dx"]):
@@ -71,7 +72,7 @@ def test_a_classifiers_example_is_a_crop_and_the_index_of_its_diagnosis(table: p
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_without_random_changes_training_sees_what_inference_cuts(
+def test_crops_without_augmentation_equal_those_of_inference(
     table: pd.DataFrame, classifier: ClassifierBundle, rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
@@ -84,7 +85,7 @@ def test_without_random_changes_training_sees_what_inference_cuts(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_without_a_mask_training_sees_what_inference_sees_where_it_finds_no_lesion(table: pd.DataFrame, rule: CropRule) -> None:
+def test_crop_without_a_mask_equals_that_of_inference_without_a_lesion(table: pd.DataFrame, rule: CropRule) -> None:
     image = read_image(Path(table["image_path"][0]))
     fallback = localize(image, None, start=MaskSource.WHOLE_IMAGE)
     assert fallback.box == full_box(image)
@@ -94,21 +95,21 @@ def test_without_a_mask_training_sees_what_inference_sees_where_it_finds_no_lesi
 
 
 @pytest.mark.parametrize("build", [masks_of, crops_of])
-def test_a_draw_gives_the_same_example_and_another_seed_another(table: pd.DataFrame, build) -> None:
+def test_draw_determines_the_example(table: pd.DataFrame, build) -> None:
     first, second = (build(table, augmentation=augmentation()) for _ in range(2))
     second[Draw(0, 5)]
     assert same(first[Draw(1, 7)], second[Draw(1, 7)])
     assert not same(first[Draw(1, 7)], first[Draw(1, 8)])
 
 
-def test_a_masked_pixel_is_one_of_which_half_is_lesion() -> None:
+def test_resized_mask_is_true_from_half_coverage() -> None:
     mask = np.zeros((4, 4), bool)
     mask[0, :2] = True  # half of the first quarter
     mask[2, 2] = True  # a quarter of the last
     np.testing.assert_array_equal(resize_mask(mask, 2), [[True, False], [False, False]])
 
 
-def test_the_order_is_given_by_seed_and_epoch_alone() -> None:
+def test_order_depends_on_seed_and_epoch_only() -> None:
     def order(seed: int, epoch: int) -> list[Draw]:
         sampler = SeededSampler(20, seed=seed)
         sampler.set_epoch(epoch)
@@ -121,18 +122,18 @@ def test_the_order_is_given_by_seed_and_epoch_alone() -> None:
     assert list(sampler) == list(sampler) == order(0, 0)
 
 
-def test_classes_are_drawn_as_they_occur_by_the_root_of_their_number_or_equally_often() -> None:
+def test_class_probs_are_natural_square_root_or_balanced() -> None:
     counts = [900, 100, 0]
-    assert class_shares(counts, "none").tolist() == [0.9, 0.1, 0.0]
-    assert class_shares(counts, "square_root").tolist() == [0.75, 0.25, 0.0]
-    assert class_shares(counts, "balanced").tolist() == [0.5, 0.5, 0.0]
+    assert class_probs(counts, "none").tolist() == [0.9, 0.1, 0.0]
+    assert class_probs(counts, "square_root").tolist() == [0.75, 0.25, 0.0]
+    assert class_probs(counts, "balanced").tolist() == [0.5, 0.5, 0.0]
 
 
-def test_examples_are_drawn_by_their_shares_anew_in_each_epoch_and_shared_out_among_processes() -> None:
-    shares = np.array([0.5, 0.0] + [0.5 / 998] * 998)
+def test_examples_are_drawn_by_probability_and_split_among_processes() -> None:
+    probs = np.array([0.5, 0.0] + [0.5 / 998] * 998)
 
     def drawn(epoch: int, rank: int = 0, world: int = 1) -> list[int]:
-        sampler = SeededSampler(1000, seed=1, rank=rank, world=world, shares=shares)
+        sampler = SeededSampler(1000, seed=1, rank=rank, world=world, draw_probs=probs)
         sampler.set_epoch(epoch)
         return [draw.index for draw in sampler]
 
@@ -149,7 +150,7 @@ def loaders(table: pd.DataFrame, batch_size: int) -> SeededDataModule:
 
 
 @pytest.mark.parametrize("batch_size", [4, 5, 1000])
-def test_training_drops_a_leftover_batch_and_validation_sees_every_image_once(table: pd.DataFrame, batch_size: int) -> None:
+def test_training_drops_incomplete_batches_and_validation_reads_all_images(table: pd.DataFrame, batch_size: int) -> None:
     rows = table.head(9)
     data = loaders(rows, batch_size)
     trained = [len(labels) for _, labels in data.train_dataloader()]

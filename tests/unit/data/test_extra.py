@@ -1,11 +1,10 @@
-"""Further data sets: only their training images of known classes are taken, each with its weight."""
+"""Additional data sets contribute weighted training images of known classes."""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from omegaconf import DictConfig, OmegaConf
 
 from segpipe.config.groups import ExtraDataConfig
 from segpipe.data.loading import load_extra
@@ -17,31 +16,29 @@ CLASSES = ("mel", "nv")
 
 @pytest.fixture(scope="module")
 def images(synthetic_root: Path) -> pd.DataFrame:
-    """Metadata of the drawn data set, as a table with labels."""
+    """Return the metadata of the synthetic data set as a label table."""
     table = pd.read_csv(next(synthetic_root.glob("*.csv")))
     return table.rename(columns={"image_id": "image", "dx": "label"})[["image", "label", "lesion_id"]]
 
 
-def entry(root: Path, folder: Path, images: pd.DataFrame, **settings: Any) -> DictConfig:
+def entry(root: Path, folder: Path, images: pd.DataFrame, **settings: Any) -> ExtraDataConfig:
     images.to_csv(folder / "labels.csv", index=False)
-    return OmegaConf.structured(ExtraDataConfig(root=str(root), table=str(folder / "labels.csv"), **settings))
+    return ExtraDataConfig(root=str(root), table=str(folder / "labels.csv"), **settings)
 
 
-def test_images_of_the_classes_are_taken_with_their_weight(synthetic_root: Path, tmp_path: Path, images: pd.DataFrame) -> None:
+def test_images_of_known_classes_are_added_with_their_weight(synthetic_root: Path, tmp_path: Path, images: pd.DataFrame) -> None:
     extra = load_extra([entry(synthetic_root, tmp_path, images, weight=0.5)], classes=CLASSES, taken=TAKEN)
     assert set(extra.table["image_id"]) == set(images.loc[images["label"].isin(CLASSES), "image"])
     assert set(extra.table["weight"]) == {0.5}
-    assert f"{len(extra.table)} images with weight 0.5" in extra.lines[0]
+    assert f"{len(extra.table)} with weight 0.5" in extra.lines[0]
 
 
-def test_subset_of_the_classes_can_be_named(synthetic_root: Path, tmp_path: Path, images: pd.DataFrame) -> None:
+def test_classes_can_be_restricted(synthetic_root: Path, tmp_path: Path, images: pd.DataFrame) -> None:
     extra = load_extra([entry(synthetic_root, tmp_path, images, classes=["mel"])], classes=CLASSES, taken=TAKEN)
     assert set(extra.table["dx"]) == {"mel"}
 
 
-def test_images_outside_the_train_part_of_its_split_are_left_out(
-    synthetic_root: Path, tmp_path: Path, images: pd.DataFrame
-) -> None:
+def test_images_outside_the_train_part_are_left_out(synthetic_root: Path, tmp_path: Path, images: pd.DataFrame) -> None:
     lesions = sorted(images["lesion_id"].unique())
     parts = {lesion: "val" if number % 2 else "train" for number, lesion in enumerate(lesions)}
     split = images.rename(columns={"image": "image_id"}).assign(part=images["lesion_id"].map(parts))
@@ -62,7 +59,7 @@ def test_data_set_without_the_classes_is_refused(synthetic_root: Path, tmp_path:
         load_extra([entry(synthetic_root, tmp_path, images)], classes=("mole", "nevus"), taken=TAKEN)
 
 
-def test_without_further_data_sets_nothing_is_added() -> None:
+def test_no_additional_data_sets_add_nothing() -> None:
     extra = load_extra([], classes=CLASSES, taken=TAKEN)
     assert extra.table.empty
     assert not extra.lines

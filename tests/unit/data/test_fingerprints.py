@@ -1,4 +1,4 @@
-"""Fingerprints of what a model has seen: they find every image that may not judge it, and nothing else."""
+"""Fingerprints identify exactly the images that a model must not be tested on."""
 
 import json
 
@@ -11,7 +11,7 @@ from segpipe.data.splits import PARTS
 
 
 def parts(**lesions_of: str) -> dict[str, pd.DataFrame]:
-    """By part, one image for each letter: its name is unique, and its lesion is the letter."""
+    """Build parts with one image per letter, which is the id of its lesion."""
     return {
         part: pd.DataFrame([(f"{part}{number}{letter}", letter) for number, letter in enumerate(lesions_of.get(part, ""))],
                            columns=["image_id", "lesion_id"], dtype=str)
@@ -35,24 +35,24 @@ OWN = parts(train="aab", val="cd", test="ef")
         ({"test": "abcdef"}, []),
     ],
 )
-def test_what_was_seen_may_not_judge(before: dict[str, str], found: list[str]) -> None:
-    """Other images of the same lesions: their names differ, the lesions tell."""
+def test_seen_lesions_are_found(before: dict[str, str], found: list[str]) -> None:
+    """Other images of the same lesions are found by lesion id."""
     renamed = {part: rows.assign(image_id="other " + rows["image_id"]) for part, rows in parts(**before).items()}
     assert find_seen(OWN, fingerprint_parts(renamed)) == found
 
 
-def test_images_are_known_without_their_lesions() -> None:
+def test_seen_images_are_found_without_lesion_ids() -> None:
     seen = fingerprint_parts({part: OWN["test"].assign(lesion_id=OWN["test"]["image_id"]) for part in PARTS})
     assert find_seen(OWN, seen) == ["test0e", "test1f"]
 
 
-def test_parts_that_are_not_asked_for_do_not_matter() -> None:
+def test_parts_not_given_are_ignored() -> None:
     seen = fingerprint_parts(parts(train="de", val="f"))
     assert find_seen({"test": OWN["test"]}, seen) == ["test0e", "test1f"]
     assert find_seen({"val": OWN["val"]}, seen) == ["val1d"]
 
 
-def test_nothing_recorded_is_nothing_seen() -> None:
+def test_no_fingerprints_find_no_images() -> None:
     assert find_seen(OWN, {}) == []
 
 
@@ -61,7 +61,7 @@ def test_order_and_repetition_do_not_matter() -> None:
     assert fingerprint_parts(shuffled) == fingerprint_parts(OWN)
 
 
-def test_joined_fingerprints_know_what_either_knows() -> None:
+def test_joined_fingerprints_cover_both_trainings() -> None:
     one, other = fingerprint_parts(parts(train="c", val="e")), fingerprint_parts(parts(train="f", val="e"))
     joined = join_fingerprints(one, other)
     assert joined == join_fingerprints(other, one)
@@ -69,7 +69,7 @@ def test_joined_fingerprints_know_what_either_knows() -> None:
     assert set(find_seen(OWN, joined)) == set(find_seen(OWN, one)) | set(find_seen(OWN, other)) == {"val0c", "test0e", "test1f"}
 
 
-def test_ten_thousand_images_take_little_room_and_none_is_taken_for_another() -> None:
+def test_fingerprints_of_10000_images_are_small_and_unique() -> None:
     names = np.array([f"ISIC_{number:07d}" for number in range(20_000)])
     whole = {
         part: pd.DataFrame({"image_id": ids, "lesion_id": ids})

@@ -1,4 +1,4 @@
-"""Each layout in which people download HAM10000 gives the same table, or a refusal that names what is missing."""
+"""All download layouts of HAM10000 give the same table or name what is missing."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -37,7 +37,7 @@ def write_masks(folder: Path, ids: Iterable[str], ending: str = "_segmentation.p
 def write_metadata(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     table = TABLE.assign(dx_type="histo", age=50.0, sex="male", localization="back")
-    if path.suffix == ".tab":  # Dataverse quotes the texts of its tables
+    if path.suffix == ".tab":  # Dataverse quotes text fields
         table.to_csv(path, index=False, sep="\t", quoting=2)
     else:
         table.to_csv(path, index=False)
@@ -60,11 +60,11 @@ def dataverse_tab(root: Path) -> None:
     dataverse(root, "HAM10000_metadata.tab")
 
 
-def dataverse_without_ending(root: Path) -> None:
+def dataverse_without_suffix(root: Path) -> None:
     dataverse(root, "HAM10000_metadata")
 
 
-def dataverse_unpacked_deeper(root: Path) -> None:
+def dataverse_in_subfolders(root: Path) -> None:
     dataverse(root / "dataverse_files")
 
 
@@ -82,7 +82,7 @@ def kmader(root: Path) -> None:
     (root / "hmnist_8_8_L.csv").write_text("pixel0000,pixel0001,label\n1,2,3\n")
 
 
-def kmader_doubled(root: Path) -> None:
+def kmader_with_copies(root: Path) -> None:
     kmader(root)
     write_images(root / "ham10000_images_part_1", IDS[:8])
     write_images(root / "ham10000_images_part_2", IDS[8:])
@@ -123,13 +123,13 @@ def own_png_images(root: Path) -> None:
 WITH_MASKS = (
     dataverse,
     dataverse_tab,
-    dataverse_without_ending,
-    dataverse_unpacked_deeper,
+    dataverse_without_suffix,
+    dataverse_in_subfolders,
     dataverse_of_links,
     isic_tasks_1_and_3,
     own_png_images,
 )
-WITHOUT_MASKS = (kmader, kmader_doubled, isic_task_3)
+WITHOUT_MASKS = (kmader, kmader_with_copies, isic_task_3)
 
 
 def check_table(table: pd.DataFrame) -> None:
@@ -139,18 +139,18 @@ def check_table(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("layout", WITH_MASKS)
-def test_a_layout_with_masks_is_whole(tmp_path: Path, layout: Callable[[Path], None]) -> None:
+def test_layouts_with_masks_are_complete(tmp_path: Path, layout: Callable[[Path], None]) -> None:
     layout(tmp_path / "root")
     dataset = load_ham10000(str(tmp_path / "root"))
     check_table(dataset.table)
     masks = [Path(path) for path in dataset.table["mask_path"]]
     assert [path.stem.removesuffix("_segmentation") for path in masks] == list(dataset.table["image_id"])
     assert not set(masks) & set(map(Path, dataset.table["image_path"]))
-    assert {problem.what for problem in dataset.problems} <= {"missing age"}
+    assert {problem.defect for problem in dataset.problems} <= {"missing age"}
 
 
 @pytest.mark.parametrize("layout", WITHOUT_MASKS)
-def test_a_layout_without_masks_is_usable_and_says_so(tmp_path: Path, layout: Callable[[Path], None]) -> None:
+def test_layouts_without_masks_are_usable_and_reported(tmp_path: Path, layout: Callable[[Path], None]) -> None:
     layout(tmp_path)
     dataset = load_ham10000(str(tmp_path))
     check_table(dataset.table)
@@ -158,7 +158,7 @@ def test_a_layout_without_masks_is_usable_and_says_so(tmp_path: Path, layout: Ca
     assert "14 x missing mask" in dataset.report()
 
 
-def test_without_lesion_ids_a_data_set_is_refused_unless_asked_for_by_name(tmp_path: Path) -> None:
+def test_missing_lesion_ids_are_refused_unless_allowed(tmp_path: Path) -> None:
     suraj(tmp_path)
     with pytest.raises(DatasetError, match=r"has no lesion ids.*data\.without_lesion_ids=true"):
         load_ham10000(str(tmp_path))
@@ -167,31 +167,29 @@ def test_without_lesion_ids_a_data_set_is_refused_unless_asked_for_by_name(tmp_p
     assert table["mask_path"].notna().all()
 
 
-def test_lesion_ids_may_lie_in_a_table_of_their_own(tmp_path: Path) -> None:
+def test_lesion_ids_may_be_in_a_separate_table(tmp_path: Path) -> None:
     suraj(tmp_path)
     TABLE.rename(columns={"image_id": "image"})[["image", "lesion_id"]].to_csv(tmp_path / "lesions.csv", index=False)
     check_table(load_ham10000(str(tmp_path)).table)
 
 
-def test_isic_task_1_alone_is_refused_for_it_has_no_diagnoses(tmp_path: Path) -> None:
+def test_isic_task_1_without_diagnoses_is_refused(tmp_path: Path) -> None:
     isic_task_1(tmp_path)
-    with pytest.raises(
-        DatasetError, match=r"table of diagnoses, got none .* beside 14 images and 14 masks of them; .*Task 1 has no"
-    ):
+    with pytest.raises(DatasetError, match=r"table of diagnoses, got none .* with 14 images and 14 masks; .*Task 1 has no"):
         load_ham10000(str(tmp_path), without_lesion_ids=True)
 
 
-def test_images_of_isic_task_1_without_a_diagnosis_are_reported(tmp_path: Path) -> None:
+def test_images_without_a_diagnosis_are_reported(tmp_path: Path) -> None:
     isic_tasks_1_and_3(tmp_path)
-    stranger = tmp_path / "ISIC2018_Task1-2_Training_Input"
-    write_images(stranger, IDS[:1])
-    (stranger / f"{IDS[0]}.jpg").rename(stranger / "ISIC_9999999.jpg")
+    unlabeled = tmp_path / "ISIC2018_Task1-2_Training_Input"
+    write_images(unlabeled, IDS[:1])
+    (unlabeled / f"{IDS[0]}.jpg").rename(unlabeled / "ISIC_9999999.jpg")
     dataset = load_ham10000(str(tmp_path))
     check_table(dataset.table)
     assert "1 x image without metadata (ISIC_9999999): left out" in dataset.report()
 
 
-def test_a_folder_without_images_and_no_folder_at_all_are_refused(tmp_path: Path) -> None:
+def test_empty_and_missing_folders_are_refused(tmp_path: Path) -> None:
     write_metadata(tmp_path / "empty" / "HAM10000_metadata.csv")
     with pytest.raises(
         DatasetError, match=r"data\.root must hold images, got none .*; see data/README\.md, or use data=synthetic"
@@ -202,15 +200,15 @@ def test_a_folder_without_images_and_no_folder_at_all_are_refused(tmp_path: Path
 
 
 @pytest.mark.realdata
-def test_the_first_hundred_images_of_the_real_data_set_are_usable(ham10000: Path, tmp_path: Path) -> None:
+def test_first_hundred_real_images_are_usable(ham10000: Path, tmp_path: Path) -> None:
     table = pd.read_csv(ham10000 / "HAM10000_metadata.csv").head(100)
     table.to_csv(tmp_path / "HAM10000_metadata.csv", index=False)
-    wanted = set(table["image_id"])
+    expected = set(table["image_id"])
     for path in ham10000.glob("HAM10000_*/ISIC_*"):
-        if path.stem.removesuffix("_segmentation") in wanted:
+        if path.stem.removesuffix("_segmentation") in expected:
             (tmp_path / path.parent.name).mkdir(exist_ok=True)
             (tmp_path / path.parent.name / path.name).symlink_to(path)
     dataset = load_ham10000(str(tmp_path))
-    assert sorted(dataset.table["image_id"]) == sorted(wanted)
+    assert sorted(dataset.table["image_id"]) == sorted(expected)
     assert dataset.table["mask_path"].notna().all()
     assert dataset.table["lesion_id"].nunique() == table["lesion_id"].nunique()

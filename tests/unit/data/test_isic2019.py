@@ -1,4 +1,4 @@
-"""ISIC 2019 as people download it: its tables or a folder for each class, all of its classes or a few."""
+"""ISIC 2019 with tables or class folders, and with all or some classes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from segpipe.diagnosis import ISIC_2019_CODES
 from segpipe.errors import DatasetError
 
 FOUR = ("mel", "nv", "bcc", "bkl")
-# Of each class a lesion with two images, and an image of which the lesion is not known.
+# Per class, a lesion with two images and an image without a known lesion.
 TABLE = pd.DataFrame(
     [
         (f"ISIC_{3 * number + image:07d}" + "_downsampled" * (number % 2), code, f"BCN_{number}" if image < 2 else None)
@@ -29,7 +29,7 @@ INPUT = "ISIC_2019_Training_Input"
 
 
 def draw(path: Path, code: str) -> None:
-    """The classes that HAM10000 does not have are drawn like the one that is nearest."""
+    """Draw an image; classes not in HAM10000 are drawn like the most similar one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn_as = {"ak": "akiec", "scc": "akiec"}.get(code, code)
     Image.fromarray(make_image(drawn_as, np.random.default_rng(1), (32, 40))[0]).save(path)
@@ -69,14 +69,14 @@ def expected(column: str = "dx", *, codes: tuple[str, ...] = ISIC_2019_CODES) ->
     return dict(zip(rows["image"], rows[column], strict=True))
 
 
-def test_all_eight_classes_come_in_the_order_of_the_table(root: Path) -> None:
+def test_all_eight_classes_are_in_the_order_of_the_table(root: Path) -> None:
     dataset = load_isic2019(str(root), without_lesion_ids=True)
     assert dataset.classes == ISIC_2019_CODES == ("mel", "nv", "bcc", "ak", "bkl", "df", "vasc", "scc")
     assert dataset.malignant == ("mel", "bcc", "ak", "scc")
     assert column(dataset, "dx") == expected()
 
 
-def test_what_the_metadata_knows_of_the_images_is_there(root: Path) -> None:
+def test_metadata_columns_are_joined(root: Path) -> None:
     table = load_isic2019(str(root)).table
     assert set(table["age"]) == {55.0}
     assert set(table["sex"]) == {"female"}
@@ -84,7 +84,7 @@ def test_what_the_metadata_knows_of_the_images_is_there(root: Path) -> None:
     assert list(table["mask_path"]) == [None] * len(table)
 
 
-def test_an_image_of_an_unknown_lesion_is_left_out_or_a_lesion_of_its_own(root: Path) -> None:
+def test_images_without_a_lesion_id_are_left_out_unless_allowed(root: Path) -> None:
     left_out = load_isic2019(str(root))
     assert f"8 x missing lesion id ({', '.join(GAPS[:3])}, ...): left out" in left_out.report().splitlines()
     assert not set(GAPS) & set(left_out.table["image_id"])
@@ -94,7 +94,7 @@ def test_an_image_of_an_unknown_lesion_is_left_out_or_a_lesion_of_its_own(root: 
 
 
 @pytest.mark.parametrize("named", [["bcc", "bkl", "mel", "nv"], ["NV", "MEL", "BKL", "BCC"]])
-def test_other_classes_are_left_out_unread_and_said(root: Path, named: list[str]) -> None:
+def test_other_classes_are_left_out_unread_and_reported(root: Path, named: list[str]) -> None:
     others = TABLE.loc[~TABLE["dx"].isin(FOUR), "image"].to_list()
     (root / INPUT / f"{others[0]}.jpg").write_bytes(b"no image")
     dataset = load_isic2019(str(root), classes=named, without_lesion_ids=True)
@@ -107,7 +107,7 @@ def test_other_classes_are_left_out_unread_and_said(root: Path, named: list[str]
 
 
 @pytest.mark.parametrize("above", [lambda number: "", lambda number: ("train", "test")[number % 2]], ids=["plain", "parts"])
-def test_class_folders_do_without_any_table(tmp_path: Path, above: Callable[[int], str]) -> None:
+def test_class_folders_need_no_table(tmp_path: Path, above: Callable[[int], str]) -> None:
     class_folders(tmp_path, above=above)
     draw(tmp_path / "unsorted.jpg", "nv")
     dataset = load_isic2019(str(tmp_path), without_lesion_ids=True)
@@ -117,20 +117,20 @@ def test_class_folders_do_without_any_table(tmp_path: Path, above: Callable[[int
     assert "1 x image without metadata (unsorted): left out" in dataset.report()
 
 
-def test_class_folders_know_no_lesions_and_say_so(tmp_path: Path) -> None:
+def test_class_folders_without_lesion_ids_are_refused(tmp_path: Path) -> None:
     class_folders(tmp_path)
     with pytest.raises(DatasetError, match=r"has no lesion ids, .* data.without_lesion_ids=true"):
         load_isic2019(str(tmp_path))
 
 
-def test_fewer_classes_than_there_are_folders(tmp_path: Path) -> None:
+def test_class_folders_may_be_restricted_to_some_classes(tmp_path: Path) -> None:
     class_folders(tmp_path)
     dataset = load_isic2019(str(tmp_path), classes=["nv", "mel"], without_lesion_ids=True, malignant=["mel"])
     assert (dataset.classes, dataset.malignant) == (("mel", "nv"), ("mel",))
     assert column(dataset, "dx") == expected(codes=("mel", "nv"))
 
 
-def test_where_there_are_tables_the_folders_do_not_count(tmp_path: Path) -> None:
+def test_tables_take_precedence_over_folders(tmp_path: Path) -> None:
     class_folders(tmp_path, codes=ISIC_2019_CODES)
     moved = tmp_path / "NV" / "ISIC_0000000.jpg"
     (tmp_path / "MEL" / moved.name).rename(moved)
@@ -138,15 +138,15 @@ def test_where_there_are_tables_the_folders_do_not_count(tmp_path: Path) -> None
     assert column(load_isic2019(str(tmp_path), without_lesion_ids=True), "dx") == expected()
 
 
-def test_unknown_is_no_class(root: Path) -> None:
+def test_unknown_is_not_a_class(root: Path) -> None:
     write_tables(root, TABLE.assign(dx=["unk", *TABLE["dx"][1:]]))
     dataset = load_isic2019(str(root))
     assert dataset.classes == ISIC_2019_CODES
     assert "1 x unknown diagnosis (ISIC_0000000): left out" in dataset.report()
 
 
-def test_the_test_set_may_lie_beside(root: Path) -> None:
-    """It has weights in its table, many unknowns, and no lesion ids."""
+def test_official_test_set_next_to_it_is_ignored(root: Path) -> None:
+    """Its table has weights, many unknowns and no lesion ids."""
     one_hot = {code.upper(): [float(code == found) for found in ("nv", "unk")] for code in (*ISIC_2019_CODES, "unk")}
     names = ["ISIC_0100000", "ISIC_0100001"]
     table = pd.DataFrame({"image": names, **one_hot, "score_weight": 1.0, "validation_weight": 0.0})
@@ -161,7 +161,7 @@ def test_the_test_set_may_lie_beside(root: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [["mel"], [], ["mel", "wart"], ["mel", "akiec"]])
-def test_classes_that_are_not_there_or_no_choice_are_refused(root: Path, named: list[str]) -> None:
+def test_invalid_choices_of_classes_are_refused(root: Path, named: list[str]) -> None:
     got = ", ".join(sorted(named)) or "none"
     with pytest.raises(
         DatasetError, match=rf"data.classes must name two or more of mel, nv, .*, as data.root holds .* got {got}$"
@@ -169,13 +169,13 @@ def test_classes_that_are_not_there_or_no_choice_are_refused(root: Path, named: 
         load_isic2019(str(root), classes=named)
 
 
-def test_a_class_without_a_folder_is_refused(tmp_path: Path) -> None:
+def test_class_without_a_folder_is_refused(tmp_path: Path) -> None:
     class_folders(tmp_path)
     with pytest.raises(DatasetError, match=r"two or more of mel, nv, bcc, bkl, as data.root holds them, got mel, scc$"):
         load_isic2019(str(tmp_path), classes=["mel", "scc"], without_lesion_ids=True)
 
 
-def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_images_of_one_name_are_distinguished_by_folder(tmp_path: Path) -> None:
     class_folders(tmp_path)
     draw(tmp_path / "BCC" / "ISIC_0000000.jpg", "bcc")
     table = load_isic2019(str(tmp_path), without_lesion_ids=True).table.set_index("image_id")
@@ -183,7 +183,7 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> N
     assert "ISIC_0000000" not in table.index
 
 
-def test_photographs_alone_are_refused(tmp_path: Path) -> None:
+def test_photographs_without_labels_are_refused(tmp_path: Path) -> None:
     draw(tmp_path / INPUT / "a.jpg", "nv")
     with pytest.raises(
         DatasetError, match=r"must hold ISIC_2019_Training_GroundTruth.csv or a folder for each class, got neither"

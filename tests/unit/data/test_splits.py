@@ -1,4 +1,4 @@
-"""Splits by lesion: no leak, the asked shares, the same for a seed, and a file that is proven when it is read."""
+"""Splits by lesion: no leaks, correct fractions, reproducible, and checked when read."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from segpipe.errors import DatasetError
 
 
 def make_table(seed: int = 0, lesions: int = 200) -> pd.DataFrame:
-    """Lesions of one to four images, their diagnoses as uneven as in life."""
+    """Build lesions of one to four images with imbalanced diagnoses."""
     rng = np.random.default_rng(seed)
     codes = np.concatenate([CODES, rng.choice(CODES, lesions - 7, p=[0.11, 0.67, 0.05, 0.03, 0.11, 0.01, 0.02])])
     lesion = np.repeat(np.arange(lesions), rng.integers(1, 5, lesions))
@@ -35,7 +35,7 @@ def make_table(seed: int = 0, lesions: int = 200) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_image_stands_in_one_part_and_each_lesion_too(seed: int) -> None:
+def test_each_image_and_each_lesion_is_in_one_part(seed: int) -> None:
     table = make_table(seed)
     split = make_split(table, seed=seed)
     assert sorted(split["image_id"]) == sorted(table["image_id"])
@@ -46,7 +46,7 @@ def test_each_image_stands_in_one_part_and_each_lesion_too(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_diagnosis_is_shared_out_as_asked(seed: int) -> None:
+def test_each_diagnosis_is_split_by_the_fractions(seed: int) -> None:
     table = make_table(seed)
     lesions = make_split(table, seed=seed).merge(table).drop_duplicates("lesion_id")
     for _, of_one_class in lesions.groupby("dx"):
@@ -54,7 +54,7 @@ def test_each_diagnosis_is_shared_out_as_asked(seed: int) -> None:
             assert abs((of_one_class["part"] == part).sum() - fraction * len(of_one_class)) <= 1
 
 
-def test_a_seed_gives_one_split_whatever_the_order_of_the_rows() -> None:
+def test_split_depends_on_the_seed_not_on_row_order() -> None:
     table = make_table()
     split = make_split(table, seed=1)
     shuffled = make_split(table.sample(frac=1, random_state=0), seed=1)
@@ -63,7 +63,7 @@ def test_a_seed_gives_one_split_whatever_the_order_of_the_rows() -> None:
     assert split_hash(make_split(table, seed=2)) != split_hash(split)
 
 
-def test_a_lesion_with_two_diagnoses_does_not_make_the_split_depend_on_the_order() -> None:
+def test_lesion_with_two_diagnoses_is_split_independently_of_row_order() -> None:
     table = make_table()
     table.loc[::3, "dx"] = "mel"
     split = make_split(table, seed=0)
@@ -72,7 +72,7 @@ def test_a_lesion_with_two_diagnoses_does_not_make_the_split_depend_on_the_order
 
 
 @pytest.mark.parametrize("folds", [2, 5])
-def test_each_lesion_outside_the_test_part_is_held_out_by_one_fold(folds: int) -> None:
+def test_each_lesion_outside_the_test_part_is_held_out_once(folds: int) -> None:
     table = make_table()
     split = make_split(table, seed=0)
     rounds = [fold_split(split, table, fold=fold, folds=folds, seed=0) for fold in range(folds)]
@@ -85,7 +85,7 @@ def test_each_lesion_outside_the_test_part_is_held_out_by_one_fold(folds: int) -
         assert one.groupby("lesion_id")["part"].nunique().eq(1).all()
 
 
-def test_folds_are_alike_in_each_diagnosis_and_do_not_depend_on_the_order() -> None:
+def test_folds_are_balanced_and_independent_of_row_order() -> None:
     table = make_table(lesions=600)
     split = make_split(table, seed=0)
     lesions = table.groupby("lesion_id")["dx"].min()
@@ -108,15 +108,15 @@ def test_two_ids_of_one_lesion_share_a_fold() -> None:
         assert all(part[lesion] == part[other] for lesion, other in SAME_LESIONS.items())
 
 
-def test_the_hash_changes_with_any_part_and_not_with_the_order() -> None:
+def test_split_hash_depends_on_parts_not_on_row_order() -> None:
     split = make_split(make_table(), seed=0)
     moved = split.copy()
     moved.loc[5, "part"] = next(part for part in PARTS if part != split.loc[5, "part"])
     assert split_hash(split.sample(frac=1, random_state=0)) == split_hash(split) != split_hash(moved)
 
 
-def test_a_split_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
-    # Ids that look like numbers must not lose their zeros.
+def test_split_is_unchanged_by_writing_and_reading(tmp_path: Path) -> None:
+    # Ids that look like numbers must keep their zeros.
     table = make_table().assign(image_id=lambda rows: rows["image_id"].str.removeprefix("ISIC_"))
     split = make_split(table.assign(lesion_id=table["lesion_id"].str.removeprefix("HAM_")), seed=0)
     write_split(tmp_path / "split.csv", split)
@@ -129,18 +129,18 @@ def test_a_split_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
     [
         ("image_id,part\na,train\n", "columns image_id,lesion_id,part; lesion_id is missing"),
         ("image_id,lesion_id,part\na,1,train\nb,2,tset\nc,3,dev\n", "part must be one of train, val, test, got dev, tset"),
-        ("image_id,lesion_id,part\na,1,train\na,1,train\n", "image a stands in it twice"),
+        ("image_id,lesion_id,part\na,1,train\na,1,train\n", "image a occurs twice"),
         ("image_id,lesion_id,part\na,1,train\nb,7,val\nc,7,test\n", "1 lesion in two parts, 7 for one; split by lesion"),
         ("image_id,lesion_id,part\na,1,train\nb,,val\nc,2,\n", "must be filled in every row, got 2 rows with a gap"),
     ],
 )
-def test_a_split_that_does_not_hold_is_refused(tmp_path: Path, rows: str, message: str) -> None:
+def test_invalid_split_is_refused(tmp_path: Path, rows: str, message: str) -> None:
     (tmp_path / "split.csv").write_text(rows)
     with pytest.raises(DatasetError, match=rf"split\.csv: .*{message}"):
         read_split(tmp_path / "split.csv")
 
 
-def test_parts_are_assigned_to_the_images_that_both_sides_know() -> None:
+def test_parts_are_assigned_to_common_images() -> None:
     table = make_table()
     split = make_split(table, seed=0)
     assigned = assign_parts(table.iloc[10:], split.iloc[10:])
@@ -148,13 +148,13 @@ def test_parts_are_assigned_to_the_images_that_both_sides_know() -> None:
     assert assigned.set_index("image_id")["part"].to_dict().items() <= split.set_index("image_id")["part"].to_dict().items()
 
 
-def test_a_part_without_images_is_refused() -> None:
+def test_part_without_images_is_refused() -> None:
     split = make_split(make_table(), seed=0)
     with pytest.raises(DatasetError, match="the split has no val image among the"):
         assign_parts(make_table(), split[split["part"] != "val"])
 
 
-def test_a_split_made_by_image_does_not_pass_for_a_data_set_with_lesion_ids() -> None:
+def test_split_by_image_is_refused_for_a_data_set_with_lesion_ids() -> None:
     table = make_table()
     by_image = make_split(table.assign(lesion_id=table["image_id"]), seed=0)
     with pytest.raises(DatasetError, match=r"does not fit the data set: \d+ lesions? in two parts"):
@@ -162,18 +162,18 @@ def test_a_split_made_by_image_does_not_pass_for_a_data_set_with_lesion_ids() ->
 
 
 @pytest.mark.parametrize("limit", [1, 30, 100, 300])
-def test_a_limit_keeps_whole_lesions_of_every_class_in_their_shares(limit: int) -> None:
+def test_limit_keeps_whole_lesions_stratified_by_class(limit: int) -> None:
     table = make_table()
     kept = limit_lesions(table, limit, seed=0)
     assert set(kept["dx"]) == set(CODES)
     whole = table[table["lesion_id"].isin(kept["lesion_id"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, whole)
     for code in CODES:
-        wanted = limit * (table["dx"] == code).mean()
-        assert wanted - 1 <= (kept["dx"] == code).sum() <= max(1, wanted) + 4
+        expected = limit * (table["dx"] == code).mean()
+        assert expected - 1 <= (kept["dx"] == code).sum() <= max(1, expected) + 4
 
 
-def test_a_limit_depends_on_the_seed_and_may_be_left_out() -> None:
+def test_limit_depends_on_the_seed_and_is_optional() -> None:
     table = make_table()
     first, again, other = (limit_lesions(table, 50, seed=seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, again)
@@ -182,12 +182,12 @@ def test_a_limit_depends_on_the_seed_and_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, -5])
-def test_a_limit_below_one_is_refused(limit: int) -> None:
+def test_limit_below_one_is_refused(limit: int) -> None:
     with pytest.raises(DatasetError, match=rf"data\.limit must be 1 or more images, got {limit}"):
         limit_lesions(make_table(), limit, seed=0)
 
 
-def test_names_in_a_split_mean_images_as_in_labels(tmp_path: Path) -> None:
+def test_names_in_a_split_identify_images_like_labels(tmp_path: Path) -> None:
     table = pd.DataFrame({"image_id": ["mel/0", "nv/0", "1"], "image_path": ["/d/mel/0.jpg", "/d/nv/0.jpg", "/d/nv/1.png"]})
     (tmp_path / "split.csv").write_text(
         "image_id;lesion_id;part\r\nmel\\0.jpg; L1; train\r\nnv/0;L2;val\r\n1.png;L3;test\r\nabsent.jpg;L4;test\r\n"
@@ -201,9 +201,9 @@ def test_names_in_a_split_mean_images_as_in_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [(("0", "1"), "the split must say which image is meant, got '0'"), (("nv/1", "1"), "image 1 stands in it")],
+    [(("0", "1"), "the split must say which image is meant, got '0'"), (("nv/1", "1"), "image 1 occurs twice")],
 )
-def test_a_split_whose_names_do_not_tell_is_refused(names: tuple[str, str], message: str) -> None:
+def test_split_with_ambiguous_names_is_refused(names: tuple[str, str], message: str) -> None:
     table = pd.DataFrame({"image_id": ["mel/0", "nv/0", "1"], "image_path": ["/d/mel/0.jpg", "/d/nv/0.jpg", "/d/nv/1.png"]})
     split = pd.DataFrame({"image_id": names, "lesion_id": ["L1", "L2"], "part": ["train", "test"]})
     with pytest.raises(DatasetError, match=message):

@@ -1,4 +1,4 @@
-"""The generated data set: the same for a seed, whole or absent, never over somebody's files, and learnable."""
+"""Synthetic data set: reproducible, complete or absent, harmless to other files, learnable."""
 
 import csv
 import json
@@ -51,14 +51,14 @@ def read_metadata(root: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_same_seed_same_files_and_other_seed_other_files(small_root: Path, tmp_path: Path) -> None:
+def test_files_depend_on_the_seed_only(small_root: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "same", **SMALL)
     write_dataset(tmp_path / "other", **(SMALL | {"seed": 4}))
     assert read_files(tmp_path / "same") == read_files(small_root)
     assert read_files(tmp_path / "other") != read_files(small_root)
 
 
-def test_a_smaller_data_set_is_the_beginning_of_a_larger_one(small_root: Path, tmp_path: Path) -> None:
+def test_smaller_data_set_is_the_start_of_a_larger_one(small_root: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "root", **(SMALL | {"lesions": 4}))
     fewer = {
         name: content for name, content in read_files(tmp_path / "root").items() if name.startswith(("HAM10000_i", "HAM10000_s"))
@@ -68,7 +68,7 @@ def test_a_smaller_data_set_is_the_beginning_of_a_larger_one(small_root: Path, t
     assert all(larger[name] == content for name, content in fewer.items())
 
 
-def test_each_row_has_an_image_and_a_fitting_mask(small_root: Path) -> None:
+def test_each_row_has_an_image_with_a_matching_mask(small_root: Path) -> None:
     rows = read_metadata(small_root)
     for row in rows:
         with Image.open(small_root / IMAGES_NAME / f"{row['image_id']}.jpg") as image:
@@ -90,7 +90,7 @@ def test_metadata_has_the_real_columns_and_values(tmp_path: Path) -> None:
     assert all(float(age) % 5 == 0 and 0 < float(age) <= 85 for age in ages if age)
 
 
-def test_classes_take_turns_and_images_of_a_lesion_share_its_row(small_root: Path) -> None:
+def test_classes_alternate_and_images_of_a_lesion_share_metadata(small_root: Path) -> None:
     rows = read_metadata(small_root)
     by_lesion = {row["lesion_id"]: {key: row[key] for key in ("dx", "age", "sex", "localization")} for row in rows}
     assert [lesion["dx"] for lesion in by_lesion.values()] == [*CODES, *CODES[:2]]
@@ -102,7 +102,7 @@ def test_classes_take_turns_and_images_of_a_lesion_share_its_row(small_root: Pat
     assert len({row["image_id"] for row in rows}) == len(rows)
 
 
-def test_it_loads_like_the_real_data_set(tmp_path: Path) -> None:
+def test_synthetic_data_set_loads_like_the_real_one(tmp_path: Path) -> None:
     root = tmp_path / "root"
     dataset = load_synthetic(str(root), **SMALL)
     rows = read_metadata(root)
@@ -112,20 +112,20 @@ def test_it_loads_like_the_real_data_set(tmp_path: Path) -> None:
     assert [Path(path).name for path in dataset.table["mask_path"]] == [f"{row['image_id']}_segmentation.png" for row in rows]
 
 
-def test_a_whole_data_set_is_kept(small_root: Path) -> None:
+def test_complete_data_set_is_kept(small_root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in small_root.rglob("*")}
     write_dataset(small_root, **SMALL)
     assert {path: path.stat().st_mtime_ns for path in small_root.rglob("*")} == before
 
 
-def test_other_arguments_replace_it(tmp_path: Path) -> None:
+def test_other_arguments_replace_the_data_set(tmp_path: Path) -> None:
     write_dataset(tmp_path / "root", **SMALL)
     write_dataset(tmp_path / "root", **(SMALL | {"lesions": 2, "images_per_lesion": 1}))
     assert len(read_metadata(tmp_path / "root")) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
 
 
-def test_a_quicker_process_keeps_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_set_of_a_concurrent_process_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     write_files = synthetic._write_files
 
@@ -141,7 +141,7 @@ def test_a_quicker_process_keeps_its_data_set(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool) -> None:
+def test_failure_leaves_the_folder_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool) -> None:
     root = tmp_path / "root"
     if existing:
         write_dataset(root, **(SMALL | {"lesions": 1}))
@@ -161,14 +161,14 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == (["root"] if existing else [])
 
 
-def test_an_unwritable_place_is_one_clear_error(tmp_path: Path) -> None:
+def test_unwritable_folder_is_a_data_set_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(DatasetError, match=r"data\.root=.* must be a folder that can be written"):
         write_dataset(tmp_path / "file" / "root", **SMALL)
 
 
 @pytest.mark.parametrize("recipe", [None, "{}", "not json", json.dumps(SMALL | {"generator": "somebody else"})])
-def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path, recipe: str | None) -> None:
+def test_folder_with_other_content_is_refused_and_unchanged(tmp_path: Path, recipe: str | None) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"precious")
     if recipe is not None:
         (tmp_path / synthetic.RECIPE_NAME).write_text(recipe)
@@ -180,7 +180,7 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path, recipe: str |
     assert read_files(tmp_path) == before
 
 
-def test_a_generated_folder_with_added_files_is_not_replaced(tmp_path: Path) -> None:
+def test_generated_folder_with_added_files_is_not_replaced(tmp_path: Path) -> None:
     write_dataset(tmp_path / "root", **SMALL)
     (tmp_path / "root" / "notes.txt").write_text("mine")
     with pytest.raises(DatasetError, match=r"notes\.txt"):
@@ -188,7 +188,7 @@ def test_a_generated_folder_with_added_files_is_not_replaced(tmp_path: Path) -> 
     assert (tmp_path / "root" / "notes.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_is_filled_and_a_file_is_refused(tmp_path: Path) -> None:
+def test_empty_folder_is_filled_and_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_dataset(tmp_path / "empty", **SMALL)
     assert read_metadata(tmp_path / "empty")
@@ -213,7 +213,7 @@ def test_every_diagnosis_has_an_appearance() -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_lesion_stays_inside_its_canvas(code: str) -> None:
+def test_lesion_stays_inside_its_canvas(code: str) -> None:
     for seed in range(25):
         factor, depth = paint_lesion(draw_lesion(APPEARANCES[code], np.random.default_rng(seed)), 64)
         edge = np.ones_like(depth, dtype=bool)
@@ -223,7 +223,7 @@ def test_a_lesion_stays_inside_its_canvas(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_the_mask_lies_where_the_skin_changes(code: str) -> None:
+def test_mask_covers_the_area_where_the_skin_changes(code: str) -> None:
     rng = np.random.default_rng(5)
     for _ in range(4):
         image, mask = make_image(code, rng, (60, 80))
@@ -235,7 +235,7 @@ def test_the_mask_lies_where_the_skin_changes(code: str) -> None:
         assert np.median(change[mask]) > 2 * np.median(change[around > 0])
 
 
-def test_a_larger_image_shows_the_same_picture() -> None:
+def test_larger_image_shows_the_same_content() -> None:
     rng = np.random.default_rng(2)
     lesion, view = draw_lesion(APPEARANCES["nv"], rng), draw_view(rng)
     _, small = render(lesion, view, height=60, width=80)
@@ -245,7 +245,7 @@ def test_a_larger_image_shows_the_same_picture() -> None:
 
 
 def describe(image: RgbImage, mask: BoolMask) -> NDArray[np.float64]:
-    """Colour of the lesion and of the skin, and how rough the lesion is."""
+    """Describe an image by colors of lesion and skin and by texture of the lesion."""
     lesion, skin = image[mask].astype(np.float64), image[~mask].astype(np.float64)
     edges = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F))
     quantiles = np.quantile(lesion, [0.05, 0.95], axis=0).ravel()
@@ -254,7 +254,7 @@ def describe(image: RgbImage, mask: BoolMask) -> NDArray[np.float64]:
     )
 
 
-def test_a_simple_classifier_tells_the_classes_apart_on_new_lesions() -> None:
+def test_simple_classifier_distinguishes_classes_of_new_lesions() -> None:
     def draw(seeds: range) -> tuple[NDArray[np.float64], list[str]]:
         samples = [
             (describe(*make_image(code, np.random.default_rng([seed, i]), (75, 100))), code)
@@ -268,7 +268,7 @@ def test_a_simple_classifier_tells_the_classes_apart_on_new_lesions() -> None:
     assert classifier.score(*draw(range(100, 110))) > 0.7
 
 
-def test_samples_are_one_of_each_class_with_mask_and_label(tmp_path: Path) -> None:
+def test_samples_have_one_image_per_class_with_mask_and_label(tmp_path: Path) -> None:
     write_samples(tmp_path)
     with (tmp_path / "labels.csv").open(encoding="utf-8", newline="") as stream:
         labels = {row["image"]: row["label"] for row in csv.DictReader(stream)}

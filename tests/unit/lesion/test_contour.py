@@ -1,4 +1,4 @@
-"""The adaptive threshold contour: finds a lesion through hair and vignette, and knows when there is none."""
+"""Contours of lesions under hair and vignettes, and refusals without a lesion."""
 
 import os
 from pathlib import Path
@@ -20,11 +20,11 @@ def _dice(first: BoolMask, second: BoolMask) -> float:
 
 
 def _photograph(height: int, width: int, rng: np.random.Generator) -> tuple[RgbImage, BoolMask]:
-    """Skin with a soft dark disc, the camera's noise, and light that falls off to one side."""
+    """Draw skin with a soft dark disc, camera noise, and light fading to one side."""
     rows, columns = np.indices((height, width))
     side = min(height, width)
-    centre_row, centre_column = rng.uniform(0.4, 0.6, size=2) * (height, width)
-    distance = np.hypot(rows - centre_row, columns - centre_column)
+    center_row, center_column = rng.uniform(0.4, 0.6, size=2) * (height, width)
+    distance = np.hypot(rows - center_row, columns - center_column)
     radius = rng.uniform(0.15, 0.28) * side
     weight = np.clip((radius - distance) / (0.03 * side) + 0.5, 0, 1)[..., None]
     light = 1 - 0.15 * columns[..., None] / width
@@ -52,7 +52,7 @@ def _with_dark_corners(image: RgbImage) -> RgbImage:
 
 @pytest.mark.parametrize(("height", "width"), [(336, 448), (450, 600), (301, 301), (97, 140), (600, 401)])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_dark_disc_is_found_through_hair_and_dark_corners(seed: int, height: int, width: int) -> None:
+def test_dark_disc_is_found_despite_hair_and_dark_corners(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)
     image, truth = _photograph(height, width, rng)
     contour = find_lesion_contour(_with_dark_corners(_with_hair(image, rng)))
@@ -63,7 +63,7 @@ def test_a_dark_disc_is_found_through_hair_and_dark_corners(seed: int, height: i
     assert _dice(contour.mask, truth) > 0.85
 
 
-def test_brightness_of_the_whole_photograph_hardly_matters() -> None:
+def test_contour_tolerates_changes_of_brightness() -> None:
     image, truth = _photograph(336, 448, np.random.default_rng(3))
     for gain in (0.6, 0.8, 1.1):
         contour = find_lesion_contour((image * gain).clip(0, 255).astype(np.uint8))
@@ -71,7 +71,7 @@ def test_brightness_of_the_whole_photograph_hardly_matters() -> None:
         assert _dice(contour.mask, truth) > 0.9
 
 
-def test_the_contour_does_not_depend_on_the_resolution() -> None:
+def test_contour_does_not_depend_on_resolution() -> None:
     image, _ = _photograph(1200, 1600, np.random.default_rng(4))
     large = find_lesion_contour(image)
     small = find_lesion_contour(cv2.resize(image, (400, 300), interpolation=cv2.INTER_AREA))
@@ -81,28 +81,28 @@ def test_the_contour_does_not_depend_on_the_resolution() -> None:
     assert _dice(shrunk, small.mask) > 0.97
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), SKIN])
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), SKIN])
 @pytest.mark.parametrize("shape", [(16, 16), (16, 500), (500, 16), (17, 25), (240, 320)])
-def test_nothing_is_found_on_a_blank_image(shape: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    contour = find_lesion_contour(np.full((*shape, 3), colour, dtype=np.uint8))
+def test_blank_image_has_no_contour(shape: tuple[int, int], color: tuple[int, int, int]) -> None:
+    contour = find_lesion_contour(np.full((*shape, 3), color, dtype=np.uint8))
     assert contour is None
     assert judge_contour(contour) == ("nothing_found",)
 
 
 @pytest.mark.parametrize("spread", [2, 10, 60, 200])
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_is_no_lesion(seed: int, spread: float) -> None:
+def test_noise_has_no_plausible_contour(seed: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     noise = (np.array(SKIN) + rng.normal(0, spread, (240, 320, 3))).clip(0, 255).astype(np.uint8)
     assert judge_contour(find_lesion_contour(noise)) in {("nothing_found",), ("implausible",)}
 
 
-def test_a_vignette_alone_is_no_lesion() -> None:
+def test_vignette_has_no_plausible_contour() -> None:
     assert judge_contour(find_lesion_contour(_with_dark_corners(np.full((336, 448, 3), SKIN, dtype=np.uint8)))) != ()
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_small_image_gives_a_sound_result_or_none(seed: int) -> None:
+def test_contour_of_any_small_image_is_valid_or_none(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, size=(*rng.integers(16, 60, size=2), 3), dtype=np.uint8)
     contour = find_lesion_contour(image)
@@ -113,7 +113,7 @@ def test_any_small_image_gives_a_sound_result_or_none(seed: int) -> None:
         assert 0 <= contour.plausibility <= 1
 
 
-def test_the_photograph_stays_as_it_was() -> None:
+def test_photograph_is_not_modified() -> None:
     image, _ = _photograph(120, 160, np.random.default_rng(5))
     before = image.copy()
     find_lesion_contour(image)

@@ -1,4 +1,4 @@
-"""The way to a mask: U-Net, contour, whole image, and the reasons at each turn."""
+"""Mask sources U-Net, contour and whole image, with the reasons for each fallback."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, label
 
-from segpipe.lesion.localizer import Localization, MaskSource, localize
+from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.lesion.localizer import localize
 from segpipe.lesion.quality import NOTES, REASONS
 from segpipe.types import BoolMask, Box, RgbImage
 
@@ -14,7 +15,7 @@ BLANK = np.full((90, 130, 3), 200, dtype=np.uint8)
 
 
 def _disc_mask(height: int, width: int, radius: float = 0.25) -> BoolMask:
-    """An ellipse in the middle; radius as a fraction of either side."""
+    """Draw an ellipse in the middle; radius as a fraction of each side."""
     rows, columns = (np.indices((height, width)).T / (height, width) + (0.5 / height, 0.5 / width)).T
     return np.asarray(np.hypot(rows - 0.5, columns - 0.5) < radius)
 
@@ -29,13 +30,13 @@ def _lesion_photograph(height: int, width: int) -> RgbImage:
     return (np.where(weight, (120, 80, 70), (225, 172, 150)) + noise).clip(0, 255).astype(np.uint8)
 
 
-def _check_laws(found: Localization, image: RgbImage) -> None:
+def _check_invariants(found: Localization, image: RgbImage) -> None:
     assert found.mask.dtype == np.bool_
     assert found.mask.shape == image.shape[:2]
     box = found.box
     assert 0 <= box.top < box.bottom <= image.shape[0]
     assert 0 <= box.left < box.right <= image.shape[1]
-    assert found.mask[box.top : box.bottom, box.left : box.right].sum() == found.mask.sum()
+    assert found.mask[box.slices()].sum() == found.mask.sum()
     assert found.area_fraction == pytest.approx(found.mask.sum() / found.mask.size)
     assert {reason.split(":")[1] for reason in found.reasons} <= set(REASONS | NOTES)
     if found.source is MaskSource.WHOLE_IMAGE:
@@ -44,25 +45,25 @@ def _check_laws(found: Localization, image: RgbImage) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_every_box_lies_in_its_image(seed: int) -> None:
+def test_localization_of_random_maps_is_valid(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, size=(*rng.integers(16, 120, size=2), 3), dtype=np.uint8)
     spots = cv2.GaussianBlur(rng.random((64, 64)).astype(np.float32), (0, 0), rng.uniform(1, 20))
     probs = cv2.normalize(spots, None, 0, 1, cv2.NORM_MINMAX)
     for start in MaskSource:
-        _check_laws(localize(image, probs.clip(0, 1) ** rng.uniform(0.3, 3), start=start), image)
+        _check_invariants(localize(image, probs.clip(0, 1) ** rng.uniform(0.3, 3), start=start), image)
 
 
 @pytest.mark.parametrize("size", [64, 192, 224])
 @pytest.mark.parametrize(("height", "width"), [(450, 600), (101, 37), (40, 40), (16, 400)])
-def test_a_believable_mask_is_taken_at_the_size_of_the_image(height: int, width: int, size: int) -> None:
+def test_plausible_mask_is_used_at_the_size_of_the_image(height: int, width: int, size: int) -> None:
     found = localize(np.zeros((height, width, 3), dtype=np.uint8), _disc_probs(size))
     assert (found.source, found.reasons) == (MaskSource.UNET, ())
     truth = _disc_mask(height, width)
     assert 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum()) > 0.95
 
 
-def test_only_the_largest_piece_is_kept_and_its_holes_are_filled() -> None:
+def test_largest_piece_is_kept_with_its_holes_filled() -> None:
     probs = _disc_probs(192)
     probs[90:100, 90:100] = 0.1
     probs[5:15, 5:15] = 0.9
@@ -73,7 +74,7 @@ def test_only_the_largest_piece_is_kept_and_its_holes_are_filled() -> None:
     assert not found.mask[:60, :60].any()
 
 
-def test_the_lesion_in_the_middle_is_taken_and_a_larger_piece_at_the_rim_noted() -> None:
+def test_central_lesion_is_preferred_to_a_larger_piece_at_the_border() -> None:
     probs = _disc_probs(192, 0.12)
     probs[:, 150:] = 0.9
     found = localize(np.zeros((300, 400, 3), dtype=np.uint8), probs)
@@ -82,14 +83,14 @@ def test_the_lesion_in_the_middle_is_taken_and_a_larger_piece_at_the_rim_noted()
     assert 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum()) > 0.95
 
 
-def test_two_pieces_of_equal_rank_give_way_to_the_contour() -> None:
+def test_ambiguous_pieces_fall_back_to_the_contour() -> None:
     image = _lesion_photograph(150, 200)
     probs = np.maximum(np.roll(_disc_probs(192, 0.12), -40, axis=1), np.roll(_disc_probs(192, 0.12), 40, axis=1))
     found = localize(image, probs)
     assert (found.source, found.reasons) == (MaskSource.CONTOUR, ("unet:in_pieces",))
 
 
-def test_the_map_stays_as_it_was() -> None:
+def test_probability_map_is_not_modified() -> None:
     probs = _disc_probs(64)
     probs[30:34, 30:34] = 0
     before = probs.copy()
@@ -97,40 +98,40 @@ def test_the_map_stays_as_it_was() -> None:
     np.testing.assert_array_equal(probs, before)
 
 
-def test_a_refused_mask_gives_way_to_the_contour_with_its_reason() -> None:
+def test_refused_mask_falls_back_to_the_contour_with_a_reason() -> None:
     image = _lesion_photograph(150, 200)
     found = localize(image, np.zeros((64, 64), dtype=np.float32))
     assert (found.source, found.reasons) == (MaskSource.CONTOUR, ("unet:too_small",))
     truth = _disc_mask(150, 200)
     assert 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum()) > 0.9
-    _check_laws(found, image)
+    _check_invariants(found, image)
 
 
-def test_a_blank_image_goes_down_the_whole_way() -> None:
+def test_blank_image_falls_back_to_the_whole_image() -> None:
     found = localize(BLANK, np.zeros((64, 64), dtype=np.float32))
     assert (found.source, found.reasons) == (MaskSource.WHOLE_IMAGE, ("unet:too_small", "contour:nothing_found"))
-    _check_laws(found, BLANK)
+    _check_invariants(found, BLANK)
 
 
-def test_every_reason_of_the_network_is_handed_on() -> None:
+def test_all_reasons_against_the_mask_are_listed() -> None:
     found = localize(BLANK, np.full((64, 64), 0.6, dtype=np.float32))
     assert found.reasons == ("unet:too_large", "unet:touches_border", "unet:unsure", "contour:nothing_found")
 
 
-def test_noise_ends_at_the_whole_image() -> None:
+def test_noise_falls_back_to_the_whole_image() -> None:
     noise = np.random.default_rng(1).integers(0, 256, size=(200, 260, 3), dtype=np.uint8)
     found = localize(noise, None, start=MaskSource.CONTOUR)
     assert (found.source, found.reasons) == (MaskSource.WHOLE_IMAGE, ("contour:implausible",))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (7, 8)])
-def test_an_image_of_a_few_pixels_is_refused(shape: tuple[int, int]) -> None:
+def test_image_with_few_pixels_is_refused(shape: tuple[int, int]) -> None:
     for start in MaskSource:
         with pytest.raises(ValueError, match="at least 8 pixels"):
             localize(np.zeros((*shape, 3), dtype=np.uint8), np.zeros((64, 64), dtype=np.float32), start=start)
 
 
-def test_a_later_start_leaves_the_network_out() -> None:
+def test_later_start_skips_the_network() -> None:
     image = _lesion_photograph(150, 200)
     probs = _disc_probs(64)
     assert localize(image, probs).source is MaskSource.UNET
@@ -139,7 +140,7 @@ def test_a_later_start_leaves_the_network_out() -> None:
     assert (whole.source, whole.reasons) == (MaskSource.WHOLE_IMAGE, ())
 
 
-def test_a_missing_map_is_refused_where_the_way_starts_at_the_network() -> None:
+def test_missing_map_is_refused_if_the_network_comes_first() -> None:
     with pytest.raises(ValueError, match="mask_probs must be a probability map where start is 'unet', got None"):
         localize(BLANK, None)
 
@@ -157,13 +158,13 @@ def test_logits_are_refused() -> None:
         (MaskSource.WHOLE_IMAGE, ("uniform_image",)),
     ],
 )
-def test_a_whole_image_is_warned_of_unless_it_was_asked_for(start: MaskSource, warnings: tuple[str, ...]) -> None:
+def test_whole_image_has_a_warning_unless_requested(start: MaskSource, warnings: tuple[str, ...]) -> None:
     blank = np.full((40, 60, 3), 255, dtype=np.uint8)
     assert localize(blank, np.zeros((32, 32), dtype=np.float32), start=start).warnings == warnings
     photograph = _lesion_photograph(120, 160)
     assert localize(photograph, _disc_probs(64), start=start).warnings == ()
 
 
-def test_a_believable_mask_on_a_uniform_image_is_warned_of() -> None:
+def test_plausible_mask_of_a_uniform_image_has_a_warning() -> None:
     found = localize(np.zeros((40, 60, 3), dtype=np.uint8), _disc_probs(64))
     assert (found.source, found.warnings) == (MaskSource.UNET, ("uniform_image",))

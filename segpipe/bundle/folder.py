@@ -1,17 +1,16 @@
-"""A trained model on disk: a folder with `model.safetensors` and `card.json`. Nothing in it is pickled.
+"""Bundles on disk: folders with `model.safetensors` and `card.json`, without pickles.
 
 The card says what to build and how to feed it, so inference needs no configuration. Only segpipe's own builders can be named.
-The weights repeat in their metadata what kind of model they are of and its classes in order, which a card alone cannot prove, and
-hold a hash of their tensors.
+The metadata of the weights repeat the kind of the model and its classes in order, which a card alone cannot prove, and hold a
+hash of the tensors.
 """
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,90 +19,102 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from segpipe.bundle.card import CARD, FORMAT, AnyCard, Card, ClassifierCard, SegmenterCard, kind_of, parse_card
-from segpipe.errors import BundleError, WriteError, one_line
-from segpipe.io.strict_json import encode_json, parse_json, read_json
-from segpipe.models.classifier import LesionClassifier, build_classifier
+from segpipe.bundle.card import Card, ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard, kind_of
+from segpipe.bundle.card_file import FORMAT, parse_card, read_card, read_content
+from segpipe.errors import BundleError, WriteError
+from segpipe.io.files import one_line
+from segpipe.io.run_files import CARD, WEIGHTS
+from segpipe.io.strict_json import encode_json, parse_json
+from segpipe.models.classifier import build_classifier
 from segpipe.models.unet import build_unet
 from segpipe.models.weights import hash_tensors, load_weights, read_metadata, require_finite
 
-WEIGHTS = "model.safetensors"
 IDENTITY = "segpipe"  # entry of the metadata of the weights
-LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+MAX_HEADER_BYTES = 100_000_000  # limit of safetensors itself
 SHIPPED = Path(__file__).parents[1] / "weights"
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class SegmenterBundle:
-    """A U-Net that was loaded.
-
-    Attributes:
-        model: float32, in eval mode, on the CPU.
-        card: what it says of itself.
-        sha256: of its weights file.
-    """
-
-    model: nn.Module
-    card: SegmenterCard
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ClassifierBundle:
-    """A classifier that was loaded; the fields are those of `SegmenterBundle`."""
-
-    model: LesionClassifier
-    card: ClassifierCard
-    sha256: str
-
-
 def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = False) -> None:
-    """Write a bundle, whole or not at all; one that stands there is replaced.
+    """Write a bundle atomically, replacing an existing one.
 
     Args:
-        folder: of the bundle; the folder above it must exist.
-        model: built as `card.arguments` say.
-        card: a segmenter's or a classifier's.
-        half: store float16 instead of float32, half the size.
+        folder: Folder of the bundle; its parent must exist.
+        model: Network, built from `card.arguments`.
+        card: Card of a segmenter or a classifier.
+        half: True to store float16 instead of float32, at half the size.
 
     Raises:
-        BundleError: the card could not be read again, or a weight is not finite, so that nothing is written.
-        WriteError: the bundle cannot be written; one that stood there is still there.
+        BundleError: The card could not be read again, or a weight is not finite; nothing is written.
+        WriteError: The bundle cannot be written; an existing one is kept.
+    """
+    kind = kind_of(card)
+    text = encode_json({"format": FORMAT, "kind": kind} | asdict(card))
+    parse_card(folder, parse_json(text), kind, type(card))
+    try:
+        weights = _encode_weights(model, card, half=half)
+    except ValueError as error:
+        raise BundleError(f"{folder}: the bundle is not written, its weight {error}; train the model again") from error
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            new = Path(temporary, "new")
+            new.mkdir()
+            # Not save_file, which makes files that only their owner may read.
+            (new / WEIGHTS).write_bytes(weights)
+            (new / CARD).write_bytes(text)
+            _replace_folder(new, folder, old=Path(temporary, "old"))
+    except OSError as error:
+        raise WriteError(f"{folder}: the bundle cannot be written ({error.strerror})") from error
+
+
+def _encode_weights(model: nn.Module, card: Card, *, half: bool = False) -> bytes:
+    """Encode the weights file of a bundle.
+
+    Raises:
+        ValueError: A weight is not finite.
     """
     state = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
-    kind = kind_of(card)
-    text = encode_json({"format": FORMAT, "kind": kind} | asdict(card))
-    parse_card(folder, parse_json(text), kind, type(card))
+    require_finite(state)
+    # A single entry: safetensors writes several in any order, and equal weights must give equal files.
+    return save(state, {IDENTITY: json.dumps(_identity(card, save(state)))})
+
+
+def bundle_segmenter(model: nn.Module, card: SegmenterCard) -> SegmenterBundle:
+    """Copy a trained U-Net into a bundle, as if saved and loaded."""
+    copy, sha256 = _copy_weights(model, card, build_unet(**card.arguments))
+    return SegmenterBundle(copy, card, sha256)
+
+
+def bundle_classifier(model: nn.Module, card: ClassifierCard) -> ClassifierBundle:
+    """Copy a trained classifier into a bundle, as if saved and loaded."""
+    copy, sha256 = _copy_weights(model, card, build_classifier(classes=len(card.classes), **card.arguments))
+    return ClassifierBundle(copy, card, sha256)
+
+
+def _copy_weights(model: nn.Module, card: Card, copy: AnyModel) -> tuple[AnyModel, str]:
     try:
-        require_finite(state)
+        weights = _encode_weights(model, card)
     except ValueError as error:
-        raise BundleError(f"{folder}: the bundle is not written, its weight {error}; train the model again") from error
-    try:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workshop:
-            fresh = Path(workshop, "fresh")
-            fresh.mkdir()
-            # Not save_file, whose files nobody else may read.
-            # One entry: safetensors would write several in any order, and the same weights must give the same file.
-            (fresh / WEIGHTS).write_bytes(save(state, {IDENTITY: json.dumps(_identity(card, save(state)))}))
-            (fresh / CARD).write_bytes(text)
-            _put_in_place(fresh, folder, old=Path(workshop, "old"))
-    except OSError as error:
-        raise WriteError(f"{folder}: the bundle cannot be written ({error.strerror})") from error
+        raise BundleError(f"the trained model cannot be used, its weight {error}; train the model again") from error
+    load_weights(copy, load(weights))
+    return copy.eval(), hashlib.sha256(weights).hexdigest()
 
 
-def _put_in_place(fresh: Path, folder: Path, *, old: Path) -> None:
-    """Let a fresh bundle take the place of an old one, which is put back if that fails; other files in the folder stay."""
+def _replace_folder(new: Path, folder: Path, *, old: Path) -> None:
+    """Move a new bundle into place; restore the old one on failure.
+
+    Other files of the folder are kept.
+    """
     if not folder.exists():
-        fresh.replace(folder)
+        new.replace(folder)
         return
     folder.replace(old)
     try:
-        fresh.replace(folder)
+        new.replace(folder)
     except OSError:
         old.replace(folder)
         raise
@@ -113,21 +124,21 @@ def _put_in_place(fresh: Path, folder: Path, *, old: Path) -> None:
 
 
 def load_bundle(folder: str | Path) -> SegmenterBundle | ClassifierBundle:
-    """Load a segmenter or a classifier, whichever a bundle holds.
+    """Load a segmenter or a classifier with its card.
 
     Args:
-        folder: folder of the bundle, as a training writes it to `OUTPUT/bundle`.
+        folder: Folder of the bundle, such as `OUTPUT/bundle` of a training.
 
     Returns:
         The model on the CPU in eval mode, its card, and the SHA-256 of its weights.
 
     Raises:
-        BundleError: the bundle is missing, damaged or foreign.
+        BundleError: The bundle is missing, damaged or foreign.
         ValueError: `folder` is not a path.
     """
     if not isinstance(folder, str | Path):
         raise ValueError(f"folder must be the path of a bundle, got {type(folder).__name__}; a training writes OUTPUT/bundle")
-    content = _read_content(Path(folder))
+    content = read_content(Path(folder))
     is_segmenter = isinstance(content, dict) and content.get("kind") == "segmenter"
     return load_segmenter(Path(folder)) if is_segmenter else load_classifier(Path(folder))
 
@@ -136,10 +147,10 @@ def load_segmenter(folder: Path) -> SegmenterBundle:
     """Load a U-Net.
 
     Raises:
-        BundleError: the bundle is missing, damaged, foreign, or a classifier.
+        BundleError: The bundle is missing, damaged, foreign, or a classifier.
     """
     card = read_card(folder, "segmenter", SegmenterCard)
-    model, sha256 = _load_weights(folder, card, lambda: build_unet(**card.arguments))
+    model, sha256 = _load_model(folder, card, lambda: build_unet(**card.arguments))
     return SegmenterBundle(model, card, sha256)
 
 
@@ -147,63 +158,26 @@ def load_classifier(folder: Path) -> ClassifierBundle:
     """Load a classifier.
 
     Raises:
-        BundleError: the bundle is missing, damaged, foreign, or a segmenter.
+        BundleError: The bundle is missing, damaged, foreign, or a segmenter.
     """
     card = read_card(folder, "classifier", ClassifierCard)
-    model, sha256 = _load_weights(folder, card, lambda: build_classifier(classes=len(card.classes), **card.arguments))
+    model, sha256 = _load_model(folder, card, lambda: build_classifier(classes=len(card.classes), **card.arguments))
     return ClassifierBundle(model, card, sha256)
 
 
-def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
-    """Read what a bundle says of itself, without its weights.
-
-    Args:
-        folder: of the bundle.
-        kind: `segmenter` or `classifier`.
-        schema: the card of this kind.
-
-    Raises:
-        BundleError: the card is missing, damaged, foreign, or of the other kind.
-    """
-    return parse_card(folder, _read_content(folder), kind, schema)
-
-
-def _read_content(folder: Path) -> Any:
-    try:
-        return read_json(folder / CARD)
-    except OSError as error:
-        raise BundleError(f"{folder}: a bundle must be a folder with {WEIGHTS} and {CARD}; {_why_no_card(folder)}") from error
-    except ValueError as error:
-        raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON ({one_line(str(error))})") from error
-
-
-def _why_no_card(folder: Path) -> str:
-    if os.path.isfile(folder / "bundle" / CARD):
-        return f"the output of a training holds one in {folder / 'bundle'}"
-    if os.path.isdir(folder):
-        return f"{CARD} cannot be read"
-    return "a file is no bundle" if os.path.exists(folder) else "no such folder, check the path"
-
-
-def _identity(card: Card, content: bytes) -> dict[str, Any]:
-    """What the metadata of weights hold, the file of which is `content`: kind, classes in order, and a hash of the tensors."""
-    classes = list(card.classes) if isinstance(card, ClassifierCard) else None
-    return {"kind": kind_of(card), "classes": classes, "tensors": hash_tensors(content)}
-
-
-def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
-    """Build a model, in eval mode, with the weights of a bundle; and the SHA-256 of these."""
-    with _refuse_unlike(folder):
+def _load_model(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tuple[AnyModel, str]:
+    """Build a model with a bundle's weights; return their SHA-256 too."""
+    with _refuse_mismatch(folder):
         model = build().eval()
     content = _read_weights(folder, model)
     try:
         state = load(content)
     except SafetensorError as error:
         raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({one_line(str(error))})") from error
-    _compare_identity(folder, content, card)
-    with _refuse_unlike(folder):
+    _check_identity(folder, content, card)
+    with _refuse_mismatch(folder):
         load_weights(model, state)
-        _try_out(model, card)
+        _check_output_shape(model, card)
     try:
         require_finite(model.state_dict())
     except ValueError as error:
@@ -212,8 +186,8 @@ def _load_weights(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tu
 
 
 @contextmanager
-def _refuse_unlike(folder: Path) -> Iterator[None]:
-    """Turn whatever a library makes of arguments or tensors that a damaged bundle may name into a BundleError."""
+def _refuse_mismatch(folder: Path) -> Iterator[None]:
+    """Convert any error about arguments or tensors to a BundleError."""
     try:
         yield
     except Exception as error:
@@ -221,37 +195,46 @@ def _refuse_unlike(folder: Path) -> Iterator[None]:
 
 
 def _read_weights(folder: Path, model: nn.Module) -> bytes:
-    """The file of the weights, as far as it is no longer than those of this model can be."""
-    most = LONGEST_HEADER + 8 * sum(tensor.numel() for tensor in model.state_dict().values())
+    """Read the weights file, up to the largest possible size."""
+    limit = MAX_HEADER_BYTES + 8 * sum(tensor.numel() for tensor in model.state_dict().values())
     try:
         with (folder / WEIGHTS).open("rb") as file:
-            content = file.read(most + 1)
+            content = file.read(limit + 1)
     except OSError as error:
         raise BundleError(f"{folder}: {WEIGHTS} cannot be read ({error.strerror})") from error
-    if len(content) > most:
-        raise BundleError(f"{folder}: {WEIGHTS} must have at most {most:,} bytes for the network of the card, got more")
+    if len(content) > limit:
+        raise BundleError(f"{folder}: {WEIGHTS} must have at most {limit:,} bytes for the network of the card, got more")
     return content
 
 
 @torch.no_grad()
-def _try_out(model: nn.Module, card: Card) -> None:
-    """See that a network answers an image of the size that its card names, which not every network does for every size."""
+def _check_output_shape(model: nn.Module, card: Card) -> None:
+    """Run the network once at the input size of the card."""
     size = card.input.size
     expected = (1, len(card.classes)) if isinstance(card, ClassifierCard) else (1, 1, size, size)
     found = tuple(model(torch.zeros(1, 3, size, size)).shape)
     if found != expected:
-        raise ValueError(f"the network's answer must have the shape {expected}, got {found}")
+        raise ValueError(f"the output of the network must have the shape {expected}, got {found}")
 
 
-def _compare_identity(folder: Path, content: bytes, card: Card) -> None:
-    """See that weights are whole and of the model that a card describes, as far as they say so; older ones do not."""
+def _identity(card: Card, content: bytes) -> dict[str, Any]:
+    """Return the metadata of weights with this content."""
+    classes = list(card.classes) if isinstance(card, ClassifierCard) else None
+    return {"kind": kind_of(card), "classes": classes, "tensors": hash_tensors(content)}
+
+
+def _check_identity(folder: Path, content: bytes, card: Card) -> None:
+    """Check that the weights are undamaged and match the card.
+
+    Weights of older versions have no metadata to check.
+    """
     text = read_metadata(content).get(IDENTITY)
     if text is None:
         return
     expected = _identity(card, content)
     try:
-        said = json.loads(text)
-        differing = {key: said.get(key) for key in expected if said.get(key) != expected[key]}
+        stored = json.loads(text)
+        differing = {key: stored.get(key) for key in expected if stored.get(key) != expected[key]}
     except (ValueError, AttributeError, RecursionError) as error:
         raise BundleError(f"{folder}: {WEIGHTS} is damaged, its metadata are none of segpipe's; copy it again") from error
     if "tensors" in differing:

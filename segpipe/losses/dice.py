@@ -10,6 +10,10 @@ class BceDiceLoss(nn.Module):
 
     `Dice = (2 * sum(p * y) + 1) / (sum(p) + sum(y) + 1)` with probabilities p (V-Net, arXiv 1606.04797, in its unsquared form);
     the 1 keeps an empty mask finite.
+
+    Args:
+        bce_weight: Weight of the binary cross-entropy.
+        dice_weight: Weight of the Dice term.
     """
 
     def __init__(self, *, bce_weight: float = 1.0, dice_weight: float = 1.0) -> None:
@@ -18,7 +22,15 @@ class BceDiceLoss(nn.Module):
         self.dice_weight = dice_weight
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Args: logits and masks (0 or 1), float (N, 1, H, W). Returns: a scalar, float32."""
+        """Compute the loss of a batch.
+
+        Args:
+            logits: Logits of lesion, float (N, 1, H, W).
+            masks: True masks, 0 or 1, of the same shape.
+
+        Returns:
+            A scalar, float32.
+        """
         logits, masks = logits.float(), masks.float()
         bce = binary_cross_entropy_with_logits(logits, masks)
         probs = torch.sigmoid(logits)

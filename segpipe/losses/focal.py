@@ -10,14 +10,15 @@ WEIGHTINGS = ("none", "inverse", "effective")
 
 
 class FocalLoss(nn.Module):
-    """`-w_y * (1 - p_y)^gamma * log(p_y)` with softmax probabilities, averaged with the weights w.
+    """Softmax focal loss.
 
-    arXiv 1708.02002, equation 5, on the softmax probability of the true class. With gamma 0 and no weights it is
-    cross-entropy; with weights it is torch's weighted mean, `sum(w * loss) / sum(w)`.
+    `-w_y * (1 - p_y)^gamma * log(p_y)` with the softmax probability p_y of the true class, averaged with the weights w (arXiv
+    1708.02002, equation 5). With gamma 0 and no weights it is cross-entropy; with weights it is torch's weighted mean,
+    `sum(w * loss) / sum(w)`.
 
     Args:
-        gamma: 0 or more; how much less an easy example counts.
-        class_weights: one positive weight for each class, or None.
+        gamma: Focusing parameter, 0 or more; a larger one gives easy examples less weight.
+        class_weights: Positive weight of each class, shape (C,); None for equal weights.
     """
 
     class_weights: Tensor | None
@@ -30,9 +31,17 @@ class FocalLoss(nn.Module):
         self.register_buffer("class_weights", class_weights)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Args: logits, float (N, C); labels, integer (N,). Returns: a scalar, float32."""
+        """Compute the loss of a batch.
+
+        Args:
+            logits: Logits, float, shape (N, C).
+            labels: Class indices, integer, shape (N,).
+
+        Returns:
+            A scalar, float32.
+        """
         log_probs = log_softmax(logits.float(), dim=1).gather(1, labels[:, None]).squeeze(1)
-        # Above 0, for there the power of a gamma below 1 has no slope; expm1 keeps the digits of a small 1 - p.
+        # Above 0, where the power of a gamma below 1 has no derivative; expm1 keeps the digits of a small 1 - p.
         doubts = (-torch.expm1(log_probs)).clamp(min=torch.finfo(torch.float32).tiny)
         losses = -(doubts**self.gamma) * log_probs
         if self.class_weights is None:
@@ -42,18 +51,18 @@ class FocalLoss(nn.Module):
 
 
 def class_weights(counts: Sequence[float], weighting: str, *, beta: float = 0.999) -> Tensor | None:
-    """Weigh rare classes up; the weights of the classes that occur have mean 1, a class without examples gets 0.
+    """Compute class weights that increase with the rarity of a class.
 
     Args:
-        counts: training images of each class, or their expected number where a sampler draws them.
+        counts: Training images of each class, or their expected number where a sampler draws them.
         weighting: `none`; `inverse`, 1 / n; or `effective`, (1 - beta) / (1 - beta^n), arXiv 1901.05555.
-        beta: of the effective number; nearer to 1 is nearer to `inverse`.
+        beta: Beta of the effective number; close to 1 it is close to `inverse`.
 
     Returns:
-        float32, shape (C,), or None for `none`.
+        float32, shape (C,), with mean 1 over the classes that occur and 0 for the others; None for `none`.
 
     Raises:
-        ValueError: `weighting` is none of the three, or beta is outside [0, 1).
+        ValueError: `weighting` is unknown, or beta is outside [0, 1).
     """
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
@@ -68,5 +77,5 @@ def class_weights(counts: Sequence[float], weighting: str, *, beta: float = 0.99
 
 
 def build_focal_loss(*, gamma: float, weighting: str, beta: float, counts: Sequence[float]) -> FocalLoss:
-    """The focal loss for a training set with `counts` images of each class; the arguments are those of the parts."""
+    """Build the focal loss for a training set, see `FocalLoss` and `class_weights`."""
     return FocalLoss(gamma=gamma, class_weights=class_weights(counts, weighting, beta=beta))

@@ -1,4 +1,4 @@
-"""Cross-entropy with the class priors taken out of the answer, for diagnoses that are of very different frequency."""
+"""Logit-adjusted cross-entropy, for imbalanced diagnoses."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from torch.nn.functional import cross_entropy
 
 
 class LogitAdjustedLoss(nn.Module):
-    """Cross-entropy of `logits + tau * log(prior)`, averaged over the batch (arXiv 2007.07314, equation 10).
+    """Cross-entropy of `logits + tau * log(prior)`, averaged over the batch.
 
-    The network then answers as if every class were equally frequent (tau 1), so the most probable class is the one with the best
-    balanced accuracy. With tau 0 it is cross-entropy.
+    With tau 1 the network predicts as if every class were equally frequent, so the most probable class is the one with the best
+    balanced accuracy. With tau 0 it is cross-entropy. arXiv 2007.07314, equation 10.
 
     Args:
-        prior: share of each class in the training set, float, shape (C,), above 0.
-        tau: 0 or more; how much of the prior is taken out.
+        prior: Fraction of each class in the training set, float, shape (C,), above 0.
+        tau: Strength of the adjustment, 0 or more.
     """
 
     log_prior: Tensor
@@ -28,11 +28,19 @@ class LogitAdjustedLoss(nn.Module):
         self.register_buffer("log_prior", prior.log().float())
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Args: logits, float (N, C); labels, integer (N,). Returns: a scalar, float32."""
+        """Compute the loss of a batch.
+
+        Args:
+            logits: Logits, float, shape (N, C).
+            labels: Class indices, integer, shape (N,).
+
+        Returns:
+            A scalar, float32.
+        """
         return cross_entropy(logits.float() + self.tau * self.log_prior, labels)
 
 
 def build_logit_adjusted_loss(*, tau: float, counts: Sequence[float]) -> LogitAdjustedLoss:
-    """The loss for a training set with `counts` images of each class; a class without any counts as one image."""
+    """Build the loss for a training set; empty classes count one image."""
     images = torch.tensor(counts, dtype=torch.float64).clamp(min=1)
     return LogitAdjustedLoss(images / images.sum(), tau=tau)

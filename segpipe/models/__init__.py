@@ -1,1 +1,1 @@
-"""The two networks and what stands at their edges."""
+"""Networks and their inputs: classifier, U-Net, preprocessing, weights."""

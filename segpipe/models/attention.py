@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class ChannelAttention(nn.Module):
-    """Weighs each channel of a feature map by what it holds on average and at its peak.
+    """Attention that weighs each channel by its mean and maximum.
 
     `x * sigmoid(mlp(avgpool(x)) + mlp(maxpool(x)))` with one shared two-layer `mlp`, arXiv 1807.06521, equation 2.
     """
@@ -20,14 +20,14 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Args: features, float (N, C, h, w). Returns: the same shape."""
+        """Weigh a feature map, float (N, C, h, w)."""
         average = self.mlp(features.mean((2, 3), keepdim=True))
         peak = self.mlp(features.amax((2, 3), keepdim=True))
         return features * torch.sigmoid(average + peak)
 
 
 class SpatialAttention(nn.Module):
-    """Weighs each place of a feature map by what its channels hold on average and at their peak.
+    """Attention that weighs each position by the mean and maximum over channels.
 
     `x * sigmoid(conv([mean_c(x); max_c(x)]))` with a 7 x 7 convolution, arXiv 1807.06521, equation 3.
     """
@@ -37,16 +37,20 @@ class SpatialAttention(nn.Module):
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Args: features, float (N, C, h, w). Returns: the same shape."""
+        """Weigh a feature map, float (N, C, h, w)."""
         summary = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1)
         return features * torch.sigmoid(self.conv(summary))
 
 
 def build_attention(kind: str, channels: int) -> nn.Module:
-    """Attention for a feature map: `none`, `channel`, `spatial`, or `cbam` (channel, then spatial).
+    """Build attention for a feature map.
+
+    Args:
+        kind: `none`, `channel`, `spatial`, or `cbam` (channel, then spatial).
+        channels: Number of channels of the feature map.
 
     Raises:
-        ValueError: `kind` is none of the four.
+        ValueError: `kind` is unknown.
     """
     builders: dict[str, Callable[[], nn.Module]] = {
         "none": nn.Identity,

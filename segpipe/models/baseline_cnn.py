@@ -1,4 +1,4 @@
-"""A plain small convolutional network, the floor that any other has to beat; timm knows it by name, as it knows its own."""
+"""A small convolutional baseline network, registered with timm."""
 
 from itertools import pairwise
 from typing import Any
@@ -9,19 +9,21 @@ from torch import Tensor, nn
 
 WIDTHS = (16, 32, 64, 128, 256)
 
-# What timm wants to know of a network; that no weights are named here makes it refuse `pretrained=True`.
+# Configuration for timm; because it lists no weights, timm refuses `pretrained=True`.
 default_cfgs = generate_default_cfgs({"baseline_cnn": {"first_conv": "stages.0.0", "classifier": "classifier"}})
 
 
 class BaselineCnn(nn.Module):
-    """Five times convolution, BatchNorm, ReLU and max pooling, then the mean over the map and a linear layer.
+    """Five convolutional blocks and a linear layer.
 
-    Its methods and attributes are those that timm's networks have in common.
+    A block is convolution, BatchNorm, ReLU and max pooling.
+
+    It has the methods and attributes that timm's networks share.
 
     Args:
-        num_classes: 0 for no linear layer.
-        in_chans: channels of an image.
-        global_pool: how the map is pooled, by timm's name.
+        num_classes: Number of classes; 0 for no linear layer.
+        in_chans: Number of channels of an image.
+        global_pool: timm's name of the pooling method.
     """
 
     def __init__(self, *, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg") -> None:
@@ -36,17 +38,22 @@ class BaselineCnn(nn.Module):
         self.global_pool, self.classifier = create_classifier(self.num_features, num_classes, pool_type=global_pool)
 
     def forward_features(self, batch: Tensor) -> Tensor:
-        """Args: batch, normalised float (N, 3, H, W). Returns: the last feature map, float (N, 256, H/32, W/32)."""
+        """Compute the last feature map, float (N, 256, H/32, W/32)."""
         features: Tensor = self.stages(batch)
         return features
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Args: features, float (N, 256, h, w). Returns: logits, or what the linear layer takes, float (N, 256)."""
+        """Compute logits from a feature map.
+
+        Args:
+            features: Feature map, float (N, 256, h, w).
+            pre_logits: True to return the input of the linear layer, float (N, 256), instead.
+        """
         pooled: Tensor = self.global_pool(features)
         return pooled if pre_logits else self.classifier(pooled)
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Args: batch, normalised float (N, 3, H, W). Returns: logits, float (N, num_classes)."""
+        """Compute logits, float (N, num_classes), from normalized images."""
         return self.forward_head(self.forward_features(batch))
 
 
@@ -61,5 +68,5 @@ def _build_stage(channels_in: int, channels_out: int) -> nn.Module:
 
 @register_model
 def baseline_cnn(pretrained: bool = False, **options: Any) -> BaselineCnn:
-    """Build it as timm builds its own networks; there are no pretrained weights."""
+    """Build the network for timm; there are no pretrained weights."""
     return build_model_with_cfg(BaselineCnn, "baseline_cnn", pretrained, feature_cfg={"flatten_sequential": True}, **options)

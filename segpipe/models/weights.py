@@ -1,4 +1,4 @@
-"""Weights from a file into a network: the same tensors, of the same kind, each number finite; and what the file says of them."""
+"""Weights of a file: loading into a network, checks, metadata and hash."""
 
 import hashlib
 import json
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put the tensors of a file into a network, in place.
+    """Load the tensors of a file into a network, in place.
 
     Args:
-        model: takes them in its own precision.
-        state: all tensors of the model by name; floating point in any precision, others of the same type.
+        model: Network, which keeps its own precision.
+        state: All tensors of the model by name; floating point in any precision, others of the same type.
 
     Raises:
-        RuntimeError: a tensor is missing, unknown, or of another shape.
-        ValueError: a tensor is of another type.
+        RuntimeError: A tensor is missing, unknown, or of another shape.
+        ValueError: A tensor is of another type.
     """
     own = model.state_dict()
     for name in own.keys() & state.keys():
@@ -31,7 +31,7 @@ def require_finite(state: Mapping[str, Tensor]) -> None:
     """Check that no weight is NaN or infinite.
 
     Raises:
-        ValueError: one is; its tensor is named.
+        ValueError: A weight is; the message names its tensor.
     """
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
@@ -39,13 +39,13 @@ def require_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def read_metadata(content: bytes) -> dict[str, str]:
-    """Metadata of a safetensors file that has been read before; `content` is all of it."""
+    """Return the metadata of a safetensors file with this content."""
     metadata: dict[str, str] = json.loads(content[8 : _header_end(content)]).get("__metadata__", {})
     return metadata
 
 
 def hash_tensors(content: bytes) -> str:
-    """SHA-256 of the values of all tensors in a safetensors file, whatever its metadata; `content` is all of it."""
+    """Hash the tensors of a safetensors file, without its metadata."""
     return hashlib.sha256(memoryview(content)[_header_end(content) :]).hexdigest()
 
 

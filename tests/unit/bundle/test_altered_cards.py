@@ -1,4 +1,4 @@
-"""Cards that were altered, by the hundred: each is refused in one line, or its answers are finite."""
+"""Altered cards: each is refused in one line, or gives finite predictions."""
 
 import json
 import math
@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from segpipe.bundle.card import ClassifierCard, SegmenterCard
-from segpipe.bundle.folder import CARD, ClassifierBundle, load_classifier, read_card, save_bundle
+from segpipe.bundle.card import ClassifierBundle, ClassifierCard, SegmenterCard
+from segpipe.bundle.card_file import read_card
+from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.diagnosis import check_class_name
 from segpipe.errors import BundleError
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.tta import VIEWS
-from segpipe.lesion.localizer import MaskSource
+from segpipe.io.run_files import CARD
+from segpipe.lesion.localization import MaskSource
 
 NUMBERS = (
     *("input.size", "input.mean.0", "input.std.1", "crop.margin_fraction", "temperature", "logit_bias.2", "arguments.dropout"),
@@ -114,7 +117,7 @@ GOOD_NAMES = (
 
 
 def altered(card: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """The card with one value changed, named by a dotted key; all above it must be there."""
+    """Change one value of a card, at a dotted key whose parents exist."""
     copy = json.loads(json.dumps(card))
     *path, last = key.split(".")
     inner = copy
@@ -125,7 +128,7 @@ def altered(card: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def renamed(card: dict[str, Any], name: str) -> dict[str, Any]:
-    """The card with another name for one of its classes, wherever it stands."""
+    """Rename one class everywhere in a card."""
     text = json.dumps(card)
     for place in ("classes", "malignant"):
         card = altered(card, place, [name if code == "bcc" else code for code in card[place]])
@@ -135,7 +138,7 @@ def renamed(card: dict[str, Any], name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def card(classifier: ClassifierBundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A card in which everything is given."""
+    """Card with a value for each field."""
     folder = tmp_path_factory.mktemp("whole") / "classifier"
     save_bundle(folder, classifier.model, classifier.card)
     content: dict[str, Any] = json.loads((folder / CARD).read_text())
@@ -164,7 +167,7 @@ def refuse(tmp_path: Path) -> Callable[[bytes], None]:
     return call
 
 
-def test_card_as_it_was_is_read(card: dict[str, Any], tmp_path: Path) -> None:
+def test_unchanged_card_is_read(card: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / CARD).write_text(json.dumps(card))
     read = read_card(tmp_path, "classifier", ClassifierCard)
     assert (read.temperature, read.logit_bias, read.metrics["images"]) == (1.5, (0.0,) * 7, 70)
@@ -172,7 +175,9 @@ def test_card_as_it_was_is_read(card: dict[str, Any], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", NO_NUMBERS)
 @pytest.mark.parametrize("key", NUMBERS)
-def test_number_that_is_none_is_refused(card: dict[str, Any], refuse: Callable[[bytes], None], key: str, word: str) -> None:
+def test_value_that_is_not_a_number_is_refused(
+    card: dict[str, Any], refuse: Callable[[bytes], None], key: str, word: str
+) -> None:
     refuse(json.dumps(altered(card, key, "HERE")).replace('"HERE"', word).encode())
 
 
@@ -187,13 +192,13 @@ def test_value_of_another_type_is_refused(card: dict[str, Any], refuse: Callable
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_class_name_that_is_unsafe_somewhere_is_refused(card: dict[str, Any], refuse: Callable[[bytes], None], name: str) -> None:
+def test_unsafe_class_name_is_refused(card: dict[str, Any], refuse: Callable[[bytes], None], name: str) -> None:
     refuse(json.dumps(renamed(card, name)).encode())
     refuse(json.dumps(renamed(card, name), ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 @pytest.mark.parametrize("name", GOOD_NAMES)
-def test_class_name_as_people_write_it_is_read(card: dict[str, Any], tmp_path: Path, name: str) -> None:
+def test_common_class_name_is_read(card: dict[str, Any], tmp_path: Path, name: str) -> None:
     check_class_name(name)
     (tmp_path / CARD).write_text(json.dumps(renamed(card, name)))
     assert name in read_card(tmp_path, "classifier", ClassifierCard).classes
@@ -238,7 +243,7 @@ def test_unknown_field_is_refused(card: dict[str, Any], refuse: Callable[[bytes]
 
 
 def contents(text: str) -> Iterator[bytes]:
-    """What is no card, or not as its standard wants it; `text` is that of one."""
+    """Yield invalid variants of the text of a card."""
     yield from (b"", b" ", b"{", b"null", b"1", b'"card"', b"[]", b"[1, 2]", b"{}", b"\x00" * 100, b"\xff\xfe{}", b"PK\x03\x04")
     yield text[:-1].encode()
     yield text.encode("utf-16")
@@ -261,7 +266,7 @@ def contents(text: str) -> Iterator[bytes]:
     yield text.replace("}", " // a remark\n}", 1).encode()
 
 
-def test_content_that_is_no_strict_json_is_refused(card: dict[str, Any], refuse: Callable[[bytes], None]) -> None:
+def test_content_that_is_not_strict_json_is_refused(card: dict[str, Any], refuse: Callable[[bytes], None]) -> None:
     text = json.dumps(card)
     found = list(contents(text))
     assert len(set(found)) == len(found) and text.encode() not in found
@@ -291,7 +296,7 @@ def test_input_size_that_a_unet_cannot_halve_is_refused(bundles: Path, tmp_path:
         ("malignant", []),
     ],
 )
-def test_card_within_the_bounds_gives_finite_answers(
+def test_card_within_the_bounds_gives_finite_predictions(
     card: dict[str, Any], bundles: Path, tmp_path: Path, key: str, value: Any
 ) -> None:
     folder = shutil.copytree(bundles / "classifier", tmp_path / "classifier")
@@ -299,7 +304,7 @@ def test_card_within_the_bounds_gives_finite_answers(
     ensemble = ClassifierEnsemble(
         [load_classifier(folder)], device=torch.device("cpu"), views=VIEWS["flips"], explained="predicted", batch_size=8
     )
-    pipeline = Pipeline(Locator(None, device=torch.device("cpu"), start=MaskSource.CONTOUR), ensemble)
+    pipeline = Pipeline(Localizer(None, device=torch.device("cpu"), start=MaskSource.CONTOUR), ensemble)
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     (finding,) = pipeline([image])
     assert math.isclose(sum(finding.probabilities.values()), 1)

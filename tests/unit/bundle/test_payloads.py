@@ -1,4 +1,4 @@
-"""Files with a pickled payload in the place of checkpoints, weights, caches and records: refused, and never run."""
+"""Pickled payloads as checkpoints, weights, caches and records: refused, never run."""
 
 import io
 import pickle
@@ -13,13 +13,15 @@ import torch
 from optuna.distributions import FloatDistribution
 
 from hydra_plugins.segpipe_optuna import OptunaSweeper
-from segpipe.bundle.folder import CARD, WEIGHTS, ClassifierBundle, load_classifier, save_bundle
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.data.cache import StoredExamples
 from segpipe.errors import BundleError, ConfigError, OutputError, TrainingError
-from segpipe.runs.journal import JOURNAL, Journal
-from segpipe.sweep.record import RECORD, read_record, read_records
-from segpipe.training.fit import _finish, read_checkpoint
-from segpipe.training.resuming import WholeCheckpoints
+from segpipe.io.run_files import CARD, JOB_RECORD, JOURNAL, WEIGHTS
+from segpipe.runs.journal import Journal
+from segpipe.sweep.record import read_record, read_records
+from segpipe.training.fit import _finish
+from segpipe.training.resuming import WholeCheckpoints, read_checkpoint
 from segpipe.training.starting_weights import load_starting_weights
 
 CANARY = "canary"
@@ -27,7 +29,7 @@ WHOLE = {"epoch": 1, "global_step": 3, "state_dict": {"w": torch.ones(50)}}
 
 
 class Payload:
-    """Makes a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open, (CANARY, "w")
@@ -35,7 +37,7 @@ class Payload:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working directory, in which no payload has left its file at the end."""
+    """Empty working directory, without a payload's file at the end."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert not Path(CANARY).exists()
@@ -66,7 +68,7 @@ def npy(array: Any) -> bytes:
     return file.getvalue()
 
 
-def test_a_payload_would_leave_its_file() -> None:
+def test_payload_creates_its_file() -> None:
     pickle.loads(PAYLOADS["pickle"]())
     Path(CANARY).unlink()
     torch.load(io.BytesIO(PAYLOADS["torch"]()), weights_only=False)
@@ -74,7 +76,7 @@ def test_a_payload_would_leave_its_file() -> None:
 
 
 @pytest.mark.parametrize("kind", PAYLOADS)
-def test_a_payload_is_no_checkpoint(kind: str) -> None:
+def test_payload_is_refused_as_checkpoint(kind: str) -> None:
     path = Path("last.ckpt")
     path.write_bytes(PAYLOADS[kind]())
     with pytest.raises(ConfigError, match="must be a checkpoint of a training"):
@@ -85,7 +87,7 @@ def test_a_payload_is_no_checkpoint(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "torch, beside a whole checkpoint"])
-def test_best_weights_that_were_swapped_are_not_taken(kind: str) -> None:
+def test_replaced_best_weights_are_refused(kind: str) -> None:
     Path("checkpoints").mkdir()
     Path("checkpoints", "last.ckpt").write_bytes(saved(WHOLE))
     Path("checkpoints", "best.ckpt").write_bytes(PAYLOADS[kind]())
@@ -95,7 +97,7 @@ def test_best_weights_that_were_swapped_are_not_taken(kind: str) -> None:
 
 @pytest.mark.parametrize("base", [{}, LEGACY], ids=["zip", "legacy"])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_damaged_checkpoint_is_one_clear_error_whatever_its_damage(base: dict[str, Any]) -> None:
+def test_damaged_checkpoint_gives_one_clear_error(base: dict[str, Any]) -> None:
     rng, whole, path = random.Random(0), saved(WHOLE, **base), Path("last.ckpt")
     for number in range(150):
         content = bytearray(whole[: rng.randrange(len(whole))] if number % 3 == 0 else whole)
@@ -109,7 +111,7 @@ def test_a_damaged_checkpoint_is_one_clear_error_whatever_its_damage(base: dict[
 
 
 @pytest.mark.parametrize("content", [None, [], 5, "text", torch.ones(3), {"epoch": 1}, {"state_dict": {}}], ids=repr)
-def test_other_content_is_no_checkpoint(content: Any) -> None:
+def test_other_content_is_refused_as_checkpoint(content: Any) -> None:
     Path("last.ckpt").write_bytes(saved(content))
     with pytest.raises(ConfigError, match="must be a checkpoint of a training"):
         read_checkpoint(Path("last.ckpt"))
@@ -117,14 +119,14 @@ def test_other_content_is_no_checkpoint(content: Any) -> None:
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights.pth", "weights.bin", "model.safetensors", "weights"])
 @pytest.mark.parametrize("kind", PAYLOADS)
-def test_a_payload_is_no_starting_weights(name: str, kind: str) -> None:
+def test_payload_is_refused_as_starting_weights(name: str, kind: str) -> None:
     Path(name).write_bytes(PAYLOADS[kind]())
     with pytest.raises(ConfigError, match="init must be random, imagenet or a safetensors file"):
         load_starting_weights(torch.nn.Linear(2, 2), name="x", init=name, fetch=lambda: torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("kind", PAYLOADS)
-def test_a_payload_is_no_bundle(kind: str, classifier: ClassifierBundle) -> None:
+def test_payload_is_refused_as_bundle(kind: str, classifier: ClassifierBundle) -> None:
     save_bundle(Path("bundle"), classifier.model, classifier.card)
     Path("bundle", WEIGHTS).write_bytes(PAYLOADS[kind]())
     with pytest.raises(BundleError, match="damaged or no safetensors file"):
@@ -132,7 +134,7 @@ def test_a_payload_is_no_bundle(kind: str, classifier: ClassifierBundle) -> None
 
 
 @pytest.mark.parametrize("kind", PAYLOADS)
-def test_a_payload_is_no_entry_of_a_cache(kind: str) -> None:
+def test_payload_is_refused_as_cache_entry(kind: str) -> None:
     Path("entry").mkdir()
     Path("entry", "image.npy").write_bytes(PAYLOADS[kind]())
     with pytest.raises(OutputError, match=r"data\.cache holds a damaged entry"):
@@ -143,15 +145,15 @@ NO_RECORDS = (b"", b"null", b"[]", b"{}", b"\xff\xfe", b'{"status": "finished"}'
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(Payload()), *NO_RECORDS], ids=range(1 + len(NO_RECORDS)))
-def test_a_payload_is_no_record_of_a_sweep(content: bytes) -> None:
+def test_payload_is_refused_as_sweep_record(content: bytes) -> None:
     Path("job").mkdir()
-    Path("job", RECORD).write_bytes(content)
+    Path("job", JOB_RECORD).write_bytes(content)
     for read in (lambda: read_record(Path("job")), lambda: read_records(Path())):
         with pytest.raises(OutputError, match=r"job\.json must be the record of a training"):
             read()
 
 
-def test_a_card_nested_too_deeply_is_damaged(classifier: ClassifierBundle) -> None:
+def test_deeply_nested_card_is_refused(classifier: ClassifierBundle) -> None:
     save_bundle(Path("bundle"), classifier.model, classifier.card)
     Path("bundle", CARD).write_text("[" * 100_000)
     with pytest.raises(BundleError, match="damaged"):
@@ -159,7 +161,7 @@ def test_a_card_nested_too_deeply_is_damaged(classifier: ClassifierBundle) -> No
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(Payload()), b"{}\n", b"[]\n", b'{"op_code": 99}\n', b"\x80\n"], ids=range(5))
-def test_a_payload_is_no_journal_of_a_search(content: bytes) -> None:
+def test_payload_is_refused_as_search_journal(content: bytes) -> None:
     storage = Path("optuna.journal")
     storage.write_bytes(content)
     sweeper = OptunaSweeper(1, 1, str(storage), 0, {})
@@ -170,6 +172,6 @@ def test_a_payload_is_no_journal_of_a_search(content: bytes) -> None:
 @pytest.mark.parametrize(
     "content", [pickle.dumps(Payload()), pickle.dumps(Payload(), protocol=0), b"[" * 9999 + b"\n"], ids=range(3)
 )
-def test_a_payload_is_no_journal_of_a_run(content: bytes) -> None:
+def test_payload_is_refused_as_run_journal(content: bytes) -> None:
     Path(JOURNAL).write_bytes(content)
     assert Journal(Path(), "key").read() == {}

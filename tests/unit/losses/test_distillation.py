@@ -1,4 +1,4 @@
-"""The loss of a student: that of the labels and the distance from its teacher, by their weights."""
+"""Distillation loss: label loss and divergence from the teacher."""
 
 import math
 
@@ -19,7 +19,7 @@ PROBS = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.0, 0.9]])
 
 
 def test_two_classes_by_hand() -> None:
-    """Temperature 2: the odds of 9 to 1 become 3 to 1, and logits of 2 ln 4 and 0 become 4 to 1."""
+    """At temperature 2, odds of 9 become 3, and those of the logits 4."""
     loss = DistillationLoss(nn.CrossEntropyLoss(), temperature=2, label_weight=0.25)
     logits = torch.tensor([[2 * math.log(4), 0.0]])
     divergence = 0.75 * math.log(0.75 / 0.8) + 0.25 * math.log(0.25 / 0.2)
@@ -34,7 +34,7 @@ def test_label_weight_of_1_and_validation_are_the_loss_without_a_teacher(loss: n
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 2.0, 100.0])
-def test_student_that_answers_as_its_teacher_has_no_distance(temperature: float) -> None:
+def test_student_equal_to_its_teacher_has_no_divergence(temperature: float) -> None:
     loss = DistillationLoss(nn.CrossEntropyLoss(), temperature=temperature, label_weight=0)
     same = PROBS.clamp(min=torch.finfo(torch.float32).tiny).log() + 5
     assert loss(same, LABELS, PROBS).item() == pytest.approx(0, abs=1e-4 * temperature**2)
@@ -45,7 +45,7 @@ def test_student_that_answers_as_its_teacher_has_no_distance(temperature: float)
     assert logits.grad is not None and torch.isfinite(logits.grad).all()
 
 
-def test_temperature_1_is_cross_entropy_with_soft_labels_but_for_a_constant() -> None:
+def test_temperature_1_is_cross_entropy_with_soft_labels_plus_a_constant() -> None:
     loss = DistillationLoss(nn.CrossEntropyLoss(), temperature=1, label_weight=0)
     entropy = -(PROBS * PROBS.clamp(min=1e-30).log()).sum(1).mean()
     torch.testing.assert_close(loss(LOGITS, LABELS, PROBS), cross_entropy(LOGITS, PROBS) - entropy)
@@ -57,7 +57,7 @@ def test_values_outside_their_range_are_refused(arguments: tuple[float, float], 
         DistillationLoss(nn.CrossEntropyLoss(), temperature=arguments[0], label_weight=arguments[1])
 
 
-def test_turned_copies_learn_the_prediction_for_their_image() -> None:
+def test_rotated_copies_use_the_prediction_of_their_image() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = build_classifier(name="test_efficientnet", classes=3, attention="none", dropout=0.0).eval()
@@ -77,7 +77,7 @@ def test_turned_copies_learn_the_prediction_for_their_image() -> None:
     torch.testing.assert_close(of_teacher, probs[[0, 1, 0, 1]])
 
 
-def test_teacher_that_knows_teaches_more_than_labels_that_are_noise() -> None:
+def test_informed_teacher_is_better_than_noisy_labels() -> None:
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(200, 2, generator=generator)
     truth = (points[:, 0] > 0).long()

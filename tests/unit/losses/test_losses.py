@@ -1,4 +1,4 @@
-"""Focal loss is cross-entropy at gamma 0, class weights are what the papers say, and Dice is Dice."""
+"""Focal, Dice and logit-adjusted losses, and class weights."""
 
 import math
 
@@ -16,7 +16,7 @@ WEIGHTS = torch.tensor([1.0, 0.2, 3.0, 0.5, 2.0, 1.5, 4.0])
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_with_gamma_0_it_is_torchs_cross_entropy_and_so_is_its_gradient(weights: torch.Tensor | None) -> None:
+def test_focal_loss_with_gamma_0_is_cross_entropy(weights: torch.Tensor | None) -> None:
     ours, theirs = (LOGITS.clone().requires_grad_() for _ in range(2))
     loss = FocalLoss(gamma=0, class_weights=weights)(ours, LABELS)
     expected = cross_entropy(theirs, LABELS, weight=weights)
@@ -26,18 +26,18 @@ def test_with_gamma_0_it_is_torchs_cross_entropy_and_so_is_its_gradient(weights:
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_it_is_the_formula_of_the_paper() -> None:
+def test_focal_loss_follows_the_paper() -> None:
     logits = torch.tensor([[math.log(0.7), math.log(0.2), math.log(0.1)]])
     assert FocalLoss(gamma=2)(logits, torch.tensor([1])).item() == pytest.approx(-(0.8**2) * math.log(0.2), rel=1e-5)
 
 
-def test_a_larger_gamma_counts_easy_examples_less() -> None:
+def test_larger_gamma_reduces_the_weight_of_easy_examples() -> None:
     losses = [FocalLoss(gamma=gamma)(LOGITS, LABELS).item() for gamma in (0, 0.5, 1, 2, 5)]
     assert losses == sorted(losses, reverse=True)
 
 
 @pytest.mark.parametrize("gamma", [0, 0.1, 0.5, 1, 2])
-def test_the_gradient_is_finite_where_the_network_is_certain(gamma: float) -> None:
+def test_gradient_is_finite_for_certain_predictions(gamma: float) -> None:
     logits = torch.tensor([[200.0, 0, 0], [200.0, 0, 0]], requires_grad=True)
     FocalLoss(gamma=gamma)(logits, torch.tensor([0, 1])).backward()
     assert torch.isfinite(logits.grad).all()
@@ -54,7 +54,7 @@ def test_a_negative_gamma_is_refused() -> None:
         FocalLoss(gamma=-1)
 
 
-def test_inverse_weights_are_inverse_and_have_mean_1_over_the_classes_that_occur() -> None:
+def test_inverse_weights_have_mean_1_over_present_classes() -> None:
     weights = class_weights([10, 40, 0], "inverse")
     assert weights.tolist() == pytest.approx([1.6, 0.4, 0.0])
 
@@ -65,14 +65,14 @@ def test_effective_weights_follow_the_paper() -> None:
     torch.testing.assert_close(class_weights([1, 2, 3], "effective", beta=0.5), expected / expected.mean())
 
 
-def test_beta_leads_from_equal_to_inverse_weights() -> None:
+def test_beta_interpolates_between_equal_and_inverse_weights() -> None:
     counts = [5, 50, 500]
     assert class_weights(counts, "effective", beta=0).tolist() == pytest.approx([1, 1, 1])
     near = class_weights(counts, "effective", beta=1 - 1e-9)
     torch.testing.assert_close(near, class_weights(counts, "inverse"), rtol=1e-4, atol=0)
 
 
-def test_the_loss_is_built_with_the_weights_of_its_counts() -> None:
+def test_built_loss_has_the_weights_of_the_counts() -> None:
     loss = build_focal_loss(gamma=1.5, weighting="inverse", beta=0.9, counts=[10, 40])
     assert (loss.gamma, loss.class_weights.tolist()) == (1.5, pytest.approx([1.6, 0.4]))
     assert build_focal_loss(gamma=2, weighting="none", beta=0.9, counts=[10, 40]).class_weights is None
@@ -86,13 +86,13 @@ def test_unknown_weightings_and_betas_are_refused() -> None:
 
 
 def test_dice_of_a_mask_made_by_hand() -> None:
-    # Certain of the first two of four pixels, while the mask is the last three: overlap 1, sizes 2 and 3.
+    # Prediction: the first two of four pixels; mask: the last three. Overlap 1, sizes 2 and 3.
     logits = torch.tensor([100.0, 100, -100, -100]).view(1, 1, 2, 2)
     mask = torch.tensor([0.0, 1, 1, 1]).view(1, 1, 2, 2)
     assert BceDiceLoss(bce_weight=0)(logits, mask).item() == pytest.approx(1 - (2 * 1 + 1) / (2 + 3 + 1))
 
 
-def test_the_parts_add_up_with_their_weights() -> None:
+def test_bce_and_dice_are_summed_with_their_weights() -> None:
     generator = torch.Generator().manual_seed(1)
     logits, masks = torch.randn(3, 1, 8, 8, generator=generator), (torch.rand(3, 1, 8, 8, generator=generator) > 0.5).float()
     bce = BceDiceLoss(dice_weight=0)(logits, masks)
@@ -116,14 +116,14 @@ def test_an_empty_mask_gives_a_finite_loss_and_gradient(certainty: float) -> Non
 PRIOR = torch.tensor([0.6, 0.2, 0.1, 0.04, 0.03, 0.02, 0.01])
 
 
-def test_logit_adjustment_with_tau_0_is_cross_entropy_and_so_it_is_with_equal_classes() -> None:
+def test_logit_adjustment_with_tau_0_or_equal_classes_is_cross_entropy() -> None:
     expected = cross_entropy(LOGITS, LABELS)
     torch.testing.assert_close(LogitAdjustedLoss(PRIOR, tau=0)(LOGITS, LABELS), expected)
     torch.testing.assert_close(LogitAdjustedLoss(torch.full((7,), 1 / 7))(LOGITS, LABELS), expected)
 
 
-def test_logit_adjustment_is_least_where_the_network_answers_without_the_prior() -> None:
-    # All that is known is the prior: the best answer is then the same for every class, (0, ..., 0) up to a constant.
+def test_logit_adjustment_is_minimal_for_prior_free_logits() -> None:
+    # Without information on the image the best logits are equal for all classes.
     logits = torch.zeros(1, 7, requires_grad=True)
     losses = torch.stack([LogitAdjustedLoss(PRIOR)(logits, torch.tensor([code])) for code in range(7)])
     (losses * PRIOR).sum().backward()

@@ -1,4 +1,4 @@
-"""Attention weighs a feature map by channel and by place, as CBAM says."""
+"""Attention by channel and by position, as in CBAM."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ KINDS = ("none", "channel", "spatial", "cbam")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_shape_is_kept_and_every_image_stands_for_itself(kind: str) -> None:
+def test_shape_is_kept_and_images_are_independent(kind: str) -> None:
     attention = build_attention(kind, 32)
     weighed = attention(FEATURES)
     assert weighed.shape == FEATURES.shape
@@ -19,12 +19,12 @@ def test_the_shape_is_kept_and_every_image_stands_for_itself(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_features_are_only_weakened_and_never_turned(kind: str) -> None:
+def test_features_keep_their_sign_and_do_not_grow(kind: str) -> None:
     gates = build_attention(kind, 32)(FEATURES) / FEATURES
     assert ((gates > 0) & (gates < 1)).all()
 
 
-def test_a_channel_gate_is_one_number_for_each_channel_and_blind_to_places() -> None:
+def test_channel_gate_ignores_positions() -> None:
     attention = ChannelAttention(32)
     gates = attention(FEATURES) / FEATURES
     torch.testing.assert_close(gates, gates[:, :, :1, :1].expand_as(gates))
@@ -32,14 +32,14 @@ def test_a_channel_gate_is_one_number_for_each_channel_and_blind_to_places() -> 
     torch.testing.assert_close(attention(turned), attention(FEATURES).flip(2).transpose(2, 3))
 
 
-def test_a_spatial_gate_is_one_number_for_each_place_and_blind_to_the_order_of_channels() -> None:
+def test_spatial_gate_ignores_the_order_of_channels() -> None:
     attention = SpatialAttention()
     gates = attention(FEATURES) / FEATURES
     torch.testing.assert_close(gates, gates[:, :1].expand_as(gates))
     torch.testing.assert_close(attention(FEATURES.flip(1)), attention(FEATURES).flip(1))
 
 
-def test_a_channel_gate_is_the_formula_of_the_paper() -> None:
+def test_channel_gate_follows_the_paper() -> None:
     attention = ChannelAttention(2, reduction=2)
     nn.init.constant_(attention.mlp[0].weight, 0.5)
     nn.init.constant_(attention.mlp[2].weight, 2.0)
@@ -48,7 +48,7 @@ def test_a_channel_gate_is_the_formula_of_the_paper() -> None:
     torch.testing.assert_close(attention(features), features * torch.sigmoid(torch.tensor(8.0)))
 
 
-def test_a_spatial_gate_is_the_formula_of_the_paper() -> None:
+def test_spatial_gate_follows_the_paper() -> None:
     attention = SpatialAttention(kernel_size=1)
     with torch.no_grad():
         attention.conv.weight.copy_(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1))
@@ -57,7 +57,7 @@ def test_a_spatial_gate_is_the_formula_of_the_paper() -> None:
     torch.testing.assert_close(attention(features), features * gates)
 
 
-def test_cbam_is_channel_then_spatial_and_none_is_nothing() -> None:
+def test_cbam_is_channel_then_spatial_and_none_is_the_identity() -> None:
     cbam = build_attention("cbam", 32)
     channel, spatial = cbam
     assert (type(channel), type(spatial)) == (ChannelAttention, SpatialAttention)

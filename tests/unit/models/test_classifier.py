@@ -1,4 +1,4 @@
-"""The classifier comes apart at its last feature map, and a frozen part of it stands still."""
+"""The classifier: features and head, and frozen stages."""
 
 from itertools import chain, pairwise
 
@@ -19,13 +19,13 @@ def model() -> LesionClassifier:
     torch.manual_seed(0)
     model = build_classifier(name="resnet10t", classes=7, attention="cbam", dropout=0.2)
     for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d):  # timm starts some at zero, which would keep the gradient from all before them
+        if isinstance(part, nn.BatchNorm2d):  # timm starts some at zero, which would block the gradient
             nn.init.ones_(part.weight)
     return model
 
 
 @pytest.mark.parametrize("attention", ["none", "channel", "spatial", "cbam"])
-def test_it_is_its_features_and_its_head(attention: str) -> None:
+def test_forward_is_head_of_features(attention: str) -> None:
     model = build_classifier(name="resnet10t", classes=5, attention=attention).eval()
     features = model.features(BATCH)
     assert features.shape == (4, 512, 2, 2)
@@ -39,8 +39,10 @@ def test_one_image_and_a_batch_give_the_same_numbers(model: LesionClassifier) ->
         torch.testing.assert_close(torch.cat([model(image[None]) for image in BATCH]), model(BATCH), rtol=1e-4, atol=1e-5)
 
 
-def test_drop_path_passes_over_blocks_in_training_only_and_adds_no_weights() -> None:
-    plain, dropped = (build_classifier(name="convnextv2_atto", classes=7, dropout=0.0, drop_path=rate) for rate in (0.0, 0.5))
+def test_drop_path_skips_blocks_in_training_only() -> None:
+    plain, dropped = (
+        build_classifier(name="convnextv2_atto", classes=7, dropout=0.0, drop_path=rate, attention="cbam") for rate in (0.0, 0.5)
+    )
     dropped.load_state_dict(plain.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(dropped.eval()(BATCH), plain.eval()(BATCH))
@@ -49,15 +51,15 @@ def test_drop_path_passes_over_blocks_in_training_only_and_adds_no_weights() -> 
 
 
 @pytest.mark.parametrize("name", ["dla46_c", "baseline_cnn"])
-def test_a_network_without_drop_path_is_refused_in_one_line(name: str) -> None:
-    assert build_classifier(name=name, classes=7) is not None
+def test_drop_path_is_refused_for_networks_without_it(name: str) -> None:
+    assert build_classifier(name=name, classes=7, attention="cbam") is not None
     with pytest.raises(ValueError, match=rf"classifier\.drop_path must be 0 for {name}, which has none, got 0\.1"):
-        build_classifier(name=name, classes=7, drop_path=0.1)
+        build_classifier(name=name, classes=7, drop_path=0.1, attention="cbam")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_stages_hold_every_parameter_and_buffer_exactly_once(name: str) -> None:
-    model = build_classifier(name=name, classes=7)
+def test_stages_contain_each_parameter_and_buffer_once(name: str) -> None:
+    model = build_classifier(name=name, classes=7, attention="cbam")
     stages = model.stages()
     assert list(stages) == [*(f"stage{number}" for number in range(1, len(stages))), "head"]
     modules = list(chain.from_iterable(stages.values()))
@@ -68,15 +70,15 @@ def test_the_stages_hold_every_parameter_and_buffer_exactly_once(name: str) -> N
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_stages_stand_in_the_order_in_which_an_image_passes_them(name: str) -> None:
-    model = build_classifier(name=name, classes=7).eval()
+def test_stages_are_in_forward_order(name: str) -> None:
+    model = build_classifier(name=name, classes=7, attention="cbam").eval()
     passed: list[str] = []
     for stage, modules in model.stages().items():
         for module in modules:
             module.register_forward_hook(lambda *_, stage=stage: passed.append(stage))
     model.features(BATCH[:1])
     assert list(dict.fromkeys(passed)) == list(model.stages())[:-1]
-    # No stage is entered again once it was left.
+    # No stage runs again after a later one.
     assert sum(before != after for before, after in pairwise(passed)) == len(set(passed)) - 1
 
 
@@ -98,7 +100,7 @@ def train_one_step(model: LesionClassifier) -> None:
 
 
 @pytest.mark.parametrize("depth", range(5))
-def test_frozen_stages_keep_weights_and_batchnorm_statistics_and_the_others_move(model: LesionClassifier, depth: int) -> None:
+def test_frozen_stages_keep_weights_and_batchnorm_statistics(model: LesionClassifier, depth: int) -> None:
     names = list(model.stages())
     frozen, thawed = names[:depth], names[depth:]
     model.freeze(frozen)
@@ -110,7 +112,7 @@ def test_frozen_stages_keep_weights_and_batchnorm_statistics_and_the_others_move
     assert any("running_mean" in name for name in moving)
 
 
-def test_a_stage_in_the_middle_can_stand_still_alone(model: LesionClassifier) -> None:
+def test_single_stage_can_be_frozen(model: LesionClassifier) -> None:
     model.freeze(["stage3"])
     still, before = state_of(model, ["stage3"]), state_of(model, ["stage1"])
     train_one_step(model)
@@ -130,7 +132,7 @@ def test_train_leaves_frozen_stages_in_eval_mode(model: LesionClassifier) -> Non
         assert {name for name, mode in modes.items() if mode == {True}} == {"stage2", "stage3", "stage4", "stage5"}
 
 
-def test_thawing_gives_everything_back(model: LesionClassifier) -> None:
+def test_unfreezing_restores_all_gradients(model: LesionClassifier) -> None:
     model.freeze(list(model.stages()))
     assert not any(parameter.requires_grad for parameter in model.parameters())
     model.freeze([])
@@ -138,7 +140,7 @@ def test_thawing_gives_everything_back(model: LesionClassifier) -> None:
     assert all(module.training for module in model.modules())
 
 
-def test_freezing_in_eval_mode_does_not_start_training(model: LesionClassifier) -> None:
+def test_freezing_keeps_eval_mode(model: LesionClassifier) -> None:
     model.eval()
     model.freeze(["stage1"])
     assert not any(module.training for module in model.modules())
@@ -150,33 +152,33 @@ def test_freezing_an_unknown_stage_is_refused(model: LesionClassifier) -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b99", "hf-hub:some/model", "local-dir:/tmp"])
-def test_a_name_that_is_not_timms_own_is_refused(name: str) -> None:
+def test_name_unknown_to_timm_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"classifier.name must be a network that timm knows, got '{name}'"):
-        build_classifier(name=name, classes=7)
+        build_classifier(name=name, classes=7, attention="cbam")
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("test_vit", "its features are no map, they have the shape .1, 65, 64."),
-        ("test_mambaout", "its features are no map, they have the shape .1, 4, 4, 64."),
+        ("test_vit", "its features are not a map, they have the shape .1, 65, 64."),
+        ("test_mambaout", "its features are not a map, they have the shape .1, 4, 4, 64."),
         ("convit_tiny", "Input height .128. doesn't match model .224.."),
     ],
 )
-def test_a_network_without_a_feature_map_is_refused(name: str, reason: str) -> None:
-    model = build_classifier(name=name, classes=7)
+def test_network_without_a_feature_map_is_refused(name: str, reason: str) -> None:
+    model = build_classifier(name=name, classes=7, attention="cbam")
     text = f"classifier.name must be a convolutional network for images of any size, got '{name}' .{reason}.$"
     with pytest.raises(ValueError, match=text):
         require_feature_map(model, name)
 
 
-def test_a_network_whose_head_does_not_take_the_map_is_refused(model: LesionClassifier) -> None:
+def test_network_whose_head_rejects_the_map_is_refused(model: LesionClassifier) -> None:
     model.linear = nn.Linear(7, 7)
     with pytest.raises(ValueError, match=r"images of any size, got 'resnet10t' \(.*mat1 and mat2 shapes cannot be multiplied"):
         require_feature_map(model, "resnet10t")
 
 
-def test_a_network_with_weights_that_no_stage_holds_is_refused(model: LesionClassifier) -> None:
+def test_network_with_weights_outside_of_stages_is_refused(model: LesionClassifier) -> None:
     model.backbone.positions = nn.Parameter(torch.zeros(1))
     with pytest.raises(ValueError, match=r"images of any size, got 'resnet10t' \(it has weights outside of its stages\)"):
         require_feature_map(model, "resnet10t")
@@ -188,8 +190,8 @@ def test_a_convolutional_network_has_a_feature_map(model: LesionClassifier) -> N
 
 
 @torch.no_grad()
-def test_what_timm_puts_between_the_map_and_the_linear_layer_is_kept() -> None:
-    """ConvNeXt normalises the mean; MobileNetV3 widens it by a convolution."""
+def test_layers_between_map_and_linear_layer_are_kept() -> None:
+    """ConvNeXt normalizes the mean; MobileNetV3 widens it by a convolution."""
     for name, width in (("convnextv2_atto", 320), ("mobilenetv3_small_050", 1024)):
         model = build_classifier(name=name, classes=7, attention="none").eval()
         whole = timm.create_model(name, num_classes=7).eval()
@@ -201,7 +203,7 @@ def test_what_timm_puts_between_the_map_and_the_linear_layer_is_kept() -> None:
         torch.testing.assert_close(model(BATCH), whole(BATCH), atol=1e-6, rtol=1e-6)
 
 
-def test_the_baseline_is_small_and_a_network_like_timms_own() -> None:
+def test_baseline_is_small_and_registered_with_timm() -> None:
     model = build_classifier(name="baseline_cnn", classes=7, attention="none")
     assert 350_000 < sum(weights.numel() for weights in model.parameters()) < 450_000
     assert timm.create_model("baseline_cnn")(BATCH).shape == (4, 1000)

@@ -1,4 +1,4 @@
-"""Networks in channels_last layout: the same numbers, also where oneDNN has a fault."""
+"""Networks in channels_last layout: equal numbers, also where oneDNN fails."""
 
 import copy
 import os
@@ -11,16 +11,16 @@ from torch import nn
 
 from segpipe.inference.networks import fold_batch_norm
 from segpipe.models.classifier import build_classifier, require_feature_map
-from segpipe.models.layout import SubsampledConvolution, lay_out
+from segpipe.models.layout import SubsampledConvolution, to_channels_last
 from segpipe.models.unet import build_unet
 
-# In a process of its own: the fault ends it, on processors without AVX-512 and on others that are told to do without.
+# In its own process, which the fault ends without AVX-512, missing or disabled.
 GRADIENT = """
 import torch
-from segpipe.models.layout import lay_out
+from segpipe.models.layout import to_channels_last
 from torch import nn
 batch = torch.randn(8, 3, 64, 64)
-for layout, place in ((torch.contiguous_format, lambda model: model), (torch.channels_last, lay_out)):
+for layout, place in ((torch.contiguous_format, lambda model: model), (torch.channels_last, to_channels_last)):
     torch.manual_seed(0)
     model = place(nn.Sequential(nn.Conv2d(3, 48, 1, stride=2)))
     model(batch.to(memory_format=layout)).square().sum().backward()
@@ -28,7 +28,7 @@ for layout, place in ((torch.contiguous_format, lambda model: model), (torch.cha
 """
 
 
-def test_gradient_of_a_strided_pointwise_convolution_is_right_without_avx512() -> None:
+def test_gradient_of_a_strided_pointwise_convolution_without_avx512() -> None:
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
         [sys.executable, "-c", GRADIENT], env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -39,9 +39,9 @@ def test_gradient_of_a_strided_pointwise_convolution_is_right_without_avx512() -
 
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"stride": (2, 3), "bias": False}, {"stride": 2, "groups": 4}])
-def test_subsampling_first_changes_nothing(options: dict[str, object]) -> None:
+def test_subsampled_convolution_gives_the_same_numbers(options: dict[str, object]) -> None:
     convolution = nn.Conv2d(4, 8, 1, **options)
-    ours = lay_out(nn.Sequential(copy.deepcopy(convolution)))
+    ours = to_channels_last(nn.Sequential(copy.deepcopy(convolution)))
     assert isinstance(ours[0], SubsampledConvolution)
     for side in (7, 8):
         batch = torch.randn(2, 4, side, side + 1)
@@ -52,13 +52,13 @@ def test_subsampling_first_changes_nothing(options: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "options", [{"kernel_size": 3, "stride": 2}, {"kernel_size": 1}, {"kernel_size": 1, "padding": 1, "stride": 2}]
 )
-def test_other_convolutions_stay(options: dict[str, object]) -> None:
-    assert type(lay_out(nn.Sequential(nn.Conv2d(3, 8, **options)))[0]) is nn.Conv2d
-    assert type(lay_out(nn.Sequential(nn.Conv2d(16, 8, 1, stride=2)))[0]) is nn.Conv2d
+def test_other_convolutions_are_kept(options: dict[str, object]) -> None:
+    assert type(to_channels_last(nn.Sequential(nn.Conv2d(3, 8, **options)))[0]) is nn.Conv2d
+    assert type(to_channels_last(nn.Sequential(nn.Conv2d(16, 8, 1, stride=2)))[0]) is nn.Conv2d
 
 
 @pytest.mark.parametrize("name", ["repvgg_a0", "mobileone_s0", "lambda_resnet26t"])
-def test_networks_that_failed_in_this_layout_answer(name: str) -> None:
+def test_networks_that_failed_in_this_layout_run(name: str) -> None:
     model = build_classifier(name=name, classes=2, attention="none", dropout=0.0)
     require_feature_map(model, name)
     model.eval()
@@ -67,6 +67,6 @@ def test_networks_that_failed_in_this_layout_answer(name: str) -> None:
         torch.testing.assert_close(fold_batch_norm(model)(batch), model(batch), atol=1e-3, rtol=1e-3)
 
 
-def test_encoders_are_laid_out_alike() -> None:
+def test_encoders_are_in_channels_last_layout() -> None:
     unet = build_unet(encoder="tu-repvgg_a0", decoder_channels=[16, 16, 8, 8, 8])
     assert any(isinstance(module, SubsampledConvolution) for module in unet.modules())

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's weights as a start for EfficientNet-B0: nothing of them is lost before the activations change."""
+"""EfficientNet-Lite0's weights as starting weights of EfficientNet-B0."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from segpipe.lesion.crop import resize_square
 from segpipe.models import lite0
 from segpipe.models.classifier import build_classifier
-from segpipe.models.preprocessing import InputSpec, normalize
+from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import normalize
 from segpipe.models.unet import build_unet, encoder_network
 from segpipe.training.starting_weights import load_starting_weights, starting_point
 
@@ -32,7 +33,7 @@ def published() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def reference(published: dict[str, Tensor]) -> nn.Module:
-    """Lite0 as timm has it."""
+    """timm's Lite0 with the published weights."""
     network = timm.create_model("tf_efficientnet_lite0")
     network.load_state_dict(published)
     return network.eval()
@@ -45,31 +46,31 @@ def without_gradients() -> Iterator[None]:
 
 
 def photographs(spec: InputSpec) -> Tensor:
-    """A cat and a cup of coffee."""
+    """Photographs of a cat and a cup of coffee."""
     images = [resize_square(image, SIZE) for image in (skimage.data.chelsea()[:, 75:375], skimage.data.coffee()[:, 80:480])]
     return normalize(torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2), spec)
 
 
 def with_relu6(weights: dict[str, Tensor]) -> nn.Module:
-    """B0 whose activations are still those of Lite0."""
+    """Build a B0 with the activations of Lite0."""
     network = timm.create_model("efficientnet_b0", num_classes=0, act_layer=nn.ReLU6)
     network.load_state_dict(weights)
     return network.eval()
 
 
-def test_the_renamed_weights_know_a_cat_and_a_cup(reference: nn.Module) -> None:
+def test_renamed_weights_classify_photographs(reference: nn.Module) -> None:
     cat, cup = reference(photographs(LITE0_INPUT)).argmax(dim=1).tolist()
     assert cat in CATS
     assert cup in CUPS
 
 
-def test_b0_computes_what_lite0_does_before_the_activations_change(reference: nn.Module, published: dict[str, Tensor]) -> None:
+def test_converted_b0_equals_lite0(reference: nn.Module, published: dict[str, Tensor]) -> None:
     batch = photographs(LITE0_INPUT)
     network = with_relu6(lite0.convert_lite0(published))
     torch.testing.assert_close(network.forward_features(batch), reference.forward_features(batch), atol=2e-4, rtol=1e-4)
 
 
-def test_fitted_activations_stay_nearer_to_lite0_than_swapped_ones(reference: nn.Module, published: dict[str, Tensor]) -> None:
+def test_fitted_activations_are_closer_to_lite0_than_swapped_ones(reference: nn.Module, published: dict[str, Tensor]) -> None:
     batch, plain = photographs(LITE0_INPUT), lite0.convert_lite0(published)
     wanted = reference.blocks[:2](reference.bn1(reference.conv_stem(batch)))
 
@@ -82,14 +83,14 @@ def test_fitted_activations_stay_nearer_to_lite0_than_swapped_ones(reference: nn
     assert error(lite0.change_activations(plain)) < 0.3 * error(plain)
 
 
-def test_the_fit_is_exact_where_a_line_is_and_zero_where_nothing_passes() -> None:
+def test_fit_is_exact_for_linear_channels_and_zero_for_inactive_ones() -> None:
     scale, offset = lite0._fit_silu(torch.tensor([0.01, 0.5]), torch.tensor([3.0, -40.0]))
     slope = 1 / (0.952574 + 3 * 0.952574 * 0.047426)  # of SiLU at 3
     torch.testing.assert_close(scale, torch.tensor([slope, 0.0]), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(offset, torch.tensor([3 - slope * 3 * 0.952574, 0.0]), atol=1e-3, rtol=1e-3)
 
 
-def test_images_in_imagenets_normalization_give_the_same_features(published: dict[str, Tensor]) -> None:
+def test_imagenet_normalization_gives_the_same_features(published: dict[str, Tensor]) -> None:
     plain = lite0.convert_lite0(published)
     before, after = with_relu6(plain), with_relu6(lite0.fold_normalization(plain))
     pairs = [(before, LITE0_INPUT), (after, InputSpec(SIZE))]
@@ -99,7 +100,7 @@ def test_images_in_imagenets_normalization_give_the_same_features(published: dic
     assert changed == {"conv_stem.weight", "bn1.running_mean"}
 
 
-def test_the_start_does_not_depend_on_the_seed_and_leaves_it_alone(published: dict[str, Tensor]) -> None:
+def test_conversion_neither_uses_nor_changes_the_seed(published: dict[str, Tensor]) -> None:
     torch.manual_seed(1)
     one, drawn = lite0.convert_lite0(published), torch.rand(1)
     torch.manual_seed(1)
@@ -108,7 +109,7 @@ def test_the_start_does_not_depend_on_the_seed_and_leaves_it_alone(published: di
     assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
 
 
-def test_a_gradient_reaches_squeeze_and_excitation(published: dict[str, Tensor]) -> None:
+def test_gradient_reaches_squeeze_and_excitation(published: dict[str, Tensor]) -> None:
     network = timm.create_model("efficientnet_b0", num_classes=0)
     network.load_state_dict(lite0.convert_lite0(published))
     with torch.enable_grad():
@@ -119,11 +120,11 @@ def test_a_gradient_reaches_squeeze_and_excitation(published: dict[str, Tensor])
 @pytest.mark.parametrize(
     ("name", "build"),
     [
-        ("efficientnet_b0", lambda: build_classifier(name="efficientnet_b0", classes=7).backbone),
+        ("efficientnet_b0", lambda: build_classifier(name="efficientnet_b0", classes=7, attention="cbam").backbone),
         ("tu-efficientnet_b0", lambda: encoder_network(build_unet(encoder="tu-efficientnet_b0", decoder_channels=[8] * 5))),
     ],
 )
-def test_init_imagenet_takes_the_installed_weights_and_asks_no_network(published: dict[str, Tensor], name: str, build) -> None:
+def test_init_imagenet_uses_installed_weights_without_a_download(published: dict[str, Tensor], name: str, build) -> None:
     def unreachable() -> nn.Module:
         raise AssertionError("a download was tried")
 
@@ -136,7 +137,7 @@ def test_init_imagenet_takes_the_installed_weights_and_asks_no_network(published
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights"])
-def test_another_file_is_refused_before_it_is_unpickled(tmp_path: Path, content: bytes) -> None:
+def test_other_file_is_refused_before_unpickling(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lite0.pth").write_bytes(content)
     with pytest.raises(ValueError, match=lite0.SHA256):
         lite0.read_lite0(tmp_path / "lite0.pth")

@@ -1,10 +1,11 @@
-"""From RGB pixels to a network's input, and back."""
+"""Preprocessing: normalization, resizing and bounds."""
 
 import numpy as np
 import pytest
 import torch
 
-from segpipe.models.preprocessing import InputSpec, images_to_batch, normalize
+from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import images_to_batch, normalize
 
 SPEC = InputSpec(16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
 CPU = torch.device("cpu")
@@ -15,7 +16,7 @@ def random_images(*sizes: tuple[int, int]) -> list[np.ndarray]:
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
 
-def test_normalising_can_be_undone() -> None:
+def test_normalization_can_be_undone() -> None:
     pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     batch = normalize(pixels, SPEC)
     assert batch.dtype == torch.float32
@@ -30,7 +31,7 @@ def test_each_channel_has_its_own_mean_and_deviation() -> None:
     assert white.tolist() == pytest.approx([2.5, 2.4, 1.4])
 
 
-def test_images_of_any_size_become_one_batch_that_each_would_be_alone() -> None:
+def test_batch_equals_single_images_of_any_size() -> None:
     images = random_images((16, 16), (40, 20), (7, 9))
     batch = images_to_batch(images, SPEC, CPU)
     assert batch.shape == (3, 3, 16, 16)
@@ -38,7 +39,7 @@ def test_images_of_any_size_become_one_batch_that_each_would_be_alone() -> None:
         torch.testing.assert_close(images_to_batch([image], SPEC, CPU)[0], batch[index], rtol=0, atol=0)
 
 
-def test_an_image_of_the_right_size_is_not_touched() -> None:
+def test_image_of_the_input_size_is_not_resized() -> None:
     image = random_images((16, 16))[0]
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     torch.testing.assert_close(images_to_batch([image], SPEC, CPU), normalize(pixels, SPEC), rtol=0, atol=0)

@@ -1,39 +1,41 @@
-"""Every network that a configuration can name is built, trained, explained and kept by the same code."""
+"""Networks of all configurations: built, trained, explained and saved."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from tiny import TRAINING, drawn_batch
 from torch import Tensor, nn
 
-import segpipe.config.schemas  # noqa: F401, makes the schemas known to Hydra
-from segpipe.bundle.card import ClassifierCard, SegmenterCard
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+import segpipe.config.schemas  # noqa: F401, registers the schemas with Hydra
+from segpipe.bundle.card import ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard
+from segpipe.bundle.folder import load_classifier, load_segmenter, save_bundle
+from segpipe.config.composing import typed
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.inference.classifier import Crop
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.gradcam import HeadPass, scale_to_unit
-from segpipe.inference.pipeline import Locator
+from segpipe.inference.localizer import Localizer
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule, full_box, resize_square
 from segpipe.models.classifier import LesionClassifier
-from segpipe.models.preprocessing import InputSpec, images_to_batch
+from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import images_to_batch
 from segpipe.training import classifier as classifier_training
 from segpipe.training import segmenter as segmenter_training
+from segpipe.training.parts import build_loss, build_optimizer
 from segpipe.training.unfreezing import parameter_groups
 
 CONF = Path(__file__).parents[3] / "conf"
 CPU = torch.device("cpu")
 SPEC = InputSpec(64)
-# Of those that timm has, one whose head holds a convolution and a BatchNorm of its own.
+# A network of timm whose head contains a convolution and a BatchNorm.
 NAMES = {"timm": ["classifier.name=mobilenetv4_conv_small_050"]}
 CLASSIFIERS = [
     (option, attention)
@@ -43,19 +45,19 @@ CLASSIFIERS = [
 ENCODERS = ("tu-test_efficientnet", "tu-convnextv2_atto", "tu-baseline_cnn", "resnet18", "mobilenet_v2", "mit_b0")
 
 
-def configure(script: str, *arguments: str) -> DictConfig:
+def configure(script: str, *arguments: str) -> Any:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(script, ["data=synthetic", *arguments])
+        return typed(compose(script, ["data=synthetic", *arguments]))
 
 
-def train_one_step(model: nn.Module, groups: list[dict], config: DictConfig, loss: nn.Module, targets: Tensor) -> float:
-    """One step on drawn photographs; the statistics of BatchNorm are then those of these photographs."""
+def train_one_step(model: nn.Module, groups: list[dict], config: Any, loss: nn.Module, targets: Tensor) -> float:
+    """Train one step on drawn photographs, with their BatchNorm statistics."""
     batch = drawn_batch(SPEC)[: len(targets)]
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1
-    optimizer = instantiate(config.optimizer)(groups)
+    optimizer = build_optimizer(config.optimizer)(groups)
     value = loss(model.train()(batch), targets)
     value.backward()
     optimizer.step()
@@ -67,7 +69,7 @@ def train_one_step(model: nn.Module, groups: list[dict], config: DictConfig, los
 
 @dataclass(frozen=True)
 class Trained:
-    """A network after one step, and how that went: the loss, and which parts of it moved."""
+    """A network after one step, with the loss and the parts that changed."""
 
     bundle: ClassifierBundle | SegmenterBundle
     loss: float
@@ -90,9 +92,9 @@ def classified(request: pytest.FixtureRequest) -> Trained:
     model, plan = classifier_training.build_untrained(config)
     groups = parameter_groups(model, plan)
     before = snapshot(groups)
-    loss = train_one_step(model, groups, config, instantiate(config.loss, counts=[2] * len(CODES)), torch.arange(7))
+    loss = train_one_step(model, groups, config, build_loss(config.loss, counts=[2] * len(CODES)), torch.arange(7))
     card = ClassifierCard(
-        arguments={key: config.classifier[key] for key in ("name", "attention", "dropout", "drop_path")},
+        arguments={key: getattr(config.classifier, key) for key in ("name", "attention", "dropout", "drop_path")},
         input=SPEC,
         training=TRAINING,
         classes=CODES,
@@ -112,7 +114,7 @@ def segmented(request: pytest.FixtureRequest) -> Trained:
     before = snapshot(groups)
     targets = torch.zeros(4, 1, 64, 64)
     targets[:, :, 16:48, 16:48] = 1
-    loss = train_one_step(model, groups, config, instantiate(config.loss), targets)
+    loss = train_one_step(model, groups, config, build_loss(config.loss), targets)
     arguments = {"encoder": request.param, "decoder_channels": [16, 16, 8, 8, 8]}
     card = SegmenterCard(arguments=arguments, input=SPEC, training=TRAINING)
     return Trained(SegmenterBundle(model, card, ""), loss, moved(groups, before))
@@ -125,16 +127,14 @@ def crops() -> list[Crop]:
     return [Crop(full_box(image), resize_square(image, SPEC.size)) for image in images]
 
 
-def test_one_step_of_a_classifier_moves_each_of_its_stages(classified: Trained) -> None:
+def test_one_step_changes_each_stage_of_a_classifier(classified: Trained) -> None:
     assert np.isfinite(classified.loss)
     assert len(classified.moved) > 4
     assert all(classified.moved.values())
 
 
 @torch.no_grad()
-def test_classifier_answers_in_the_pipeline_as_it_was_trained_and_says_where_it_looked(
-    classified: Trained, crops: list[Crop]
-) -> None:
+def test_classifier_predicts_and_explains_in_the_pipeline_as_trained(classified: Trained, crops: list[Crop]) -> None:
     model = classified.bundle.model
     assert isinstance(model, LesionClassifier)
     ensemble = ClassifierEnsemble([classified.bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
@@ -150,7 +150,7 @@ def test_classifier_answers_in_the_pipeline_as_it_was_trained_and_says_where_it_
 
 
 @torch.no_grad()
-def test_classifier_is_the_same_after_it_was_kept(classified: Trained, tmp_path: Path) -> None:
+def test_saved_classifier_gives_the_same_numbers(classified: Trained, tmp_path: Path) -> None:
     save_bundle(tmp_path / "bundle", classified.bundle.model, classified.bundle.card)
     loaded = load_classifier(tmp_path / "bundle")
     assert loaded.card.arguments == classified.bundle.card.arguments
@@ -158,19 +158,17 @@ def test_classifier_is_the_same_after_it_was_kept(classified: Trained, tmp_path:
     torch.testing.assert_close(loaded.model(batch), classified.bundle.model(batch), atol=1e-6, rtol=1e-6)
 
 
-def test_one_step_of_a_u_net_moves_its_encoder_and_its_decoder(segmented: Trained) -> None:
+def test_one_step_changes_encoder_and_decoder_of_a_u_net(segmented: Trained) -> None:
     assert np.isfinite(segmented.loss)
     assert segmented.moved == {"encoder": True, "decoder": True, "segmentation_head": True}
 
 
 @torch.no_grad()
-def test_u_net_answers_in_the_pipeline_as_it_was_trained_and_is_the_same_after_it_was_kept(
-    segmented: Trained, tmp_path: Path
-) -> None:
+def test_saved_u_net_gives_the_same_numbers_in_the_pipeline(segmented: Trained, tmp_path: Path) -> None:
     batch = drawn_batch(SPEC)
     expected = segmented.bundle.model(batch)
     assert expected.shape == (14, 1, 64, 64)
-    prepared = Locator(segmented.bundle, device=CPU).bundle
+    prepared = Localizer(segmented.bundle, device=CPU).bundle
     assert prepared is not None
     largest = float(expected.abs().max())
     torch.testing.assert_close(prepared.model(batch), expected, atol=1e-4 * largest, rtol=1e-4)

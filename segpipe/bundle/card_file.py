@@ -1,0 +1,100 @@
+"""Reading and checking of `card.json`."""
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from segpipe.bundle.card import Card
+from segpipe.errors import BundleError
+from segpipe.io.files import one_line
+from segpipe.io.run_files import BUNDLE, CARD, WEIGHTS
+from segpipe.io.strict_json import encode_json, read_json
+
+FORMAT = "segpipe-bundle-1"
+
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+
+def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:
+    """Read the card of a bundle, without the weights.
+
+    Args:
+        folder: Folder of the bundle.
+        kind: Expected kind, `segmenter` or `classifier`.
+        schema: Card class of this kind.
+
+    Raises:
+        BundleError: The card is missing, damaged, foreign, or of the other kind.
+    """
+    return parse_card(folder, read_content(folder), kind, schema)
+
+
+def read_content(folder: Path) -> Any:
+    """Parse `card.json` of a bundle without checking its fields.
+
+    Raises:
+        BundleError: The card is missing or not JSON.
+    """
+    try:
+        return read_json(folder / CARD)
+    except OSError as error:
+        raise BundleError(f"{folder}: a bundle must be a folder with {WEIGHTS} and {CARD}; {_why_no_card(folder)}") from error
+    except ValueError as error:
+        raise BundleError(f"{folder}: {CARD} is damaged, it is not JSON ({one_line(str(error))})") from error
+
+
+def _why_no_card(folder: Path) -> str:
+    if os.path.isfile(folder / BUNDLE / CARD):
+        return f"the output of a training holds one in {folder / BUNDLE}"
+    if os.path.isdir(folder):
+        return f"{CARD} cannot be read"
+    return "a file is not a bundle" if os.path.exists(folder) else "no such folder, check the path"
+
+
+def parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) -> AnyCard:
+    """Check the content of `card.json` and build the card.
+
+    Args:
+        folder: Folder of the bundle, for messages.
+        content: Parsed `card.json`; the keys `format` and `kind` are removed from it.
+        kind: Expected kind, `segmenter` or `classifier`.
+        schema: Card class of this kind.
+
+    Raises:
+        BundleError: The content is damaged, foreign, or of the other kind.
+    """
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise BundleError(f"{folder}: {CARD} is not that of a {FORMAT}; train or export the model with this version of segpipe")
+    found = one_line(str(content.pop("kind", None)))
+    if found != kind:
+        raise BundleError(
+            f"{folder}: must be the bundle of a {kind}, got that of a {found}; choose a {kind}, with bundle.{kind}= in a command"
+        )
+    _list_operating_point(content)
+    try:
+        # Strict: no text or boolean for a number. From JSON, where a list may stand for a tuple.
+        return TypeAdapter(schema).validate_json(encode_json(content), strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join([".".join(map(str, first["loc"])), first["msg"]])
+        raise BundleError(f"{folder}: {CARD} is damaged, {one_line(reason)}") from error
+
+
+def _list_operating_point(content: dict[str, Any]) -> None:
+    """Convert the single operating point of earlier cards to a list."""
+    point = content.pop("operating_point", None)
+    if point is None or content.get("operating_points"):
+        return
+    if isinstance(point, dict) and "diagnosis" in point:
+        metrics = content.get("metrics")
+        values = metrics.get("metrics") if isinstance(metrics, dict) else None
+        known = values if isinstance(values, dict) else {}
+        names = {name: f"{name}_flagged" for name in ("sensitivity", "specificity")}
+        point = {
+            **{key: value for key, value in point.items() if key != "diagnosis"},
+            "target": point["diagnosis"],
+            "test": {name: known[key] for name, key in names.items() if key in known},
+        }
+    content["operating_points"] = [point]

@@ -1,1 +1,1 @@
-"""From an image to a finding: test-time augmentation, Grad-CAM, one batch, a whole folder."""
+"""Inference: from images in memory to findings."""

@@ -1,4 +1,4 @@
-"""Grad-CAM on the last feature map: where the classifier looked, for little more than the price of the answer."""
+"""Grad-CAM on the last feature map."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch.nn.functional import one_hot
 
 
 class HeadPass:
-    """One pass through the head of a classifier: the answer now, and the reasons for any class later.
+    """One pass through a classifier's head, with Grad-CAM for any class.
 
     Grad-CAM needs the gradient at the last feature map only. So the backbone runs without a graph, autograd sees nothing but
     the head, and the class may be chosen late, from the logits of this same pass: over all views of an image, for example::
@@ -20,15 +20,15 @@ class HeadPass:
         predicted = mean_probs(probs).argmax(1).repeat(len(views))
         heatmaps = scale_to_unit(mean_maps(head_pass.maps(predicted), views)[0])
 
-    It works inside `torch.no_grad()` and `torch.inference_mode()`, and leaves nothing behind: no hook, no gradient, no changed
-    mode. Put the model into evaluation mode first, as for any answer. It must have been built outside `torch.inference_mode()`.
+    It works inside `torch.no_grad()` and `torch.inference_mode()`, and leaves no hook, gradient or changed mode behind. The model
+    must be in evaluation mode, as for any prediction, and must have been built outside `torch.inference_mode()`.
 
     Args:
-        head: from feature maps to logits; each image's logits must depend on its own feature map alone.
-        features: float, shape (N, C, h, w), in the dtype that `head` takes.
+        head: Function from feature maps to logits; each image's logits must depend on its own feature map alone.
+        features: Feature maps, float, shape (N, C, h, w), in the dtype that `head` takes.
 
     Attributes:
-        logits: shape (N, classes), no graph attached.
+        logits: Logits, shape (N, classes), without a graph.
 
     Reference:
         Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2.
@@ -38,17 +38,17 @@ class HeadPass:
         with torch.inference_mode(False), torch.enable_grad():
             # Autograd refuses a tensor that was made in inference mode; only a copy made outside of it can carry a graph.
             self._leaf = (features.clone() if features.is_inference() else features.detach()).requires_grad_()
-            self._answer = head(self._leaf)
-        self.logits = self._answer.detach()
+            self._output = head(self._leaf)
+        self.logits = self._output.detach()
 
     def maps(self, target: Tensor) -> Tensor:
-        """Show which places of each image speak for a class.
+        """Compute Grad-CAM maps for one class per image.
 
         Args:
-            target: index of the class to explain for each image, int64, shape (N,).
+            target: Index of the class to explain for each image, int64, shape (N,).
 
         Returns:
-            Float32, shape (N, h, w), 0 or more, not scaled: `relu(sum_c w_c A_c)` with `w_c` the mean over the places of
+            Float32, shape (N, h, w), 0 or more, not scaled: `relu(sum_c w_c A_c)` with `w_c` the mean over all positions of
             `d logit_target / d A_c`.
 
         Raises:
@@ -57,13 +57,13 @@ class HeadPass:
         _check_target(target, self.logits)
         with torch.inference_mode(False):
             chosen = one_hot(target, self.logits.shape[1]).to(self.logits)
-            # No image's logit depends on another's features, so one backward gives each its own gradient.
-            (gradient,) = torch.autograd.grad(self._answer, self._leaf, chosen, retain_graph=True)
+            # No image's logit depends on another's features, so one backward pass gives each its own gradient.
+            (gradient,) = torch.autograd.grad(self._output, self._leaf, chosen, retain_graph=True)
         return _weigh_channels(self._leaf.detach(), gradient)
 
 
 def scale_to_unit(maps: Tensor) -> Tensor:
-    """Scale each map by its maximum; a map of zeros stays so.
+    """Scale each map by its maximum; a map of zeros stays unchanged.
 
     Args:
         maps: float, shape (N, h, w), 0 or more.

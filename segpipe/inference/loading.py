@@ -1,4 +1,4 @@
-"""Pipelines from plain values: the device, the bundles on disk, how they run."""
+"""Loading of pipelines from plain values: device, bundles and options."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -6,17 +6,19 @@ from pathlib import Path
 
 import torch
 
-from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
 from segpipe.errors import BundleError, ConfigError
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.settings import BundlePath, PipelineSettings, bundle_path, list_bundles
 from segpipe.inference.tta import VIEWS
-from segpipe.lesion.localizer import MaskSource
+from segpipe.lesion.localization import MaskSource
 
 # `auto` is the precision that the metrics of the cards were measured in.
 PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Images at once: on a CPU larger batches are no faster and need more memory; an accelerator has more to keep busy.
+# Images in one pass: on a CPU larger batches are no faster and need more memory; an accelerator needs them to be busy.
 _BATCH_SIZES = {"cpu": 8, "cuda": 32, "mps": 16}
 
 
@@ -37,22 +39,22 @@ def load_pipeline(
     The options and their defaults are those of `segpipe predict`.
 
     Args:
-        classifier: folder of a trained bundle, such as `outputs/mine/bundle`, or a list of folders, whose probabilities are
-            averaged; None takes the shipped one.
-        segmenter: folder of a trained bundle; None takes the shipped one.
-        tta: views of the crop that are averaged: `none`, `flips` (4), `d4` (8, flips and quarter turns) or `crops` (12, the flips
-            of three crops, by the margin of the card and by 0.7 and 0.4 of it).
-        explain: method of the heatmap: `gradcam` or `none`.
-        localize: first mask source: `unet`, `contour` or `whole_image`; the later ones are its fallbacks.
+        classifier: Folder of a trained bundle, such as `outputs/mine/bundle`, or a list of folders, whose probabilities are
+            averaged; None for the shipped one.
+        segmenter: Folder of a trained bundle; None for the shipped one.
+        tta: Views of the crop that are averaged: `none`, `flips` (4), `d4` (8, flips and quarter turns) or `crops` (12, the flips
+            of three crops, with the margin of the card and with 0.7 and 0.4 of it).
+        explain: Method of the heatmap: `gradcam` or `none`.
+        localize: First mask source: `unet`, `contour` or `whole_image`; the later ones are its fallbacks.
         device: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
-        precision: `auto`, which is float32, in which the metrics of the cards were measured; `float32`, `bfloat16` or `float16`.
-        explain_diagnosis: code of the class that the heatmap explains, such as `mel`; None for the predicted one.
-        batch_size: images, and images x views, that run through a network at once; None for what suits the device.
+        precision: `auto`, which is float32, the precision of the cards' metrics; `float32`, `bfloat16` or `float16`.
+        explain_diagnosis: Code of the class that the heatmap explains, such as `mel`; None for the predicted one.
+        batch_size: Number of images, and of images x views, in one pass through a network; None for the device's default.
 
     Raises:
-        BundleError: a bundle cannot be used, or not beside another one, see `load_classifiers`.
-        ConfigError: an option has a value that it may not have, the device is not there, or the class to explain is none of the
-            classifier's.
+        BundleError: A bundle cannot be used, or not combined with another one, see `load_classifiers`.
+        ConfigError: An option has an invalid value, the device is not available, or the class to explain is unknown to the
+            classifier.
     """
     settings = PipelineSettings(
         classifier=list_bundles(classifier),
@@ -76,14 +78,14 @@ def load_pipeline(
         precision=dtype,
     )
     bundle = load_segmenter(Path(settings.segmenter or SHIPPED / "segmenter")) if start is MaskSource.UNET else None
-    return Pipeline(Locator(bundle, device=chosen, start=start, precision=dtype), ensemble)
+    return Pipeline(Localizer(bundle, device=chosen, start=start, precision=dtype), ensemble)
 
 
 def load_classifiers(folders: Sequence[Path]) -> list[ClassifierBundle]:
-    """Load classifiers whose answers can be averaged.
+    """Load classifiers whose probabilities can be averaged.
 
     Raises:
-        BundleError: a bundle cannot be used, it is there twice, or two differ in their classes or in which are malignant.
+        BundleError: A bundle cannot be used or is listed twice, or two differ in their classes or malignant classes.
     """
     bundles = [load_classifier(folder) for folder in folders]
     for (folder, one), (other_folder, other) in combinations(zip(folders, bundles, strict=True), 2):
@@ -103,15 +105,18 @@ def load_classifiers(folders: Sequence[Path]) -> list[ClassifierBundle]:
 
 
 def default_batch_size(device: str) -> int:
-    """Images at once that suit a kind of device, `cuda` for one."""
+    """Return the default batch size of a device type, such as `cuda`."""
     return _BATCH_SIZES[device]
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N`, or `mps`.
+    """Choose a device by its name.
+
+    Args:
+        name: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N`, or `mps`.
 
     Raises:
-        ConfigError: the name is unknown, or this machine has no such device.
+        ConfigError: The name is unknown, or this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Memory of the process: large blocks are kept for the next layer, and nobody looks for garbage while everything is loaded."""
+"""Process memory: allocator settings, peak memory and garbage collection."""
 
 import atexit
 import ctypes
@@ -14,13 +14,14 @@ _LARGEST = 2**31 - 1  # bytes
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory, for a script that runs networks on the CPU.
+    """Make glibc keep freed memory, for networks on the CPU.
 
-    By default it maps each large block anew, so every layer of a network waits for thousands of page faults, which can halve its
-    speed at batches of 8. The process then holds on to its peak. One arena serves all threads, or each would keep its own peak.
+    By default it maps each large block again, so every layer of a network waits for thousands of page faults, which can halve
+    its speed at batches of 8. The process then keeps its peak memory. One arena serves all threads, or each would keep its own
+    peak.
 
     Returns:
-        Whether it was done; false where the C library is not glibc.
+        True where the settings were accepted; false where the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -33,7 +34,7 @@ def keep_freed_memory() -> bool:
 
 
 def restart_peak_memory() -> None:
-    """Forget the memory that the process has needed so far, where the system can; what was freed goes back to it first."""
+    """Return freed memory and reset the peak, where supported."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -41,7 +42,7 @@ def restart_peak_memory() -> None:
 
 
 def peak_memory_mib() -> float | None:
-    """The most memory that the process has had since it, or since `restart_peak_memory`, MiB; None where no one tells."""
+    """Return the peak memory since `restart_peak_memory`, MiB; None if unknown."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -52,10 +53,10 @@ def peak_memory_mib() -> float | None:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Leave Python's garbage where it is, while libraries are imported and models built.
+    """Pause Python's garbage collector while libraries are imported and models built.
 
-    They make a million objects that stay, and the collector would walk through them again and again: a quarter of the time. Nor
-    does it look at them afterwards; what goes out of use is still freed, unless it refers to itself.
+    These create a million lasting objects, which the collector would traverse repeatedly: a quarter of the time. It ignores them
+    afterwards, too; unused objects are still freed, unless they refer to themselves.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -63,6 +64,6 @@ def gc_paused() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # or some libraries would complain about what they lent and did not get back
+        atexit.register(gc.unfreeze)  # or some libraries would report leaked objects
         if was_enabled:
             gc.enable()

@@ -1,120 +1,46 @@
-"""From images to findings: the one pipeline for a photograph, a folder, a test split and a web page."""
+"""Inference pipeline from images to findings."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from functools import partial
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from segpipe.bundle.folder import SegmenterBundle
-from segpipe.inference.ensemble import ClassifierEnsemble, Prediction, Seen
+from segpipe.bundle.card import fingerprint
+from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops, Prediction
 from segpipe.inference.finding import Finding
-from segpipe.inference.image_sources import ImageSource, find_all, read_source
-from segpipe.inference.networks import prepare_network, require_finite_logits, take_turn
-from segpipe.io.arrays import kind_of, require_images
-from segpipe.io.images import DEFAULT_MAX_PIXELS, Photograph
-from segpipe.lesion.localizer import Localization, MaskSource, localize
-from segpipe.models.preprocessing import images_to_batch
-from segpipe.types import RgbImage
+from segpipe.inference.image_sources import ImageSource, predict_all, read_source
+from segpipe.inference.localizer import Localizer
+from segpipe.io.arrays import kind_of
+from segpipe.io.image_decoding import DEFAULT_MAX_PIXELS
+from segpipe.lesion.localization import Localization
+from segpipe.types import Photograph, RgbImage
 
-# Photographs may come reduced, but no further than to sides of this many times those of the networks' input: the crop of a
+# Photographs may be read reduced, but no further than to sides of this many times the input size of the networks: the crop of a
 # lesion that fills a sixth of the image's side still has as many pixels as the network can take, with a margin of 0.5.
 OVERSAMPLING = 3
 
-AnySource = TypeVar("AnySource", bound=ImageSource)  # a list[str] is no list[ImageSource] to a type checker
-
-
-class Locator:
-    """Finds the lesions of a batch: U-Net, then contour, then whole image.
-
-    Args:
-        bundle: of the U-Net; None where `start` lies behind it.
-        device: where the U-Net runs.
-        start: the first way that is tried.
-        precision: that its convolutions are computed in.
-    """
-
-    def __init__(
-        self,
-        bundle: SegmenterBundle | None,
-        *,
-        device: torch.device,
-        start: MaskSource = MaskSource.UNET,
-        precision: torch.dtype = torch.float32,
-    ) -> None:
-        self.start = start
-        self._device = device
-        self._precision = precision
-        # The model as it was loaded is let go.
-        self.bundle = None if bundle is None else replace(bundle, model=prepare_network(bundle.model, device, precision))
-
-    def __call__(self, images: Sequence[RgbImage]) -> list[Localization]:
-        """Find the lesions of a batch.
-
-        Args:
-            images: RGB uint8, each of any size.
-
-        Returns:
-            One localization each, in the coordinates of its image.
-
-        Raises:
-            AnswerError: the U-Net gave a number that is not finite for one of them.
-            ValueError: an image is not such an array, see `arrays.require_image`.
-        """
-        images = require_images(images)
-        return self.localize(images, self.mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images))
-
-    def localize(self, images: Sequence[RgbImage], maps: Sequence[NDArray[np.float32] | None]) -> list[Localization]:
-        """Localize the lesions from the segmenter's probability maps.
-
-        Args:
-            images: RGB uint8, each of any size.
-            maps: what `mask_probs` gives for these images; None for each where the first mask source is not the U-Net.
-
-        Returns:
-            One localization each, in the coordinates of its image.
-        """
-        return [localize(image, mask_probs, start=self.start) for image, mask_probs in zip(images, maps, strict=True)]
-
-    @torch.inference_mode()
-    def mask_probs(self, images: Sequence[RgbImage]) -> list[NDArray[np.float32]]:
-        """Run the segmenter alone.
-
-        Args:
-            images: RGB uint8, each of any size.
-
-        Returns:
-            The probability of lesion for each image, float32 in [0, 1], shape (size, size) of the network's input.
-
-        Raises:
-            ValueError: there is no segmenter.
-        """
-        if self.bundle is None:
-            raise ValueError("a segmenter must be given where the way begins at the U-Net, got None")
-        batch = images_to_batch(images, self.bundle.card.input, self._device)
-        with take_turn(self._device, self._precision):
-            logits = require_finite_logits(self.bundle.model(batch), "segmenter")
-        return list(torch.sigmoid(logits.float())[:, 0].cpu().numpy())
+AnySource = TypeVar("AnySource", bound=ImageSource)  # to a type checker, a list[str] is not a list[ImageSource]
 
 
 class Pipeline:
-    """Finds, crops and classifies lesions; `segpipe.load_pipeline` loads one. Threads may share it.
+    """Pipeline that localizes, crops and classifies lesions, loaded by `segpipe.load_pipeline`. Thread-safe.
 
-    One image is a batch of one: in float32 the numbers do not depend on what else is in the batch, but for rounding (1e-5).
+    A single image is a batch of one. In float32 the other images of a batch change the numbers by rounding only (1e-5).
+
+    Args:
+        localizer: Localizer of the lesions.
+        ensemble: Classifiers of the lesions.
 
     Attributes:
-        locator: finds the lesions.
-        namer: names them.
-        least_side: a photograph may come reduced as long as both sides keep this many pixels.
+        localizer: Localizer of the lesions.
+        ensemble: Classifiers of the lesions.
+        least_side: Smallest side, in pixels, to which a large photograph may be reduced.
     """
 
-    def __init__(self, locator: Locator, ensemble: ClassifierEnsemble) -> None:
-        self.locator = locator
+    def __init__(self, localizer: Localizer, ensemble: ClassifierEnsemble) -> None:
+        self.localizer = localizer
         self.ensemble = ensemble
-        sizes = [bundle.card.input.size for bundle in (locator.bundle, *ensemble.bundles) if bundle is not None]
+        sizes = [bundle.card.input.size for bundle in (localizer.bundle, *ensemble.bundles) if bundle is not None]
         self.least_side = OVERSAMPLING * max(sizes)
 
     @overload
@@ -130,71 +56,105 @@ class Pipeline:
     def predict(self, source: Iterator[ImageSource], *, max_pixels: int = ...) -> Iterator[Finding]: ...
 
     def predict(self, source: object, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Finding | list[Finding] | Iterator[Finding]:
-        """Find, crop and classify the lesion of one image, or of many.
+        """Localize, crop and classify the lesion of one image, or of many.
 
         Files are read as `segpipe predict` reads them, and give the same numbers: EXIF orientation applied, transparent parts on
-        white, large photographs reduced as far as both sides keep `least_side` pixels. A PIL image or an array as large is
+        white, large photographs reduced as far as both sides keep `least_side` pixels. A PIL image or an array of that size is
         reduced by the same factor, but by averaging pixels, not in the JPEG decoder; its numbers differ slightly from the file's.
 
         Args:
-            source: a path, a URL that fsspec opens (`https://...`, `s3://...`), the bytes of an image file, a PIL image of any
-                mode, or an RGB array, uint8, shape (H, W, 3). A list or tuple of these gives a list, an iterator an iterator that
-                reads and answers one batch at a time. The order of the colors cannot be seen from pixels: an array that OpenCV
-                read is BGR and becomes RGB with `image[..., ::-1]`.
-            max_pixels: most pixels (height x width) of an image; checked before decoding.
+            source: A path, a URL that fsspec opens (`https://...`, `s3://...`), the bytes of an image file, a PIL image of any
+                mode, or an RGB array, uint8, shape (H, W, 3). A list or tuple of these gives a list; an iterator gives an
+                iterator that reads and predicts one batch at a time. The order of the colors cannot be detected: an array
+                that OpenCV read is BGR and becomes RGB with `image[..., ::-1]`.
+            max_pixels: Largest accepted number of pixels (height x width) of an image; checked before decoding.
 
         Returns:
-            One finding for each image, in order.
+            One finding per image, in order.
 
         Raises:
-            ImageError: an image cannot be read, or needs more memory than there is. In a list or an iterator the message begins
+            ImageError: An image cannot be read, or needs more memory than there is. In a list or an iterator the message begins
                 with the index of the image; an iterator has yielded the findings of all images before it.
-            AnswerError: a model gave a number that is not finite.
-            ValueError: `source` is none of these, an array is no RGB image, or `max_pixels` is not a positive integer.
+            PredictionError: A model returned a number that is not finite.
+            ValueError: `source` is of another type, an array is not an RGB image, or `max_pixels` is not a positive integer.
         """
         if not isinstance(max_pixels, int) or max_pixels < 1:
             raise ValueError(f"max_pixels must be an integer of 1 or more, got {max_pixels!r}; leave it out for the default")
-        find = partial(find_all, self, partial(read_source, least_side=self.least_side, max_pixels=max_pixels))
+        predict = partial(predict_all, self, partial(read_source, least_side=self.least_side, max_pixels=max_pixels))
         if isinstance(source, list | tuple):
-            return list(find(source, batch_size=self.ensemble.batch_size, numbered=True))
+            return list(predict(source, batch_size=self.ensemble.batch_size, numbered=True))
         if isinstance(source, Iterator) and not hasattr(source, "read"):
-            return find(source, batch_size=self.ensemble.batch_size, numbered=True)
-        return next(find([source], batch_size=1, numbered=False))
+            return predict(source, batch_size=self.ensemble.batch_size, numbered=True)
+        return next(predict([source], batch_size=1, numbered=False))
 
-    def __call__(self, images: Sequence[RgbImage], *, between: Callable[[], None] = lambda: None) -> list[Finding]:
-        """Find, crop and classify the lesions of a batch of arrays in their own size; `predict` takes all else.
+    def __call__(self, images: Sequence[RgbImage], *, on_step: Callable[[], None] = lambda: None) -> list[Finding]:
+        """Localize, crop and classify a batch of arrays at full size.
 
         Args:
-            images: RGB uint8, shape (H, W, 3) each, of any size from `image_io.MIN_SIDE` on; at least one. The order of the
-                colors cannot be seen from the pixels: what OpenCV reads is BGR and becomes RGB with `image[..., ::-1]`.
-            between: called between the steps; what it raises ends the work.
+            images: RGB uint8, shape (H, W, 3) each, sides of at least `MIN_SIDE` pixels; at least one. The order of the colors
+                cannot be detected: an array that OpenCV read is BGR and becomes RGB with `image[..., ::-1]`.
+            on_step: Callback between the steps; an exception that it raises ends the work.
 
         Returns:
-            One finding each.
+            One finding per image.
 
         Raises:
-            AnswerError: a model gave a number that is not finite for one of them; alone, the others have their findings.
-            ValueError: an image is not such an array, see `arrays.require_image`.
+            PredictionError: A model returned a number that is not finite for one of them; without that one the others succeed.
+            ValueError: An image is not such an array, see `arrays.require_image`.
         """
         if not isinstance(images, list | tuple):
             raise ValueError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")
-        localizations = self.locator(images)
-        between()
-        crops = [self.ensemble.cut(image, place) for image, place in zip(images, localizations, strict=True)]
-        answers = self.ensemble(crops, between=between)
-        return [self._finding(*parts) for parts in zip(images, localizations, crops, answers, strict=True)]
+        localizations = self.localizer(images)
+        on_step()
+        crops = [self.ensemble.cut(image, localization) for image, localization in zip(images, localizations, strict=True)]
+        predictions = self.ensemble(crops, on_step=on_step)
+        return [self._finding(*parts) for parts in zip(images, localizations, crops, predictions, strict=True)]
 
-    def _finding(self, image: RgbImage, localization: Localization, seen: Seen, answer: Prediction) -> Finding:
-        crop = seen[0][0]
+    def _finding(self, image: RgbImage, localization: Localization, crops: EnsembleCrops, prediction: Prediction) -> Finding:
+        crop = crops[0][0]
         return Finding(
             photograph=Photograph(image, *image.shape[:2]),
             localization=localization,
             window=crop.box,
             crop=crop.pixels,
             border=crop.border,
-            probabilities=dict(zip(self.ensemble.classes, map(float, answer.probs), strict=True)),
+            probabilities=dict(zip(self.ensemble.classes, map(float, prediction.probs), strict=True)),
             malignant=self.ensemble.malignant,
             operating_points=self.ensemble.operating_points,
-            tta_spread=answer.tta_spread,
-            class_map=answer.class_map,
+            tta_spread=prediction.tta_spread,
+            class_map=prediction.class_map,
         )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the bundles and settings that determine findings, by key."""
+        localizer, ensemble = self.localizer, self.ensemble
+        return {
+            "bundle.segmenter": None if localizer.bundle is None else fingerprint(localizer.bundle),
+            "bundle.classifier": _one_or_all([fingerprint(bundle) for bundle in ensemble.bundles]),
+            "localize": str(localizer.start),
+            "tta": [asdict(view) for view in ensemble.views],
+            "explain": ensemble.explained,
+            "precision": str(ensemble.precision),
+        }
+
+    def describe_models(self) -> dict[str, Any]:
+        """Return the fields on the models in `summary.json`.
+
+        Returns:
+            Plain values: `models`, the SHA-256 of the weights by role (None without a segmenter, a list for several
+            classifiers), `malignant` and `operating_points`.
+        """
+        segmenter, ensemble = self.localizer.bundle, self.ensemble
+        return {
+            "models": {
+                "segmenter": None if segmenter is None else segmenter.sha256,
+                "classifier": _one_or_all([bundle.sha256 for bundle in ensemble.bundles]),
+            },
+            "malignant": list(ensemble.malignant),
+            "operating_points": [{"target": point.target, "threshold": point.threshold} for point in ensemble.operating_points],
+        }
+
+
+def _one_or_all(values: Sequence[Any]) -> Any:
+    """Unwrap a single value; keep several as a list, in order."""
+    return values[0] if len(values) == 1 else list(values)

@@ -1,34 +1,41 @@
-"""Arguments of a pipeline as plain values, checked before anything heavy is imported."""
+"""Pipeline arguments as plain values, checked before torch is imported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from segpipe.config.choices import PIPELINE_CHOICES, require_choice
+from segpipe.config.commands import AppConfig
+from segpipe.config.fields import require_choice, settings_of
+from segpipe.config.groups import ExplainConfig, TtaConfig
+from segpipe.config.schemas import RunPipelineConfig
 from segpipe.errors import ConfigError
 
 BundlePath = str | Path
+_OPTIONS = {
+    "tta": settings_of(TtaConfig)["views"],
+    "explain": settings_of(ExplainConfig)["method"],
+    "localize": settings_of(AppConfig)["localize"],
+    "precision": settings_of(AppConfig)["precision"],
+}
 
 
 @dataclass(frozen=True)
 class PipelineSettings:
-    """Arguments of `segpipe.load_pipeline` as plain values, so that another machine can load the same pipeline.
+    """Arguments of `segpipe.load_pipeline`, so that another machine can load the same pipeline.
 
     Attributes:
-        classifier: folders of the bundles whose probabilities are averaged; None for the shipped one.
-        segmenter: folder of the bundle; None for the shipped one.
-        tta: views for test-time augmentation, a key of `segpipe.inference.tta.VIEWS`.
-        explain: method of the heatmap, `gradcam` or `none`.
-        localize: first mask source, a value of `segpipe.lesion.localizer.MaskSource`.
-        device: name of the device, see `segpipe.inference.loading.choose_device`.
-        precision: key of `segpipe.inference.loading.PRECISIONS`.
-        explain_diagnosis: code of the class to explain; None for the predicted one.
-        batch_size: images, and images x views, that run through a network at once; None for what suits the device.
+        classifier: Folders of the bundles whose probabilities are averaged; None for the shipped one.
+        segmenter: Folder of the bundle; None for the shipped one.
+        tta: Views for test-time augmentation, a key of `segpipe.inference.tta.VIEWS`.
+        explain: Method of the heatmap, `gradcam` or `none`.
+        localize: First mask source, a value of `segpipe.lesion.localization.MaskSource`.
+        device: Name of the device, see `segpipe.inference.loading.choose_device`.
+        precision: Key of `segpipe.inference.loading.PRECISIONS`.
+        explain_diagnosis: Code of the class to explain; None for the predicted one.
+        batch_size: Number of images, and of images x views, in one pass through a network; None for the device's default.
 
     Raises:
-        ConfigError: a value is not one that the option may have.
+        ConfigError: An option has an invalid value.
     """
 
     classifier: tuple[str, ...] | None = None
@@ -42,17 +49,17 @@ class PipelineSettings:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in PIPELINE_CHOICES.items():
-            require_choice(name, getattr(self, name), choices, advice="see segpipe.load_pipeline for what they mean")
+        for name, option in _OPTIONS.items():
+            require_choice(name, getattr(self, name), option.choices, advice="see segpipe.load_pipeline for their meaning")
         if self.explain_diagnosis is not None and not isinstance(self.explain_diagnosis, str):
             raise ConfigError(f"explain_diagnosis must be the code of a class or None, got {self.explain_diagnosis!r}; try 'mel'")
         size = self.batch_size
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-            raise ConfigError(f"batch_size must be 1 or more, or None for what suits the device, got {size!r}; leave it out")
+            raise ConfigError(f"batch_size must be 1 or more, or None for the default of the device, got {size!r}; leave it out")
 
     @classmethod
-    def of(cls, config: DictConfig) -> "PipelineSettings":
-        """Return the settings that a configuration asks for, of `segpipe predict` or of the web page."""
+    def of(cls, config: RunPipelineConfig | AppConfig) -> "PipelineSettings":
+        """Take the settings from a configuration."""
         return cls(
             classifier=list_bundles(config.bundle.classifier),
             segmenter=config.bundle.segmenter,
@@ -67,10 +74,10 @@ class PipelineSettings:
 
 
 def list_bundles(classifier: BundlePath | Sequence[BundlePath] | None) -> tuple[str, ...] | None:
-    """Return the folders of one or more classifiers as a tuple; None for None.
+    """Return classifier folders as a tuple; None for None.
 
     Raises:
-        ConfigError: it is neither a path nor a list of at least one path.
+        ConfigError: `classifier` is neither a path nor a list of at least one path.
     """
     if classifier is None:
         return None
@@ -89,7 +96,7 @@ def bundle_path(name: str, folder: object) -> str:
     """Return the path of a bundle as text.
 
     Raises:
-        ConfigError: it is not a path.
+        ConfigError: `folder` is not a path.
     """
     if not isinstance(folder, str | Path) or not str(folder):
         raise ConfigError(f"{name} must be the path of a bundle's folder, got {folder!r}; a training writes OUTPUT/bundle")

@@ -1,4 +1,4 @@
-"""Test-time augmentation: crops of several margins, flipped and turned, and the mean of their predictions."""
+"""Test-time augmentation: flipped and rotated crops of several margins, and their mean."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class View:
-    """One of the eight symmetries of the square, first mirrored or not, then turned, applied to one crop of the lesion.
+    """A symmetry of the square, applied to one crop of the lesion.
 
     Attributes:
-        rotations: quarter turns counter-clockwise, 0 to 3.
-        flip: mirror left and right before the turn.
-        margin_scale: margin of the crop as a fraction of the one on the classifier's card; 1 is the card's own crop.
+        rotations: Quarter turns counter-clockwise, 0 to 3.
+        flip: True to mirror left and right before the rotation.
+        margin_scale: Margin of the crop as a fraction of the one on the classifier's card; 1 is the card's own crop.
     """
 
     rotations: int
@@ -26,36 +26,36 @@ class View:
             raise ValueError(f"rotations must be 0, 1, 2 or 3 quarter turns, got {self.rotations}")
 
     def apply(self, batch: Tensor) -> Tensor:
-        """Turn a batch of images into this view.
+        """Transform a batch of images to this view.
 
         Args:
-            batch: shape (..., H, W), usually (N, 3, H, W).
+            batch: Shape (..., H, W), usually (N, 3, H, W).
 
         Returns:
             The same shape and dtype.
 
         Raises:
-            ValueError: an odd number of quarter turns, and H and W differ.
+            ValueError: The view has an odd number of quarter turns, and H and W differ.
         """
         self._check_shape(batch)
         mirrored = batch.flip(-1) if self.flip else batch
         return torch.rot90(mirrored, self.rotations, (-2, -1))
 
     def undo(self, maps: Tensor) -> Tensor:
-        """Turn maps that were made from this view back, so that they lie on the original image again.
+        """Transform maps of this view back to the original image.
 
         Args:
-            maps: shape (..., h, w), for example (N, h, w) or (N, C, h, w).
+            maps: Shape (..., h, w), for example (N, h, w) or (N, C, h, w).
 
         Returns:
             The same shape and dtype.
 
         Raises:
-            ValueError: an odd number of quarter turns, and h and w differ.
+            ValueError: The view has an odd number of quarter turns, and h and w differ.
         """
         self._check_shape(maps)
-        turned = torch.rot90(maps, -self.rotations, (-2, -1))
-        return turned.flip(-1) if self.flip else turned
+        upright = torch.rot90(maps, -self.rotations, (-2, -1))
+        return upright.flip(-1) if self.flip else upright
 
     def _check_shape(self, batch: Tensor) -> None:
         height, width = batch.shape[-2:]
@@ -72,7 +72,7 @@ _FLIPS = (IDENTITY, View(0, True), View(2, True), View(2, False))
 # image's border. Four flips of each instead of all eight symmetries keep the cost at 1.5 times that of `d4`.
 _MARGIN_SCALES = (1.0, 0.7, 0.4)
 
-# The identity comes first in each, so the plain answer is always at hand as view 0.
+# The identity comes first in each, so view 0 is the prediction without augmentation.
 VIEWS: dict[str, tuple[View, ...]] = {
     "none": (IDENTITY,),
     "flips": _FLIPS,
@@ -82,32 +82,32 @@ VIEWS: dict[str, tuple[View, ...]] = {
 
 
 def margin_scales(views: Sequence[View]) -> tuple[float, ...]:
-    """The different crops of some views, in the order in which they occur."""
+    """Return the distinct margin scales of views, in order of first occurrence."""
     return tuple(dict.fromkeys(view.margin_scale for view in views))
 
 
 def stack_views(crops: Mapping[float, Tensor], views: Sequence[View]) -> Tensor:
-    """All views of all images as one batch, view by view.
+    """Stack all views of all images in one batch, view by view.
 
     Args:
-        crops: for each of `margin_scales(views)` the crops of the images, float, shape (N, 3, H, W).
-        views: V views, at least one.
+        crops: Crops of the images for each of `margin_scales(views)`, float, shape (N, 3, H, W).
+        views: Views, V of them, at least one.
 
     Returns:
         Shape (V * N, 3, H, W): all images in the first view, then all in the second, and so on.
 
     Raises:
-        ValueError: a view makes a quarter turn, and H and W differ.
+        ValueError: A view has an odd number of quarter turns, and H and W differ.
     """
     return torch.cat([view.apply(crops[view.margin_scale]) for view in views])
 
 
 def unstack(stacked: Tensor, views: Sequence[View]) -> Tensor:
-    """What a model said of the views of `stack_views`, with the views as an axis of their own.
+    """Split the output for a batch of `stack_views` into views.
 
     Args:
-        stacked: shape (V * N, ...), in the order of `stack_views`.
-        views: the same V views.
+        stacked: Shape (V * N, ...), in the order of `stack_views`.
+        views: The same V views.
 
     Returns:
         Shape (V, N, ...); no copy where `stacked` is contiguous.
@@ -116,10 +116,10 @@ def unstack(stacked: Tensor, views: Sequence[View]) -> Tensor:
 
 
 def mean_probs(probs: Tensor) -> Tensor:
-    """The answer over all views.
+    """Average probabilities over the views.
 
     Args:
-        probs: float, shape (V, N, classes), each row sums to 1.
+        probs: Float, shape (V, N, classes), each row sums to 1.
 
     Returns:
         Shape (N, classes), each row sums to 1.
@@ -128,28 +128,29 @@ def mean_probs(probs: Tensor) -> Tensor:
 
 
 def spread(probs: Tensor) -> Tensor:
-    """How far the views disagree.
+    """Measure the disagreement of the views.
 
     Args:
-        probs: float, shape (V, N, classes), in [0, 1].
+        probs: Float, shape (V, N, classes), in [0, 1].
 
     Returns:
-        Shape (N,), in [0, 0.5]: of each image the largest population standard deviation of a class over the views; 0 for one.
+        Shape (N,), in [0, 0.5]: for each image the largest population standard deviation of a class over the views; 0 for a
+        single view.
     """
     return probs.std(0, correction=0).amax(1)
 
 
 def mean_maps(maps: Tensor, views: Sequence[View]) -> Tensor:
-    """The map of each crop over its views, each turned back first.
+    """Average the maps of each crop over its views, transformed back first.
 
     Args:
-        maps: shape (V * N, h, w), in the order of `stack_views`.
-        views: the same V views.
+        maps: Shape (V * N, h, w), in the order of `stack_views`.
+        views: The same V views.
 
     Returns:
-        Shape (K, N, h, w) for the K `margin_scales(views)`, laid out as the crops are.
+        Shape (K, N, h, w) for the K `margin_scales(views)`, in the orientation of the crops.
     """
-    of_crops: dict[float, list[Tensor]] = {scale: [] for scale in margin_scales(views)}
-    for view, of_one_view in zip(views, unstack(maps, views), strict=True):
-        of_crops[view.margin_scale].append(view.undo(of_one_view))
-    return torch.stack([torch.stack(turned).mean(0) for turned in of_crops.values()])
+    maps_by_scale: dict[float, list[Tensor]] = {scale: [] for scale in margin_scales(views)}
+    for view, view_maps in zip(views, unstack(maps, views), strict=True):
+        maps_by_scale[view.margin_scale].append(view.undo(view_maps))
+    return torch.stack([torch.stack(upright).mean(0) for upright in maps_by_scale.values()])

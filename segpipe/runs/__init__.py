@@ -1,1 +1,1 @@
-"""Folders of files to result files: sources, engines, journal, recorder, pictures."""
+"""Runs over folders of images: sources, engines, journal, tables and pictures."""

@@ -1,10 +1,10 @@
-"""Many images: batch after batch through an engine, written down as they are done, and the tables at the end."""
+"""Runs over many images: batches, recorded outcomes, and tables."""
 
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,55 +12,36 @@ from segpipe.errors import OutputError, PredictionError, RunStoppedError
 from segpipe.inference.finding import Finding
 from segpipe.inference.networks import batched
 from segpipe.inference.pipeline import Pipeline
-from segpipe.io.images import DEFAULT_MAX_PIXELS, display_path
-from segpipe.io.numerals import counted
+from segpipe.io.files import counted
+from segpipe.io.progress import Progress
+from segpipe.io.run_files import FAILURES, MASKS, RESULTS, SUBMISSION
 from segpipe.io.storage import content_hash
-from segpipe.runs.image_jobs import ImageJob, Outcome, Plan
-from segpipe.runs.journal import Journal, Recorder, run_key
-from segpipe.runs.pictures import MASKS, PictureOptions
-from segpipe.runs.progress import Progress
-from segpipe.runs.results import RESULTS, SUBMISSION_CLASSES, Row, read_hashes, write_failures, write_results, write_submission
-from segpipe.runs.source import Source, result_names
+from segpipe.runs.image_jobs import ImageJob, Source, make_jobs
+from segpipe.runs.journal import Journal, Outcome, Recorder, run_key
+from segpipe.runs.options import RunOptions, RunPlan
+from segpipe.runs.results import SUBMISSION_CLASSES, Row, read_hashes, write_failures, write_results, write_submission
 from segpipe.runs.summary import read_identity, refuse_other_run, run_identity, write_summary
-
-SHOWN = 3  # findings that go to the terminal, whatever the size of the folder
 
 
 class Engine(Protocol):
-    """Does batches of files, on this machine or on many."""
+    """Processor of batches of files, on this machine or on many."""
 
-    def run(self, plan: Plan, batches: Sequence[Sequence[ImageJob]]) -> Iterator[list[Outcome]]:
-        """Yields the outcomes of batch after batch, in any order."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run is to do, and where.
-
-    Attributes:
-        output: folder, which exists; what its journal holds already is not done again.
-        wanted: pictures of each image, beside its mask.
-        max_pixels: cap on the size of an image.
-        settings: the configuration of the call, as plain values, for `summary.json`; None where a program calls.
-    """
-
-    output: Path
-    wanted: PictureOptions = field(default_factory=PictureOptions)
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    settings: Any = None
+    def run(self, plan: RunPlan, batches: Sequence[Sequence[ImageJob]]) -> Iterator[list[Outcome]]:
+        """Yield the outcomes of each batch, in any order."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        rows: of the images with a result, sorted by path, see `Finding.to_dict`.
-        failures: path and reason of the rest, sorted by path.
-        model_failed: for one of these a model gave a number that is not finite; the others are files that cannot be used.
-        names: of the pictures of each image, by its path.
-        shown: path and finding of the first few images, for the terminal.
-        summary: what `summary.json` holds.
+        rows: Rows of the images with a result, sorted by path, see `Finding.to_dict`.
+        failures: Path and reason of the other images, sorted by path.
+        model_failed: True where a model returned a number that is not finite for one of these; otherwise all of them are
+            unusable files.
+        names: Name of the pictures of each image, by its path.
+        shown: Path and finding of the first few images, for the terminal.
+        summary: Content of `summary.json`.
     """
 
     rows: tuple[Row, ...]
@@ -70,115 +51,120 @@ class RunResult:
     shown: tuple[tuple[str, Finding], ...]
     summary: Mapping[str, Any]
 
-    def require_answers(self) -> None:
-        """See that scores would not leave out images only because a model failed on them.
+    def require_predictions(self) -> None:
+        """Refuse a run in which a model failed.
+
+        Metrics would leave out the images on which it failed.
 
         Raises:
-            AnswerError: for one of the images a model gave a number that is not finite.
+            PredictionError: A model returned a number that is not finite for one of the images.
         """
         if self.model_failed:
-            raise PredictionError(f"no answer for {len(self.failures)} images, the first is {': '.join(self.failures[0])}")
+            raise PredictionError(f"no prediction for {len(self.failures)} images, the first is {': '.join(self.failures[0])}")
 
 
-def run_images(pipeline: Pipeline, source: Source, ask: RunOptions, engine: Engine) -> RunResult:
-    """Work through images and write their lines, masks and pictures; a bad file is noted and passed over.
+def run_images(pipeline: Pipeline, source: Source, options: RunOptions, engine: Engine) -> RunResult:
+    """Process images and write their rows, masks and pictures.
 
-    Whatever ends the run, the tables hold all that was done until then, and the next one goes on from there.
+    Failed files are listed and skipped. However the run ends, the tables hold all results
+    until then, and the next run resumes from there.
 
     Args:
-        pipeline: that the engine runs; its bundles say what the results are.
-        source: the images.
-        ask: what is wanted, and where.
-        engine: does the work.
+        pipeline: Pipeline of the engine, whose bundles and settings identify the run.
+        source: Images of the run.
+        options: Options of the run.
+        engine: Engine that processes the images.
 
     Raises:
-        OutputError: the output folder holds results of other settings or bundles.
-        RunStoppedError: the disk is full or broken.
-        KeyboardInterrupt: the user stopped it; the text says how far it is.
+        OutputError: The output folder holds results of other settings or bundles.
+        RunStoppedError: The disk is full or broken.
+        KeyboardInterrupt: The user stopped the run; the text states its progress.
     """
-    run = _Run(pipeline, source, ask)
+    run = _Run(pipeline, source, options)
     try:
-        run.work(engine)
+        run.process(engine)
     except BaseException as error:
-        # The first error is the one to be told, whatever a full disk says to the tables.
+        # The first error is reported, even where a full disk prevents the tables.
         with suppress(OutputError, OSError):
             run.finish(finished=False)
         if isinstance(error, RunStoppedError):
-            raise RunStoppedError(f"{error}; {run.how_far()}, resume=true goes on when that is mended") from error
+            raise RunStoppedError(f"{error}; {run.progress_text()}, continue with resume=true when that is solved") from error
         if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(run.how_far()) from error
+            raise KeyboardInterrupt(run.progress_text()) from error
         raise
     return run.finish(finished=True)
 
 
-def is_finished(pipeline: Pipeline, source: Source, ask: RunOptions) -> bool:
-    """Whether a run would add nothing to its output folder: it holds a result for each of the images as they are now.
+def is_finished(pipeline: Pipeline, source: Source, options: RunOptions) -> bool:
+    """Return True where the output holds current results for all images.
 
     Args:
-        pipeline: of the run.
-        source: its images; they are read for their hashes where all else is as it was.
-        ask: its wishes; the output folder need not exist.
+        pipeline: Pipeline of the run.
+        source: Images of the run; they are hashed only where everything else is unchanged.
+        options: Options of the run; the output folder need not exist.
     """
-    done = read_hashes(ask.output / RESULTS)
-    files = {display_path(relative): file for file, relative in source.files}
+    hashes = read_hashes(options.output / RESULTS)
+    files = source.by_path
+    identity = run_identity(pipeline.identity(), options.pictures, max_pixels=options.max_pixels)
     return (
-        done.keys() == files.keys()
-        and read_identity(ask.output) == run_identity(pipeline, ask.wanted, max_pixels=ask.max_pixels)
-        and all(content_hash(file) == done[path] for path, file in files.items())
+        hashes.keys() == files.keys()
+        and read_identity(options.output) == identity
+        and all(content_hash(file) == hashes[path] for path, file in files.items())
     )
 
 
 class _Run:
-    """One run, from the first look at its output folder to the tables."""
+    """State of one run."""
 
-    def __init__(self, pipeline: Pipeline, source: Source, ask: RunOptions) -> None:
+    def __init__(self, pipeline: Pipeline, source: Source, options: RunOptions) -> None:
         self._pipeline = pipeline
         self._source = source
-        self._ask = ask
-        self._identity = run_identity(pipeline, ask.wanted, max_pixels=ask.max_pixels)
-        refuse_other_run(ask.output, self._identity)
-        self._journal = Journal(ask.output, run_key(self._identity))
-        self._recorder = Recorder(ask.output, self._journal, dict(source.failures))
-        self._tasks = make_tasks(source)
-        self._names = {task.path: task.name for task in self._tasks}
-        self._begun: float | None = None
-        self._summarize(finished=False)  # what a later call goes on with, should this one be killed
+        self._options = options
+        self._identity = run_identity(pipeline.identity(), options.pictures, max_pixels=options.max_pixels)
+        refuse_other_run(options.output, self._identity)
+        self._journal = Journal(options.output, run_key(self._identity))
+        self._recorder = Recorder(options.output, self._journal, dict(source.failures))
+        self._jobs = make_jobs(source)
+        self._names = {job.path: job.name for job in self._jobs}
+        self._start: float | None = None
+        self._write_summary(finished=False)  # identifies the run for a later call, should this one be killed
 
-    def work(self, engine: Engine) -> None:
-        known = {path: row["sha256"] for path, row in self._journal.read().items() if self._has_mask(path)}
-        plan = Plan(self._ask.wanted, self._ask.max_pixels, known)
-        batches = list(batched(self._tasks, self._pipeline.ensemble.batch_size))
-        self._begun = time.perf_counter()
-        with Progress(len(self._tasks)) as progress:
+    def process(self, engine: Engine) -> None:
+        finished = {path: row["sha256"] for path, row in self._journal.read().items() if self._has_mask(path)}
+        plan = RunPlan(self._options.pictures, self._options.max_pixels, finished)
+        batches = list(batched(self._jobs, self._pipeline.ensemble.batch_size))
+        self._start = time.perf_counter()
+        with Progress(len(self._jobs)) as progress:
             for outcomes in engine.run(plan, batches):
                 self._recorder.record(outcomes)
                 progress.update(len(outcomes), failed=len(self._recorder.failures))
-        self._recorder.record_doubles(self._names, self._ask.wanted.endings)
+        self._recorder.record_duplicates(self._names, self._options.pictures.endings)
 
     def finish(self, *, finished: bool) -> RunResult:
-        """Write the tables of what is done."""
-        output, recorder, classes = self._ask.output, self._recorder, self._pipeline.ensemble.classes
+        """Write the tables of all results so far."""
+        output, recorder, classes = self._options.output, self._recorder, self._pipeline.ensemble.classes
         rows = self._rows()
         failures = tuple(sorted(recorder.failures.items()))
         write_results(output / RESULTS, rows, classes)
-        write_failures(output / "failures.csv", failures)
+        write_failures(output / FAILURES, failures)
         if {code.lower() for code in SUBMISSION_CLASSES} == set(classes):
-            write_submission(output / "submission.csv", rows)
-        shown, summary = tuple(sorted(recorder.shown.items())), self._summarize(finished=finished)
+            write_submission(output / SUBMISSION, rows)
+        shown, summary = tuple(sorted(recorder.shown.items())), self._write_summary(finished=finished)
         return RunResult(rows, failures, recorder.model_failed, self._names, shown, summary)
 
-    def how_far(self) -> str:
-        return f"{len(self._rows())} of {counted(len(self._tasks), 'image')} done"
+    def progress_text(self) -> str:
+        return f"{len(self._rows())} of {counted(len(self._jobs), 'image')} done"
 
     def _rows(self) -> tuple[Row, ...]:
-        """Of the images of this run, by path, as the journal has them: an interrupt may come before a line is counted."""
-        here = self._names.keys() - self._recorder.failures.keys()
-        return tuple(row for path, row in sorted(self._journal.read().items()) if path in here)
+        """Return the rows of this run's images, sorted by path."""
+        # From the journal, because an interrupt may come before a row is counted.
+        paths = self._names.keys() - self._recorder.failures.keys()
+        return tuple(row for path, row in sorted(self._journal.read().items()) if path in paths)
 
-    def _summarize(self, *, finished: bool) -> dict[str, Any]:
+    def _write_summary(self, *, finished: bool) -> dict[str, Any]:
         rows, recorder, now = self._rows(), self._recorder, time.perf_counter()
         images = len(rows)
-        seconds = now - (self._begun or now)
+        seconds = now - (self._start or now)
         counts = {
             "finished": finished,
             "images": images,
@@ -189,23 +175,17 @@ class _Run:
             "seconds": round(seconds, 3),
             "images_per_second": round(recorder.written / max(seconds, 1e-9), 3),
         }
-        return write_summary(self._ask.output, self._pipeline, self._identity, counts, settings=self._ask.settings)
+        models = self._pipeline.describe_models()
+        return write_summary(
+            self._options.output, counts, settings=self._options.settings, identity=self._identity, models=models
+        )
 
     def _has_mask(self, path: str) -> bool:
-        """A result counts as done if its mask is there, under the name that it has in this run."""
+        """Return True where the mask exists under this run's name."""
         name = self._names.get(path)
-        return name is not None and (self._ask.output / MASKS / name).is_file()
+        return name is not None and (self._options.output / MASKS / name).is_file()
 
 
 def _count_warnings(rows: Sequence[Row]) -> dict[str, int]:
-    """Number of images by warning."""
+    """Count the images with each warning."""
     return dict(Counter(code for row in rows for code in row["warnings"].split(";") if code))
-
-
-def make_tasks(source: Source) -> list[ImageJob]:
-    """The files of a run, in the order of their paths; the first few are shown."""
-    names = result_names([relative for _, relative in source.files])
-    return [
-        ImageJob(path, display_path(relative), names[relative], shown=number < SHOWN)
-        for number, (path, relative) in enumerate(source.files)
-    ]

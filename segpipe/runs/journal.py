@@ -1,36 +1,93 @@
-"""The journal of a run: results.jsonl, a line for each image, from which a broken run goes on."""
+"""Outcomes of image jobs, their recorder, and the journal results.jsonl."""
 
 import errno
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segpipe.errors import OutputError, RunStoppedError
 from segpipe.inference.finding import Finding
-from segpipe.io.images import display_path, write_file
+from segpipe.io.files import display_path, write_file
+from segpipe.io.run_files import JOURNAL
 from segpipe.io.strict_json import encode_json, parse_json
-from segpipe.runs.image_jobs import Double, Failure, Outcome, Result
 from segpipe.runs.results import Row
 
-JOURNAL = "results.jsonl"
+# Errors of the disk, not of one file, after which a run stops.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A processed image.
+
+    Attributes:
+        row: Row of the image, see `Finding.to_dict`.
+        pictures: Content of each picture by its path below the output folder.
+        finding: Finding of a job that is shown; None for the others.
+    """
+
+    row: dict[str, Any]
+    pictures: Mapping[Path, bytes]
+    finding: Finding | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file without a result.
+
+    Attributes:
+        path: Path of the file.
+        reason: Reason as text.
+        by_model: True where the file is sound, but a model returned a number that is not finite.
+    """
+
+    path: str
+    reason: str
+    by_model: bool = False
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A file with the content of another one.
+
+    Attributes:
+        path: Path of the file.
+        sha256: SHA-256 of the content.
+        first: Path of the file that is processed.
+    """
+
+    path: str
+    sha256: str
+    first: str
+
+
+@dataclass(frozen=True)
+class AlreadyFinished:
+    """A file that has its results already."""
+
+    path: str
+
+
+Outcome = Result | Failure | Duplicate | AlreadyFinished
 
 
 def run_key(identity: Mapping[str, Any]) -> str:
-    """A short hash of all that the results of a run depend on, beside the image itself: its settings and its bundles."""
+    """Hash the settings and bundles of a run to a short key."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Journal:
-    """Lines that are appended whole, and stay whatever happens to the process or the machine.
+    """File of result rows from which an interrupted run resumes.
 
-    Each line is a row of the results with the key of its run beside it.
+    Rows are appended as whole lines, each with the key of its run, and survive a crash of the process or the machine.
 
     Args:
-        folder: of the run.
-        key: see `run_key`.
+        folder: Output folder of the run.
+        key: Key of the run, see `run_key`.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -38,12 +95,12 @@ class Journal:
         self.key = key
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """The rows by their path, the last one where a path has several.
+        """Read the last row of each path.
 
-        A line that is torn, as a crash of the machine leaves it, is taken out of the file; its image is then done again.
+        Incomplete lines, left by a crash of the machine, are removed from the file; their images are then processed again.
 
         Raises:
-            OutputError: the journal cannot be read.
+            OutputError: The journal cannot be read.
         """
         try:
             content = self.path.read_bytes() if self.path.exists() else b""
@@ -56,10 +113,10 @@ class Journal:
         return {row["path"]: row for row in rows if row is not None}
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write rows down, all of them or none, and wait until the disk has them.
+        """Append all rows or none, synchronized to the disk.
 
         Raises:
-            OutputError: they cannot be written; the journal is as it was.
+            OutputError: The rows cannot be written; the journal is unchanged.
         """
         lines = [encode_json({**row, "run": self.key}, indent=None) for row in rows]
         try:
@@ -76,7 +133,7 @@ class Journal:
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
-    """On a disk that is nearly full a write may take a part only, and the next one tells why."""
+    """Write all bytes, of which one call may write a part."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -90,23 +147,19 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) and {"path", "sha256", "run"} <= set(row) else None
 
 
-# Of the disk, not of one file: going on would only lose time.
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO}
-
-
 class Recorder:
-    """Writes outcomes as they come.
+    """Writer of outcomes to the journal and the picture folders.
 
     Args:
-        folder: of the run.
-        journal: of the run.
-        failures: reasons by path, of what is known not to be usable before the run.
+        folder: Output folder of the run.
+        journal: Journal of the run.
+        failures: Reasons by path, of files that are known to be unusable before the run.
 
     Attributes:
-        written: number of images whose results came to the journal.
-        failures: reasons by path.
-        model_failed: there is a sound file for which a model gave a number that is not finite.
-        shown: findings that were asked for, by path.
+        written: Number of images whose rows were written.
+        failures: Reasons by path.
+        model_failed: True where a model returned a number that is not finite for a sound file.
+        shown: Findings of jobs that are shown, by path.
     """
 
     def __init__(self, folder: Path, journal: Journal, failures: Mapping[str, str]) -> None:
@@ -116,47 +169,48 @@ class Recorder:
         self.shown: dict[str, Finding] = {}
         self._folder = folder
         self._journal = journal
-        self._doubles: list[Double] = []
+        self._duplicates: list[Duplicate] = []
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Write the outcomes of one batch.
 
         Raises:
-            RunStoppedError: the disk is full or broken; what was written before is whole.
+            RunStoppedError: The disk is full or broken; earlier results are complete.
         """
         rows = [outcome.row for outcome in outcomes if isinstance(outcome, Result) and self._write_pictures(outcome)]
         self._append(rows)
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
         self.failures |= {failure.path: failure.reason for failure in failures}
         self.model_failed |= any(failure.by_model for failure in failures)
-        self._doubles += [outcome for outcome in outcomes if isinstance(outcome, Double)]
+        self._duplicates += [outcome for outcome in outcomes if isinstance(outcome, Duplicate)]
 
-    def record_doubles(self, names: Mapping[str, Path], endings: Mapping[str, str]) -> None:
-        """Report what was done once for each other path with the same content, when all else is written.
+    def record_duplicates(self, names: Mapping[str, Path], endings: Mapping[str, str]) -> None:
+        """Copy results to all duplicate files, after all other outcomes are recorded.
 
         Args:
-            names: of the pictures of each image, by its path.
-            endings: of the files in each folder of pictures, see `PictureOptions.endings`.
+            names: Name of the pictures of each image, by its path.
+            endings: Ending of the files in each folder of pictures, see `PictureOptions.endings`.
 
         Raises:
-            RunStoppedError: the disk is full or broken.
+            RunStoppedError: The disk is full or broken.
         """
-        rows = self._journal.read() if self._doubles else {}
+        rows = self._journal.read() if self._duplicates else {}
         copies = []
-        for double in self._doubles:
-            row = rows.get(double.first)
-            if double.first in self.failures:
-                self.failures[double.path] = f"{self.failures[double.first]} (the same content as {double.first})"
-            elif row is None or row["sha256"] != double.sha256:
-                self.failures[double.path] = f"had the content of {double.first}, which has changed since; resume=true does it"
+        for duplicate in self._duplicates:
+            first, path = duplicate.first, duplicate.path
+            row = rows.get(first)
+            if first in self.failures:
+                self.failures[path] = f"{self.failures[first]} (the same content as {first})"
+            elif row is None or row["sha256"] != duplicate.sha256:
+                self.failures[path] = f"had the content of {first}, which has changed since; use resume=true to process it"
             else:
-                self._copy_pictures(names[double.first], names[double.path], endings)
-                copies.append({**row, "path": double.path})
+                self._copy_pictures(names[first], names[path], endings)
+                copies.append({**row, "path": path})
         self._append(copies)
-        self._doubles.clear()
+        self._duplicates.clear()
 
     def _write_pictures(self, result: Result) -> bool:
-        """Write the pictures of an image; false where the file system refuses one, which is then its failure."""
+        """Write the pictures of an image; False where one cannot be written."""
         path = result.row["path"]
         try:
             for name, content in result.pictures.items():

@@ -1,4 +1,4 @@
-"""The cluster of Ray: joined or started, and shared out among the actors of a run."""
+"""Ray clusters: connection, layout of the actors, and claims on duplicate files."""
 
 import logging
 import os
@@ -13,37 +13,37 @@ from segpipe.errors import ConfigError
 
 
 class Claims:
-    """Says who does a file that is there more than once, and how often a batch was begun.
+    """Registry of duplicate files, and of the starts of each batch.
 
     Args:
-        paths: of the files that have their results already, by their SHA-256.
+        paths: Paths of the files that have results already, by SHA-256.
     """
 
     def __init__(self, paths: Mapping[str, str]) -> None:
         self._paths = dict(paths)
-        self._begun: Counter[str] = Counter()
+        self._starts: Counter[str] = Counter()
 
     def claim(self, sha256: str, path: str) -> str:
-        """The path of the first file with this content; the same again to one who asks again, because it has to start over."""
+        """Return the path of the first file with this content."""
         return self._paths.setdefault(sha256, path)
 
     def begin(self, path: str) -> int:
-        """How often the batch whose first file is `path` was begun, this time included."""
-        self._begun[path] += 1
-        return self._begun[path]
+        """Count and return the starts of the batch that begins with `path`."""
+        self._starts[path] += 1
+        return self._starts[path]
 
 
-Node = Mapping[str, float]  # its resources by name, `CPU` and `GPU` among them
+Node = Mapping[str, float]  # resources by name, such as `CPU` and `GPU`
 
 
 @dataclass(frozen=True)
-class Actors:
-    """How the work is laid out on a cluster.
+class ActorLayout:
+    """Number and size of the actors on a cluster.
 
     Attributes:
-        number: of the actors.
-        cores: of each; it works on as many batches side by side.
-        gpus: of each, 1 or 0.
+        number: Number of actors.
+        cores: Cores of each actor; it processes as many batches in parallel.
+        gpus: GPUs of each actor, 1 or 0.
     """
 
     number: int
@@ -51,50 +51,50 @@ class Actors:
     gpus: int
 
 
-def choose_device(name: str, nodes: Sequence[Node]) -> str:
-    """The device of each actor; `cuda` is the one GPU that Ray gives it.
+def choose_actor_device(name: str, nodes: Sequence[Node]) -> str:
+    """Choose the device of each actor.
 
     Args:
-        name: `auto`, which takes GPUs if there are any, `cpu`, `cuda` or `mps`.
-        nodes: of the cluster.
+        name: `auto`, which takes GPUs if there are any, `cpu`, `cuda` (the one GPU that Ray assigns) or `mps`.
+        nodes: Nodes of the cluster.
 
     Raises:
-        ConfigError: it is none of them, or no node has a GPU.
+        ConfigError: The name is unknown, or no node has a GPU.
     """
     has_gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
     if name == "auto":
         return "cuda" if has_gpus else "cpu"
     if name not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"device must be auto, cpu, cuda or mps with engine=ray, got {name!r}; Ray says which GPU an actor has")
+        raise ConfigError(f"device must be auto, cpu, cuda or mps with engine=ray, got {name!r}; Ray assigns the GPUs")
     if name == "cuda" and not has_gpus:
-        raise ConfigError("device=cuda is on no node of the Ray cluster; device=auto takes what is there")
+        raise ConfigError("device=cuda is on no node of the Ray cluster; use device=auto for what is available")
     return name
 
 
-def lay_out(nodes: Sequence[Node], workers: int | None, *, gpus: int) -> Actors:
-    """Share a cluster out among actors, each of them as large as all can be.
+def plan_actors(nodes: Sequence[Node], workers: int | None, *, gpus: int) -> ActorLayout:
+    """Divide a cluster into the largest actors of equal size.
 
     Args:
-        nodes: of the cluster.
-        workers: actors, at least 1; those that find no room wait for a node to come. None takes one for each GPU, or without
-            GPUs one for each node and at least two.
-        gpus: of each actor, 1 or 0.
+        nodes: Nodes of the cluster.
+        workers: Number of actors, at least 1; those that do not fit wait for another node. None takes one for each GPU, or
+            without GPUs one for each node and at least two.
+        gpus: GPUs of each actor, 1 or 0.
     """
 
-    def rooms(cores: int) -> int:
-        """Actors of this size that the nodes hold."""
+    def capacity(cores: int) -> int:
+        """Count the actors of this size that fit on the nodes."""
         return sum(int(min(node.get("CPU", 0) // cores, node.get("GPU", 0) if gpus else float("inf"))) for node in nodes)
 
-    number = workers or (max(1, rooms(1)) if gpus else max(2, sum(node.get("CPU", 0) >= 1 for node in nodes)))
+    number = workers or (max(1, capacity(1)) if gpus else max(2, sum(node.get("CPU", 0) >= 1 for node in nodes)))
     most = int(max(node.get("CPU", 0) for node in nodes))
-    return Actors(number, next((cores for cores in range(most, 0, -1) if rooms(cores) >= number), 1), gpus)
+    return ActorLayout(number, next((cores for cores in range(most, 0, -1) if capacity(cores) >= number), 1), gpus)
 
 
 def connect() -> bool:
-    """Join the cluster that RAY_ADDRESS names, or else start Ray on this machine, unless this process has done so before.
+    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine.
 
     Returns:
-        Whether it is for the caller to end.
+        True where the caller must shut Ray down; false where this process was connected before.
 
     Raises:
         ConfigError: Ray is not installed, or cannot be reached or started.
@@ -110,8 +110,8 @@ def connect() -> bool:
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            _knock(address)
-        with _muted():
+            _check_reachable(address)
+        with _silenced_stderr():
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         where = f"reach the cluster of RAY_ADDRESS={address}" if address else "start Ray on this machine"
@@ -120,34 +120,34 @@ def connect() -> bool:
     return True
 
 
-def _knock(address: str) -> None:
-    """See that somebody listens: Ray itself would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Check that the port accepts connections: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def nodes_of_cluster() -> list[Node]:
-    """What is there now; a cluster that scales may get more."""
+    """Return the current nodes; an autoscaling cluster may add more."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
-def _muted() -> Iterator[None]:
-    """Keep off the terminal what Ray's core writes there past Python: that it was told to write nothing, for one."""
+def _silenced_stderr() -> Iterator[None]:
+    """Silence what Ray's core writes to stderr outside of Python."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    original, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
         os.close(nowhere)
 
 
 def first_line(error: BaseException) -> str:
-    """Of the text of an error of Ray, which goes on with hints and traces."""
+    """Return the first line of a Ray error, without hints and traces."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""The tables of a run: `results.csv`, sorted by path, `failures.csv` for the rest, and `submission.csv` for a challenge."""
+"""Tables of a run: `results.csv`, `failures.csv` and `submission.csv`."""
 
 import csv
 import io
@@ -8,16 +8,18 @@ from typing import Any
 
 from segpipe.data.identity import image_ids
 from segpipe.diagnosis import MALIGNANT
-from segpipe.io.images import write_file
+from segpipe.io.files import write_file
 
-RESULTS = "results.csv"
 Row = Mapping[str, Any]  # see `Finding.to_dict`
 PROBABILITY_DIGITS = 8
 SUBMISSION_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
 
 def result_columns(classes: Sequence[str]) -> list[str]:
-    """The columns of `results.csv`, for the classes of a card in their order; a class malignant has the column `p_malignant`."""
+    """Return the columns of `results.csv` for the classes of a card.
+
+    A class named malignant takes the column `p_malignant`.
+    """
     return [
         *("path", "sha256", "status", "diagnosis", "confidence"),
         *(f"p_{code}" for code in classes),
@@ -29,30 +31,39 @@ def result_columns(classes: Sequence[str]) -> list[str]:
 
 
 def class_codes(columns: Iterable[str], malignant: Collection[str]) -> list[str]:
-    """The classes of a table of results, in the order of its columns.
+    """Return the classes of a table of results, in column order.
 
     Args:
-        columns: names, see `result_columns`.
-        malignant: codes of the malignant classes.
+        columns: Names of the columns, see `result_columns`.
+        malignant: Codes of the malignant classes.
     """
     codes = [name.removeprefix("p_") for name in columns if name.startswith("p_")]
     return [code for code in codes if code != MALIGNANT or code in malignant]
 
 
 def write_results(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
-    """Write `results.csv`, sorted by path; `classes` are the card's, and name columns even where there is no row."""
+    """Write `results.csv`, sorted by path.
+
+    Args:
+        path: Path of the table.
+        rows: Rows, see `Finding.to_dict`.
+        classes: Classes of the card, which have columns even in an empty table.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
     write_file(path, encode_results(rows, classes))
 
 
 def encode_results(rows: Sequence[Row], classes: Sequence[str]) -> bytes:
-    """The table of `write_results` as the bytes of its file."""
+    """Encode the table of `write_results`."""
     columns = result_columns(classes)
     ordered = sorted(rows, key=lambda row: str(row["path"]))
     return encode_csv(columns, [[_field(row[name]) for name in columns] for row in ordered])
 
 
 def read_hashes(path: Path) -> dict[str, str]:
-    """The SHA-256 of each image in `results.csv`, by its path; empty where there is no such table."""
+    """Read the SHA-256 of each image in `results.csv`; empty without a table."""
     try:
         with path.open(encoding="utf-8", newline="") as table:
             return {row["path"]: row["sha256"] for row in csv.DictReader(table)}
@@ -61,11 +72,13 @@ def read_hashes(path: Path) -> dict[str, str]:
 
 
 def write_submission(path: Path, rows: Sequence[Row]) -> None:
-    """Write the probabilities as ISIC 2018 Task 3 takes them: `image` (see `image_ids`) and the seven diagnoses.
+    """Write probabilities in the form of ISIC 2018 Task 3.
+
+    The columns are `image`, see `image_ids`, and the seven diagnoses.
 
     Args:
-        path: the file to write.
-        rows: of a classifier that has these seven classes.
+        path: Path of the table.
+        rows: Rows of a classifier with these seven classes.
 
     Reference:
         https://challenge.isic-archive.com/landing/2018/47/
@@ -78,17 +91,17 @@ def write_submission(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
-    """Write `failures.csv`: path and reason, sorted by path."""
+    """Write `failures.csv`, path and reason, sorted by path."""
     write_csv(path, ["path", "reason"], sorted(failures))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table whole or not at all."""
+    """Write a table atomically."""
     write_file(path, encode_csv(header, rows))
 
 
 def encode_csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    """A table as the bytes of its file."""
+    """Encode a table as CSV."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(header)

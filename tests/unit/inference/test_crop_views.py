@@ -1,4 +1,4 @@
-"""Views of several crops: their cost, their order, and heatmaps in the frame of the card's own crop."""
+"""Views of several crops: cost, order, and heatmaps."""
 
 import re
 from collections.abc import Sequence
@@ -12,17 +12,18 @@ import torch
 from pages import read_page
 from torch import Tensor, nn
 
-from segpipe.bundle.folder import ClassifierBundle
+from segpipe.bundle.card import ClassifierBundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import heatmap_on_image, mean_heatmap
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.tta import IDENTITY, VIEWS, View, margin_scales, mean_maps, stack_views
 from segpipe.lesion.crop import BORDERS, CropRule, crop_box, mask_box
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.types import Box, RgbImage
 
 CPU = torch.device("cpu")
@@ -38,10 +39,10 @@ def images() -> list[RgbImage]:
 
 
 def findings(bundles: Bundles, images: Sequence[RgbImage], views: Sequence[View], *, batch_size: int = 8) -> list[Finding]:
-    locator = Locator(None, device=CPU, start=MaskSource.CONTOUR)
-    return Pipeline(locator, ClassifierEnsemble(bundles, device=CPU, views=views, explained="predicted", batch_size=batch_size))(
-        list(images)
-    )
+    localizer = Localizer(None, device=CPU, start=MaskSource.CONTOUR)
+    return Pipeline(
+        localizer, ClassifierEnsemble(bundles, device=CPU, views=views, explained="predicted", batch_size=batch_size)
+    )(list(images))
 
 
 def assert_same(found: Sequence[Finding], expected: Sequence[Finding], *, atol: float) -> None:
@@ -61,7 +62,7 @@ def lesion(box: tuple[slice, slice]) -> tuple[RgbImage, Localization]:
     return image, Localization(mask, mask_box(mask), MaskSource.UNET, ())
 
 
-def test_crops_are_the_flips_of_the_card_margin_and_of_closer_ones() -> None:
+def test_crops_are_flips_of_three_margins() -> None:
     assert CROPS[0] == IDENTITY == View(0, False, 1.0)
     assert len(set(CROPS)) == len(CROPS) == 12
     assert margin_scales(CROPS) == (1.0, 0.7, 0.4)
@@ -84,8 +85,8 @@ def test_documented_cost_is_the_number_of_network_inputs(
         return features(batch)
 
     monkeypatch.setattr(network.bundle.model, "features", count)
-    places = Locator(None, device=CPU, start=MaskSource.CONTOUR)(images)
-    network.view_logits([network.cut(*pair) for pair in zip(images, places, strict=True)])
+    localizations = Localizer(None, device=CPU, start=MaskSource.CONTOUR)(images)
+    network.view_logits([network.cut(*pair) for pair in zip(images, localizations, strict=True)])
     (documented,) = re.findall(rf"^\| `{name}`[^|]*\| (\d+) \| ([\d.]+) \|", read_page("docs/performance.md"), re.MULTILINE)
     assert sum(counted) == len(images) * int(documented[0])
     assert float(documented[1]) == int(documented[0]) / 8
@@ -117,37 +118,37 @@ def test_result_does_not_depend_on_the_other_images(classifier: ClassifierBundle
 
 def test_probabilities_and_spread_are_over_all_views_of_all_crops(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     found = findings([classifier], images, CROPS)
-    of_crops = []
+    probs_by_crop = []
     for scale in margin_scales(CROPS):
         rule = replace(classifier.card.crop, margin_fraction=0.25 * scale)
         network = Classifier(
             replace(classifier, card=replace(classifier.card, crop=rule)), device=CPU, views=VIEWS["flips"], batch_size=8
         )
         crops = [network.cut(finding.photograph.image, finding.localization) for finding in found]
-        of_crops.append(torch.from_numpy(network.view_logits(crops) / classifier.card.temperature).softmax(2))
-    probs = torch.cat(of_crops).numpy()
+        probs_by_crop.append(torch.from_numpy(network.view_logits(crops) / classifier.card.temperature).softmax(2))
+    probs = torch.cat(probs_by_crop).numpy()
     np.testing.assert_allclose([list(one.probabilities.values()) for one in found], probs.mean(0), atol=1e-6)
     assert [one.tta_spread for one in found] == pytest.approx(probs.std(0).max(1).tolist(), abs=1e-6)
-    assert np.ptp([of_crop.mean(0) for of_crop in probs.reshape(3, 4, len(images), -1)], axis=0).max() > 1e-3  # they differ
+    assert np.ptp([crop_probs.mean(0) for crop_probs in probs.reshape(3, 4, len(images), -1)], axis=0).max() > 1e-3  # they differ
 
 
-def test_closer_crops_lie_in_the_card_crop_and_hold_the_lesion(classifier: ClassifierBundle) -> None:
+def test_closer_crops_lie_in_the_card_crop_and_contain_the_lesion(classifier: ClassifierBundle) -> None:
     network = Classifier(classifier, device=CPU, views=CROPS, batch_size=8)
     for box in (np.s_[80:120, 90:150], np.s_[0:30, 0:40], np.s_[150:200, 20:240], np.s_[0:200, 0:240]):
-        image, place = lesion(box)
-        own, *closer = network.cut(image, place)
-        assert own.box == crop_box(image, place.box, classifier.card.crop)
+        image, localization = lesion(box)
+        first, *closer = network.cut(image, localization)
+        assert first.box == crop_box(image, localization.box, classifier.card.crop)
         for crop in closer:
             # Centers are rounded to whole pixels.
-            assert own.box.top <= crop.box.top + 1 <= place.box.top + 1
-            assert own.box.left <= crop.box.left + 1 <= place.box.left + 1
-            assert place.box.bottom <= crop.box.bottom <= own.box.bottom + 1
-            assert place.box.right <= crop.box.right <= own.box.right + 1
-            assert crop.pixels.shape == own.pixels.shape
+            assert first.box.top <= crop.box.top + 1 <= localization.box.top + 1
+            assert first.box.left <= crop.box.left + 1 <= localization.box.left + 1
+            assert localization.box.bottom <= crop.box.bottom <= first.box.bottom + 1
+            assert localization.box.right <= crop.box.right <= first.box.right + 1
+            assert crop.pixels.shape == first.pixels.shape
 
 
 class Bright(nn.Module):
-    """A backbone of one channel: how bright each cell is."""
+    """A backbone with one channel, the brightness of each cell."""
 
     num_features = 1
 
@@ -159,7 +160,7 @@ class Bright(nn.Module):
 
 
 def bright(classifier: ClassifierBundle, rule: CropRule) -> ClassifierBundle:
-    """A classifier whose heatmap for mel is the brightness of its crop."""
+    """Make a classifier whose heatmap for mel is brightness."""
     model: Any = deepcopy(classifier.model)
     model.backbone, model.attention, model.linear = Bright(), nn.Identity(), nn.Linear(1, len(CODES))
     with torch.no_grad():
@@ -170,27 +171,27 @@ def bright(classifier: ClassifierBundle, rule: CropRule) -> ClassifierBundle:
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("views", ["none", "d4", "crops"])
 @pytest.mark.parametrize(("box", "spot"), [(np.s_[80:130, 90:150], (100, 130)), (np.s_[0:150, 60:230], (12, 200))])
-def test_heatmap_lies_on_what_it_shows_in_the_frame_of_the_card_crop(
+def test_heatmap_is_at_the_position_of_the_spot(
     classifier: ClassifierBundle, views: str, box: tuple[slice, slice], spot: tuple[int, int], border: str
 ) -> None:
-    image, place = lesion(box)
+    image, localization = lesion(box)
     image[:] = 40
     image[spot[0] - 4 : spot[0] + 4, spot[1] - 4 : spot[1] + 4] = 250
     bundle = bright(classifier, CropRule(margin_fraction=0.5, border=border))
     ensemble = ClassifierEnsemble([bundle], device=CPU, views=VIEWS[views], explained="mel", batch_size=8)
-    (answer,) = ensemble([ensemble.cut(image, place)])
-    window = crop_box(image, place.box, bundle.card.crop)
-    assert answer.class_map is not None and answer.class_map.border == border
-    laid = heatmap_on_image(answer.class_map, window, *image.shape[:2])
-    row, column = np.unravel_index(laid.argmax(), laid.shape)
+    (prediction,) = ensemble([ensemble.cut(image, localization)])
+    window = crop_box(image, localization.box, bundle.card.crop)
+    assert prediction.class_map is not None and prediction.class_map.border == border
+    heatmap = heatmap_on_image(prediction.class_map, window, *image.shape[:2])
+    row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     cell = max(window.height, window.width) / CELLS
     assert abs(row + 0.5 - spot[0]) <= cell and abs(column + 0.5 - spot[1]) <= cell
-    rows, columns = np.indices(laid.shape) + 0.5
+    rows, columns = np.indices(heatmap.shape) + 0.5
     near = (abs(rows - spot[0]) < 2 * cell) & (abs(columns - spot[1]) < 2 * cell)
-    assert laid[near].sum() > 0.95 * laid.sum() > 0
+    assert heatmap[near].sum() > 0.95 * heatmap.sum() > 0
 
 
-def test_closer_crops_refine_the_map_only_where_they_reach() -> None:
+def test_closer_crops_count_only_where_they_reach() -> None:
     views = tuple(View(0, False, scale) for scale in (1.0, 0.5))
     maps = mean_maps(torch.stack([torch.zeros(4, 4), torch.ones(4, 4)]), views).numpy()[:, 0]
     found = mean_heatmap(list(maps), [Box(0, 0, 80, 80), Box(20, 20, 60, 60)])
@@ -208,14 +209,14 @@ def test_views_of_several_crops_are_stacked_view_by_view_and_undone() -> None:
     assert torch.equal(mean_maps(stacked[:, 0], CROPS), torch.stack([crop[:, 0] for crop in crops.values()]))
 
 
-def test_one_view_takes_the_card_crop_of_several(classifier: ClassifierBundle) -> None:
-    image, place = lesion(np.s_[80:120, 90:150])
+def test_ensemble_in_one_view_uses_the_card_crop(classifier: ClassifierBundle) -> None:
+    image, localization = lesion(np.s_[80:120, 90:150])
     many = ClassifierEnsemble([classifier], device=CPU, views=CROPS, explained=None, batch_size=8)
     plain = ClassifierEnsemble([classifier], device=CPU, views=VIEWS["none"], explained=None, batch_size=8)
     single = many.in_one_view()
-    assert len(many.cut(image, place)[0]) == 3 and len(single.cut(image, place)[0]) == 1
-    expected = plain([plain.cut(image, place)])[0]
-    for crops in (many.cut(image, place), single.cut(image, place)):
-        answer = single([crops])[0]
-        np.testing.assert_array_equal(answer.probs, expected.probs)
-        assert answer.tta_spread is None
+    assert len(many.cut(image, localization)[0]) == 3 and len(single.cut(image, localization)[0]) == 1
+    expected = plain([plain.cut(image, localization)])[0]
+    for crops in (many.cut(image, localization), single.cut(image, localization)):
+        prediction = single([crops])[0]
+        np.testing.assert_array_equal(prediction.probs, expected.probs)
+        assert prediction.tta_spread is None

@@ -1,4 +1,4 @@
-"""Several classifiers answer as one: the mean of what each says by itself, shown in the frame of the first."""
+"""Ensembles: averaged probabilities and heatmaps, in the frame of the first classifier."""
 
 import pickle
 import shutil
@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from tiny import TRAINING
 
-from segpipe.bundle.folder import ClassifierBundle, load_classifier, save_bundle
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.data.fingerprints import hash_id
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
@@ -23,10 +24,11 @@ from segpipe.inference.ensemble import ClassifierEnsemble, ensemble_points
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.loading import load_classifiers, load_pipeline
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.settings import PipelineSettings
 from segpipe.inference.tta import VIEWS
-from segpipe.lesion.localizer import MaskSource
+from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs
 from segpipe.runs import ray_engine
 from segpipe.runs.ray_engine import RayEngine
@@ -51,9 +53,9 @@ def findings(
     explained: str | None = None,
     batch_size: int = 8,
 ) -> list[Finding]:
-    """Of these classifiers together."""
+    """Run the pipeline with an ensemble of these classifiers."""
     ensemble = ClassifierEnsemble(bundles, device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
-    return Pipeline(Locator(None, device=CPU, start=MaskSource.CONTOUR), ensemble)(images)
+    return Pipeline(Localizer(None, device=CPU, start=MaskSource.CONTOUR), ensemble)(images)
 
 
 def probs_of(found: Sequence[Finding]) -> NDArray[np.float64]:
@@ -66,26 +68,26 @@ def heatmap_of(finding: Finding) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize(("views", "explained", "batch_size"), [("none", None, 8), ("d4", "predicted", 8), ("d4", "mel", 1)])
-def test_answer_is_the_mean_of_the_answers_of_each(
+def test_probabilities_are_the_mean_over_classifiers(
     ensemble: Ensemble, images: list[RgbImage], views: str, explained: str | None, batch_size: int
 ) -> None:
     together = findings(ensemble, images, views=views, explained=explained, batch_size=batch_size)
     alone = [findings([bundle], images, views=views) for bundle in ensemble]
     expected = np.mean([probs_of(found) for found in alone], axis=0)
     np.testing.assert_allclose(probs_of(together), expected, atol=1e-6)
-    assert np.ptp([probs_of(found) for found in alone], axis=0).max() > 0.1  # they do not agree anyway
+    assert np.ptp([probs_of(found) for found in alone], axis=0).max() > 0.1  # the classifiers disagree
     malignant = [sum(finding.probabilities[code] for code in MALIGNANT_CODES) for finding in together]
     assert [finding.p_malignant for finding in together] == pytest.approx(malignant)
     assert [finding.diagnosis for finding in together] == [CODES[index] for index in expected.argmax(1)]
 
 
-def test_an_ensemble_of_one_is_that_one_and_only_that_has_an_operating_point(ensemble: Ensemble, images: list[RgbImage]) -> None:
+def test_only_a_single_classifier_keeps_its_operating_points(ensemble: Ensemble, images: list[RgbImage]) -> None:
     assert {finding.flagged for finding in findings(ensemble[:1], images)} <= {True, False}
     assert {finding.flagged for finding in findings(ensemble, images)} == {None}
 
 
 def with_validation(ensemble: Ensemble, **changes: Any) -> list[ClassifierBundle]:
-    """Members that keep probabilities of 40 validation images, and have points for melanoma and malignancy."""
+    """Give the members validation probabilities and two operating points."""
     rng = np.random.default_rng(0)
     labels, hashes = np.arange(40) % len(CODES), [hash_id(str(number)) for number in range(40)]
     points = (OperatingPoint("mel", 0.5, 0.8), OperatingPoint("malignant", 0.5, 0.9))
@@ -101,7 +103,7 @@ def with_validation(ensemble: Ensemble, **changes: Any) -> list[ClassifierBundle
     return [replace(bundle, card=card) for bundle, card in zip(ensemble, cards, strict=True)]
 
 
-def test_points_of_an_ensemble_are_fitted_to_the_mean_on_shared_validation_images(ensemble: Ensemble) -> None:
+def test_operating_points_are_fitted_to_the_mean_on_shared_validation_images(ensemble: Ensemble) -> None:
     stricter = (OperatingPoint("malignant", 0.1, 0.95), OperatingPoint("mel", 0.1, 0.6), OperatingPoint("nv", 0.1, 0.6))
     cards = [bundle.card for bundle in with_validation(ensemble, operating_points=stricter)]
     points = ensemble_points(cards)
@@ -131,11 +133,11 @@ def other_images() -> ValidationProbs:
     ],
     ids=["not_kept", "other_images", "other_split", "no_points", "chosen_otherwise"],
 )
-def test_an_ensemble_has_no_points_where_they_cannot_be_known(ensemble: Ensemble, changes: dict[str, Any]) -> None:
+def test_operating_points_need_shared_validation_images(ensemble: Ensemble, changes: dict[str, Any]) -> None:
     assert ensemble_points([bundle.card for bundle in with_validation(ensemble, **changes)]) == ()
 
 
-def test_findings_of_an_ensemble_have_its_points(ensemble: Ensemble, images: list[RgbImage]) -> None:
+def test_findings_have_the_operating_points_of_the_ensemble(ensemble: Ensemble, images: list[RgbImage]) -> None:
     members = with_validation(ensemble)
     points = ensemble_points([bundle.card for bundle in members])
     found = findings(members, images)
@@ -143,21 +145,21 @@ def test_findings_of_an_ensemble_have_its_points(ensemble: Ensemble, images: lis
     assert [finding.flagged for finding in found] == [bool(finding.flagged_for) for finding in found]
 
 
-def test_spread_is_that_of_the_mean_probabilities_of_each_view(ensemble: Ensemble, images: list[RgbImage]) -> None:
-    places = Locator(None, device=CPU, start=MaskSource.CONTOUR)(images)
-    of_members = []
+def test_spread_is_computed_from_mean_probabilities_of_each_view(ensemble: Ensemble, images: list[RgbImage]) -> None:
+    localizations = Localizer(None, device=CPU, start=MaskSource.CONTOUR)(images)
+    member_probs = []
     for bundle in ensemble:
         network = Classifier(bundle, device=CPU, views=VIEWS["d4"], batch_size=8)
-        logits = network.view_logits([network.cut(*pair) for pair in zip(images, places, strict=True)])
+        logits = network.view_logits([network.cut(*pair) for pair in zip(images, localizations, strict=True)])
         bias = np.array(bundle.card.logit_bias or [0.0])
-        of_members.append(torch.from_numpy(logits / bundle.card.temperature + bias).softmax(2).numpy())
-    expected = np.mean(of_members, axis=0).std(0).max(1)
+        member_probs.append(torch.from_numpy(logits / bundle.card.temperature + bias).softmax(2).numpy())
+    expected = np.mean(member_probs, axis=0).std(0).max(1)
     assert [finding.tta_spread for finding in findings(ensemble, images)] == pytest.approx(expected.tolist(), abs=1e-6)
     assert [finding.tta_spread for finding in findings(ensemble, images, views="none")] == [None] * len(images)
 
 
 @pytest.mark.parametrize(("views", "explained"), [("none", "predicted"), ("d4", "predicted"), ("d4", "vasc")])
-def test_each_explains_the_class_of_all_and_the_mean_is_in_the_frame_of_the_first(
+def test_heatmap_is_the_mean_in_the_frame_of_the_first_classifier(
     ensemble: Ensemble, images: list[RgbImage], views: str, explained: str
 ) -> None:
     together = findings(ensemble, images, views=views, explained=explained)
@@ -176,41 +178,41 @@ def test_each_explains_the_class_of_all_and_the_mean_is_in_the_frame_of_the_firs
     assert predicted_alone == {True, False}
 
 
-def test_the_order_of_the_classifiers_changes_the_frame_alone(ensemble: Ensemble, images: list[RgbImage]) -> None:
+def test_order_of_classifiers_changes_only_the_frame(ensemble: Ensemble, images: list[RgbImage]) -> None:
     found = findings(ensemble, images, explained="mel")
-    turned = findings(ensemble[::-1], images, explained="mel")
-    np.testing.assert_allclose(probs_of(turned), probs_of(found), atol=1e-12)
-    assert [finding.tta_spread for finding in turned] == pytest.approx([finding.tta_spread for finding in found])
-    assert all(finding.crop_box == Box(0, 0, 75, 100) for finding in turned)
-    assert {heatmap_of(finding).shape for finding in turned} == {(4, 4)}
+    reversed_order = findings(ensemble[::-1], images, explained="mel")
+    np.testing.assert_allclose(probs_of(reversed_order), probs_of(found), atol=1e-12)
+    assert [finding.tta_spread for finding in reversed_order] == pytest.approx([finding.tta_spread for finding in found])
+    assert all(finding.crop_box == Box(0, 0, 75, 100) for finding in reversed_order)
+    assert {heatmap_of(finding).shape for finding in reversed_order} == {(4, 4)}
 
 
-def test_photographs_keep_the_pixels_that_the_largest_network_needs(ensemble: Ensemble) -> None:
+def test_least_side_depends_on_the_largest_network(ensemble: Ensemble) -> None:
     ensemble = ClassifierEnsemble(ensemble, device=CPU, views=VIEWS["none"], explained=None, batch_size=1)
-    assert Pipeline(Locator(None, device=CPU, start=MaskSource.CONTOUR), ensemble).least_side == 3 * 160
+    assert Pipeline(Localizer(None, device=CPU, start=MaskSource.CONTOUR), ensemble).least_side == 3 * 160
 
 
-# The mean of heatmaps
+# Mean heatmaps
 
 
 def random_map(*shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(sum(shape)).random(shape, dtype=np.float32)
 
 
-def test_maps_of_one_frame_give_their_plain_mean_to_the_last_bit() -> None:
+def test_maps_of_one_frame_give_their_exact_mean() -> None:
     maps, box = [random_map(7, 7), random_map(7, 7) ** 2, np.zeros((7, 7), dtype=np.float32)], Box(13, 29, 113, 124)
     np.testing.assert_array_equal(mean_heatmap(maps[:1], [box]), maps[0])
     expected = np.mean(maps, axis=0, dtype=np.float64).astype(np.float32)
     np.testing.assert_array_equal(mean_heatmap(maps, [box] * 3), expected)
 
 
-def test_a_constant_stays_constant_whatever_the_grids_and_boxes() -> None:
+def test_constant_maps_stay_constant_on_any_grid() -> None:
     maps = [np.full(shape, 0.25, dtype=np.float32) for shape in [(3, 5), (8, 8), (1, 1), (2, 7)]]
     boxes = [Box(10, 10, 50, 60), Box(0, 0, 90, 90), Box(20, 30, 33, 37), Box(40, 5, 80, 31)]
     np.testing.assert_allclose(mean_heatmap(maps, boxes), maps[0], rtol=1e-6)
 
 
-def test_finer_maps_are_averaged_within_a_cell_and_coarser_ones_repeated() -> None:
+def test_finer_maps_are_averaged_and_coarser_ones_repeated() -> None:
     frame, zeros, fine = Box(0, 0, 40, 60), np.zeros((2, 3), dtype=np.float32), random_map(6, 6)
     blocks = fine.reshape(2, 3, 3, 2).mean((1, 3))
     np.testing.assert_allclose(mean_heatmap([zeros, fine], [frame, frame]), blocks / 2, rtol=1e-6)
@@ -218,31 +220,31 @@ def test_finer_maps_are_averaged_within_a_cell_and_coarser_ones_repeated() -> No
     np.testing.assert_allclose(mean_heatmap([zeros, coarse], [frame, frame]), np.repeat(coarse, 2, axis=0) / 2, rtol=1e-6)
 
 
-def test_where_one_saw_nothing_only_the_others_count_and_where_it_saw_a_part_for_that_part() -> None:
+def test_maps_count_only_where_they_reach() -> None:
     zeros, one = np.zeros((1, 4), dtype=np.float32), np.ones((1, 1), dtype=np.float32)
-    # It saw the second and half of the third of four cells, and what is above the frame.
+    # The box covers the second and half of the third of four cells, and an area above the frame.
     found = mean_heatmap([zeros, one], [Box(10, 0, 20, 40), Box(0, 10, 20, 25)])
     np.testing.assert_allclose(found, [[0, 1 / 2, 0.5 / 1.5, 0]])
     assert mean_heatmap([zeros, one], [Box(10, 0, 20, 40), Box(90, 0, 99, 40)]).max() == 0
 
 
-# From disk
+# Loading
 
 
 def settings(folders: Sequence[Path], **values: Any) -> PipelineSettings:
     return PipelineSettings(classifier=tuple(map(str, folders)), localize="contour", device="cpu", **values)
 
 
-def test_bundles_on_disk_answer_as_in_memory_also_where_their_settings_were_sent(
+def test_pickled_settings_load_the_same_ensemble(
     ensemble_folders: list[Path], ensemble: Ensemble, images: list[RgbImage]
 ) -> None:
-    sent = pickle.loads(pickle.dumps(settings(ensemble_folders)))
-    found = load_pipeline(**vars(sent))(images[:2])
+    pickled = pickle.loads(pickle.dumps(settings(ensemble_folders)))
+    found = load_pipeline(**vars(pickled))(images[:2])
     np.testing.assert_allclose(probs_of(found), probs_of(findings(ensemble, images[:2])), atol=1e-6)
     assert [finding.flagged for finding in found] == [None, None]
 
 
-def test_actors_get_absolute_paths(ensemble_folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_engine_makes_paths_absolute(ensemble_folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_engine, "connect", lambda: False)
     monkeypatch.setattr(ray_engine, "nodes_of_cluster", lambda: [{"CPU": 2.0}])
     monkeypatch.chdir(ensemble_folders[0].parent)
@@ -251,12 +253,12 @@ def test_actors_get_absolute_paths(ensemble_folders: list[Path], monkeypatch: py
     assert RayEngine(PipelineSettings(device="cpu"), workers=1).settings.classifier is None
 
 
-def test_class_that_none_of_them_knows_cannot_be_explained(ensemble_folders: list[Path]) -> None:
+def test_class_unknown_to_the_ensemble_cannot_be_explained(ensemble_folders: list[Path]) -> None:
     with pytest.raises(ConfigError, match=r"explain\.diagnosis must be one of mel, nv, .*, got 'scc'"):
         load_pipeline(**vars(settings(ensemble_folders, explain_diagnosis="scc")))
 
 
-def test_the_same_model_twice_is_refused_but_not_another_calibration_of_it(ensemble_folders: list[Path], tmp_path: Path) -> None:
+def test_duplicate_model_is_refused_but_not_another_calibration(ensemble_folders: list[Path], tmp_path: Path) -> None:
     first, second, _ = ensemble_folders
     with pytest.raises(BundleError, match=f"must name each model once, got the same one in {first} and in {first}; leave one"):
         load_classifiers([second, first, first])
@@ -269,7 +271,7 @@ def test_the_same_model_twice_is_refused_but_not_another_calibration_of_it(ensem
 
 
 @pytest.mark.parametrize(
-    ("changed", "what"),
+    ("changed", "message"),
     [
         ({"classes": CODES[::-1]}, rf"classes and their order, got {', '.join(CODES)} in \S+ and {', '.join(CODES[::-1])} in"),
         ({"classes": ("a", *CODES[1:]), "malignant": (), "operating_points": ()}, r"classes .* and a, nv, .* in"),
@@ -277,10 +279,10 @@ def test_the_same_model_twice_is_refused_but_not_another_calibration_of_it(ensem
         ({"malignant": MALIGNANT_CODES[:1]}, "malignant and their order, got .* and mel in"),
     ],
 )
-def test_models_that_differ_in_what_they_say_are_refused_by_name(
-    ensemble_folders: list[Path], tmp_path: Path, changed: dict[str, Any], what: str
+def test_models_with_other_classes_are_refused(
+    ensemble_folders: list[Path], tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     bundle = load_classifier(ensemble_folders[2])
     save_bundle(tmp_path / "other", bundle.model, replace(bundle.card, **changed))
-    with pytest.raises(BundleError, match=rf"models that agree in {what} {tmp_path / 'other'}; leave one out"):
+    with pytest.raises(BundleError, match=rf"models that agree in {message} {tmp_path / 'other'}; leave one out"):
         load_classifiers([*ensemble_folders[:2], tmp_path / "other"])

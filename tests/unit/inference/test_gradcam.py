@@ -1,4 +1,4 @@
-"""Grad-CAM against its formula and against pytorch-grad-cam, and that it leaves nothing behind."""
+"""Grad-CAM: its formula, agreement with pytorch-grad-cam, and no side effects."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +21,7 @@ CLASSES = 5
 
 
 class Classifier(nn.Module):
-    """The two methods of the real classifier over a backbone of two layers."""
+    """Features and head of a classifier with two layers."""
 
     def __init__(self, attention: str = "cbam", *, kernel_size: int = 3) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def batch() -> Tensor:
 
 
 def explain(head: Callable[[Tensor], Tensor], features: Tensor, choose_target: Callable[[Tensor], Tensor]) -> Tensor:
-    """The maps for classes that are chosen by the logits of the same pass."""
+    """Compute maps for classes chosen from the logits of the same pass."""
     head_pass = HeadPass(head, features)
     return head_pass.maps(choose_target(head_pass.logits))
 
@@ -68,7 +68,7 @@ def likeliest(logits: Tensor) -> Tensor:
 
 
 class RawGradCam(GradCAM):  # type: ignore[misc]
-    """pytorch-grad-cam, which keeps its map from before it is scaled and enlarged."""
+    """pytorch-grad-cam that keeps its map before scaling and resizing."""
 
     def get_cam_image(self, *args: object, **options: object) -> NDArray[np.float32]:
         raw: NDArray[np.float32] = super().get_cam_image(*args, **options)
@@ -89,12 +89,12 @@ def test_maps_equal_those_of_pytorch_grad_cam(attention: str, target: int | None
     torch.testing.assert_close(maps, torch.from_numpy(theirs.raw).relu(), atol=1e-6, rtol=1e-4)
 
 
-def test_maps_of_the_real_classifier_equal_those_of_pytorch_grad_cam_too() -> None:
+def test_maps_of_a_real_classifier_equal_those_of_pytorch_grad_cam() -> None:
     torch.manual_seed(0)
-    model = build_classifier(name="efficientnet_b0", classes=CLASSES).train()
+    model = build_classifier(name="efficientnet_b0", classes=CLASSES, attention="cbam").train()
     images = torch.randn(4, 3, 64, 96)
     with torch.no_grad():
-        for _ in range(10):  # BatchNorm's statistics must fit the random weights, or the signal fades out.
+        for _ in range(10):  # BatchNorm statistics must fit the random weights, or activations vanish.
             model(images)
     model.eval()
     with torch.inference_mode():
@@ -107,7 +107,7 @@ def test_maps_of_the_real_classifier_equal_those_of_pytorch_grad_cam_too() -> No
     torch.testing.assert_close(scale_to_unit(maps), scale_to_unit(expected), atol=1e-4, rtol=0)
 
 
-def test_under_pooling_alone_the_map_is_the_weighted_sum_of_channels() -> None:
+def test_map_under_pooling_is_the_weighted_sum_of_channels() -> None:
     features = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     linear = nn.Linear(3, CLASSES)
     maps = explain(lambda maps: linear(maps.mean((2, 3))), features, lambda _: torch.tensor([1, 4]))
@@ -115,13 +115,13 @@ def test_under_pooling_alone_the_map_is_the_weighted_sum_of_channels() -> None:
     torch.testing.assert_close(maps, by_hand.detach())
 
 
-def test_logits_are_those_of_a_plain_forward_and_carry_no_graph(model: Classifier, batch: Tensor) -> None:
+def test_logits_equal_a_forward_pass_and_have_no_graph(model: Classifier, batch: Tensor) -> None:
     head_pass = HeadPass(model.head, model.features(batch))
     assert torch.equal(head_pass.logits, model(batch))
     assert not (head_pass.logits.requires_grad or head_pass.maps(torch.zeros(4, dtype=torch.int64)).requires_grad)
 
 
-def test_one_pass_explains_any_class_as_often_as_it_is_asked(model: Classifier, batch: Tensor) -> None:
+def test_one_pass_explains_any_class_repeatedly(model: Classifier, batch: Tensor) -> None:
     features = model.features(batch)
     head_pass = HeadPass(model.head, features)
     for target in (0, 3, 0):
@@ -129,7 +129,7 @@ def test_one_pass_explains_any_class_as_often_as_it_is_asked(model: Classifier, 
         assert torch.equal(head_pass.maps(torch.full((4,), target)), expected)
 
 
-def test_each_image_has_its_own_map_whatever_the_batch(model: Classifier, batch: Tensor) -> None:
+def test_maps_do_not_depend_on_the_batch(model: Classifier, batch: Tensor) -> None:
     together = explain(model.head, model.features(batch), likeliest)
     alone = [explain(model.head, model.features(image[None]), likeliest) for image in batch]
     torch.testing.assert_close(together, torch.cat(alone))
@@ -137,7 +137,7 @@ def test_each_image_has_its_own_map_whatever_the_batch(model: Classifier, batch:
 
 @pytest.mark.parametrize("trainable", [True, False])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_the_grad_mode_of_the_caller_makes_no_difference(
+def test_maps_do_not_depend_on_the_grad_mode(
     mode: Callable[[], AbstractContextManager[None]], trainable: bool, model: Classifier, batch: Tensor
 ) -> None:
     logits, maps = model(batch), explain(model.head, model.features(batch), likeliest)
@@ -145,33 +145,33 @@ def test_the_grad_mode_of_the_caller_makes_no_difference(
     with mode():
         was = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         head_pass = HeadPass(model.head, model.features(batch))
-        # The class may be chosen by what inference mode made of the logits.
+        # The class may be chosen from logits computed in inference mode.
         found = head_pass.maps(head_pass.logits.softmax(1).argmax(1))
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == was
     assert torch.equal(found, maps)
     assert torch.equal(head_pass.logits, logits)
 
 
-def traces(model: nn.Module) -> list[object]:
-    """Everything that an explanation could leave on a model: hooks, modes, gradients and values."""
+def state_of(model: nn.Module) -> list[object]:
+    """Return hooks, modes, gradients and values of a model."""
     modules = [(part.training, len(part._forward_hooks), len(part._backward_hooks)) for part in model.modules()]
     weights = [(weight.requires_grad, weight.grad, weight.sum().item()) for weight in model.parameters()]
     return [modules, weights, [buffer.sum().item() for buffer in model.buffers()], torch.is_grad_enabled()]
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_nothing_is_left_behind(training: bool, model: Classifier, batch: Tensor) -> None:
+def test_model_is_unchanged_after_an_explanation(training: bool, model: Classifier, batch: Tensor) -> None:
     model.linear.requires_grad_(False)
     features = model.features(batch).detach()
     model.train(training)
-    before = traces(model)
+    before = state_of(model)
     explain(model.head, features, likeliest)
-    assert traces(model) == before
+    assert state_of(model) == before
     assert not features.requires_grad
 
 
 class Broken(torch.autograd.Function):
-    """Fails on the way back."""
+    """Fails in the backward pass."""
 
     @staticmethod
     def forward(_: Any, features: Tensor) -> Tensor:
@@ -187,19 +187,19 @@ def broken_head(_: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("broken", ["forward", "backward"])
-def test_nothing_is_left_behind_after_an_error_either(broken: str, model: Classifier, batch: Tensor) -> None:
+def test_model_is_unchanged_after_an_error(broken: str, model: Classifier, batch: Tensor) -> None:
     features = model.features(batch).detach()
-    before = traces(model)
+    before = state_of(model)
     head = broken_head if broken == "forward" else lambda maps: model.head(Broken.apply(maps))
     with torch.no_grad():
         with pytest.raises(RuntimeError, match="broken on purpose"):
             explain(head, features, likeliest)
         assert not torch.is_grad_enabled()
-    assert traces(model) == before
+    assert state_of(model) == before
     assert not features.requires_grad
 
 
-def test_the_map_of_half_precision_features_is_summed_in_float32() -> None:
+def test_half_precision_maps_are_summed_in_float32() -> None:
     features = torch.ones(1, 2, 2, 2, dtype=torch.bfloat16)
     features[:, 1] = 2**-10
     maps = explain(lambda maps: maps.sum((2, 3)).sum(1, keepdim=True), features, always(0))
@@ -207,7 +207,7 @@ def test_the_map_of_half_precision_features_is_summed_in_float32() -> None:
     assert torch.equal(maps, torch.full((1, 2, 2), 1 + 2**-10))
 
 
-def test_autocast_inside_inference_mode_works_and_stays_close(model: Classifier, batch: Tensor) -> None:
+def test_autocast_in_inference_mode_gives_close_maps(model: Classifier, batch: Tensor) -> None:
     expected = explain(model.head, model.features(batch), always(2))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         model(batch)
@@ -215,7 +215,7 @@ def test_autocast_inside_inference_mode_works_and_stays_close(model: Classifier,
     torch.testing.assert_close(maps, expected, atol=0.05 * expected.amax().item(), rtol=0)
 
 
-def test_views_of_a_backbone_without_orientation_agree(batch: Tensor) -> None:
+def test_views_agree_for_a_symmetric_backbone(batch: Tensor) -> None:
     torch.manual_seed(2)
     model = Classifier("channel", kernel_size=1).eval()
     views = VIEWS["d4"]
@@ -230,18 +230,18 @@ def test_views_of_a_backbone_without_orientation_agree(batch: Tensor) -> None:
 
 
 @pytest.mark.parametrize("target", [torch.tensor(0), torch.zeros(3, dtype=torch.int64), torch.zeros(4, 1, dtype=torch.int64)])
-def test_a_target_is_one_class_for_each_image(target: Tensor, model: Classifier, batch: Tensor) -> None:
+def test_target_must_be_one_class_per_image(target: Tensor, model: Classifier, batch: Tensor) -> None:
     with pytest.raises(ValueError, match=r"one class index for each of 4 images, got shape \("):
         explain(model.head, model.features(batch), lambda _: target)
 
 
 @pytest.mark.parametrize("index", [-1, CLASSES])
-def test_a_target_is_a_known_class(index: int, model: Classifier, batch: Tensor) -> None:
+def test_target_must_be_a_known_class(index: int, model: Classifier, batch: Tensor) -> None:
     with pytest.raises(ValueError, match=rf"class indices from 0 to 4, got \[{index}, "):
         explain(model.head, model.features(batch), always(index))
 
 
-def test_scaled_maps_reach_1_and_keep_their_proportions() -> None:
+def test_scaled_maps_reach_1_and_keep_proportions() -> None:
     maps = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-20, 1.0, 1e20])[:, None, None]
     scaled = scale_to_unit(maps)
     assert scaled.amax((1, 2)).tolist() == [1, 1, 1]

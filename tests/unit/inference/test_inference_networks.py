@@ -1,4 +1,4 @@
-"""Networks in the form of inference: folded and packed, they answer as they were trained."""
+"""Networks prepared for inference: folding and packing keep the outputs."""
 
 import copy
 
@@ -16,7 +16,7 @@ def count(model: nn.Module, kind: type[nn.Module]) -> int:
 
 
 def trained(model: nn.Module) -> nn.Module:
-    """With statistics and affine parameters of BatchNorm that are not those of its start."""
+    """Set random BatchNorm statistics and affine parameters."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -36,8 +36,8 @@ NETWORKS = ["efficientnet_b0", "resnet18", "mobilenetv2_100", "convnextv2_atto",
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_folded_and_packed_classifier_answers_alike(name: str) -> None:
-    model = trained(build_classifier(name=name, classes=7))
+def test_folded_and_packed_classifier_keeps_its_outputs(name: str) -> None:
+    model = trained(build_classifier(name=name, classes=7, attention="cbam"))
     before = copy.deepcopy(model.state_dict())
     expected = model(example())
     folded = fold_batch_norm(model)
@@ -51,7 +51,7 @@ def test_folded_and_packed_classifier_answers_alike(name: str) -> None:
 
 
 @torch.no_grad()
-def test_folded_and_packed_unet_answers_alike() -> None:
+def test_folded_and_packed_unet_keeps_its_outputs() -> None:
     model = trained(build_unet(encoder="tu-efficientnet_b0", decoder_channels=[32, 16, 16, 8, 8]))
     expected = model(example())
     folded = fold_batch_norm(model)
@@ -61,15 +61,15 @@ def test_folded_and_packed_unet_answers_alike() -> None:
 
 
 @torch.no_grad()
-def test_norm_without_a_convolution_before_it_stays() -> None:
-    model = trained(build_classifier(name="densenet121", classes=7))
+def test_batchnorm_without_a_convolution_is_kept() -> None:
+    model = trained(build_classifier(name="densenet121", classes=7, attention="cbam"))
     folded = fold_batch_norm(model)
     assert 0 < count(folded, nn.BatchNorm2d) < count(model, nn.BatchNorm2d)
     torch.testing.assert_close(folded(example()), model(example()), atol=1e-4, rtol=1e-3)
 
 
 class UsedTwice(nn.Module):
-    """Takes what its convolution gives once more, beside the normalised form."""
+    """Uses the output of its convolution twice, once normalized."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,14 +82,14 @@ class UsedTwice(nn.Module):
 
 
 @torch.no_grad()
-def test_network_that_would_answer_otherwise_is_left_alone() -> None:
+def test_network_with_changed_outputs_is_not_folded() -> None:
     model = trained(UsedTwice())
     folded = fold_batch_norm(model)
     assert count(folded, nn.BatchNorm2d) == 1
     torch.testing.assert_close(folded(example()), model(example()))
 
 
-def test_hooks_are_taken_away_also_after_an_error() -> None:
+def test_hooks_are_removed_after_an_error() -> None:
     class Broken(UsedTwice):
         def forward(self, batch: Tensor) -> Tensor:
             raise RuntimeError("broken")
@@ -101,7 +101,7 @@ def test_hooks_are_taken_away_also_after_an_error() -> None:
 
 
 @torch.no_grad()
-def test_convolutions_that_onednn_does_not_know_stay() -> None:
+def test_unsupported_convolutions_are_not_packed() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 2, 3, stride=2)
     )

@@ -1,4 +1,4 @@
-"""Large blocks stay with the process: no page is faulted in twice; and garbage waits until everything is loaded."""
+"""Process memory: freed blocks are reused, and garbage collection pauses."""
 
 import gc
 import os
@@ -11,7 +11,7 @@ from segpipe.inference.memory import gc_paused
 
 PROGRAM = """
 import ctypes, resource, sys
-from segpipe.memory import keep_freed_memory
+from segpipe.inference.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 libc = ctypes.CDLL(None)
@@ -30,7 +30,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc, whose allocator this is about")
-def test_freed_memory_is_used_again() -> None:
+def test_freed_memory_is_reused() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     faults = {
         way: int(subprocess.check_output([sys.executable, "-c", PROGRAM, way], text=True, env=environment))
@@ -39,7 +39,7 @@ def test_freed_memory_is_used_again() -> None:
     assert faults["keep"] < faults["default"] / 10
 
 
-def test_collector_goes_on_afterwards_also_after_an_error() -> None:
+def test_garbage_collection_resumes_after_an_error() -> None:
     assert gc.isenabled()
     with pytest.raises(RuntimeError, match="mine"), gc_paused():
         assert not gc.isenabled()

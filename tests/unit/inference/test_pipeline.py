@@ -1,4 +1,4 @@
-"""One way from images to findings: the same numbers in any batch, each of them found again by hand."""
+"""The pipeline: the same numbers in any batch, each recomputed by hand."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
@@ -21,10 +21,11 @@ from segpipe.inference.classifier import Classifier, Crops
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.loading import choose_device, load_pipeline
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.tta import VIEWS, View
 from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, resize_square
-from segpipe.lesion.localizer import MaskSource
+from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.models.preprocessing import images_to_batch
 from segpipe.types import Box, RgbImage
@@ -34,7 +35,7 @@ SIZES = [(60, 80), (75, 100), (100, 75), (64, 64)]
 
 
 class DarkIsLesion(nn.Module):
-    """Stands for a trained U-Net: logits are high where the normalised image is dark."""
+    """Stand-in for a trained U-Net: logits are high where the image is dark."""
 
     def forward(self, batch: Tensor) -> Tensor:
         return -20 * (batch.mean(1, keepdim=True) - batch.mean((1, 2, 3), keepdim=True) + 0.3)
@@ -48,7 +49,7 @@ def images() -> list[RgbImage]:
 
 
 @pytest.fixture
-def sure(segmenter: SegmenterBundle) -> SegmenterBundle:
+def trained(segmenter: SegmenterBundle) -> SegmenterBundle:
     return replace(segmenter, model=DarkIsLesion())
 
 
@@ -59,8 +60,8 @@ def ensemble(
 
 
 def crops(bundle: ClassifierBundle, images: Sequence[RgbImage]) -> list[tuple[Crops]]:
-    places = Locator(None, device=CPU, start=MaskSource.CONTOUR)(images)
-    return [(network(bundle).cut(*pair),) for pair in zip(images, places, strict=True)]
+    localizations = Localizer(None, device=CPU, start=MaskSource.CONTOUR)(images)
+    return [(network(bundle).cut(*pair),) for pair in zip(images, localizations, strict=True)]
 
 
 def network(bundle: ClassifierBundle, *, views: str = "d4") -> Classifier:
@@ -79,26 +80,26 @@ def assert_same(one: Finding, other: Finding) -> None:
     np.testing.assert_allclose(one.class_map.values, other.class_map.values, atol=1e-5)
 
 
-@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("is_trained", [True, False])
 def test_batch_1_and_batch_16_give_the_same_numbers(
-    segmenter: SegmenterBundle, sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], trained: bool
+    segmenter: SegmenterBundle, trained: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], is_trained: bool
 ) -> None:
-    pipeline = Pipeline(Locator(sure if trained else segmenter, device=CPU), ensemble(classifier))
+    pipeline = Pipeline(Localizer(trained if is_trained else segmenter, device=CPU), ensemble(classifier))
     together = pipeline(images)
     alone = [pipeline([image])[0] for image in images]
     assert len({finding.diagnosis for finding in together}) > 1
-    assert (MaskSource.UNET in {finding.localization.source for finding in together}) == trained
+    assert (MaskSource.UNET in {finding.localization.source for finding in together}) == is_trained
     for one, other in zip(alone, together, strict=True):
         assert_same(one, other)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
-def test_cap_on_the_batch_does_not_change_the_numbers(
-    sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], batch_size: int
+def test_batch_size_does_not_change_numbers(
+    trained: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], batch_size: int
 ) -> None:
-    locator = Locator(sure, device=CPU)
-    expected = Pipeline(locator, ensemble(classifier))(images[:3])
-    found = Pipeline(locator, ensemble(classifier, batch_size=batch_size))(images[:3])
+    localizer = Localizer(trained, device=CPU)
+    expected = Pipeline(localizer, ensemble(classifier))(images[:3])
+    found = Pipeline(localizer, ensemble(classifier, batch_size=batch_size))(images[:3])
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
 
@@ -110,31 +111,33 @@ def test_probabilities_are_the_mean_of_calibrated_softmaxes(
     cut = crops(classifier, images[:3])
     batch = images_to_batch([crop.pixels for ((crop,),) in cut], classifier.card.input, CPU)
     with torch.no_grad():
-        of_views = [(classifier.model(view.apply(batch)).double() / 1.5).softmax(1) for view in VIEWS[views]]
-    expected = torch.stack(of_views).mean(0).numpy()
-    answers = ensemble(classifier, views=views)(cut)
-    np.testing.assert_allclose([answer.probs for answer in answers], expected, atol=1e-5)  # BatchNorm is folded in one of the two
-    np.testing.assert_allclose([answer.probs.sum() for answer in answers], 1, atol=1e-12)
+        view_probs = [(classifier.model(view.apply(batch)).double() / 1.5).softmax(1) for view in VIEWS[views]]
+    expected = torch.stack(view_probs).mean(0).numpy()
+    predictions = ensemble(classifier, views=views)(cut)
+    np.testing.assert_allclose(
+        [prediction.probs for prediction in predictions], expected, atol=1e-5
+    )  # BatchNorm is folded in one of the two
+    np.testing.assert_allclose([prediction.probs.sum() for prediction in predictions], 1, atol=1e-12)
 
 
-def test_explanation_does_not_change_the_answer(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+def test_explanation_does_not_change_probabilities(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:3])
     plain, explained = ensemble(classifier, explained=None)(cut), ensemble(classifier)(cut)
-    assert [answer.class_map for answer in plain] == [None] * 3
+    assert [prediction.class_map for prediction in plain] == [None] * 3
     for one, other in zip(plain, explained, strict=True):
         np.testing.assert_allclose(one.probs, other.probs, atol=1e-7)
 
 
-def test_logits_of_the_views_are_those_before_the_temperature(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+def test_view_logits_are_uncalibrated(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:3])
     logits = network(classifier).view_logits([crop for (crop,) in cut])
     assert logits.shape == (8, 3, 7)
     expected = torch.from_numpy(logits / 1.5).softmax(2).mean(0)
-    np.testing.assert_allclose([answer.probs for answer in ensemble(classifier)(cut)], expected, atol=1e-7)
+    np.testing.assert_allclose([prediction.probs for prediction in ensemble(classifier)(cut)], expected, atol=1e-7)
 
 
 class RawGradCam(GradCAM):  # type: ignore[misc]
-    """pytorch-grad-cam, which keeps its map from before it is scaled and enlarged."""
+    """pytorch-grad-cam that keeps its map before scaling and resizing."""
 
     def get_cam_image(self, *args: object, **options: object) -> NDArray[np.float32]:
         raw: NDArray[np.float32] = super().get_cam_image(*args, **options)
@@ -145,7 +148,7 @@ class RawGradCam(GradCAM):  # type: ignore[misc]
 def heatmaps_by_hand(
     classifier: ClassifierBundle, cut: Sequence[tuple[Crops]], views: Sequence[View], codes: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Pytorch-grad-cam on each view, turned back, averaged, and scaled to 1."""
+    """Compute pytorch-grad-cam maps of all views, averaged and scaled to 1."""
     batch = images_to_batch([crop.pixels for ((crop,),) in cut], classifier.card.input, CPU)
     targets = [ClassifierOutputTarget(CODES.index(code)) for code in codes]
     maps = []
@@ -160,90 +163,93 @@ def heatmaps_by_hand(
 
 @pytest.mark.parametrize("views", ["none", "flips", "d4"])
 @pytest.mark.parametrize("explained", ["predicted", "vasc"])
-def test_heatmap_is_that_of_pytorch_grad_cam_averaged_by_hand(
+def test_heatmap_equals_averaged_pytorch_grad_cam(
     classifier: ClassifierBundle, images: list[RgbImage], views: str, explained: str
 ) -> None:
     cut = crops(classifier, images[:4])
-    answers = ensemble(classifier, views=views, explained=explained)(cut)
-    codes = [CODES[int(answer.probs.argmax())] if explained == "predicted" else explained for answer in answers]
-    found = [answer.class_map for answer in answers if answer.class_map is not None]
+    predictions = ensemble(classifier, views=views, explained=explained)(cut)
+    codes = [CODES[int(found.probs.argmax())] if explained == "predicted" else explained for found in predictions]
+    found = [prediction.class_map for prediction in predictions if prediction.class_map is not None]
     assert [heatmap.diagnosis for heatmap in found] == codes
     expected = heatmaps_by_hand(classifier, cut, VIEWS[views], codes)
-    assert (expected.min(), expected.max()) == (pytest.approx(0, abs=0.6), 1)  # otherwise nothing would be shown
+    assert (expected.min(), expected.max()) == (pytest.approx(0, abs=0.6), 1)  # an empty map would prove nothing
     np.testing.assert_allclose([heatmap.values for heatmap in found], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("rule", [CropRule(), CropRule(keep_background=False), CropRule(whole_image=True)], ids=str)
-def test_crop_is_cut_and_resized_by_the_rule_of_the_card(
-    sure: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], rule: CropRule
+def test_crop_follows_the_rule_of_the_card(
+    trained: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage], rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule))
-    findings = Pipeline(Locator(sure, device=CPU), ensemble(bundle))(images[:8])
+    findings = Pipeline(Localizer(trained, device=CPU), ensemble(bundle))(images[:8])
     assert all(finding.crop_box == full_box(image) for image, finding in zip(images, findings, strict=False)) == rule.whole_image
     for image, finding in zip(images[:8], findings, strict=True):
-        place = finding.localization
-        assert finding.crop_box == crop_box(image, place.box, rule)
-        pixels = cut_out(image, place.mask, finding.crop_box, keep_background=rule.keep_background)
+        localization = finding.localization
+        assert finding.crop_box == crop_box(image, localization.box, rule)
+        pixels = cut_out(image, localization.mask, finding.crop_box, keep_background=rule.keep_background)
         np.testing.assert_array_equal(finding.crop, resize_square(pixels, 96))
 
 
 def test_malignant_classes_are_summed_where_the_card_names_them(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
-    locator = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
-    (finding,) = Pipeline(locator, ensemble(classifier))(images[:1])
+    localizer = Localizer(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
+    (finding,) = Pipeline(localizer, ensemble(classifier))(images[:1])
     assert finding.p_malignant == pytest.approx(sum(finding.probabilities[code] for code in MALIGNANT_CODES))
-    unknowing = replace(classifier, card=replace(classifier.card, malignant=()))
-    (finding,) = Pipeline(locator, ensemble(unknowing))(images[:1])
+    without_malignant = replace(classifier, card=replace(classifier.card, malignant=()))
+    (finding,) = Pipeline(localizer, ensemble(without_malignant))(images[:1])
     assert finding.p_malignant is None
 
 
-def test_image_is_flagged_from_the_operating_point_on(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
-    locator = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
-    (finding,) = Pipeline(locator, ensemble(classifier))(images[:1])
+def test_image_is_flagged_at_and_above_the_operating_point(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+    localizer = Localizer(None, device=CPU, start=MaskSource.WHOLE_IMAGE)
+    (finding,) = Pipeline(localizer, ensemble(classifier))(images[:1])
     assert finding.flagged is None
     prob = finding.probabilities["mel"]
     for threshold, flagged in [(prob, True), (prob / 2, True), (np.nextafter(prob, 1), False)]:
         card = replace(classifier.card, operating_points=(OperatingPoint("mel", float(threshold)),))
-        (finding,) = Pipeline(locator, ensemble(replace(classifier, card=card)))(images[:1])
+        (finding,) = Pipeline(localizer, ensemble(replace(classifier, card=card)))(images[:1])
         assert finding.flagged is flagged
 
 
-def test_spread_is_empty_with_a_single_view_and_else_as_defined(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+def test_spread_is_none_with_a_single_view(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
     cut = crops(classifier, images[:2])
-    assert [answer.tta_spread for answer in ensemble(classifier, views="none")(cut)] == [None, None]
+    assert [prediction.tta_spread for prediction in ensemble(classifier, views="none")(cut)] == [None, None]
     logits = network(classifier, views="flips").view_logits([crop for (crop,) in cut])
     probs = torch.from_numpy(logits / 1.5).softmax(2).numpy()
-    assert [answer.tta_spread for answer in ensemble(classifier, views="flips")(cut)] == pytest.approx(
+    assert [prediction.tta_spread for prediction in ensemble(classifier, views="flips")(cut)] == pytest.approx(
         probs.std(0).max(1).tolist(), abs=1e-6
     )
 
 
 @pytest.mark.parametrize("explained", ["scc", "MEL", "", "none"])
-def test_class_that_the_bundle_does_not_know_cannot_be_explained(classifier: ClassifierBundle, explained: str) -> None:
+def test_unknown_class_cannot_be_explained(classifier: ClassifierBundle, explained: str) -> None:
     with pytest.raises(ConfigError, match=f"explain.diagnosis must be one of mel, nv, .*, got '{explained}'"):
         ensemble(classifier, explained=explained)
 
 
-def test_whole_image_start_takes_all_of_the_image(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
-    (place,) = Locator(None, device=CPU, start=MaskSource.WHOLE_IMAGE)(images[:1])
-    assert place.mask.all()
-    assert (place.source, place.box, place.reasons) == (MaskSource.WHOLE_IMAGE, Box(0, 0, 60, 80), ())
+def test_whole_image_start_covers_the_image(classifier: ClassifierBundle, images: list[RgbImage]) -> None:
+    (localization,) = Localizer(None, device=CPU, start=MaskSource.WHOLE_IMAGE)(images[:1])
+    assert localization.mask.all()
+    assert (localization.source, localization.box, localization.reasons) == (MaskSource.WHOLE_IMAGE, Box(0, 0, 60, 80), ())
 
 
-def test_contour_start_leaves_the_u_net_out(sure: SegmenterBundle, images: list[RgbImage]) -> None:
-    with_unet, without = Locator(sure, device=CPU, start=MaskSource.CONTOUR), Locator(None, device=CPU, start=MaskSource.CONTOUR)
-    for place, other in zip(with_unet(images[:7]), without(images[:7]), strict=True):
-        assert place.source is not MaskSource.UNET
-        assert not any(reason.startswith("unet") for reason in place.reasons)
-        np.testing.assert_array_equal(place.mask, other.mask)
+def test_contour_start_skips_the_u_net(trained: SegmenterBundle, images: list[RgbImage]) -> None:
+    with_unet, without = (
+        Localizer(trained, device=CPU, start=MaskSource.CONTOUR),
+        Localizer(None, device=CPU, start=MaskSource.CONTOUR),
+    )
+    for localization, other in zip(with_unet(images[:7]), without(images[:7]), strict=True):
+        assert localization.source is not MaskSource.UNET
+        assert not any(reason.startswith("unet") for reason in localization.reasons)
+        np.testing.assert_array_equal(localization.mask, other.mask)
 
 
 def test_u_net_start_needs_a_segmenter(images: list[RgbImage]) -> None:
-    with pytest.raises(ValueError, match="a segmenter must be given where the way begins at the U-Net, got None"):
-        Locator(None, device=CPU)(images[:1])
+    with pytest.raises(ValueError, match=r"a segmenter must be given .* the U-Net, got None"):
+        Localizer(None, device=CPU)(images[:1])
 
 
-def test_blank_image_goes_down_the_fallback_with_reasons(sure: SegmenterBundle, classifier: ClassifierBundle) -> None:
-    (finding,) = Pipeline(Locator(sure, device=CPU), ensemble(classifier))([np.zeros((40, 50, 3), dtype=np.uint8)])
+def test_blank_image_falls_back_to_the_whole_image_with_reasons(trained: SegmenterBundle, classifier: ClassifierBundle) -> None:
+    (finding,) = Pipeline(Localizer(trained, device=CPU), ensemble(classifier))([np.zeros((40, 50, 3), dtype=np.uint8)])
     assert finding.localization.source is MaskSource.WHOLE_IMAGE
     assert {reason.partition(":")[0] for reason in finding.localization.reasons} == {"unet", "contour"}
     assert sum(finding.probabilities.values()) == pytest.approx(1)
@@ -254,28 +260,28 @@ def options(bundles: Path, **values: Any) -> dict[str, Any]:
     return chosen | values
 
 
-def test_bundles_on_disk_answer_as_in_memory(
+def test_loaded_bundles_predict_as_in_memory(
     bundles: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle, images: list[RgbImage]
 ) -> None:
     loaded = load_pipeline(**options(bundles))
-    expected = Pipeline(Locator(segmenter, device=CPU), ensemble(classifier))
+    expected = Pipeline(Localizer(segmenter, device=CPU), ensemble(classifier))
     for one, other in zip(loaded(images[:2]), expected(images[:2]), strict=True):
         assert_same(one, other)
 
 
-def test_segmenter_is_not_even_looked_for_where_the_way_begins_behind_it(bundles: Path, tmp_path: Path) -> None:
+def test_segmenter_is_not_loaded_for_later_mask_sources(bundles: Path, tmp_path: Path) -> None:
     absent = {"segmenter": str(tmp_path / "absent")}
-    assert load_pipeline(**options(bundles, localize="contour", **absent)).locator.bundle is None
+    assert load_pipeline(**options(bundles, localize="contour", **absent)).localizer.bundle is None
     with pytest.raises(BundleError, match=r"absent: a bundle must be a folder"):
         load_pipeline(**options(bundles, **absent))
 
 
-def test_batch_size_that_is_not_given_suits_the_device(bundles: Path) -> None:
+def test_default_batch_size_depends_on_the_device(bundles: Path) -> None:
     assert load_pipeline(**options(bundles)).ensemble.batch_size == 8
     assert load_pipeline(**options(bundles, batch_size=9)).ensemble.batch_size == 9
 
 
-def test_half_precision_is_near_and_float32_is_the_default(bundles: Path, images: list[RgbImage]) -> None:
+def test_half_precision_is_close_and_float32_is_the_default(bundles: Path, images: list[RgbImage]) -> None:
     exact, near = (load_pipeline(**options(bundles, **values))(images[:4]) for values in ({}, {"precision": "bfloat16"}))
     for one, other in zip(exact, near, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=0.1)
@@ -294,14 +300,14 @@ def test_device_that_is_not_there_is_refused(name: str) -> None:
         choose_device(name)
 
 
-def test_automatic_device_is_there() -> None:
+def test_automatic_device_is_available() -> None:
     assert choose_device(choose_device("auto").type) == choose_device("auto")
     assert choose_device("cpu") == CPU
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_gpu_gives_the_numbers_of_the_cpu(bundles: Path, images: list[RgbImage]) -> None:
+def test_gpu_and_cpu_give_the_same_numbers(bundles: Path, images: list[RgbImage]) -> None:
     found = {}
     for name in ("cpu", "cuda"):
         found[name] = load_pipeline(**options(bundles, device=name))(images[:4])

@@ -1,4 +1,4 @@
-"""Crops that are filled to a square by reflection: pixels, proportions, boxes, heatmaps, cards and captions."""
+"""Crops with reflected borders: pixels, boxes, heatmaps, cards and captions."""
 
 import json
 from dataclasses import replace
@@ -10,15 +10,18 @@ import pytest
 import torch
 from findings import drawn_finding
 
-from segpipe.bundle.folder import CARD, ClassifierBundle, load_classifier, save_bundle
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
-from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.heatmap import ClassMap, frame_of, heatmap_in_lesion, heatmap_on_image
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.tta import VIEWS
-from segpipe.lesion.crop import CropRule, crop_box, cut_lesion, frame_of, reflect_square, resize_square
-from segpipe.lesion.localizer import MaskSource
-from segpipe.report.html_image import place_context
+from segpipe.io.run_files import CARD
+from segpipe.lesion.crop import CropRule, crop_box, cut_lesion, reflect_square, resize_square
+from segpipe.lesion.localization import MaskSource
+from segpipe.report.html_finding import picture_texts
 from segpipe.report.wording import crop_caption, reading_sentences
 from segpipe.types import Box, RgbImage
 
@@ -31,7 +34,7 @@ def noise(height: int, width: int) -> RgbImage:
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
-def test_pixels_of_the_image_stay_in_the_middle_and_the_rest_mirrors_them(height: int, width: int) -> None:
+def test_image_is_centered_and_its_border_reflected(height: int, width: int) -> None:
     image, side = noise(height, width), max(height, width)
     square = reflect_square(image, side)
     assert square.shape == (side, side, 3)
@@ -43,7 +46,7 @@ def test_pixels_of_the_image_stay_in_the_middle_and_the_rest_mirrors_them(height
 
 @pytest.mark.parametrize("size", [16, 48, 224])
 @pytest.mark.parametrize(("height", "width"), [*SHAPES, (8, 30_000)])
-def test_any_shape_fills_any_square(height: int, width: int, size: int) -> None:
+def test_any_shape_fits_any_square(height: int, width: int, size: int) -> None:
     flat = np.full((height, width, 3), (12, 130, 250), dtype=np.uint8)
     np.testing.assert_array_equal(reflect_square(flat, size), np.full((size, size, 3), (12, 130, 250), dtype=np.uint8))
 
@@ -55,13 +58,13 @@ def test_drawn_circle_stays_a_circle(border: str, proportion: float) -> None:
     mask = image[..., 0] < 100
     _, pixels = cut_lesion(image, mask, Box(20, 80, 81, 141), CropRule(margin_fraction=3, border=border), size=200)
     _, labels, sizes, _ = cv2.connectedComponentsWithStats((pixels[..., 0] < 100).astype(np.uint8))
-    width, height = sizes[labels[100, 110]][[cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]  # not of its reflections
+    width, height = sizes[labels[100, 110]][[cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]  # without its reflections
     assert height / width == pytest.approx(proportion, abs=0.05)
     assert width == 61
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_box_lies_in_the_image_and_is_that_of_squeezing(seed: int) -> None:
+def test_box_lies_in_the_image_and_equals_that_of_squeeze(seed: int) -> None:
     rng = np.random.default_rng(seed)
     height, width = (int(side) for side in rng.integers(16, 90, size=2))
     image, mask = noise(height, width), np.zeros((height, width), np.bool_)
@@ -78,7 +81,7 @@ def test_box_lies_in_the_image_and_is_that_of_squeezing(seed: int) -> None:
     assert frame_of(reflected, "squeeze") == reflected
 
 
-def test_whole_image_and_blackened_skin_are_reflected_too() -> None:
+def test_whole_image_and_black_background_are_reflected() -> None:
     image, mask = noise(40, 60), np.zeros((40, 60), np.bool_)
     mask[:20, :30] = True
     window, pixels = cut_lesion(image, mask, Box(0, 0, 20, 30), CropRule(whole_image=True, border="reflect"), size=60)
@@ -100,49 +103,49 @@ def heat(row: int, column: int, *, cells: int = 8) -> ClassMap:
 @pytest.mark.parametrize(
     "window", [Box(0, 0, 40, 80), Box(0, 10, 40, 90), Box(0, 0, 80, 40), Box(3, 4, 67, 68), Box(0, 0, 33, 80)]
 )
-def test_heatmap_is_that_of_the_square_without_its_mirrored_border(window: Box) -> None:
+def test_heatmap_drops_the_reflected_border(window: Box) -> None:
     class_map = ClassMap(np.random.default_rng(0).random((7, 7)).astype(np.float32), "mel", "reflect")
     frame = frame_of(window, "reflect")
     enlarged = cv2.resize(class_map.values, (frame.width, frame.height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    laid = heatmap_on_image(class_map, window, 90, 100)
+    heatmap = heatmap_on_image(class_map, window, 90, 100)
     inside = np.s_[window.top : window.bottom, window.left : window.right]
     padded = enlarged[window.top - frame.top :, window.left - frame.left :][: window.height, : window.width]
-    np.testing.assert_allclose(laid[inside], padded, atol=1e-6)
-    laid[inside] = 0
-    assert laid.max() == 0
+    np.testing.assert_allclose(heatmap[inside], padded, atol=1e-6)
+    heatmap[inside] = 0
+    assert heatmap.max() == 0
 
 
-def test_hot_cell_lands_where_it_must() -> None:
+def test_hot_cell_has_its_position_in_the_image() -> None:
     window = Box(0, 10, 40, 90)  # the square of 80 begins 20 rows above the image; cells of 10 pixels
-    laid = heatmap_on_image(heat(3, 5), window, 40, 100)
-    row, column = np.unravel_index(laid.argmax(), laid.shape)
+    heatmap = heatmap_on_image(heat(3, 5), window, 40, 100)
+    row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     assert 10 <= row < 20 and 60 <= column < 70
-    weights = laid / laid.sum()
+    weights = heatmap / heatmap.sum()
     assert (weights.sum(1) @ np.arange(40), weights.sum(0) @ np.arange(100)) == pytest.approx((14.5, 64.5), abs=0.1)
-    assert heatmap_on_image(heat(0, 5, cells=16), window, 40, 100).max() == 0  # seen in the mirror alone
+    assert heatmap_on_image(heat(0, 5, cells=16), window, 40, 100).max() == 0  # in the reflection only
 
 
-def test_fraction_in_the_lesion_counts_the_photograph_alone() -> None:
+def test_fraction_in_the_lesion_ignores_the_reflection() -> None:
     finding = drawn_finding(40, 80)
     window = Box(0, 0, 40, 80)
-    assert heatmap_in_lesion(heat(0, 3, cells=16), finding.localization, window) is None
-    inside, outside = (heatmap_in_lesion(heat(*cell), finding.localization, window) for cell in ((3, 2), (3, 6)))
+    assert heatmap_in_lesion(heat(0, 3, cells=16), finding.localization.mask, window) is None
+    inside, outside = (heatmap_in_lesion(heat(*cell), finding.localization.mask, window) for cell in ((3, 2), (3, 6)))
     assert inside is not None and inside > 0.5
     assert outside == 0
 
 
 @pytest.fixture(scope="module")
 def found(classifier: ClassifierBundle) -> Finding:
-    """A lesion too large for a square, by a classifier that reflects."""
+    """Finding of a lesion too large for a square crop, with reflection."""
     bundle = replace(classifier, card=replace(classifier.card, crop=REFLECT))
     image = np.full((60, 90, 3), 200, np.uint8)
     cv2.circle(image, (45, 30), 26, (90, 60, 50), cv2.FILLED)
-    locator = Locator(None, device=torch.device("cpu"), start=MaskSource.CONTOUR)
+    localizer = Localizer(None, device=torch.device("cpu"), start=MaskSource.CONTOUR)
     ensemble = ClassifierEnsemble([bundle], device=torch.device("cpu"), views=VIEWS["crops"], explained="predicted", batch_size=8)
-    return Pipeline(locator, ensemble)([image])[0]
+    return Pipeline(localizer, ensemble)([image])[0]
 
 
-def test_finding_says_what_was_cut_and_that_it_was_mirrored(found: Finding) -> None:
+def test_finding_records_crop_box_and_border(found: Finding) -> None:
     assert found.mask_source == MaskSource.CONTOUR
     assert found.crop_box == Box(0, 0, 60, 90)
     assert found.border == "reflect"
@@ -154,12 +157,14 @@ def test_finding_says_what_was_cut_and_that_it_was_mirrored(found: Finding) -> N
     assert heatmap is not None and heatmap.shape == (60, 90)
 
 
-def test_captions_say_what_was_done(found: Finding) -> None:
-    assert place_context(found.to_dict())["crop_caption"] == "crop 90 x 60 px, mirrored at the border to a square"
-    assert "mirrored at the border" in reading_sentences(found)[0]
+def test_captions_name_the_reflection(found: Finding) -> None:
+    _, caption = picture_texts(found.to_dict(), explained=None)["crop"]
+    assert caption == crop_caption(found.crop_box, "reflect")
+    assert all(text in caption for text in ("90 x 60 px", "reflection"))
+    assert "reflection" in reading_sentences(found)[0]
     assert crop_caption(found.crop_box, "squeeze") == "crop 90 x 60 px, scaled to a square"
     square = Box(0, 0, 60, 60)
-    assert crop_caption(square, "reflect") == crop_caption(square, "squeeze") == "crop 60 x 60 px, as the network saw it"
+    assert crop_caption(square, "reflect") == crop_caption(square, "squeeze")
 
 
 def test_card_without_the_border_means_squeeze(classifier: ClassifierBundle, tmp_path: Path) -> None:
@@ -172,7 +177,7 @@ def test_card_without_the_border_means_squeeze(classifier: ClassifierBundle, tmp
     assert load_classifier(tmp_path / "new").card.crop == replace(REFLECT, border="squeeze")
 
 
-def test_border_that_is_none_is_refused() -> None:
+def test_unknown_border_is_refused() -> None:
     with pytest.raises(ValueError, match="border must be one of squeeze, reflect, got 'mirror'"):
         CropRule(border="mirror")
     with pytest.raises(ValueError, match="must be"):

@@ -1,4 +1,4 @@
-"""Many images: a bad one is passed over, the others lose nothing by it, and what is done is not done again."""
+"""Runs over folders: failed files are skipped, and finished ones not repeated."""
 
 import hashlib
 import json
@@ -16,19 +16,22 @@ import torch
 from PIL import Image
 
 import segpipe
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import OutputError, RunStoppedError
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.runs.folder import RunOptions, RunResult, is_finished, run_images
-from segpipe.runs.image_jobs import ImageJob, LocalEngine, Outcome, Plan, Worker
-from segpipe.runs.pictures import PictureOptions
+from segpipe.runs.folder import RunResult, is_finished, run_images
+from segpipe.runs.image_jobs import ImageJob
+from segpipe.runs.journal import Outcome
+from segpipe.runs.local_engine import LocalEngine, Worker, WorkerStoppedError
+from segpipe.runs.options import PictureOptions, RunOptions, RunPlan
 from segpipe.runs.results import result_columns
 from segpipe.runs.source import images_of_folder
 from segpipe.types import RgbImage
@@ -50,14 +53,14 @@ def make_pipeline(segmenter: SegmenterBundle, classifier_with_point: ClassifierB
         card = classifier_with_point.card
         bundles = [replace(classifier_with_point, card=replace(card, temperature=value)) for value in temperatures]
         ensemble = ClassifierEnsemble(bundles, device=CPU, views=VIEWS[views], explained="predicted", batch_size=batch_size)
-        return Pipeline(Locator(segmenter, device=CPU), ensemble)
+        return Pipeline(Localizer(segmenter, device=CPU), ensemble)
 
     return make
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five photographs of several sizes, one file that is none between them, and a folder that is named like an image."""
+    """Five photographs, a file and a folder that are only named like images."""
     rng = np.random.default_rng(0)
     (tmp_path / "images" / "sub").mkdir(parents=True)
     for number, name in enumerate(["a.png", "b.png", "d.png", "sub/a.png", "sub/z.bmp"]):
@@ -69,20 +72,20 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(make_pipeline: Callable[..., Pipeline], folder: Path, tmp_path: Path) -> Run:
-    """A run over the folder, into `out` by default, which may hold an earlier one."""
+    """Run over the folder, into `out` by default, which may hold earlier results."""
 
     def call(
-        output: str = "out", *, workers: int | None = 0, max_pixels: int = 10_000, wanted: Any = None, **kwargs: Any
+        output: str = "out", *, workers: int | None = 0, max_pixels: int = 10_000, pictures: Any = None, **kwargs: Any
     ) -> RunResult:
         (tmp_path / output).mkdir(exist_ok=True)
         pipeline = make_pipeline(**kwargs)
-        ask = RunOptions(tmp_path / output, wanted or PictureOptions(), max_pixels, settings={"tta": "flips"})
-        return run_images(pipeline, images_of_folder(folder), ask, LocalEngine(pipeline, workers))
+        options = RunOptions(tmp_path / output, pictures or PictureOptions(), max_pixels, settings={"tta": "flips"})
+        return run_images(pipeline, images_of_folder(folder), options, LocalEngine(pipeline, workers))
 
     return call
 
 
-def timeless(rows: Sequence[Any]) -> list[dict[str, Any]]:
+def without_times(rows: Sequence[Any]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in ("latency_ms", "run")} for row in rows]
 
 
@@ -90,10 +93,10 @@ def journal(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "results.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_bad_file_is_noted_and_the_others_are_done(run: Run, tmp_path: Path) -> None:
-    done = run()
-    assert [row["path"] for row in done.rows] == ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.bmp"]
-    assert {path: reason.split(":")[0] for path, reason in done.failures} == {
+def test_failed_file_is_listed_and_the_others_have_results(run: Run, tmp_path: Path) -> None:
+    result = run()
+    assert [row["path"] for row in result.rows] == ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.bmp"]
+    assert {path: reason.split(":")[0] for path, reason in result.failures} == {
         "c.jpg": "not an image",
         "e.png": "a folder, not an image file",
     }
@@ -104,15 +107,15 @@ def test_bad_file_is_noted_and_the_others_are_done(run: Run, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (3, 2), (100, 0), (2, 3), (1, 1), (2, None)])
 def test_neither_batches_nor_workers_change_results(run: Run, tmp_path: Path, batch_size: int, workers: int | None) -> None:
-    expected = timeless(run("expected").rows)
-    found = timeless(run("found", batch_size=batch_size, workers=workers).rows)
+    expected = without_times(run("expected").rows)
+    found = without_times(run("found", batch_size=batch_size, workers=workers).rows)
     for one, other in zip(found, expected, strict=True):
         assert one == {name: pytest.approx(value, abs=1e-5) for name, value in other.items()}
     for name in ("masks/a.png", "masks/sub/z.png", "failures.csv"):
         assert (tmp_path / "found" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
 
 
-def test_threads_of_a_run_are_given_back(run: Run) -> None:
+def test_run_restores_thread_counts(run: Run) -> None:
     before = torch.get_num_threads()
     run(workers=2)
     assert torch.get_num_threads() == before
@@ -122,21 +125,19 @@ def test_threads_of_a_run_are_given_back(run: Run) -> None:
 def test_each_row_mask_and_hash_belongs_to_its_file(
     run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
 ) -> None:
-    done = run(workers=2)
+    result = run(workers=2)
     pipeline = make_pipeline()
-    for row in done.rows:
+    for row in result.rows:
         image = read_image(folder / row["path"])
         (finding,) = pipeline([image])
         assert row["sha256"] == hashlib.sha256((folder / row["path"]).read_bytes()).hexdigest()
         assert row["p_mel"] == pytest.approx(finding.probabilities["mel"], abs=1e-5)
         written = read_mask(tmp_path / "out" / "masks" / Path(row["path"]).with_suffix(".png"))
         np.testing.assert_array_equal(written, finding.localization.mask)
-    assert sorted(journal(tmp_path / "out"), key=lambda row: str(row["path"])) == list(done.rows)
+    assert sorted(journal(tmp_path / "out"), key=lambda row: str(row["path"])) == list(result.rows)
 
 
-def test_pictures_are_written_where_they_are_wanted(
-    run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
-) -> None:
+def test_pictures_are_written_on_request(run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]) -> None:
     run("plain")
     tables = {*("results.jsonl", "results.csv", "failures.csv", "submission.csv", "summary.json")}
     assert {path.name for path in (tmp_path / "plain").iterdir()} == {*tables, "masks"}
@@ -147,11 +148,11 @@ def test_pictures_are_written_where_they_are_wanted(
     def report(finding: Finding) -> dict[str, bytes]:
         return {"report/crops": finding.crop.tobytes()}
 
-    wanted = PictureOptions(draw, crops=True, heatmaps=True, report=report, report_folders=("report/crops",))
-    done = run("all", wanted=wanted)
+    pictures = PictureOptions(draw, crops=True, heatmaps=True, report=report, report_folders=("report/crops",))
+    result = run("all", pictures=pictures)
     pipeline = make_pipeline()
     names = ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.png"]
-    for row, name in zip(done.rows, names, strict=True):
+    for row, name in zip(result.rows, names, strict=True):
         assert (tmp_path / "all" / "figures" / name).read_text() == Path(name).stem
         image = read_image(folder / row["path"])
         (finding,) = pipeline([image])
@@ -164,7 +165,7 @@ def test_pictures_are_written_where_they_are_wanted(
             np.testing.assert_allclose(np.asarray(picture) / 255, values, atol=1 / 255)
 
 
-def test_large_photograph_is_worked_on_small_and_answered_in_its_own_pixels(
+def test_large_photograph_is_processed_reduced_with_results_in_original_pixels(
     folder: Path, run: Run, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
 ) -> None:
     pipeline = make_pipeline()
@@ -183,7 +184,7 @@ def test_large_photograph_is_worked_on_small_and_answered_in_its_own_pixels(
     assert row["p_mel"] == pytest.approx(whole.probabilities["mel"], abs=0.1)
 
 
-def test_finding_is_enlarged_as_one(make_pipeline: Callable[..., Pipeline]) -> None:
+def test_finding_scales_to_the_original_photograph(make_pipeline: Callable[..., Pipeline]) -> None:
     (finding,) = make_pipeline()([make_image("mel", np.random.default_rng(5), (60, 80))[0]])
     assert finding.original_localization is finding.localization and finding.crop_box == finding.window
     large = replace(finding, photograph=replace(finding.photograph, height=240, width=320))
@@ -195,19 +196,19 @@ def test_finding_is_enlarged_as_one(make_pipeline: Callable[..., Pipeline]) -> N
     assert large.probabilities == finding.probabilities
 
 
-def test_cap_on_pixels_is_that_of_the_call(run: Run) -> None:
-    done = run(max_pixels=51 * 60)
-    assert [row["path"] for row in done.rows] == ["a.png", "b.png"]
-    assert "more than max_pixels=3060" in dict(done.failures)["d.png"]
+def test_max_pixels_is_applied(run: Run) -> None:
+    result = run(max_pixels=51 * 60)
+    assert [row["path"] for row in result.rows] == ["a.png", "b.png"]
+    assert "more than max_pixels=3060" in dict(result.failures)["d.png"]
 
 
-def test_only_the_first_findings_go_to_the_terminal(run: Run) -> None:
-    done = run(workers=2)
-    assert [path for path, _ in done.shown] == ["a.png", "b.png"]  # the third file is no image
-    assert all(isinstance(finding, Finding) for _, finding in done.shown)
+def test_only_the_first_findings_are_shown(run: Run) -> None:
+    result = run(workers=2)
+    assert [path for path, _ in result.shown] == ["a.png", "b.png"]  # the third file is no image
+    assert all(isinstance(finding, Finding) for _, finding in result.shown)
 
 
-def test_summary_counts_and_names_the_models(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_summary_holds_counts_and_model_hashes(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("none")
     summary = run().summary
     assert (summary["images"], summary["failures"], summary["ignored_files"], summary["finished"]) == (5, 2, 1, True)
@@ -221,38 +222,38 @@ def test_summary_counts_and_names_the_models(run: Run, folder: Path, tmp_path: P
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
 
 
-def test_source_that_holds_only_failures_ends_in_tables_without_rows(folder: Path, run: Run, tmp_path: Path) -> None:
+def test_source_with_failures_only_gives_empty_tables(folder: Path, run: Run, tmp_path: Path) -> None:
     for path in [path for path in folder.rglob("*") if path.suffix in (".png", ".bmp") and path.is_file()]:
         path.unlink()
-    done = run()
-    assert done.rows == ()
-    assert [path for path, _ in done.failures] == ["c.jpg", "e.png"]
+    result = run()
+    assert result.rows == ()
+    assert [path for path, _ in result.failures] == ["c.jpg", "e.png"]
     assert (tmp_path / "out" / "results.csv").read_text() == ",".join(result_columns(CODES)) + "\n"
 
 
-def test_file_that_vanishes_is_noted(folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]) -> None:
+def test_file_that_disappears_is_listed(folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]) -> None:
     source, pipeline = images_of_folder(folder), make_pipeline()
     (folder / "b.png").unlink()
     (tmp_path / "out").mkdir()
-    done = run_images(pipeline, source, RunOptions(tmp_path / "out"), LocalEngine(pipeline, 0))
-    assert len(done.rows) == 4
-    assert dict(done.failures)["b.png"] == "no such file"
+    result = run_images(pipeline, source, RunOptions(tmp_path / "out"), LocalEngine(pipeline, 0))
+    assert len(result.rows) == 4
+    assert dict(result.failures)["b.png"] == "no such file"
 
 
 class Interrupted:
-    """An engine that ends after some batches, as Ctrl-C or a bug would end it."""
+    """An engine that raises an error after some batches."""
 
     def __init__(self, pipeline: Pipeline, batches: int, error: BaseException) -> None:
         self.engine = LocalEngine(pipeline, 0)
         self.batches = batches
         self.error = error
 
-    def run(self, plan: Plan, batches: Sequence[Sequence[ImageJob]]) -> Iterator[list[Outcome]]:
+    def run(self, plan: RunPlan, batches: Sequence[Sequence[ImageJob]]) -> Iterator[list[Outcome]]:
         yield from self.engine.run(plan, batches[: self.batches])
         raise self.error
 
 
-def test_interrupt_leaves_tables_of_what_is_done_and_the_next_run_does_the_rest(
+def test_interrupted_run_writes_tables_and_resumes(
     run: Run, folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -262,13 +263,15 @@ def test_interrupt_leaves_tables_of_what_is_done_and_the_next_run_does_the_rest(
         run_images(pipeline, images_of_folder(folder), RunOptions(tmp_path / "out", PictureOptions(), 10_000), engine)
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["finished"] is False
-    done = run()
-    assert (done.summary["images"], done.summary["images_done_before"]) == (5, 2)
+    result = run()
+    assert (result.summary["images"], result.summary["images_done_before"]) == (5, 2)
     assert [row["path"] for row in journal(tmp_path / "out")] == ["a.png", "b.png", "d.png", "sub/a.png", "sub/z.bmp"]
-    assert timeless(done.rows) == timeless(run("unbroken").rows)
+    assert without_times(result.rows) == without_times(run("uninterrupted").rows)
 
 
-def test_bug_keeps_its_traceback_and_what_was_done(folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]) -> None:
+def test_other_errors_are_raised_after_the_tables_are_written(
+    folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
+) -> None:
     (tmp_path / "out").mkdir()
     pipeline = make_pipeline()
     with pytest.raises(ZeroDivisionError):
@@ -278,7 +281,7 @@ def test_bug_keeps_its_traceback_and_what_was_done(folder: Path, tmp_path: Path,
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 2
 
 
-def test_second_run_does_nothing_again(run: Run, tmp_path: Path) -> None:
+def test_second_run_repeats_nothing(run: Run, tmp_path: Path) -> None:
     first = run()
     written = (tmp_path / "out" / "results.jsonl").read_bytes()
     second = run()
@@ -288,40 +291,40 @@ def test_second_run_does_nothing_again(run: Run, tmp_path: Path) -> None:
     assert second.summary["images_done_before"] == 5
 
 
-def test_changed_file_and_lost_mask_are_done_again(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_changed_file_and_missing_mask_are_processed_again(run: Run, folder: Path, tmp_path: Path) -> None:
     run()
     Image.fromarray(make_image("nv", np.random.default_rng(9), (50, 60))[0]).save(folder / "a.png")
     (tmp_path / "out" / "masks" / "b.png").unlink()
-    done = run()
-    assert done.summary["images_done_before"] == 3
+    result = run()
+    assert result.summary["images_done_before"] == 3
     assert [row["path"] for row in journal(tmp_path / "out")][5:] == ["a.png", "b.png"]
-    assert done.rows[0]["sha256"] == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
+    assert result.rows[0]["sha256"] == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
     assert (tmp_path / "out" / "masks" / "b.png").is_file()
 
 
-def test_a_run_is_finished_when_it_has_a_result_for_each_image_as_it_is(
+def test_run_is_finished_with_a_current_result_for_each_image(
     folder: Path, tmp_path: Path, make_pipeline: Callable[..., Pipeline]
 ) -> None:
     (folder / "c.jpg").unlink()
-    pipeline, source, ask = make_pipeline(), images_of_folder(folder), RunOptions(tmp_path / "out")
-    assert not is_finished(pipeline, source, ask)
-    ask.output.mkdir()
-    run_images(pipeline, source, ask, LocalEngine(pipeline, 0))
-    assert is_finished(pipeline, source, ask)
-    assert not is_finished(make_pipeline(views="none"), source, ask)
-    assert not is_finished(pipeline, replace(source, files=source.files[1:]), ask)
+    pipeline, source, options = make_pipeline(), images_of_folder(folder), RunOptions(tmp_path / "out")
+    assert not is_finished(pipeline, source, options)
+    options.output.mkdir()
+    run_images(pipeline, source, options, LocalEngine(pipeline, 0))
+    assert is_finished(pipeline, source, options)
+    assert not is_finished(make_pipeline(views="none"), source, options)
+    assert not is_finished(pipeline, replace(source, files=source.files[1:]), options)
     (folder / "a.png").write_bytes((folder / "b.png").read_bytes())
-    assert not is_finished(pipeline, source, ask)
+    assert not is_finished(pipeline, source, options)
     (folder / "a.png").unlink()
-    assert not is_finished(pipeline, source, ask)
+    assert not is_finished(pipeline, source, options)
 
 
-def test_other_settings_are_refused_by_name(run: Run) -> None:
+def test_changed_settings_are_refused_with_their_keys(run: Run) -> None:
     run()
-    with pytest.raises(OutputError, match=r"resume=true goes on with the settings .* but tta changed; give them"):
+    with pytest.raises(OutputError, match=r"resume=true .* but tta changed; restore them"):
         run(views="none")
     with pytest.raises(OutputError, match="but crops changed"):
-        run(wanted=PictureOptions(crops=True))
+        run(pictures=PictureOptions(crops=True))
     with pytest.raises(OutputError, match="but max_pixels changed"):
         run(max_pixels=20_000)
 
@@ -345,7 +348,7 @@ def test_other_members_of_an_ensemble_or_another_order_are_refused(run: Run, cha
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_doubled_files_are_done_once_and_reported_for_each_path(
+def test_duplicate_files_are_processed_once_and_listed_for_each_path(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     for name in ("a2.png", "sub/a3.png"):
@@ -360,34 +363,34 @@ def test_doubled_files_are_done_once_and_reported_for_each_path(
         return call(self, images, **given)
 
     monkeypatch.setattr(Pipeline, "__call__", count)
-    done = run(workers=workers)
+    result = run(workers=workers)
     assert seen == 5
-    rows = {row["path"]: row for row in done.rows}
+    rows = {row["path"]: row for row in result.rows}
     assert len(rows) == 7
     for name in ("a2.png", "sub/a3.png"):
         assert rows[name] == rows["a.png"] | {"path": name}
         mask = (tmp_path / "out" / "masks" / name).read_bytes()
         assert mask == (tmp_path / "out" / "masks" / "a.png").read_bytes()
-    failures = dict(done.failures)
+    failures = dict(result.failures)
     assert set(failures) == {"c.jpg", "c2.jpg", "e.png"}
     assert {failures["c.jpg"].split(":")[0], failures["c2.jpg"].split(":")[0]} == {"not an image"}
-    assert run(workers=workers).rows == done.rows
+    assert run(workers=workers).rows == result.rows
     assert seen == 5
 
 
 def test_name_too_long_for_its_mask_fails_alone(run: Run, folder: Path) -> None:
-    # Two files that differ in the ending only keep it, so the name of the mask is longer than that of the image.
+    # Files that differ only in the ending keep it, so the name of the mask is longer than that of the image.
     for ending in (".jpg", ".png"):
         Image.fromarray(make_image("nv", np.random.default_rng(9), (50, 60))[0]).save(folder / ("n" * 251 + ending))
-    done = run()
-    assert len(done.rows) == 5
-    reasons = [reason.split(":")[0] for path, reason in done.failures if path.startswith("n")]
+    result = run()
+    assert len(result.rows) == 5
+    reasons = [reason.split(":")[0] for path, reason in result.failures if path.startswith("n")]
     assert reasons == 2 * ["its pictures cannot be written"]
 
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """What a full disk does to a file that grows, done by the kernel: writes are cut short, then refused."""
+    """Limit file sizes in the kernel, which acts like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -396,20 +399,20 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_full_disk_stops_the_run_and_keeps_what_is_done(run: Run, tmp_path: Path) -> None:
+def test_full_disk_stops_the_run_and_keeps_earlier_results(run: Run, tmp_path: Path) -> None:
     with (
         files_of_at_most(3200),
-        pytest.raises(RunStoppedError, match=r"results\.jsonl: .*; \d of 6 images done, resume=true"),
+        pytest.raises(RunStoppedError, match=r"results\.jsonl: .*; \d of 6 images done, .*resume=true"),
     ):
         run()
     kept = journal(tmp_path / "out")
     assert 0 < len(kept) < 5
-    done = run()
-    assert done.summary["images_done_before"] == len(kept)
-    assert timeless(done.rows) == timeless(run("unbroken").rows)
+    result = run()
+    assert result.summary["images_done_before"] == len(kept)
+    assert without_times(result.rows) == without_times(run("uninterrupted").rows)
 
 
-def test_image_that_needs_too_much_memory_fails_alone(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_fails_one_image_only(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     call = Pipeline.__call__
 
     def limited(self: Pipeline, images: Sequence[RgbImage], **given: Any) -> list[Finding]:
@@ -418,13 +421,12 @@ def test_image_that_needs_too_much_memory_fails_alone(folder: Path, run: Run, mo
         return call(self, images, **given)
 
     monkeypatch.setattr(Pipeline, "__call__", limited)
-    done = run(batch_size=100)
-    assert len(done.rows) == 4
-    assert dict(done.failures)["b.png"] == "needs more memory than there is; lower batch_size or max_pixels"
+    result = run(batch_size=100)
+    assert len(result.rows) == 4
+    assert dict(result.failures)["b.png"] == "needs more memory than there is; lower batch_size or max_pixels"
 
 
-def test_stopped_worker_gives_up_before_the_next_image(folder: Path, make_pipeline: Callable[..., Pipeline]) -> None:
-    from segpipe.runs.image_jobs import StoppedError
+def test_stopped_worker_raises_before_the_next_image(folder: Path, make_pipeline: Callable[..., Pipeline]) -> None:
 
     claimed: list[str] = []
 
@@ -433,7 +435,7 @@ def test_stopped_worker_gives_up_before_the_next_image(folder: Path, make_pipeli
         worker.stop()
         return path
 
-    worker = Worker(make_pipeline(), Plan(PictureOptions(), 10_000, {}), claim)
-    with pytest.raises(StoppedError):
+    worker = Worker(make_pipeline(), RunPlan(PictureOptions(), 10_000, {}), claim)
+    with pytest.raises(WorkerStoppedError):
         worker([ImageJob(folder / name, name, Path(name)) for name in ("a.png", "b.png")])
     assert claimed == ["a.png"]

@@ -1,4 +1,4 @@
-"""The journal holds whole lines, whatever happens while one is written."""
+"""The journal: whole lines, also after interrupted writes."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path, "key")
 
 
-def test_rows_come_back_with_the_key_of_their_run(journal: Journal) -> None:
+def test_rows_are_read_with_their_run_key(journal: Journal) -> None:
     assert journal.read() == {}
     rows = [row("b.jpg"), row('a, "ü" 写真.jpg')]
     journal.append(rows[:1])
@@ -30,14 +30,14 @@ def test_rows_come_back_with_the_key_of_their_run(journal: Journal) -> None:
     assert [json.loads(line)["path"] for line in lines] == [one["path"] for one in rows]
 
 
-def test_last_row_of_a_path_counts(journal: Journal) -> None:
+def test_last_row_of_a_path_is_returned(journal: Journal) -> None:
     journal.append([row("a.jpg", "1" * 64)])
     journal.append([row("b.jpg"), row("a.jpg", "2" * 64)])
     assert journal.read()["a.jpg"]["sha256"] == "2" * 64
 
 
 @pytest.mark.parametrize("torn", [1, 40, -1])
-def test_torn_last_line_is_taken_out_and_the_next_one_stands_on_its_own(journal: Journal, torn: int) -> None:
+def test_incomplete_last_line_is_removed(journal: Journal, torn: int) -> None:
     journal.append([row("a.jpg")])
     whole = journal.path.read_bytes()
     journal.append([row("b.jpg")])
@@ -49,7 +49,7 @@ def test_torn_last_line_is_taken_out_and_the_next_one_stands_on_its_own(journal:
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 30 + b"\n", b"{}\n", b"[1]\n", b'{"path": "x"}\n', b"\xff\xfe\n"])
-def test_line_that_is_none_of_ours_is_taken_out(journal: Journal, damage: bytes) -> None:
+def test_foreign_line_is_removed(journal: Journal, damage: bytes) -> None:
     journal.append([row("a.jpg")])
     with journal.path.open("ab") as file:
         file.write(damage)
@@ -71,7 +71,7 @@ def test_rows_are_on_the_disk_before_the_call_returns(journal: Journal, monkeypa
     assert sizes == [journal.path.stat().st_size]
 
 
-def test_write_that_fails_half_way_leaves_the_journal_as_it_was(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_the_journal_unchanged(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.append([row("a.jpg")])
     before = journal.path.read_bytes()
     write = os.write
@@ -93,7 +93,7 @@ def test_journal_that_cannot_be_read_is_an_output_error(journal: Journal) -> Non
         journal.read()
 
 
-def test_key_depends_on_every_value_and_on_no_order() -> None:
+def test_key_depends_on_values_but_not_on_their_order() -> None:
     identity = {"tta": "d4", "crops": False}
     assert run_key(identity) == run_key(dict(reversed(identity.items())))
     assert len({run_key(identity | change) for change in ({}, {"tta": "none"}, {"crops": True}, {"new": 1})}) == 4

@@ -1,4 +1,4 @@
-"""The tables of a run: the columns of the contract, in order, and every value found again."""
+"""Tables of a run: columns in the documented order, and their values."""
 
 import csv
 from dataclasses import replace
@@ -12,11 +12,10 @@ import pytest
 from segpipe.diagnosis import CODES
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.io.images import Photograph
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.runs.results import class_codes, write_csv, write_failures, write_results, write_submission
-from segpipe.types import Box
+from segpipe.types import Box, Photograph
 
 COLUMNS = [
     *("path", "sha256", "status", "diagnosis", "confidence"),
@@ -29,7 +28,7 @@ PROBS = dict(zip(CODES, (0.123456789, 0.5, 0.3, 0.05, 0.0265431, 0.0000001, 0.00
 
 
 def finding(*, full: bool) -> Finding:
-    """With everything that a finding can hold, or with nothing that it can go without."""
+    """Make a finding with all optional values, or with none."""
     mask = np.zeros((10, 20), dtype=np.bool_)
     mask[2:6, 4:14] = True
     source, reasons = (MaskSource.WHOLE_IMAGE, ("unet:too_small", "contour:implausible")) if full else (MaskSource.UNET, ())
@@ -63,7 +62,7 @@ def written(tmp_path: Path, **names: bool) -> list[dict[str, str]]:
     return read(tmp_path / "results.csv")
 
 
-def test_columns_are_those_of_the_contract_in_order(tmp_path: Path) -> None:
+def test_columns_are_in_the_documented_order(tmp_path: Path) -> None:
     (row,) = written(tmp_path, image=True)
     assert list(row) == COLUMNS
     assert row["status"] == "ok"
@@ -80,13 +79,13 @@ def test_columns_are_those_of_the_contract_in_order(tmp_path: Path) -> None:
     assert float(row["latency_ms"]) == pytest.approx(12.346)
 
 
-def test_fields_are_empty_where_there_is_nothing(tmp_path: Path) -> None:
+def test_missing_values_are_empty_fields(tmp_path: Path) -> None:
     (row,) = written(tmp_path, image=False)
     empty = {"p_malignant", "flagged", "mask_reasons", "tta_spread", "heatmap_in_lesion", "flagged_for", "warnings"}
     assert {name for name, value in row.items() if value == ""} == empty
 
 
-def test_probabilities_have_at_least_six_digits_and_are_found_again(tmp_path: Path) -> None:
+def test_probabilities_have_at_least_six_digits(tmp_path: Path) -> None:
     (row,) = written(tmp_path, image=True)
     for name, value in {**{f"p_{code}": prob for code, prob in PROBS.items()}, "confidence": 0.5}.items():
         assert len(row[name].partition(".")[2]) >= 6
@@ -94,7 +93,7 @@ def test_probabilities_have_at_least_six_digits_and_are_found_again(tmp_path: Pa
     assert sum(float(row[f"p_{code}"]) for code in CODES) == pytest.approx(sum(PROBS.values()), abs=1e-6)
 
 
-def test_columns_are_named_where_no_image_has_a_result(tmp_path: Path) -> None:
+def test_empty_table_has_all_columns(tmp_path: Path) -> None:
     write_results(tmp_path / "results.csv", [], tuple(PROBS))
     assert (tmp_path / "results.csv").read_text() == ",".join(COLUMNS) + "\n"
 
@@ -106,7 +105,7 @@ def test_rows_are_sorted_by_path(tmp_path: Path) -> None:
     assert [row["path"] for row in read(tmp_path / "results.csv")] == sorted(names)
 
 
-def test_submission_has_the_form_of_the_challenge(tmp_path: Path) -> None:
+def test_submission_has_the_challenge_format(tmp_path: Path) -> None:
     codes = ("nv", "vasc", "mel", "akiec", "df", "bkl", "bcc")
     probs = {code: number / 28 for number, code in enumerate(codes, start=1)}
     rows = [{"path": path} | {f"p_{code}": prob for code, prob in probs.items()} for path in ("b/ISIC_2.jpg", "ISIC_1.JPG")]
@@ -118,7 +117,7 @@ def test_submission_has_the_form_of_the_challenge(tmp_path: Path) -> None:
         np.testing.assert_allclose(table[code.upper()], prob, atol=1e-8)
 
 
-def test_pandas_reads_the_tables_back(tmp_path: Path) -> None:
+def test_pandas_reads_the_tables(tmp_path: Path) -> None:
     written(tmp_path, one=True, two=False)
     table = pd.read_csv(tmp_path / "results.csv")
     assert table["flagged"].tolist()[0] is True
@@ -128,19 +127,19 @@ def test_pandas_reads_the_tables_back(tmp_path: Path) -> None:
     assert failures.to_numpy().tolist() == [["a,b.jpg", 'says "no", twice'], ["b.jpg", "broken"]]
 
 
-def test_no_failure_leaves_a_table_with_its_header(tmp_path: Path) -> None:
+def test_table_without_failures_has_a_header(tmp_path: Path) -> None:
     write_failures(tmp_path / "failures.csv", [])
     assert (tmp_path / "failures.csv").read_text() == "path,reason\n"
 
 
-def test_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_table_is_written_atomically(tmp_path: Path) -> None:
     write_csv(tmp_path / "table.csv", ["a"], [["old"]])
     with pytest.raises(csv.Error, match="iterable expected"):
         write_csv(tmp_path / "table.csv", ["a"], [["new"], 3])  # type: ignore[list-item]
     assert (tmp_path / "table.csv").read_text() == "a\nold\n"
 
 
-def test_class_malignant_has_one_column_which_is_the_probability_of_malignancy(tmp_path: Path) -> None:
+def test_class_malignant_has_one_column(tmp_path: Path) -> None:
     two = replace(
         finding(full=True), probabilities={"benign": 0.25, "malignant": 0.75}, malignant=("malignant",), operating_points=()
     )
@@ -152,7 +151,7 @@ def test_class_malignant_has_one_column_which_is_the_probability_of_malignancy(t
     assert class_codes(COLUMNS, ("nv", "bcc")) == list(CODES)
 
 
-def test_submission_names_each_image_once(tmp_path: Path) -> None:
+def test_submission_lists_each_image_once(tmp_path: Path) -> None:
     rows = [line(name, finding(full=True)) for name in ("mel/0.jpg", "nv/0.jpg", "nv/1.jpg")]
     write_submission(tmp_path / "submission.csv", rows)
     assert [row["image"] for row in read(tmp_path / "submission.csv")] == ["mel/0", "nv/0", "1"]

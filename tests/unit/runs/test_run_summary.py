@@ -1,4 +1,4 @@
-"""What a call of run_pipeline.py prints: the summary last, whatever number of findings stands above it."""
+"""Terminal output of run_pipeline.py: findings, then the summary."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +19,15 @@ METRICS: dict[str, Any] = {"classification": {"metrics": {"balanced_accuracy": F
 CONFIG = OmegaConf.create({"folder": "photos", "report": "none"})
 
 
-def done(**changes: Any) -> RunResult:
+def run_result(**changes: Any) -> RunResult:
     names = ("a.jpg", "b.jpg", "c.jpg")
     summary = {"images_done_before": 0, "warnings": {"no_lesion_found": 2}}
     shown = tuple((name, drawn_finding(60, 80)) for name in names)
     return replace(RunResult(({},) * 3, (), False, {name: Path(name) for name in names}, shown, summary), **changes)
 
 
-def test_the_summary_stands_under_all_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(CONFIG, Prediction(tmp_path, done(), METRICS))
+def test_summary_is_printed_below_all_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(CONFIG, Prediction(tmp_path, run_result(), METRICS))
     lines = capsys.readouterr().out.splitlines()
     last_finding = max(number for number, line in enumerate(lines) if line == DISCLAIMER)
     summary = lines[last_finding + 1 :]
@@ -37,7 +37,7 @@ def test_the_summary_stands_under_all_findings(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(("failed", "words"), [(1, "1 image failed"), (2, "2 images failed")])
-def test_failed_images_are_counted_in_their_number(tmp_path: Path, failed: int, words: str) -> None:
+def test_failed_images_are_counted(tmp_path: Path, failed: int, words: str) -> None:
     failures = tuple((f"{number}.jpg", "damaged") for number in range(failed))
     with pytest.raises(ImagesFailedError, match=rf"^{words}, see .*failures\.csv; the first is 0\.jpg: damaged"):
-        print_summary(CONFIG, Prediction(tmp_path, done(failures=failures), {}))
+        print_summary(CONFIG, Prediction(tmp_path, run_result(failures=failures), {}))

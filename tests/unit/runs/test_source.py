@@ -1,22 +1,20 @@
-"""Which images a call means, and under which names their results are written."""
+"""Choice of the images of a run, and names of their results."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
 
 from segpipe.config.schemas import RunPipelineConfig
 from segpipe.errors import ConfigError, DatasetError, ImageError
 from segpipe.inference.networks import batched
-from segpipe.runs.source import choose_images, images_of_files, images_of_folder, result_names
+from segpipe.runs.image_jobs import result_names
+from segpipe.runs.source import choose_images, images_of_files, images_of_folder
 
 
-def call(**values: Any) -> DictConfig:
-    config = OmegaConf.structured(RunPipelineConfig)
-    config.update(values)
-    return config
+def call(**values: Any) -> RunPipelineConfig:
+    return RunPipelineConfig(**values)
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -38,7 +36,7 @@ def test_image_may_be_a_file_or_a_list_of_files(tmp_path: Path) -> None:
     assert both.files == ((first, Path("a.jpg")), (second, Path("b c=[1].png")))
 
 
-def test_image_that_looks_like_a_number_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numeric_image_name_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(touch(tmp_path, "12"))
     assert choose_images(call(image=12)).files == ((Path("12"), Path("12")),)
 
@@ -60,7 +58,7 @@ def test_exactly_one_of_image_and_folder_is_given(values: dict[str, str]) -> Non
         ("my dir.jpg", r"my dir\.jpg: is a folder; use 'folder=my dir\.jpg' for all images in it"),
     ],
 )
-def test_file_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str) -> None:
+def test_missing_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str) -> None:
     for folder in ("dir.jpg", "my dir.jpg"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -73,13 +71,13 @@ def test_empty_list_of_images_is_refused() -> None:
         choose_images(call(image=[]))
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_files_of_equal_name_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "sub/a.jpg")
     with pytest.raises(ConfigError, match=r"must hold files of different names, got a\.jpg twice; use folder="):
         images_of_files([tmp_path / "a.jpg", tmp_path / "sub" / "a.jpg"])
 
 
-def test_root_of_a_data_set_gives_its_images_and_never_its_masks(tmp_path: Path) -> None:
+def test_data_set_root_gives_images_without_masks(tmp_path: Path) -> None:
     images = ["HAM10000_images_part_1/ISIC_1.jpg", "HAM10000_images_part_2/ISIC_2.jpg"]
     others = ["HAM10000_segmentations_lesion_tschandl/ISIC_1_segmentation.png", "masks/ISIC_2.png", "HAM10000_metadata.csv"]
     found = images_of_folder(touch(tmp_path, *images, *others))
@@ -87,7 +85,7 @@ def test_root_of_a_data_set_gives_its_images_and_never_its_masks(tmp_path: Path)
     assert found.ignored == 3
 
 
-def test_paths_are_relative_and_sorted_and_what_only_looks_like_an_image_is_a_failure(tmp_path: Path) -> None:
+def test_paths_are_relative_and_sorted_and_broken_images_are_failures(tmp_path: Path) -> None:
     touch(tmp_path, "b.JPG", "sub/a.tiff", "a b.webp", "notes.txt")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere")
@@ -98,7 +96,7 @@ def test_paths_are_relative_and_sorted_and_what_only_looks_like_an_image_is_a_fa
     assert found.ignored == 1
 
 
-def test_folder_must_be_one(tmp_path: Path) -> None:
+def test_folder_must_be_a_folder(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     with pytest.raises(ConfigError, match=r"folder must be an existing folder, got .*a\.jpg; image= takes a single file"):
         choose_images(call(folder=str(tmp_path / "a.jpg")))
@@ -106,7 +104,7 @@ def test_folder_must_be_one(tmp_path: Path) -> None:
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    with pytest.raises(ConfigError, match=r"no image to work on in folder=.* \(1 other file\)"):
+    with pytest.raises(ConfigError, match=r"no image to process in folder=.* \(1 other file\)"):
         images_of_folder(tmp_path)
 
 
@@ -122,7 +120,7 @@ def split(tmp_path: Path) -> Path:
     [(None, ["a.jpg", "b.png", "sub/c.jpg", "sub/d.jpg"]), ("train", ["a.jpg"]), ("test", ["sub/c.jpg", "sub/d.jpg"])],
 )
 def test_split_keeps_the_images_that_it_lists(tmp_path: Path, split: Path, part: str | None, kept: list[str]) -> None:
-    folder = touch(tmp_path / "images", "a.jpg", "b.png", "sub/c.jpg", "sub/d.jpg", "stranger.jpg")
+    folder = touch(tmp_path / "images", "a.jpg", "b.png", "sub/c.jpg", "sub/d.jpg", "unlisted.jpg")
     assert relatives(folder, split=split, part=part) == kept
     config = call(folder=str(folder), split=str(split), part=part)
     assert [relative.as_posix() for _, relative in choose_images(config).files] == kept
@@ -134,13 +132,13 @@ def test_part_needs_a_split(tmp_path: Path) -> None:
         images_of_folder(tmp_path, part="test")
 
 
-def test_split_that_lists_none_of_the_images_is_refused(tmp_path: Path, split: Path) -> None:
-    folder = touch(tmp_path / "images", "stranger.jpg")
-    with pytest.raises(ConfigError, match=r"no image to work on in .*; check folder, split and part"):
+def test_split_without_any_of_the_images_is_refused(tmp_path: Path, split: Path) -> None:
+    folder = touch(tmp_path / "images", "unlisted.jpg")
+    with pytest.raises(ConfigError, match=r"no image to process in .*; check folder, split and part"):
         images_of_folder(folder, split=split)
 
 
-def test_split_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_damaged_split_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     (tmp_path / "split.csv").write_text("image,label\na,mel\n")
     with pytest.raises(DatasetError, match="split"):
@@ -161,26 +159,24 @@ def test_split_that_is_none_is_refused(tmp_path: Path) -> None:
         (["a=1 [b], 'c' #.jpg"], ["a=1 [b], 'c' #.png"]),
     ],
 )
-def test_results_are_named_without_the_ending_unless_two_would_share_a_name(
-    relative_paths: Sequence[str], names: Sequence[str]
-) -> None:
+def test_result_names_drop_the_ending_unless_shared(relative_paths: Sequence[str], names: Sequence[str]) -> None:
     found = result_names([Path(relative) for relative in relative_paths])
     assert found == {Path(relative): Path(name) for relative, name in zip(relative_paths, names, strict=True)}
     assert len({str(name).casefold() for name in found.values()}) == len(names)
 
 
-def test_batches_hold_everything_in_order() -> None:
+def test_batches_keep_all_items_in_order() -> None:
     assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(batched([], 3)) == []
 
 
 @pytest.mark.parametrize("given", [{"split": "split.csv"}, {"part": "test"}, {"shard": "0/2"}])
-def test_split_and_part_do_not_go_with_image(given: dict[str, str]) -> None:
+def test_split_and_part_need_a_folder(given: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="split, part and shard choose among the images of a folder"):
         choose_images(call(image="a.jpg", **given))
 
 
-def test_split_chooses_by_paths_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+def test_split_matches_paths_and_reports_unlisted_images(tmp_path: Path) -> None:
     folder = touch(tmp_path / "photos", "mel/0.jpg", "nv/0.jpg", "nv/1.jpg", "nv/2.jpg")
     (tmp_path / "split.csv").write_text("image_id;lesion_id;part\nmel\\0.jpg;L1;train\nnv/0.jpg;L2;test\n")
     source = images_of_folder(folder, split=tmp_path / "split.csv", part="test")
@@ -188,7 +184,7 @@ def test_split_chooses_by_paths_and_says_what_it_leaves_out(tmp_path: Path) -> N
     assert any("2 of 4" in remark and "nv/1.jpg" in remark for remark in source.remarks)
 
 
-def test_folders_of_results_are_passed_over_and_named(tmp_path: Path) -> None:
+def test_result_folders_are_skipped_and_reported(tmp_path: Path) -> None:
     folder = touch(tmp_path / "photos", "a.jpg", "old/results.jsonl", "old/masks/a.png", "old/figures/a.png")
     source = images_of_folder(folder)
     assert [relative.as_posix() for _, relative in source.files] == ["a.jpg"]
@@ -196,5 +192,5 @@ def test_folders_of_results_are_passed_over_and_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_masks_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no image to work on .*masks by their names: 2, GT/b\.png for one"):
+    with pytest.raises(ConfigError, match=r"no image to process .*masks by their names: 2, such as GT/b\.png"):
         images_of_folder(touch(tmp_path, "a_mask.png", "GT/b.png"))

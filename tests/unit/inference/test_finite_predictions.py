@@ -1,4 +1,4 @@
-"""A number that is not finite never leaves the pipeline, wherever it arises: that image fails, and the others are done."""
+"""Numbers that are not finite fail their image and no other."""
 
 import json
 import re
@@ -14,8 +14,8 @@ from findings import drawn_finding
 from PIL import Image
 from torch import Tensor, nn
 
-from segpipe.app.uploads import Upload, examine
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.app.analysis import Upload, analyze
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, PredictionError
@@ -25,16 +25,18 @@ from segpipe.inference.classifier import Classifier, Crops
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import ClassMap
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import encode_png
-from segpipe.runs.folder import RunOptions, RunResult, run_images
-from segpipe.runs.image_jobs import LocalEngine
+from segpipe.runs.folder import RunResult, run_images
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.options import RunOptions
 from segpipe.runs.source import images_of_folder
 from segpipe.types import RgbImage
 
 CPU = torch.device("cpu")
-POISON = "c.png"  # the image of this name is black, and poisonous to some networks
+POISON = "c.png"  # the image of this name is black, and some networks fail on it
 NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
 MakePipeline = Callable[..., Pipeline]
 
@@ -58,13 +60,13 @@ def make_pipeline(segmenter: SegmenterBundle, ensemble: list[ClassifierBundle]) 
     def make(members: int = 1, views: str = "none") -> Pipeline:
         chosen = ensemble[:members]
         classifier = ClassifierEnsemble(chosen, device=CPU, views=VIEWS[views], explained="predicted", batch_size=20)
-        return Pipeline(Locator(segmenter, device=CPU), classifier)
+        return Pipeline(Localizer(segmenter, device=CPU), classifier)
 
     return make
 
 
 class PoisonedUnet(nn.Module):
-    """Gives something else than a number for one pixel of a black image."""
+    """Returns a value that is not finite for one pixel of a black image."""
 
     def __init__(self, unet: nn.Module, value: float) -> None:
         super().__init__()
@@ -77,7 +79,7 @@ class PoisonedUnet(nn.Module):
 
 
 def poison_classifier(monkeypatch: pytest.MonkeyPatch, value: float, *, sha256: str) -> None:
-    """Let one classifier give something else than a number for the last view of a black crop."""
+    """Make one classifier fail on the last view of a black crop."""
     features = Classifier._features
 
     def poisoned(self: Classifier, crops: Sequence[Crops]) -> Tensor:
@@ -96,11 +98,11 @@ def run(pipeline: Pipeline, folder: Path, workers: int = 0) -> RunResult:
     return run_images(pipeline, images_of_folder(folder), RunOptions(output), LocalEngine(pipeline, workers))
 
 
-def assert_only_the_poisoned_image_failed(done: RunResult, output: Path, reason: str) -> None:
-    assert [row["path"] for row in done.rows] == ["a.png", "b.png", "d.png", "e.png"]
-    ((path, said),) = done.failures
-    assert path == POISON and reason in said
-    assert done.model_failed
+def assert_only_the_poisoned_image_failed(result: RunResult, output: Path, reason: str) -> None:
+    assert [row["path"] for row in result.rows] == ["a.png", "b.png", "d.png", "e.png"]
+    ((path, text),) = result.failures
+    assert path == POISON and reason in text
+    assert result.model_failed
     for name in ("results.csv", "results.jsonl", "summary.json", "failures.csv"):
         assert not re.search(r"\b(nan|inf|infinity)\b", (output / name).read_text(encoding="utf-8").lower())
     assert POISON in (output / "failures.csv").read_text()
@@ -108,7 +110,7 @@ def assert_only_the_poisoned_image_failed(done: RunResult, output: Path, reason:
 
 @pytest.mark.parametrize("value", NOT_FINITE)
 @pytest.mark.parametrize(("members", "views", "workers"), [(1, "none", 0), (1, "d4", 0), (3, "crops", 0), (1, "none", 2)])
-def test_classifier_that_fails_on_one_image_costs_no_other(
+def test_classifier_failure_affects_one_image_only(
     make_pipeline: MakePipeline,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -118,18 +120,16 @@ def test_classifier_that_fails_on_one_image_costs_no_other(
     workers: int,
 ) -> None:
     poison_classifier(monkeypatch, value, sha256=("c", "c", "d")[members - 1] * 64)
-    done = run(make_pipeline(members, views), folder, workers)
-    assert_only_the_poisoned_image_failed(done, folder.parent / "out", "classifier")
+    result = run(make_pipeline(members, views), folder, workers)
+    assert_only_the_poisoned_image_failed(result, folder.parent / "out", "classifier")
 
 
 @pytest.mark.parametrize("value", NOT_FINITE)
-def test_segmenter_that_fails_on_one_image_is_not_taken_for_an_empty_mask(
-    make_pipeline: MakePipeline, folder: Path, value: float
-) -> None:
+def test_segmenter_failure_is_not_an_empty_mask(make_pipeline: MakePipeline, folder: Path, value: float) -> None:
     pipeline = make_pipeline()
-    bundle = pipeline.locator.bundle
+    bundle = pipeline.localizer.bundle
     assert bundle is not None
-    pipeline.locator.bundle = replace(bundle, model=PoisonedUnet(bundle.model, value))
+    pipeline.localizer.bundle = replace(bundle, model=PoisonedUnet(bundle.model, value))
     assert_only_the_poisoned_image_failed(run(pipeline, folder), folder.parent / "out", "segmenter")
 
 
@@ -139,23 +139,23 @@ def test_heatmap_that_is_not_finite_fails_the_image(
 ) -> None:
     maps = HeadPass.maps
     monkeypatch.setattr(HeadPass, "maps", lambda *arguments: maps(*arguments) * value)
-    done = run(make_pipeline(), folder)
-    assert not done.rows and len(done.failures) == 5 and done.model_failed
+    result = run(make_pipeline(), folder)
+    assert not result.rows and len(result.failures) == 5 and result.model_failed
 
 
-def test_whatever_else_goes_wrong_no_finding_holds_it(
+def test_no_finding_has_numbers_that_are_not_finite(
     make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     monkeypatch.setattr(ensemble_module, "mean_probs", lambda probs: probs.mean(0) * float("nan"))
-    done = run(make_pipeline(), folder)
-    assert not done.rows and len(done.failures) == 5
+    result = run(make_pipeline(), folder)
+    assert not result.rows and len(result.failures) == 5
     with pytest.raises(PredictionError, match="not finite"):
         make_pipeline()([np.zeros((40, 40, 3), dtype=np.uint8)])
 
 
 @pytest.mark.parametrize("value", NOT_FINITE)
 @pytest.mark.parametrize("field", ["probabilities", "tta_spread", "class_map"])
-def test_finding_refuses_what_is_not_finite(field: str, value: float) -> None:
+def test_finding_refuses_numbers_that_are_not_finite(field: str, value: float) -> None:
     finding = drawn_finding(40, 50)
     bad = {"probabilities": dict(finding.probabilities) | {"mel": value}, "tta_spread": value}
     bad["class_map"] = ClassMap(np.full((7, 7), value, dtype=np.float32), "mel")
@@ -163,31 +163,31 @@ def test_finding_refuses_what_is_not_finite(field: str, value: float) -> None:
         replace(finding, **{field: bad[field]})
 
 
-def test_the_page_refuses_the_photograph(make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_refuses_the_photograph(make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     poison_classifier(monkeypatch, float("nan"), sha256="c" * 64)
     black: RgbImage = np.zeros((50, 60, 3), dtype=np.uint8)
     with pytest.raises(ImageError, match="not finite"):
-        examine(make_pipeline(), Upload("key", "black.png", encode_png(black)), max_pixels=10**6)
+        analyze(make_pipeline(), Upload("key", "black.png", encode_png(black)), max_pixels=10**6)
 
 
-def test_result_that_an_older_version_wrote_with_nan_is_done_again(make_pipeline: MakePipeline, folder: Path) -> None:
+def test_old_result_with_nan_is_computed_again(make_pipeline: MakePipeline, folder: Path) -> None:
     pipeline, journal = make_pipeline(), folder.parent / "out" / "results.jsonl"
     run(pipeline, folder)
     lines = journal.read_text().splitlines()
     row = json.loads(lines[0])
     journal.write_text("\n".join([json.dumps(row | {"confidence": float("nan")}), *lines[1:]]) + "\n")
-    done = run(pipeline, folder)
-    assert done.summary["images_done_before"] == 4
-    assert len(done.rows) == 5 and all(np.isfinite(row["confidence"]) for row in done.rows)
+    result = run(pipeline, folder)
+    assert result.summary["images_done_before"] == 4
+    assert len(result.rows) == 5 and all(np.isfinite(row["confidence"]) for row in result.rows)
 
 
-def test_no_test_is_scored_without_the_images_that_a_model_failed_on(
+def test_metrics_are_refused_where_a_model_failed(
     make_pipeline: MakePipeline, ensemble: list[ClassifierBundle], monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     poison_classifier(monkeypatch, float("nan"), sha256="c" * 64)
     paths = sorted(folder.iterdir())
     columns = {"image_id": [path.stem for path in paths], "dx": CODES[:5], "lesion_id": list("abcde"), "mask_path": [None] * 5}
     table = pd.DataFrame(columns | {"image_path": list(map(str, paths)), "age": None, "sex": None, "localization": None})
-    with pytest.raises(PredictionError, match=r"no answer for 1 images, .*c\.png"):
-        score_classifier(make_pipeline().locator, ensemble[0], table, folder.parent / "test", views=VIEWS["none"], batch_size=8)
+    with pytest.raises(PredictionError, match=r"no prediction for 1 images, .*c\.png"):
+        score_classifier(make_pipeline().localizer, ensemble[0], table, folder.parent / "test", views=VIEWS["none"], batch_size=8)
     assert not (folder.parent / "test" / "metrics.json").exists()

@@ -1,1 +1,1 @@
-"""Many trainings as one: jobs that know what is done, and the tables over all of them."""
+"""Sweeps: resumable sets of trainings, and tables of their results."""

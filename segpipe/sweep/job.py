@@ -1,4 +1,7 @@
-"""One training of a sweep. Its folder is named by what the training is, so a second start finds what is done and goes on."""
+"""Jobs of a sweep, named by their settings and data.
+
+A second start of the sweep therefore finds the earlier trainings, skips finished ones and resumes interrupted ones.
+"""
 
 import hashlib
 import json
@@ -7,41 +10,42 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, open_dict
 
-from segpipe.data.loading import load_dataset, load_extra
+from segpipe.config.schemas import TrainConfig
 from segpipe.errors import SegpipeError
 from segpipe.inference.memory import peak_memory_mib, restart_peak_memory
-from segpipe.sweep.leaderboard import LEADERBOARD, write_tables
+from segpipe.io.run_files import CHECKPOINTS, LAST_CHECKPOINT, LEADERBOARD, LOCK
+from segpipe.sweep.leaderboard import write_tables
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, best_epoch_of, read_record, write_record
-from segpipe.training.identity import flatten, identify_data, identify_settings, portable_settings
-from segpipe.training.setup import choose_split
+from segpipe.training.identity import flatten, identify_settings, portable_settings
+from segpipe.training.preparation import read_data_identity
 
-Train = Callable[[DictConfig, Path], Mapping[str, Any]]
+AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
+Train = Callable[[AnyConfig, Path], Mapping[str, Any]]
 
-LOCK = ".lock"
 _NAME_LENGTH = 12  # hexadecimal digits
 
 
-def run_job(config: DictConfig, train: Train) -> float:
-    """Do one training of a sweep unless it is done, and bring the tables of the sweep up to date.
+def run_job(config: AnyConfig, train: Train[AnyConfig], *, say: Callable[[str], None]) -> float:
+    """Run one training of a sweep, unless finished, and update the tables.
 
-    A training that was broken off goes on from its last checkpoint. One that another process has in hand is waited for.
+    An interrupted training is resumed. One that another process is running is waited for.
 
     Args:
-        config: of the training.
-        train: does it, in the folder that it is given.
+        config: Configuration of the training.
+        train: Function that runs the training in a folder.
+        say: Function that reports lines to the user.
 
     Returns:
-        The score on the validation images, never one of the test split, so that a search may go by it; NaN where there is none.
+        Score on the validation images, never one of the test split, so that a search may use it; NaN where there is none.
 
     Raises:
-        Exception: what `train` raises; the record of the job tells it too.
+        Exception: Any error of `train`; the record of the job holds its message, too.
     """
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir)
@@ -51,51 +55,47 @@ def run_job(config: DictConfig, train: Train) -> float:
         try:
             record = read_record(folder)
             if record is not None and record.status == FINISHED and not config.overwrite:
-                print(f"job {hydra.job.num} was done before, see {folder}")
+                say(f"job {hydra.job.num} was finished before, see {folder}")
             else:
                 choices = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group}
-                fresh = JobRecord(folder, RUNNING, flatten(portable_settings(config)) | choices, list(hydra.overrides.task))
-                record = _train(config, train, fresh, before=None if config.overwrite else record)
+                new = JobRecord(folder, RUNNING, flatten(portable_settings(config)) | choices, list(hydra.overrides.task))
+                record = _train(config, train, new, before=None if config.overwrite else record)
         finally:
             with FileLock(sweep / LOCK):
                 write_tables(sweep)
-    print(f"leaderboard in {sweep / LEADERBOARD}")
+    say(f"leaderboard in {sweep / LEADERBOARD}")
     return math.nan if record.score is None else record.score
 
 
-def job_name(config: DictConfig) -> str:
-    """The name of a training: a hash of its resolved configuration, its data and its split.
+def job_name(config: TrainConfig) -> str:
+    """Name a training by a hash of its settings, data and split.
 
-    Paths, the device and the number of workers do not change it. What lies at a path does, where the result depends on it.
+    Paths, the device and the number of workers do not change it. The content of a path does, if the result depends on it.
     """
     identity = {
         "settings": portable_settings(config),
         "identity": identify_settings(config).settings,
-        "data": _data_of(config),
+        "data": _data_identity(config),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:_NAME_LENGTH]
 
 
-def _data_of(config: DictConfig) -> Mapping[str, Any] | None:
-    """The identity of a training's data; None where it cannot be used, which the training itself will say."""
+def _data_identity(config: TrainConfig) -> Mapping[str, Any] | None:
+    """Identify the data of a training; None for unusable data."""
     try:
-        dataset = load_dataset(config.data)
-        extra = load_extra(config.data.extra, classes=dataset.classes, taken=dataset.table)
-        return identify_data(dataset, extra.table, choose_split(config, dataset))
+        return read_data_identity(config)
     except (SegpipeError, InstantiationException):
         return None
 
 
-def _train(config: DictConfig, train: Train, record: JobRecord, *, before: JobRecord | None) -> JobRecord:
-    """Do a training, and write down how it ended."""
-    last = record.folder / "checkpoints" / "last.ckpt"
-    with open_dict(config):
-        config.output = str(record.folder)
-        if before is not None and last.is_file():
-            config.ckpt_path = str(last)
-            record = replace(record, seconds=before.seconds_until(last.stat().st_mtime))
-        else:
-            config.overwrite = True
+def _train(config: AnyConfig, train: Train[AnyConfig], record: JobRecord, *, before: JobRecord | None) -> JobRecord:
+    """Run a training and record its result."""
+    last = record.folder / CHECKPOINTS / LAST_CHECKPOINT
+    if before is not None and last.is_file():
+        config = replace(config, output=str(record.folder), ckpt_path=str(last))
+        record = replace(record, seconds=before.seconds_until(last.stat().st_mtime))
+    else:
+        config = replace(config, output=str(record.folder), overwrite=True)
     write_record(record)
     restart_peak_memory()
     begun = time.perf_counter()

@@ -1,1 +1,1 @@
-"""Training by Lightning: one task for each stage, the unfreezing plan, the schedule, and the fit."""
+"""Training of both networks with Lightning."""

@@ -1,4 +1,4 @@
-"""The training of the classifier, from its configuration to the best weights."""
+"""Training of the classifier, from its configuration to the best weights."""
 
 from dataclasses import replace
 from functools import partial
@@ -6,23 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import timm
+import torch
 from lightning import seed_everything
 from numpy.typing import NDArray
-from omegaconf import DictConfig
-from torch import nn
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.bundle.folder import load_classifier
-from segpipe.config.building import build, check_targets
+from segpipe.config.building import check_targets
+from segpipe.config.schemas import TrainClsConfig
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.data.datasets import CropDataset, class_shares
+from segpipe.data.datasets import CropDataset, class_probs
 from segpipe.diagnosis import CODES
 from segpipe.lesion.crop import CropRule
 from segpipe.losses.distillation import DistillationLoss
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
-from segpipe.models.preprocessing import InputSpec
+from segpipe.models.input_spec import InputSpec
 from segpipe.training.consistency import TurnConsistency
-from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
+from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
+from segpipe.training.preparation import TrainingData
 from segpipe.training.starting_weights import (
     load_starting_weights,
     refuse_other_network,
@@ -30,29 +35,62 @@ from segpipe.training.starting_weights import (
     start_card,
     starting_point,
 )
-from segpipe.training.tasks import DiagnosisMetrics, Task
+from segpipe.training.tasks import Task
 from segpipe.training.unfreezing import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
 
+_NETWORK = ("name", "attention", "dropout", "drop_path", "padding")  # arguments of the network
 
-def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]:
-    """Seed all that is random in a training, build its classifier with its starting weights, and lay out the unfreezing.
 
-    Args:
-        config: see `segpipe.config.schemas.TrainClsConfig`.
+class DiagnosisMetrics(Metric):
+    """Accuracy, balanced accuracy and macro AUROC of single views.
+
+    The crops are those of the training: by true masks, else by found ones.
     """
+
+    probs: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("probs", [], dist_reduce_fx="cat")
+        self.add_state("labels", [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            logits: Logits, float, shape (N, C).
+            labels: Class indices, integer, shape (N,).
+        """
+        self.probs.append(logits.softmax(1))
+        self.labels.append(labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Compute the metrics of all images.
+
+        Returns:
+            `val_accuracy`, `val_balanced_accuracy` and `val_auroc`, in [0, 1]; the last two are means over the classes that
+            occur. `val_auroc` is missing where all images are of one class.
+        """
+        probs, labels = dim_zero_cat(self.probs).cpu(), dim_zero_cat(self.labels).cpu()
+        hits = (probs.argmax(1) == labels).float()
+        present = torch.unique(labels)
+        areas = [roc_auc_score(labels == code, probs[:, code]) for code in present if len(present) > 1]
+        scores = {
+            "val_accuracy": hits.mean(),
+            "val_balanced_accuracy": torch.stack([hits[labels == code].mean() for code in present]).mean(),
+        }
+        return scores | ({"val_auroc": torch.tensor(areas).mean()} if areas else {})
+
+
+def build_untrained(config: TrainClsConfig) -> tuple[LesionClassifier, UnfreezePlan]:
+    """Build the classifier of a training, after seeding, and plan its unfreezing."""
     check_targets(config)
     seed_everything(config.seed, workers=True, verbose=False)
     settings, folder = config.classifier, start_bundle(config)
     start = None if folder is None else load_classifier(folder)
     known = CODES if start is None else start.card.classes
-    model = build_classifier(
-        name=settings.name,
-        classes=len(known),
-        attention=settings.attention,
-        dropout=settings.dropout,
-        drop_path=settings.drop_path,
-        padding=settings.padding,
-    )
+    model = build_classifier(classes=len(known), **{name: getattr(settings, name) for name in _NETWORK})
     require_feature_map(model, settings.name)
     if start is None:
         fetch = partial(timm.create_model, settings.name, pretrained=True)
@@ -60,22 +98,24 @@ def build_untrained(config: DictConfig) -> tuple[LesionClassifier, UnfreezePlan]
     else:
         refuse_other_network(config, start.card, {"name": settings.name, "attention": settings.attention})
         model.load_state_dict(start.model.state_dict())
-    return model, plan_unfreezing(model, **config.unfreeze, learning_rate=config.optimizer.lr)
+    return model, _plan(config, model)
 
 
-def fit_head(config: DictConfig, data: TrainingData, model: LesionClassifier) -> tuple[UnfreezePlan, str]:
-    """Give the model the classes of the data set: its linear layer stays where it names the same ones, else it gets a fresh one.
+def fit_head(config: TrainClsConfig, data: TrainingData, model: LesionClassifier) -> tuple[UnfreezePlan, str]:
+    """Give the model an output for each class of the data set.
+
+    The linear layer is kept where the starting weights have the same classes, else replaced by a new one.
 
     Args:
-        config: see `segpipe.config.schemas.TrainClsConfig`.
-        data: checked and split.
-        model: as `build_untrained` made it; changed in place.
+        config: Configuration of the training.
+        data: Checked and split data.
+        model: Model of `build_untrained`; changed in place.
 
     Returns:
-        The unfreezing of the model as it is now, and a line that says where its weights come from.
+        Unfreezing plan of the changed model, and a line that describes the starting weights.
 
     Raises:
-        BundleError: the starting weights have seen lesions by which the model will be judged.
+        BundleError: The starting weights have seen validation or test lesions of this training.
     """
     start, classes = start_card(config), data.dataset.classes
     line = f"starting weights: {starting_point(config.classifier.name, config.classifier.init)}"
@@ -83,12 +123,21 @@ def fit_head(config: DictConfig, data: TrainingData, model: LesionClassifier) ->
         data.refuse_seen(start.training, key="classifier.init", allowed=config.allow_leak)
     if classes != (start.classes if isinstance(start, ClassifierCard) else CODES):
         model.linear = nn.Linear(model.linear.in_features, len(classes))
-        line += f", with a fresh linear layer for the classes {', '.join(classes)}"
-    return plan_unfreezing(model, **config.unfreeze, learning_rate=config.optimizer.lr), line
+        line += f", with a new linear layer for the classes {', '.join(classes)}"
+    return _plan(config, model), line
 
 
-def train_classifier(
-    config: DictConfig,
+def _plan(config: TrainClsConfig, model: LesionClassifier) -> UnfreezePlan:
+    return plan_unfreezing(
+        model,
+        from_epochs=config.unfreeze.from_epochs,
+        lr_decay=config.unfreeze.lr_decay,
+        learning_rate=config.optimizer.lr,
+    )
+
+
+def fit_classifier(
+    config: TrainClsConfig,
     data: TrainingData,
     model: LesionClassifier,
     plan: UnfreezePlan,
@@ -96,66 +145,90 @@ def train_classifier(
     *,
     teacher_probs: NDArray[np.float32] | None = None,
 ) -> ClassifierCard:
-    """Train a classifier on crops of the train part; it ends with the weights of the best epoch on the val part, see `monitor`.
+    """Train a classifier on crops, keeping the best weights.
 
     Args:
-        config: see `segpipe.config.schemas.TrainClsConfig`.
-        data: checked and split.
-        model: with its starting weights; trained in place, and in eval mode afterwards.
-        plan: of its unfreezing.
-        output: takes `metrics.csv` and `checkpoints/`.
-        teacher_probs: probabilities of each image of the train part, shape (N, C), see `DistillationLoss`; None for no teacher.
+        config: Configuration of the training.
+        data: Checked and split data.
+        model: Model with its starting weights; trained in place, in eval mode afterwards.
+        plan: Unfreezing plan of the model.
+        output: Folder for `metrics.csv` and `checkpoints/`.
+        teacher_probs: Probabilities of each image of the train part, shape (N, C), see `DistillationLoss`; None for no teacher.
 
     Returns:
-        The model's card, still without test metrics.
+        Card of the model, without calibration and test metrics.
     """
-    settings, classes = config.classifier, data.dataset.classes
-    spec, rule = InputSpec(settings.input_size), CropRule(**config.crop)
-    rows = data.parts["train"]
-    counts = rows.groupby("dx")["weight"].sum().reindex(classes, fill_value=0.0)
-    drawn = class_shares(counts.to_list(), config.sampler)
-    loss = build(config.loss, "loss", counts=drawn * counts.sum())
-    distillation = {name: config.distill[name] for name in ("temperature", "label_weight")}
+    settings, rows = config.classifier, data.parts["train"]
+    spec, rule = InputSpec(settings.input_size), _crop_rule(config)
+    counts = rows.groupby("dx")["weight"].sum().reindex(data.dataset.classes, fill_value=0.0)
+    drawn = class_probs(counts.to_list(), config.sampler)
+    loss = build_loss(config.loss, counts=(drawn * counts.sum()).tolist())
+    if teacher_probs is not None:
+        distill = config.distill
+        loss = DistillationLoss(loss, temperature=distill.temperature, label_weight=distill.label_weight)
+    weight = config.augment.turn_consistency
     task = Task(
         model,
         spec,
-        loss if teacher_probs is None else DistillationLoss(loss, **distillation),
+        loss,
         DiagnosisMetrics(),
-        optimizer=build(config.optimizer, "optimizer", _partial_=True),
-        schedule=build(config.scheduler, "scheduler"),
+        optimizer=build_optimizer(config.optimizer),
+        scheduler=build_scheduler(config.scheduler),
         groups=parameter_groups(model, plan),
         mixup_alpha=config.augment.mixup_alpha,
-        sizes=dict(config.augment.sizes),
-        consistency=TurnConsistency(config.augment.turn_consistency) if config.augment.turn_consistency else None,
+        sizes={pair[0]: pair[1] for pair in config.augment.sizes},
+        consistency=TurnConsistency(weight) if weight else None,
     )
-    crops = partial(CropDataset, classes=classes, size=spec.size, cache=config.data.cache)
+    fitted = fit_as_configured(
+        config,
+        task,
+        _examples(config, data, drawn / counts.clip(lower=1e-9).to_numpy(), teacher_probs=teacher_probs),
+        output,
+        identity=data.identity,
+        monitor=data.choose_monitor(config.trainer.monitor),
+        cpu_bf16=False,
+        callbacks=[ProgressiveUnfreezing(plan)],
+    )
+    return ClassifierCard(
+        arguments={name: getattr(settings, name) for name in _NETWORK},
+        input=spec,
+        training=data.describe(fitted, config),
+        classes=data.dataset.classes,
+        malignant=data.dataset.malignant,
+        crop=rule,
+    )
+
+
+def _examples(
+    config: TrainClsConfig,
+    data: TrainingData,
+    class_rates: NDArray[np.float64],
+    *,
+    teacher_probs: NDArray[np.float32] | None,
+) -> SeededDataModule:
+    """Make the crops of the train and val parts.
+
+    Args:
+        config: Configuration of the training.
+        data: Checked and split data.
+        class_rates: Relative rate at which an image of each class is drawn.
+        teacher_probs: Probabilities of each image of the train part, or None.
+    """
+    rule, rows = _crop_rule(config), data.parts["train"]
+    crops = partial(CropDataset, classes=data.dataset.classes, size=config.classifier.input_size, cache=config.data.cache)
     margin = config.augment.margin_fraction
     wide = rule if margin is None else replace(rule, margin_fraction=margin)
-    train = crops(rows, rule=wide, augmentation=build_augmentation(config), teacher_probs=teacher_probs)
-    shares = (drawn / counts.clip(lower=1e-9).to_numpy())[train.labels] * rows["weight"].to_numpy()
-    examples = SeededDataModule(
+    train = crops(rows, rule=wide, augmentation=build_augmentation(config.augment), teacher_probs=teacher_probs)
+    shares = class_rates[train.labels] * rows["weight"].to_numpy()
+    return SeededDataModule(
         train,
         crops(data.parts["val"], rule=rule),
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
-        shares=None if np.allclose(shares, shares[0]) else shares,
+        draw_probs=None if np.allclose(shares, shares[0]) else shares,
     )
-    fitted = fit_as_configured(
-        config,
-        task,
-        examples,
-        output,
-        identity=data.identity,
-        monitor=data.monitor,
-        cpu_bf16=False,
-        callbacks=[ProgressiveUnfreezing(plan)],
-    )
-    return ClassifierCard(
-        arguments={key: settings[key] for key in ("name", "attention", "dropout", "drop_path", "padding")},
-        input=spec,
-        training=data.describe(fitted, config),
-        classes=classes,
-        malignant=data.dataset.malignant,
-        crop=rule,
-    )
+
+
+def _crop_rule(config: TrainClsConfig) -> CropRule:
+    return CropRule(**vars(config.crop))

@@ -1,7 +1,7 @@
-"""A term that makes the reasons of a classifier turn with the photograph.
+"""Consistency of class maps when the image is turned.
 
-The receptive field of a deep network covers the whole image, so nothing ties a cell of its last feature map to what is seen
-there: a network may gather its evidence in some corner, and its heatmap then shows that corner for every photograph.
+The receptive field of a deep network covers the whole image, so nothing ties a cell of its last feature map to the image content
+at that position: a network may gather its evidence in one corner, and its heatmap then shows that corner for every image.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,18 @@ TURNS = 8
 
 
 class TurnConsistency:
-    """Classify images together with turned copies of themselves, and compare the class maps of both.
+    """Classification loss with a penalty for class maps that do not turn.
 
-    `loss(all logits) + weight * mean(1 - r)` with `r` the correlation over the cells between the map of an image, turned, and the
-    map of its turned copy. The map is that of the true class, `sum_c w_yc A_c` over the channels of the attended feature map, the
-    class activation map (arXiv 1512.04150); the term is the equivariance loss of SEAM (arXiv 2004.04581) with a correlation in
-    place of a distance, so that the scale of the maps does not count. Half of a batch is replaced by the copies, so a step costs
-    the same.
+    Images are classified together with turned copies, and the class maps of both are compared:
+
+    `loss(all logits) + weight * mean(1 - r)` with `r` the correlation over the cells between the turned map of an image and the
+    map of its turned copy. The map is the class activation map of the true class, `sum_c w_yc A_c` over the channels of the
+    attended feature map (arXiv 1512.04150). The term is the equivariance loss of SEAM (arXiv 2004.04581) with a correlation in
+    place of a distance, so that the scale of the maps does not matter. The copies replace half of a batch, so the cost of a step
+    stays the same.
 
     Args:
-        weight: weight of the term, above 0.
+        weight: Weight of the term, above 0.
     """
 
     def __init__(self, weight: float) -> None:
@@ -35,13 +37,13 @@ class TurnConsistency:
         """Compute the loss of a batch.
 
         Args:
-            model: classifier in training.
-            images: normalized float, shape (N, 3, side, side); the first half is used.
-            targets: labels, integer, shape (N,), and what else the loss takes of each image.
-            loss: loss of logits and targets.
+            model: Classifier in training mode.
+            images: Normalized images, float, shape (N, 3, side, side); the first half is used.
+            targets: Labels, integer, shape (N,), and further arguments of the loss for each image.
+            loss: Loss of logits and targets.
 
         Returns:
-            A scalar with a graph.
+            Scalar with a graph.
         """
         half = (len(images) + 1) // 2
         number = int(torch.randint(1, TURNS, ()))
@@ -57,36 +59,36 @@ def class_maps(model: LesionClassifier, features: Tensor, labels: Tensor) -> Ten
     """Compute the class activation map of a class for each image.
 
     Args:
-        model: classifier.
-        features: last feature map, float, shape (N, C, h, w).
-        labels: class of each image, integer, shape (N,).
+        model: Classifier.
+        features: Last feature map, float, shape (N, C, h, w).
+        labels: Class of each image, integer, shape (N,).
 
     Returns:
-        Float, shape (N, h, w), not scaled.
+        Class maps, float, shape (N, h, w), not scaled.
     """
     return torch.einsum("nchw,nc->nhw", model.attention(features), model.linear.weight[labels])
 
 
 def turn(images: Tensor, number: int) -> Tensor:
-    """Turn squares by quarters, and mirror them before where `number` is 4 or more.
+    """Apply one of the eight symmetries of the square.
 
     Args:
-        images: shape (..., side, side).
-        number: 0 (nothing) to 7.
+        images: Images or maps, shape (..., side, side).
+        number: Number of quarter turns, 0 to 3, plus 4 to mirror before.
     """
     mirrored = images.flip(-1) if number >= TURNS // 2 else images
     return mirrored.rot90(number % 4, (-2, -1))
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Correlate maps cell by cell.
+    """Correlate pairs of maps over their cells.
 
     Args:
-        first: float, shape (N, h, w).
-        second: likewise.
+        first: Maps, float, shape (N, h, w).
+        second: Maps of the same shape.
 
     Returns:
-        Pearson's correlation of each pair, float, shape (N,); 0 for a map without contrast.
+        Pearson correlation of each pair, float, shape (N,); 0 for a map without contrast.
     """
     one, other = ((maps - maps.mean((1, 2), keepdim=True)).flatten(1).float() for maps in (first, second))
     return cosine_similarity(one, other, dim=1)

@@ -1,4 +1,4 @@
-"""One training from start to best weights, by Lightning's Trainer."""
+"""Fit of a training by Lightning's Trainer."""
 
 import signal
 import warnings
@@ -14,29 +14,25 @@ from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import ProcessException
 
 from segpipe.config.arguments import as_argument
+from segpipe.config.fields import to_dict
+from segpipe.config.training_groups import TrainerConfig
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.errors import ConfigError, TrainingError, WriteError
+from segpipe.io.run_files import BEST_CHECKPOINT, CHECKPOINTS, LAST_CHECKPOINT
 from segpipe.training.processes import choose_strategy, quieten
-from segpipe.training.resuming import (
-    BEST,
-    LAST,
-    Patience,
-    SeededEpochs,
-    WholeCheckpoints,
-    epoch_checkpoints,
-    monitor_mode,
-    read_checkpoint,
-)
+from segpipe.training.resuming import Patience, SeededEpochs, WholeCheckpoints, epoch_checkpoints, monitor_mode, read_checkpoint
 from segpipe.training.tasks import DivergedError, Task
+
+_NOT_LIGHTNINGS = ("patience", "monitor", "ema_decay")  # keys of `trainer` that are segpipe's own
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a training ended; the task's model holds the best weights, in eval mode.
+    """Result of a fit.
 
     Attributes:
-        epochs: trained in all.
-        best_epoch: whose weights are kept, counted from 0.
+        epochs: Number of trained epochs.
+        best_epoch: Epoch with the best weights, counted from 0.
     """
 
     epochs: int
@@ -44,19 +40,27 @@ class Fitted:
 
 
 def auto_precision(accelerator: str, *, cpu_bf16: bool) -> str:
-    """Lightning's precision for a device.
+    """Choose Lightning's precision for a device.
 
-    bf16 on a GPU that has it, else fp16. On a CPU bf16 pays for the U-Net where the processor has its instructions (2-3 x) and
-    not for EfficientNet (0.8 x), so the stage says whether it may.
+    bf16 on a GPU that supports it, else fp16. On a CPU bf16 is faster for the U-Net where the processor has its instructions
+    (2-3 x) but not for EfficientNet (0.8 x), so the stage decides whether to use it.
 
     Args:
         accelerator: Lightning's name; `auto` takes a CUDA device where there is one.
-        cpu_bf16: this network gains from bf16 on a CPU.
+        cpu_bf16: True where this network is faster with bf16 on a CPU.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     on_cpu = accelerator in ("auto", "cpu") and not torch.backends.mps.is_available()
-    return "bf16-mixed" if on_cpu and cpu_bf16 and torch.cpu._is_avx512_bf16_supported() else "32-true"
+    return "bf16-mixed" if on_cpu and cpu_bf16 and torch.cpu.get_capabilities().get("avx512_bf16", False) else "32-true"
+
+
+def trainer_arguments(settings: TrainerConfig, *, cpu_bf16: bool) -> dict[str, Any]:
+    """Return the arguments of Lightning's Trainer, with a definite precision."""
+    arguments: dict[str, Any] = {name: value for name, value in to_dict(settings).items() if name not in _NOT_LIGHTNINGS}
+    if arguments["precision"] == "auto":
+        arguments["precision"] = auto_precision(arguments["accelerator"], cpu_bf16=cpu_bf16)
+    return arguments
 
 
 def fit(
@@ -71,34 +75,34 @@ def fit(
     callbacks: Sequence[Callback] = (),
     ckpt_path: Path | None = None,
 ) -> Fitted:
-    """Train a task and load the weights of its best epoch into its model.
+    """Train a task and load the best weights into its model.
 
     Args:
-        task: the model, its loss, metrics and optimizer.
-        data: training and validation examples.
-        output: takes `checkpoints/`.
-        monitor: name of the metric that chooses the best epoch, the larger the better; or of a loss.
-        trainer: arguments for Lightning's Trainer; its strategy follows from the devices.
-        patience: epochs without a better score after which the training stops.
-        loggers: take the metrics of each epoch.
-        callbacks: more of them.
-        ckpt_path: a `last.ckpt` to go on from.
+        task: Model with its loss, metrics and optimizer.
+        data: Training and validation examples.
+        output: Folder for `checkpoints/`.
+        monitor: Metric that chooses the best epoch; a loss is minimized, any other metric maximized.
+        trainer: Arguments of Lightning's Trainer; the strategy follows from the devices.
+        patience: Epochs without a better score after which the training stops.
+        loggers: Loggers of the metrics of each epoch.
+        callbacks: Further callbacks of Lightning.
+        ckpt_path: `last.ckpt` to resume from.
 
     Raises:
-        ConfigError: `trainer` names devices that are not there, or the checkpoint is of another network.
-        TrainingError: no epoch was done, the training diverged, a file could not be written, or a process of it failed.
-        KeyboardInterrupt: the user stopped it; the text says how to go on.
+        ConfigError: `trainer` names devices that do not exist, or the checkpoint is of another network.
+        TrainingError: No epoch was finished, the training diverged, a file could not be written, or a process failed.
+        KeyboardInterrupt: The user stopped the training; the message says how to resume.
     """
     if ckpt_path is not None:
         data.first_epoch = _first_epoch(task, ckpt_path)
-    checkpoints = output / "checkpoints"
+    checkpoints = output / CHECKPOINTS
     stop = Patience(monitor, mode=monitor_mode(monitor), patience=patience, check_on_train_epoch_end=True)
     best, last = epoch_checkpoints(checkpoints, monitor=monitor, first_epoch=data.first_epoch)
     with warnings.catch_warnings():
         quieten()
-        ours = [best, last, stop, SeededEpochs(data.seed), TQDMProgressBar(leave=True), *callbacks]
-        lightning = build_trainer(trainer, output=output, loggers=loggers, callbacks=ours)
-        _run(lightning, task, data, ckpt_path=ckpt_path, last=checkpoints / LAST)
+        own = [best, last, stop, SeededEpochs(data.seed), TQDMProgressBar(leave=True), *callbacks]
+        lightning = build_trainer(trainer, output=output, loggers=loggers, callbacks=own)
+        _run(lightning, task, data, ckpt_path=ckpt_path, last=checkpoints / LAST_CHECKPOINT)
     return _finish(task, checkpoints)
 
 
@@ -108,7 +112,7 @@ def build_trainer(
     """Build Lightning's Trainer; the arguments are those of `fit`.
 
     Raises:
-        ConfigError: `trainer` names devices that are not there.
+        ConfigError: `trainer` names devices that do not exist.
         TypeError: `trainer` holds an argument that Lightning does not know, or that is set here.
     """
     return Trainer(
@@ -125,7 +129,10 @@ def build_trainer(
 
 
 def _first_epoch(task: Task, ckpt_path: Path) -> int:
-    """The epoch that comes next; the settings agree, so only another version of a library gives the network other weights."""
+    """Return the next epoch of a checkpoint; refuse one of another network.
+
+    The settings are known to agree, so only another version of a library gives the network other weights.
+    """
     checkpoint = read_checkpoint(ckpt_path)
     found = {name: weights.shape for name, weights in checkpoint["state_dict"].items()}
     needed = {name: weights.shape for name, weights in task.state_dict().items()}
@@ -133,37 +140,40 @@ def _first_epoch(task: Task, ckpt_path: Path) -> int:
     if wrong:
         raise ConfigError(
             f"ckpt_path must be a checkpoint of the network that is trained, got {ckpt_path}, in which {len(wrong)} tensors are "
-            f"missing, left over or of another shape, {wrong[0]} for one; start anew without ckpt_path"
+            f"missing, left over or of another shape, {wrong[0]} for one; start again without ckpt_path"
         )
     return int(checkpoint["epoch"]) + 1
 
 
 def _run(lightning: Trainer, task: Task, data: SeededDataModule, *, ckpt_path: Path | None, last: Path) -> None:
-    def way_on() -> str:
-        return f"go on with {as_argument('ckpt_path', last)}" if last.exists() else "no epoch was done"
+    def advice() -> str:
+        return f"resume with {as_argument('ckpt_path', last)}" if last.exists() else "no epoch was finished"
 
     try:
         lightning.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
-    except SystemExit as exit_:  # Lightning's answer to Ctrl-C, after which it lets no second one through
+    except SystemExit as exit_:  # raised by Lightning on Ctrl-C; it ignores further ones
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if lightning.strategy.launcher is not None:
             lightning.strategy.launcher.kill(signal.SIGKILL)
-        raise KeyboardInterrupt(way_on()) from exit_
+        raise KeyboardInterrupt(advice()) from exit_
     except (OSError, WriteError) as error:
-        raise TrainingError(f"a file could not be read or written: {error}; {way_on()}") from error
+        raise TrainingError(f"a file could not be read or written: {error}; {advice()}") from error
     except (DivergedError, ProcessException) as error:
-        reason = str(error).strip().splitlines()[-1]  # of a process: the end of a traceback, which is all that comes over
+        reason = str(error).strip().splitlines()[-1]  # of a process only the end of its traceback arrives
         if isinstance(error, DivergedError) or reason.partition(": ")[0].endswith(DivergedError.__name__):
             again = f" {as_argument('allow_change', ['optimizer.lr'])}" if last.exists() else ""
-            raise TrainingError(f"{reason[reason.index('training diverged') :]}; {way_on()}{again}") from error
-        raise TrainingError(f"a process of the training failed: {reason}; {way_on()}") from error
+            raise TrainingError(f"{reason[reason.index('training diverged') :]}; {advice()}{again}") from error
+        raise TrainingError(f"a process of the training failed: {reason}; {advice()}") from error
 
 
 def _finish(task: Task, checkpoints: Path) -> Fitted:
-    """Load the best weights. What happened is read from the checkpoints, for the fit may have run in other processes."""
-    if not (checkpoints / BEST).is_file():
+    """Load the best weights in eval mode.
+
+    The result is read from the checkpoints, because the fit may have run in other processes.
+    """
+    if not (checkpoints / BEST_CHECKPOINT).is_file():
         raise TrainingError(f"no epoch was finished in {checkpoints.parent}; give trainer.max_epochs of 1 or more")
-    checkpoint = read_checkpoint(checkpoints / BEST)
+    checkpoint = read_checkpoint(checkpoints / BEST_CHECKPOINT)
     task.load_state_dict(checkpoint["state_dict"])
     task.eval()
-    return Fitted(epochs=read_checkpoint(checkpoints / LAST)["epoch"] + 1, best_epoch=checkpoint["epoch"])
+    return Fitted(epochs=read_checkpoint(checkpoints / LAST_CHECKPOINT)["epoch"] + 1, best_epoch=checkpoint["epoch"])

@@ -1,4 +1,4 @@
-"""Identity of a training: the settings and data that a checkpoint belongs to, and what may change when it resumes."""
+"""Identity of a training: settings and data that its checkpoints record."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,27 +8,28 @@ from typing import Any
 
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import DictConfig, OmegaConf
 
-from segpipe.bundle.card import CARD
-from segpipe.bundle.folder import SHIPPED, WEIGHTS
-from segpipe.config.arguments import CHANGES_ALLOWED, as_argument
+from segpipe.bundle.folder import SHIPPED
+from segpipe.config.arguments import as_argument
+from segpipe.config.fields import to_dict
+from segpipe.config.schemas import CHANGES_ALLOWED, TrainClsConfig, TrainConfig
 from segpipe.data.check import CheckedDataset
 from segpipe.data.fingerprints import hash_file, hash_files
 from segpipe.data.splits import PARTS, split_hash
 from segpipe.errors import ConfigError
-from segpipe.training.resuming import BEST, read_checkpoint, require_whole
-from segpipe.training.starting_weights import start_bundle, starting_point
+from segpipe.io.run_files import BEST_CHECKPOINT, CARD, WEIGHTS
+from segpipe.training.resuming import read_checkpoint, require_whole
+from segpipe.training.starting_weights import start_bundle, starting_point, trained_network
 from segpipe.training.teachers import KEY, describe_distillation, list_teachers
 
 RECORD = "segpipe"  # key in a checkpoint
-# Settings that a resumed training may change without being asked: how long, where and how it runs, and what follows the fit.
+# Settings that a resumed training may change without permission: duration, hardware, and the steps after the fit.
 FREE = (
     *("trainer.max_epochs", "trainer.patience", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
     *("trainer.precision", "workers", "logger", "tta", "heatmap_sample", "calibration", "threshold", "allow_leak"),
     *("allow_change", "output", "overwrite", "data.root", "data.table", "data.cache"),
 )
-# Among them those that the weights depend on: the card lists their changes.
+# Those of them that the weights depend on; the card lists their changes.
 _LISTED = ("trainer.max_epochs", "trainer.precision")
 _SHOWN_CHARACTERS = 60  # of a value in an error
 
@@ -37,11 +38,11 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a training this training and no other.
+    """Settings and data that identify a training.
 
     Attributes:
-        settings: values by dotted key that must not differ, those of files and data as hashes.
-        listed: values of settings that may differ, but that the weights depend on.
+        settings: Values by dotted key that must not differ; files and data as hashes.
+        listed: Values of settings that may differ, but that the weights depend on.
         changes: `epoch` (the first with the new value), `key`, `before` and `after` of each setting that changed on resuming.
     """
 
@@ -50,7 +51,7 @@ class Identity:
     changes: tuple[Settings, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint holds them."""
+        """Convert to the plain values that a checkpoint holds."""
         return {
             "settings": dict(self.settings),
             "listed": dict(self.listed),
@@ -58,18 +59,18 @@ class Identity:
         }
 
 
-def identify_settings(config: DictConfig) -> Identity:
+def identify_settings(config: TrainConfig) -> Identity:
     """Identify a training by its configuration alone, before its data is read.
 
     Args:
         config: Configuration of the training.
     """
-    stage = "classifier" if "classifier" in config else "segmenter"
+    stage, network = trained_network(config)
     settings = flatten(portable_settings(config))
     listed = {key: settings[key] for key in _LISTED}
     kept = {key: value for key, value in settings.items() if not any(f"{key}.".startswith(f"{free}.") for free in FREE)}
-    kept |= {"stage": stage, f"{stage}.init": hash_start(start_bundle(config) or config[stage].init)}
-    if "bundle" in config:
+    kept |= {"stage": stage, f"{stage}.init": hash_start(start_bundle(config) or network.init)}
+    if isinstance(config, TrainClsConfig):
         kept["bundle.segmenter"] = hash_start(config.bundle.segmenter or SHIPPED / "segmenter")
     if teachers := list_teachers(config):
         kept[KEY] = [hash_start(folder) for folder in teachers]
@@ -77,7 +78,7 @@ def identify_settings(config: DictConfig) -> Identity:
 
 
 def identify_data(dataset: CheckedDataset, extra: pd.DataFrame, split: pd.DataFrame) -> Settings:
-    """Identify the data of a training by the contents of its files, not by their paths or times.
+    """Identify the data of a training by the contents of its files.
 
     Args:
         dataset: Checked data set.
@@ -100,19 +101,20 @@ def read_resumed(path: Path) -> dict[str, Any]:
     """Read the checkpoint that a training resumes from.
 
     Raises:
-        ConfigError: It is damaged, does not say which training it belongs to, or the best epoch so far does not lie beside it.
+        ConfigError: The checkpoint is damaged, holds no record of its training, or has no `best.ckpt` of that training beside it.
     """
     require_whole(path)
     checkpoint = read_checkpoint(path)
     if not _is_record(checkpoint.get(RECORD)):
         raise ConfigError(
-            f"ckpt_path must be a checkpoint that says which training it belongs to, got {path}, which an older version of "
-            "segpipe or another program wrote; start anew without ckpt_path"
+            f"ckpt_path must be a checkpoint with a record of its training, got {path}, written by an older version of "
+            "segpipe or by another program; start again without ckpt_path"
         )
-    best = path.resolve().with_name(BEST)
+    best = path.resolve().with_name(BEST_CHECKPOINT)
     if not best.is_file() or not _same_training(read_checkpoint(best).get(RECORD), checkpoint[RECORD]):
         raise ConfigError(
-            f"ckpt_path must have {BEST} of the same training beside it, got {path}; move or copy the folder of a training whole"
+            f"ckpt_path must have {BEST_CHECKPOINT} of the same training beside it, got {path}; "
+            "move or copy the whole folder of a training"
         )
     return checkpoint
 
@@ -128,18 +130,18 @@ def _same_training(one: Any, other: Settings) -> bool:
 
 
 def resume_identity(identity: Identity, checkpoint: Mapping[str, Any] | None, *, allowed: Sequence[str]) -> Identity:
-    """Refuse a checkpoint of another training, and note what this run changes.
+    """Refuse a checkpoint of another training, and list changed settings.
 
     Args:
-        identity: Identity of this training, as far as it is known.
-        checkpoint: Content of the checkpoint, see `read_resumed`; None where the training starts.
-        allowed: Keys whose change is asked for explicitly.
+        identity: Identity of this training, as far as it is known so far.
+        checkpoint: Content of the checkpoint, see `read_resumed`; None at the start of a training.
+        allowed: Keys that may change.
 
     Returns:
         `identity` with all changes, those of earlier runs first.
 
     Raises:
-        ConfigError: A setting or the data differs that must not; the text names each key with both values.
+        ConfigError: A setting or the data differs that must not; the message names each key with both values.
     """
     if checkpoint is None:
         return identity
@@ -159,11 +161,11 @@ def resume_identity(identity: Identity, checkpoint: Mapping[str, Any] | None, *,
 
 def _refusal(before: Settings, now: Settings, wrong: list[str]) -> str:
     differing = "; ".join(f"{key} was {_show(before.get(key))}, is {_show(now.get(key))}" for key in wrong)
-    asked = [key for key in wrong if key in CHANGES_ALLOWED]
-    way = f"allow this change with {as_argument('allow_change', asked)}" if asked == wrong else "give these as they were"
+    allowable = [key for key in wrong if key in CHANGES_ALLOWED]
+    advice = f"allow this change with {as_argument('allow_change', allowable)}" if allowable == wrong else "restore these values"
     free = ", ".join(key for key in FREE if key != "allow_change")
     return (
-        f"ckpt_path must be a checkpoint of this very training, but {differing}; {way}; or start another training without "
+        f"ckpt_path must be a checkpoint of this training, but {differing}; {advice}; or start another training without "
         f"ckpt_path; only these may change: {free}; and, where allow_change lists them, {', '.join(CHANGES_ALLOWED)}"
     )
 
@@ -174,7 +176,7 @@ def _show(value: Any) -> str:
 
 
 class RecordedIdentity(Callback):
-    """Writes the identity of a training into its checkpoints.
+    """Callback that writes the identity of a training into its checkpoints.
 
     Args:
         identity: Identity of the training.
@@ -184,24 +186,29 @@ class RecordedIdentity(Callback):
         self._record = identity.to_dict()
 
     def on_save_checkpoint(self, trainer: Trainer, task: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Called by Lightning."""
+        """Add the record; called by Lightning."""
         checkpoint[RECORD] = self._record
 
 
 def hash_start(path: str | Path) -> str:
-    """Hash a weights file or a bundle; a word that names no file, such as `random`, is returned as it is."""
+    """Hash a weights file or a bundle; return other words unchanged."""
     files = [Path(path, name) for name in (WEIGHTS, CARD)] if Path(path).is_dir() else [Path(path)]
     hashes = [digest for digest in map(hash_file, files) if digest is not None]
     return f"SHA-256 {hashlib.sha256(''.join(hashes).encode()).hexdigest()}" if hashes else str(path)
 
 
-def portable_settings(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration without what belongs to one machine or user: paths, devices, workers, trackers."""
-    settings: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+def portable_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that depend on no machine or user.
+
+    Paths, devices, workers and trackers are left out.
+    """
+    settings: dict[str, Any] = to_dict(config)
     for key in ("output", "ckpt_path", "split", "workers", "overwrite", "allow_change", "bundle", "logger", "distill"):
         settings.pop(key, None)
     for key in ("accelerator", "devices", "strategy"):
         settings["trainer"].pop(key)
+    if settings["trainer"]["monitor"] is None:  # as in trainings of versions without this key
+        del settings["trainer"]["monitor"]
     for key in ("root", "cache"):
         settings["data"].pop(key)
     settings["data"].pop("table", None)
@@ -209,16 +216,15 @@ def portable_settings(config: DictConfig) -> dict[str, Any]:
         {key: value for key, value in entry.items() if key not in ("root", "table", "split")} | {"name": Path(entry["root"]).name}
         for entry in settings["data"]["extra"]
     ]
-    for network, name in (("segmenter", "encoder"), ("classifier", "name")):
-        if network in settings:
-            init = settings[network]["init"]
-            named = init in ("random", "imagenet", "shipped")
-            settings[network]["init"] = starting_point(settings[network][name], init) if named else Path(init).name
+    stage, network = trained_network(config)
+    init, name = network.init, settings[stage]["name" if stage == "classifier" else "encoder"]
+    is_word = init in ("random", "imagenet", "shipped")
+    settings[stage]["init"] = starting_point(name, init) if is_word else Path(init).name
     return settings | describe_distillation(config)
 
 
 def flatten(settings: Settings, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one dictionary of dotted keys; lists stay whole."""
+    """Flatten nested settings into one dictionary of dotted keys; lists stay whole."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}

@@ -1,7 +1,7 @@
-"""A training on several devices: one process for each of them, which lives from the start of the fit to its end.
+"""Data-parallel training on several devices, with one process for each device.
 
-What stands before and after the fit (folders, tables, calibration, the score on the test split, the bundle) so happens once, in
-the process that the user started.
+The processes live as long as the fit. All other steps (folders, tables, calibration, the score on the test split, the bundle)
+run once, in the process that the user started.
 """
 
 import logging
@@ -19,33 +19,33 @@ from segpipe.errors import ConfigError
 
 
 class Processes(DDPStrategy):
-    """Data-parallel training by processes that the fit itself starts.
+    """Strategy for data-parallel training by processes that the fit itself starts.
 
-    Frozen stages have no gradient, so DDP has to look for unused parameters. The buffers are left alone: DDP would send them
-    round with every batch, also in the validation, where the processes may have different numbers of batches; see `Task`.
+    Frozen stages have no gradient, so DDP has to look for unused parameters. Buffers are not broadcast: DDP would do so with
+    every batch, also in the validation, where the processes may have different numbers of batches; see `Task`.
     """
 
     def __init__(self) -> None:
-        # Read by torch when the processes import it; or DDP advises against the search as soon as all stages train.
+        # Read by torch when the processes import it; otherwise DDP advises against the search as soon as all stages train.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         super().__init__(
             start_method="spawn",
             find_unused_parameters=True,
             broadcast_buffers=False,
-            cluster_environment=LightningEnvironment(),  # in a SLURM job, too, the processes are ours
+            cluster_environment=LightningEnvironment(),  # the fit starts the processes in a SLURM job, too
         )
 
     def setup_environment(self) -> None:
-        """Called by Lightning, first of all in each process."""
+        """Silence Lightning; called first in each process."""
         quieten()
         super().setup_environment()
 
 
 class MovingAverage(EMAWeightAveraging):
-    """Lightning's exponential moving average of the weights, such that it can be sent to another process.
+    """Exponential moving average of the weights that can be pickled.
 
     Args:
-        decay: of the average, per step, in [0, 1).
+        decay: Decay of the average per step, in [0, 1).
     """
 
     def __init__(self, decay: float) -> None:
@@ -57,14 +57,14 @@ class MovingAverage(EMAWeightAveraging):
 
 
 def choose_strategy(accelerator: str, devices: Any) -> Any:
-    """Lightning's strategy: `Processes` for several devices, `auto` for one.
+    """Choose Lightning's strategy: `Processes` for several devices, `auto` for one.
 
     Args:
-        accelerator: Lightning's name.
-        devices: a number, a list, or `auto` for all that there are.
+        accelerator: Lightning's name of the accelerator.
+        devices: Number of devices, a list of their numbers, or `auto` for all.
 
     Raises:
-        ConfigError: there are no such devices.
+        ConfigError: There are no such devices.
     """
     try:
         probe = Trainer(accelerator=accelerator, devices=devices, logger=False, enable_checkpointing=False)
@@ -76,7 +76,7 @@ def choose_strategy(accelerator: str, devices: Any) -> Any:
 
 
 def quieten() -> None:
-    """Spare the user Lightning's tips, its tables of modules, and its advice on workers and folders; for this process."""
+    """Silence the tips and warnings of Lightning in this process."""
     for part in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.")

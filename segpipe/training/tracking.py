@@ -1,7 +1,7 @@
-"""What takes the metrics of a training: the table metrics.csv, and the trackers that `logger` names.
+"""Loggers of a training: the table `metrics.csv` and experiment trackers.
 
-The trackers are Lightning's own loggers. Their files lie in the output folder. A run begins in the process that trains, which is
-the first of several, and ends with the fit, whatever ends it; a training that goes on in its folder goes on with its run.
+The trackers are subclasses of Lightning's loggers. Their files are in the output folder. A run starts in the process that trains,
+the first of several, and ends with the fit, however that ends; a training that is resumed in its folder resumes its run.
 """
 
 import logging
@@ -16,27 +16,27 @@ from hydra.core.utils import env_override
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
 
-from segpipe.config.building import build
+from segpipe.config.fields import to_dict
+from segpipe.config.schemas import TrainConfig
 from segpipe.errors import ConfigError
-from segpipe.io.images import write_file
-from segpipe.training.resuming import read_checkpoint
+from segpipe.io.files import write_file
+from segpipe.io.run_files import EPOCH_TABLE, MLFLOW, MLFLOW_STORE, TENSORBOARD, TRACKER_RUN, WANDB
 
 
 class EpochTable(Logger):
-    """Writes `metrics.csv`: one row for each epoch, rewritten whole, so that a reader never sees half of it.
+    """Logger that writes `metrics.csv`, one row for each epoch.
 
-    A resumed training keeps the rows of the epochs before it.
+    The file is replaced after each epoch, so that a reader never sees half of it. A resumed training keeps the earlier rows.
 
     Args:
-        output: folder of the training.
-        checkpoint: that it goes on from; its `epoch` is the last one to keep.
+        output: Folder of the training.
+        checkpoint: Checkpoint that the training resumes from, whose `epoch` is the last one to keep; None for a new training.
     """
 
     def __init__(self, *, output: Path, checkpoint: Mapping[str, Any] | None) -> None:
         super().__init__()
-        self._path = output / "metrics.csv"
+        self._path = output / EPOCH_TABLE
         self._rows: dict[Hashable, dict[Hashable, float]] = {}
         if checkpoint is not None and self._path.is_file():
             table = pd.read_csv(self._path, index_col="epoch")
@@ -44,17 +44,17 @@ class EpochTable(Logger):
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Name of the logger."""
         return "csv"
 
     @property
     def version(self) -> str:
-        """There is one."""
+        """Version of the logger, always empty."""
         return ""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add figures to the row of their epoch, which Lightning puts among them."""
+        """Add metrics to the row of their `epoch`, which Lightning includes."""
         values = dict(metrics)
         self._rows.setdefault(int(values.pop("epoch")), {}).update(values)
         table = pd.DataFrame.from_dict(self._rows, orient="index").rename_axis("epoch").sort_index()
@@ -62,73 +62,75 @@ class EpochTable(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing to do: config.yaml lies beside the table."""
+        """Do nothing: config.yaml is beside the table."""
 
 
 Checkpoint = Mapping[str, Any]
 
 
 class TensorBoardRun(TensorBoardLogger):
-    """Event files in `tensorboard/`; a training that goes on takes back what was logged after its checkpoint.
+    """Run of TensorBoard, with event files in `tensorboard/`.
+
+    A resumed training discards the events after its checkpoint.
 
     Args:
-        output: folder of the training.
-        checkpoint: that it goes on from.
+        output: Folder of the training.
+        checkpoint: Checkpoint that the training resumes from, or None.
     """
 
     def __init__(self, *, output: Path, checkpoint: Checkpoint | None) -> None:
         purge_step = None if checkpoint is None else checkpoint["global_step"]
-        super().__init__(output, name="tensorboard", version="", purge_step=purge_step)
+        super().__init__(output, name=TENSORBOARD, version="", purge_step=purge_step)
 
 
 class WandbRun(WandbLogger):
-    """A run of Weights & Biases, its files in `wandb/`.
+    """Run of Weights & Biases, with files in `wandb/`.
 
     Args:
-        output: folder of the training.
-        checkpoint: that it goes on from.
-        project: that the run belongs to.
-        name: of the run; None lets Weights & Biases find one.
-        offline: write files only, for `wandb sync` to send; else the user must be logged in.
+        output: Folder of the training.
+        checkpoint: Checkpoint that the training resumes from, or None.
+        project: Project of the run.
+        name: Name of the run; None lets Weights & Biases choose one.
+        offline: True to write files only, which `wandb sync` sends; else the user must be logged in.
     """
 
     def __init__(self, *, output: Path, checkpoint: Checkpoint | None, project: str, name: str | None, offline: bool) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # which goes to its makers
-        self._note = output / "wandb" / "run_id"
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # which sends reports to its developers
+        self._note = output / WANDB / TRACKER_RUN
         mode = "offline" if offline else "online"
         super().__init__(name, output, version=_earlier_run(self._note, checkpoint), project=project, mode=mode)
-        self._wandb_init.pop("anonymous", None)  # wandb warns of it, also where it is None
+        self._wandb_init.pop("anonymous", None)  # wandb warns about it even if it is None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Lightning would begin the run here, before it is sent to the process that trains."""
+        """Leave out the run, which Lightning would start too early."""
         return self.__dict__ | {"_experiment": None}
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Called once, when the run has begun."""
+        """Log the settings and note the run; called once, at its start."""
         super().log_hyperparams(params)
         self._note.write_text(self.experiment.id)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run, which Lightning leaves open to the end of the process and so to the next job of a sweep."""
+        """End the run, which Lightning leaves open."""
         super().finalize(status)
         if self._experiment is not None:
             self._experiment.finish(exit_code=int(status == "failed"))
 
 
 class MlflowRun(MLFlowLogger):
-    """A run of MLflow.
+    """Run of MLflow.
 
     Args:
-        output: folder of the training.
-        checkpoint: that it goes on from.
-        experiment: that the run belongs to.
-        name: of the run; None lets MLflow find one.
-        tracking_uri: of the server; None keeps a store in `mlflow/`.
+        output: Folder of the training.
+        checkpoint: Checkpoint that the training resumes from, or None.
+        experiment: Experiment of the run.
+        name: Name of the run; None lets MLflow choose one.
+        tracking_uri: Address of the server; None keeps a store in `mlflow/`.
 
     Raises:
-        ConfigError: the server cannot be reached, or lets nothing be written to the experiment.
+        ConfigError: The server cannot be reached, or the experiment cannot be written.
     """
 
     def __init__(
@@ -138,14 +140,14 @@ class MlflowRun(MLFlowLogger):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells how it makes the tables of its store
-        folder = output.absolute() / "mlflow"
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs the creation of the tables of its store
+        folder = output.absolute() / MLFLOW
         folder.mkdir(exist_ok=True)
-        self._note = folder / "run_id"
+        self._note = folder / TRACKER_RUN
         self._earlier = _earlier_run(self._note, checkpoint)
-        uri = tracking_uri or f"sqlite:///{folder / 'mlflow.db'}"
+        uri = tracking_uri or f"sqlite:///{folder / MLFLOW_STORE}"
         try:
-            with env_override({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}):  # by default it tries for minutes
+            with env_override({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}):  # by default it retries for minutes
                 client = MlflowClient(uri)
                 if self._earlier is not None:
                     client.get_run(self._earlier)
@@ -159,44 +161,29 @@ class MlflowRun(MLFlowLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Called once, when the run has begun; those of an earlier one stay, for MLflow lets none of them change."""
+        """Log the settings of a new run; MLflow refuses later changes."""
         if self._earlier is None:
             super().log_hyperparams(params)
             self._note.write_text(str(self.run_id))
 
 
-def build_loggers(config: DictConfig, output: Path) -> list[Logger]:
-    """The table of a training and the trackers that `logger` names.
-
-    Args:
-        config: of the training.
-        output: its folder, which exists.
-
-    Raises:
-        ConfigError: the checkpoint cannot be read, or a tracker cannot be reached.
-    """
-    checkpoint = None if config.ckpt_path is None else read_checkpoint(Path(config.ckpt_path))
-    trackers = [build(tracker, "logger", _partial_=True) for tracker in config.logger.values() if tracker is not None]
-    return [make(output=output, checkpoint=checkpoint) for make in (EpochTable, *trackers)]
-
-
 class TrackedSettings(Callback):
-    """Hands the settings of a training to its loggers, in the process that trains.
+    """Callback that logs the settings of a training.
 
     Args:
-        config: of the training; how it is tracked is none of its settings.
+        config: Configuration of the training; its part `logger` is left out.
     """
 
-    def __init__(self, config: DictConfig) -> None:
-        self._settings: dict[str, Any] = dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    def __init__(self, config: TrainConfig) -> None:
+        self._settings: dict[str, Any] = to_dict(config)
         del self._settings["logger"]
 
     def on_fit_start(self, trainer: Trainer, task: LightningModule) -> None:
-        """Called by Lightning."""
+        """Log the settings; called by Lightning."""
         for logger in trainer.loggers:
             logger.log_hyperparams(self._settings)
 
 
 def _earlier_run(note: Path, checkpoint: Checkpoint | None) -> str | None:
-    """The run that a training goes on with; None begins one."""
+    """Return the id of the run to resume, or None."""
     return None if checkpoint is None or not note.is_file() else note.read_text()

@@ -1,4 +1,4 @@
-"""Progressive unfreezing: the head trains first, then one stage after another from the output to the input."""
+"""Progressive unfreezing: the head trains first, then one stage after another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from segpipe.models.classifier import LesionClassifier
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One line of the plan.
+    """Stage of an unfreezing plan.
 
     Attributes:
-        name: of the stage, as in `LesionClassifier.stages`.
-        from_epoch: the epoch, counted from 0, in which its weights and BatchNorm statistics begin to move.
-        learning_rate: the highest it is trained with.
-        parameters: number of its weights.
+        name: Name of the stage, as in `LesionClassifier.stages`.
+        from_epoch: First epoch, counted from 0, in which its weights and BatchNorm statistics are updated.
+        learning_rate: Highest learning rate of the stage.
+        parameters: Number of its weights.
     """
 
     name: str
@@ -29,12 +29,12 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class UnfreezePlan:
-    """Which stage is trained from which epoch at which learning rate."""
+    """First epoch and learning rate of each stage of a classifier."""
 
     stages: tuple[PlannedStage, ...]
 
     def frozen_in(self, epoch: int) -> list[str]:
-        """Names of the stages that stand still in an epoch."""
+        """Return the names of the stages that are frozen in an epoch."""
         return [stage.name for stage in self.stages if epoch < stage.from_epoch]
 
     def __str__(self) -> str:
@@ -49,21 +49,21 @@ class UnfreezePlan:
 def plan_unfreezing(
     model: LesionClassifier, *, from_epochs: Sequence[int], lr_decay: float, learning_rate: float
 ) -> UnfreezePlan:
-    """Lay out the unfreezing of a model.
+    """Plan the unfreezing of a model, from the output to the input.
 
     Args:
-        model: whose stages are planned.
-        from_epochs: the epoch in which the head, the last stage, the one before it, ... begin to train; the last entry holds for
-            all stages that are left. `[0]` trains everything at once.
-        lr_decay: factor on the learning rate from a stage to the one before it, in (0, 1]; discriminative learning rates,
+        model: Model whose stages are planned.
+        from_epochs: First epochs of the head, the last stage, the one before it, and so on; the last entry applies to all
+            remaining stages. `[0]` trains everything at once.
+        lr_decay: Factor on the learning rate from a stage to the one before it, in (0, 1]; discriminative learning rates,
             arXiv 1801.06146.
-        learning_rate: of the head.
+        learning_rate: Learning rate of the head.
 
     Raises:
-        ValueError: `from_epochs` is empty, does not begin with 0 or falls, or `lr_decay` is outside (0, 1].
+        ValueError: `from_epochs` is empty, does not begin with 0 or decreases, or `lr_decay` is outside (0, 1].
     """
     if not from_epochs or from_epochs[0] != 0 or list(from_epochs) != sorted(from_epochs):
-        raise ValueError(f"unfreeze.from_epochs must begin with 0 and never fall, got {list(from_epochs)}")
+        raise ValueError(f"unfreeze.from_epochs must begin with 0 and never decrease, got {list(from_epochs)}")
     if not 0 < lr_decay <= 1:
         raise ValueError(f"unfreeze.lr_decay must be above 0 and at most 1, got {lr_decay}")
     return UnfreezePlan(
@@ -80,7 +80,7 @@ def plan_unfreezing(
 
 
 def parameter_groups(model: LesionClassifier, plan: UnfreezePlan) -> list[dict[str, Any]]:
-    """The groups that an optimizer takes, one for each stage; a stage without weights is left out."""
+    """Make a parameter group for each stage with weights."""
     modules = model.stages()
     groups = [
         {
@@ -94,13 +94,13 @@ def parameter_groups(model: LesionClassifier, plan: UnfreezePlan) -> list[dict[s
 
 
 class ProgressiveUnfreezing(Callback):
-    """Freezes and thaws by the plan at the start of each epoch; it looks at the epoch's number only, so a resumed run agrees."""
+    """Callback that freezes the stages of each epoch by its number alone."""
 
     def __init__(self, plan: UnfreezePlan) -> None:
         self._plan = plan
 
     def on_train_epoch_start(self, trainer: Trainer, task: LightningModule) -> None:
-        """Called by Lightning."""
+        """Freeze the stages of the epoch; called by Lightning."""
         model = task.model
         assert isinstance(model, LesionClassifier)  # narrows the type: the plan was made for this model
         model.freeze(self._plan.frozen_in(trainer.current_epoch))

@@ -1,1 +1,1 @@
-"""Whole workflows, for the commands and for Python: a run over images, a training."""
+"""Workflows of the commands and of Python: prediction and training."""

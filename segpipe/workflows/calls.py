@@ -1,25 +1,28 @@
-"""Calls of the workflows from Python: their configurations, output folders and results."""
+"""Configurations, output folders and results of calls from Python."""
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from segpipe.config.building import check_names
-from segpipe.config.composing import compose_config
+from segpipe.config.composing import compose_config, typed
 from segpipe.config.schemas import TrainConfig
 from segpipe.config.values import check_values
-from segpipe.errors import ConfigError, one_line
+from segpipe.errors import ConfigError
+from segpipe.io.files import one_line
+from segpipe.io.run_files import BUNDLE, RESULTS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-# All other columns hold numbers, but for `flagged`.
+# Columns that hold text; all others hold numbers, except `flagged`.
 _TEXTS = ("path", "sha256", "status", "diagnosis", "mask_source", "mask_reasons", "flagged_for", "warnings", "crop_border")
 
 
@@ -41,14 +44,16 @@ class _TableAndFailures(NamedTuple):
 
 
 class FolderResult(_TableAndFailures):
-    """Results of a run over a folder; `table, failures = result` unpacks them.
+    """Results of a run over a folder.
+
+    `table, failures = result` unpacks them.
 
     Attributes:
-        table: One row for each image with a result, sorted by path, with the columns of `results.csv`: texts as str (empty where
-            there is none), `flagged` as boolean (missing where no operating point is known), numbers (NaN where there is none).
+        table: One row for each image with a result, sorted by path, with the columns of `results.csv`: text as str (empty where
+            there is none), `flagged` as boolean (missing without an operating point), numbers (NaN where there is none).
         failures: Images without a result, sorted by path.
         output: Folder that the run wrote into.
-        metrics: Content of `metrics.json`; empty where neither labels nor masks were given.
+        metrics: Content of `metrics.json`; empty without labels and masks.
     """
 
     output: Path
@@ -63,7 +68,7 @@ class FolderResult(_TableAndFailures):
             failures: Path and reason of each image without a result.
             metrics: Metrics of the run.
         """
-        result = cls(read_table(output / "results.csv"), [Failure(*failure) for failure in failures])
+        result = cls(read_table(output / RESULTS), [Failure(*failure) for failure in failures])
         result.output, result.metrics = output, metrics
         return result
 
@@ -81,6 +86,13 @@ def read_table(path: Path) -> "pd.DataFrame":
 
 Say = Callable[[str], None]
 log_line: Say = logging.getLogger("segpipe").info
+AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
+
+
+def warn(text: str | None) -> None:
+    """Write a warning on stderr; None writes nothing."""
+    if text is not None:
+        sys.stderr.write(f"warning: {text}\n")
 
 
 class TrainingResult(NamedTuple):
@@ -98,18 +110,20 @@ class TrainingResult(NamedTuple):
         return f"TrainingResult(bundle={str(self.bundle)!r}, metrics={{{', '.join(map(repr, self.metrics))}}})"
 
 
-def own_folder(config: DictConfig) -> Path:
-    """Choose the folder of a run: `output`, or one named after the date and time; call it once per run.
+def own_folder(output: str | None, *, ckpt_path: str | None = None) -> Path:
+    """Choose the folder of a run; call it once per run.
 
-    A training that resumes stays in its folder, see `segpipe.config.values.check_values`.
+    Args:
+        output: Folder that the call names; None takes one named after the date and time.
+        ckpt_path: Checkpoint that a training resumes from; without `output` it stays in its folder.
     """
-    if config.output is None and config.get("ckpt_path") is not None:
-        return Path(config.ckpt_path).resolve().parent.parent  # OUTPUT/checkpoints/last.ckpt
-    return Path(config.output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
+    if output is None and ckpt_path is not None:
+        return Path(ckpt_path).resolve().parent.parent  # OUTPUT/checkpoints/last.ckpt
+    return Path(output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
 
 
 def as_path(name: str, value: Any) -> str:
-    """Return a path that Python gave as a text.
+    """Return a path argument as text.
 
     Args:
         name: Name of the argument.
@@ -125,44 +139,42 @@ def as_path(name: str, value: Any) -> str:
 
 
 def as_paths(name: str, value: Any) -> str | list[str]:
-    """Return a path or a list of paths that Python gave as texts, see `as_path`."""
+    """Return one or more path arguments as text, see `as_path`."""
     return [as_path(name, item) for item in value] if isinstance(value, list | tuple) else as_path(name, value)
 
 
-def call_training(train: Callable[..., Mapping[str, Any]], config: DictConfig) -> TrainingResult:
-    """Run the body of a training for Python; what it reports goes to the logger `segpipe`.
+def call_training(train: Callable[..., Mapping[str, Any]], config: TrainConfig) -> TrainingResult:
+    """Run a training for Python; its report goes to the logger `segpipe`.
 
     Args:
-        train: Body of the training, which takes the configuration, the folder of the results and `say`.
-        config: Configuration, as `training_config` makes it.
+        train: Body of the training, a function of the configuration, the folder of the results and `say`.
+        config: Configuration, as `training_config` returns it.
     """
-    folder = own_folder(config)
-    return TrainingResult(folder / "bundle", train(config, folder, say=log_line))
+    folder = own_folder(config.output, ckpt_path=config.ckpt_path)
+    return TrainingResult(folder / BUNDLE, train(config, folder, say=log_line))
 
 
-def training_config(
-    given: Sequence[str] | TrainConfig, name: str, schema: type[TrainConfig], output: str | Path | None
-) -> DictConfig:
-    """Make the configuration of a training that Python calls.
+def training_config(given: Sequence[str] | AnyConfig, name: str, schema: type[AnyConfig], output: str | Path | None) -> AnyConfig:
+    """Make the checked configuration of a training that Python calls.
 
     Args:
         given: List of Hydra overrides, `key=value`, or the whole configuration as an instance of `schema`.
         name: Name of the primary configuration.
         schema: Class of the configuration.
-        output: Folder of the results; None keeps what `given` says.
+        output: Folder of the results; None keeps that of `given`.
 
     Raises:
         ConfigError: `given` is of another kind, or a key or value of it is wrong.
     """
     folder = {} if output is None else {"output": as_path("output", output)}
     if isinstance(given, schema):
-        config: DictConfig = OmegaConf.merge(OmegaConf.structured(given), folder)  # type: ignore[assignment]
+        config: Any = OmegaConf.merge(OmegaConf.structured(given), folder)
         check_names(config)
         check_values(config)
-        return config
+        return cast(AnyConfig, typed(config))
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(item, str) for item in given):
         raise ConfigError(
             f"a training must be given a list of overrides, such as ['data=synthetic', 'trainer.max_epochs=1'], or an instance "
             f"of {schema.__name__}, got {one_line(repr(given), 80)}"
         )
-    return compose_config(name, given, values=folder)
+    return cast(AnyConfig, typed(compose_config(name, given, values=folder)))

@@ -1,22 +1,26 @@
-"""The training of the classifier, with its score end to end on the test split. Not a medical device."""
+"""Training of the classifier, scored end to end on the test split."""
 
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING, Any
 
 from segpipe.config.schemas import TrainClsConfig, optional_path
-from segpipe.config.values import AUTO, check_values, refuse_values, threshold_targets
+from segpipe.config.values import AUTO, refuse_values, threshold_targets
 from segpipe.inference.memory import keep_freed_memory
 from segpipe.io.output import check_output
-from segpipe.training.trial import double_remedy
-from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config
+from segpipe.io.run_files import BUNDLE, FOUND_MASKS, TEST
+from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config, warn
+
+if TYPE_CHECKING:
+    from segpipe.inference.localizer import Localizer
+    from segpipe.training.preparation import TrainingData
 
 
 def train_classifier(config: Sequence[str] | TrainClsConfig, output: str | Path | None = None) -> TrainingResult:
-    """Train a classifier and score it end to end on the test split, as `segpipe train-cls` does.
+    """Train a classifier and score it on the test split.
+
+    The call corresponds to `segpipe train-cls`.
 
     Args:
         config: List of overrides such as `["data=synthetic", "trainer.max_epochs=1"]`, or the whole configuration.
@@ -35,70 +39,102 @@ def train_classifier(config: Sequence[str] | TrainClsConfig, output: str | Path 
     return call_training(train, training_config(config, "train_cls", TrainClsConfig, output))
 
 
-def train(config: DictConfig, output: Path, *, say: Say) -> dict[str, Any]:
-    """Train a classifier, write its bundle, and return its metrics on the test split, with the U-Net's own crops.
+def train(config: TrainClsConfig, output: Path, *, say: Say) -> dict[str, Any]:
+    """Train a classifier, write its bundle, and return its test metrics.
 
     Args:
-        config: See `segpipe.config.schemas.TrainClsConfig`.
+        config: Configuration with checked values.
         output: Folder of the results.
-        say: Taker of the lines that report the data, the plan and the metrics.
+        say: Function that reports lines about the data, the plan and the metrics.
     """
-    check_values(config)
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
-    if warning := double_remedy(config):
-        sys.stderr.write(f"warning: {warning}\n")
     keep_freed_memory()
 
-    from segpipe.bundle.folder import load_classifier, save_bundle
+    from segpipe.bundle.folder import bundle_classifier, save_bundle
+    from segpipe.evaluation import held_out
     from segpipe.evaluation.headline import headline
-    from segpipe.evaluation.held_out import (
-        calibrate,
-        find_missing_masks,
-        load_unseen_segmenter,
-        present_targets,
-        score_classifier,
-    )
-    from segpipe.evaluation.out_of_fold import predict_fold
-    from segpipe.evaluation.score import scored_card
+    from segpipe.evaluation.score import card_with_test_metrics
+    from segpipe.evaluation.training_curves import draw_training
     from segpipe.inference.tta import VIEWS
-    from segpipe.training.classifier import build_untrained, fit_head
-    from segpipe.training.classifier import train_classifier as fit_classifier
-    from segpipe.training.setup import prepare_data
+    from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
+    from segpipe.training.preparation import prepare_data
     from segpipe.training.teachers import read_teachers
-    from segpipe.training.trial import try_parts
+    from segpipe.training.trial import double_remedy, try_parts
     from segpipe.workflows.distillation import predict_for_training, refuse_unfit
 
+    # Seed, model and a trial of all parts
+    warn(double_remedy(config))
     with refuse_values():
         model, _ = build_untrained(config)
         try_parts(config, model)
     teachers = read_teachers(config)
+
+    # Data
     data = prepare_data(config, output, need_masks=False)
     say(data.report())
-    if data.missing_classes:
-        sys.stderr.write(f"warning: {data.missing_classes}\n")
-    targets = present_targets(threshold_targets(config), data, required=config.threshold.diagnosis != AUTO)
+    warn(data.missing_classes)
+    monitor, targets = data.choose_monitor(config.trainer.monitor), choose_targets(config, data)
     plan, start = fit_head(config, data, model)
     say(f"{start}\n{plan}")
     refuse_unfit(teachers, data, allowed=config.allow_leak)
     segmenter = load_unseen_segmenter(config, data)
-    checked = data.parts  # with true masks only, by which alone masks are scored
-    data, masks = find_missing_masks(segmenter, data, output / "found_masks")
+    tested = data.parts  # masks are scored by true ones alone
+    parts, masks = held_out.find_missing_masks(segmenter, data.parts, output / FOUND_MASKS)
+    data = replace(data, parts=parts)
     say(masks)
-    teacher_probs, taught = predict_for_training(teachers, data, config, output)
-    if taught:
-        say(taught)
+    teacher_probs, line = predict_for_training(teachers, data, config, output)
+    if line is not None:
+        say(line)
+
+    # Fit
     card = fit_classifier(config, data, model, plan, output, teacher_probs=teacher_probs)
-    save_bundle(output / "bundle", model, card)
-    answer = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
-    card = calibrate(
-        segmenter, load_classifier(output / "bundle"), data.parts, method=config.calibration, targets=targets, **answer
-    )
-    save_bundle(output / "bundle", model, card)
-    answer |= {"dataset": data.dataset.name}
+    draw_training(output, monitor=monitor, best_epoch=card.training.best_epoch)
+
+    # Calibration
+    options: dict[str, Any] = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
+    bundle = bundle_classifier(model, card)
+    card = held_out.calibrate(segmenter, bundle, data.parts, method=config.calibration, targets=targets, **options)
+
+    # Score
+    options |= {"dataset": data.dataset.name}
+    bundle = bundle_classifier(model, card)
     if config.data.fold is not None:
-        predict_fold(segmenter, load_classifier(output / "bundle"), checked["val"], output, fold=config.data.fold, **answer)
-    answer |= {"heatmaps": config.heatmap_sample}
-    metrics = score_classifier(segmenter, load_classifier(output / "bundle"), checked["test"], output / "test", **answer)
-    save_bundle(output / "bundle", model, scored_card(card, metrics))
-    say(f"{headline(metrics)}\nbundle in {output / 'bundle'}")
+        held_out.predict_fold(segmenter, bundle, tested["val"], output, fold=config.data.fold, **options)
+    options |= {"heatmaps": config.heatmap_sample}
+    metrics = held_out.score_classifier(segmenter, bundle, tested["test"], output / TEST, **options)
+
+    # Bundle
+    save_bundle(output / BUNDLE, model, card_with_test_metrics(card, metrics))
+    say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
     return metrics
+
+
+def choose_targets(config: TrainClsConfig, data: "TrainingData") -> dict[str, float]:
+    """Choose the operating points whose targets occur in the validation part.
+
+    Raises:
+        ConfigError: A target that the configuration names does not occur.
+    """
+    from segpipe.evaluation.held_out import present_targets
+
+    codes, required = set(data.parts["val"]["dx"]), config.threshold.diagnosis != AUTO
+    return present_targets(threshold_targets(config), codes, data.dataset.malignant, required=required)
+
+
+def load_unseen_segmenter(config: TrainClsConfig, data: "TrainingData") -> "Localizer":
+    """Load the segmenter that cuts the test crops.
+
+    Args:
+        config: Configuration of the training.
+        data: Data of the training.
+
+    Raises:
+        BundleError: The segmenter has seen validation or test lesions of this training, and `allow_leak` is not set.
+    """
+    from segpipe.bundle.folder import SHIPPED, load_segmenter
+    from segpipe.inference.loading import choose_device
+    from segpipe.inference.localizer import Localizer
+
+    bundle = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))
+    data.refuse_seen(bundle.card.training, key="bundle.segmenter", allowed=config.allow_leak)
+    return Localizer(bundle, device=choose_device("auto"))

@@ -1,4 +1,4 @@
-"""Predictions of the teachers of a training for its training images, kept on disk."""
+"""Predictions of the teachers for the training images, kept on disk."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 from tqdm import tqdm
 
 from segpipe.bundle.folder import load_classifier
+from segpipe.config.schemas import TrainClsConfig
 from segpipe.data.cache import entry_name
 from segpipe.errors import OutputError
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.loading import choose_device
 from segpipe.inference.networks import batched
 from segpipe.inference.tta import VIEWS
-from segpipe.io.images import display_path, read_image, read_mask, write_file
-from segpipe.io.numerals import counted
+from segpipe.io.files import counted, display_path, write_file
+from segpipe.io.images import read_image, read_mask
+from segpipe.io.run_files import TEACHERS
 from segpipe.lesion.crop import mask_box
-from segpipe.lesion.localizer import Localization, MaskSource, localize
-from segpipe.training.setup import TrainingData
+from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.lesion.localizer import localize
+from segpipe.training.preparation import TrainingData
 from segpipe.training.teachers import KEY, Teachers, hash_teacher, require_classes
 from segpipe.types import RgbImage
 
@@ -35,11 +37,13 @@ Probs = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Teaching:
-    """Settings that the predictions of a teacher depend on; its `repr` is a part of their file name.
+    """Settings that the predictions of a teacher depend on.
+
+    The `repr` is part of the name of their file.
 
     Attributes:
         teacher: SHA-256 of the weights and of the card.
-        views: set of views that are averaged.
+        views: Set of views that are averaged.
     """
 
     teacher: tuple[str | None, str | None]
@@ -47,12 +51,12 @@ class Teaching:
 
 
 def refuse_unfit(teachers: Teachers, data: TrainingData, *, allowed: bool) -> None:
-    """Refuse teachers that cannot teach on the data of a training.
+    """Refuse teachers that do not fit the data of a training.
 
     Args:
         teachers: Cards by folder.
         data: Data of the training.
-        allowed: Accept teachers that have seen lesions by which the training is judged; the card says so.
+        allowed: True to accept teachers that have seen validation or test lesions; the card records that.
 
     Raises:
         BundleError: A teacher has other classes, or has seen validation or test lesions of this training.
@@ -63,36 +67,37 @@ def refuse_unfit(teachers: Teachers, data: TrainingData, *, allowed: bool) -> No
 
 
 def predict_for_training(
-    teachers: Teachers, data: TrainingData, config: DictConfig, output: Path
+    teachers: Teachers, data: TrainingData, config: TrainClsConfig, output: Path
 ) -> tuple[Probs | None, str | None]:
-    """Predict the training images by the teachers, each on its own crop of the image without random changes.
+    """Predict the training images with the teachers.
+
+    Each teacher sees its own crop of the image, without random changes.
 
     The predictions of each teacher are kept in a file that is named by a hash of its weights, its card, the views and the images,
     so that another training with this teacher and these images reads them.
 
-    The probabilities are those after the division by the card's temperature, which puts the teachers on one scale, and before its
-    shift of logits, which answers for the class frequencies of the final prediction: the networks agree without it, where the
-    teachers were trained with the loss of this training.
+    The logits are divided by the card's temperature, which puts the teachers on one scale, but not shifted by its logit bias,
+    which adjusts the final prediction to the class frequencies: the student learns from unshifted logits, too.
 
     Args:
         teachers: Cards by folder.
         data: Data of the training, with the masks that were found.
-        config: See `segpipe.config.schemas.TrainClsConfig`.
-        output: Folder of the training, which keeps the predictions where there is no `data.cache`.
+        config: Configuration of the training.
+        output: Folder of the training, which keeps the predictions if `data.cache` is null.
 
     Returns:
         Mean probabilities of the teachers, float32, shape (images, classes), in the order of the images and classes of the
-        training; and a line that reports them. Both None without teachers.
+        training; and a line about them for the log. Both are None without teachers.
 
     Raises:
-        AnswerError: A teacher gave a number that is not finite.
+        AnswerError: A prediction of a teacher is not finite.
         BundleError: The weights of a teacher are damaged.
         OutputError: The predictions cannot be written, or those on disk are damaged.
     """
     if not teachers:
         return None, None
     rows, classes = data.parts["train"], data.dataset.classes
-    kept = output / "teachers" if config.data.cache is None else Path(config.data.cache).resolve()
+    kept = output / TEACHERS if config.data.cache is None else Path(config.data.cache).resolve()
     paths = {folder: kept / _file_name(folder, rows, views=config.distill.views) for folder in teachers}
     missing = [folder for folder, path in paths.items() if not path.is_file()]
     for folder in missing:
@@ -102,9 +107,9 @@ def predict_for_training(
         for folder, card in teachers.items()
     ]
     probs = np.asarray(np.mean(members, axis=0, dtype=np.float64), np.float32)
-    right = np.mean([classes[index] == code for index, code in zip(probs.argmax(1), rows["dx"], strict=True)])
+    correct = np.mean([classes[index] == code for index, code in zip(probs.argmax(1), rows["dx"], strict=True)])
     return probs, (
-        f"teachers: {len(teachers)}, together right in {right:.1%} of {counted(len(rows), 'training image')}; "
+        f"teachers: {len(teachers)}, together correct for {correct:.1%} of {counted(len(rows), 'training image')}; "
         f"predictions of {len(missing)} computed, of {len(teachers) - len(missing)} read from {display_path(kept)}"
     )
 
@@ -115,7 +120,7 @@ def _file_name(folder: Path, rows: pd.DataFrame, *, views: str) -> str:
 
 
 def _predict(folder: Path, rows: pd.DataFrame, *, views: str, batch_size: int) -> Probs:
-    """Predict the images of a table by one teacher, in its order of classes."""
+    """Predict the images of a table with one teacher, in its classes."""
     bundle = load_classifier(folder)
     unshifted = replace(bundle, card=replace(bundle.card, logit_bias=()))
     ensemble = ClassifierEnsemble(
@@ -127,13 +132,13 @@ def _predict(folder: Path, rows: pd.DataFrame, *, views: str, batch_size: int) -
         for some in batched(rows.to_dict("records"), _BATCH_SIZE):
             images = [read_image(Path(row["image_path"])) for row in some]
             crops = [ensemble.cut(image, _localize(image, row)) for image, row in zip(images, some, strict=True)]
-            probs += [answer.probs for answer in ensemble(crops)]
+            probs += [prediction.probs for prediction in ensemble(crops)]
             progress.update(len(some))
     return np.stack(probs).astype(np.float32)
 
 
 def _localize(image: RgbImage, row: Mapping[Any, Any]) -> Localization:
-    """Locate the lesion by the mask of a table; the whole image without one, as `segpipe.data.datasets.CropDecoding` does."""
+    """Locate the lesion by its mask; without one, take the whole image."""
     if row["mask_path"] is None:
         return localize(image, None, start=MaskSource.WHOLE_IMAGE)
     mask = read_mask(Path(row["mask_path"]))

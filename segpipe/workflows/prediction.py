@@ -1,4 +1,4 @@
-"""A run over one photograph or a folder of them: every lesion found, cut out and classified. Not a medical device."""
+"""Prediction: a run of the pipeline over one image or a folder."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -6,38 +6,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from segpipe.config.composing import compose_config
-from segpipe.config.schemas import optional_path
-from segpipe.config.values import check_values
+from segpipe.config.composing import compose_config, typed
+from segpipe.config.fields import to_dict
+from segpipe.config.schemas import RunPipelineConfig, optional_path
 from segpipe.inference.memory import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
-from segpipe.runs.source import Source, choose_images
+from segpipe.io.run_files import REPORT_PICTURES
+from segpipe.runs.image_jobs import Source
+from segpipe.runs.source import choose_images
 from segpipe.workflows.calls import FolderResult, as_path, as_paths, own_folder
 
 if TYPE_CHECKING:
     from segpipe.evaluation.truth import GroundTruth
     from segpipe.inference.pipeline import Pipeline
     from segpipe.runs.folder import Engine, RunResult
-    from segpipe.runs.pictures import PictureOptions
+    from segpipe.runs.options import PictureOptions
 
 FIGURES_UP_TO = 20  # images, with figures=auto
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A run over images that has ended.
+    """Finished run over images.
 
     Attributes:
         output: Folder of the results.
-        done: Results and failures.
-        metrics: Content of `metrics.json`; empty where neither labels nor masks are given.
+        result: Results and failures.
+        metrics: Content of `metrics.json`; empty without labels and masks.
     """
 
     output: Path
-    done: "RunResult"
+    result: "RunResult"
     metrics: Mapping[str, Any]
 
 
@@ -67,7 +67,9 @@ def predict_folder(
     workers: int | None = None,
     batch_size: int | None = None,
 ) -> FolderResult:
-    """Find, crop and classify the lesion in each image of a folder, as `segpipe predict folder=` does.
+    """Find, crop and classify the lesion in each image of a folder.
+
+    The call corresponds to `segpipe predict folder=`.
 
     Args:
         folder: Folder of the images, searched with its subfolders, or its URL in an object store.
@@ -79,20 +81,20 @@ def predict_folder(
         localize: First mask source: `unet`, `contour` or `whole_image`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto` (float32), `float32`, `bfloat16` or `float16`.
-        labels: Table of the true diagnoses, which scores the run.
-        masks: Folder of the true masks, which scores the run.
-        split: Table that says which images are kept.
+        labels: Table of the true diagnoses, for metrics.
+        masks: Folder of the true masks, for metrics.
+        split: Table of the images that are kept.
         part: Part of the split that is kept: `train`, `val` or `test`.
-        figures: Whether a picture that sums up each image is written; `auto`: for up to 20 images.
-        crops: Whether the crops are written.
-        heatmaps: Whether the heatmaps are written as pictures of their own.
+        figures: True to write a summary picture of each image; `auto`: for up to 20 images.
+        crops: True to write the crops.
+        heatmaps: True to write the heatmaps as separate pictures.
         report: `html` for a page of all images, or `none`.
-        resume: Whether an earlier run in `output` is resumed.
-        overwrite: Whether the results of an earlier run in `output` are replaced.
-        heatmap_sample: Number of images whose heatmaps are tested where labels or masks are given; 0: no test.
+        resume: True to resume an earlier run in `output`.
+        overwrite: True to replace the results of an earlier run in `output`.
+        heatmap_sample: Number of images whose heatmaps are tested, with labels or masks; 0: no test.
         max_pixels: Largest image that is read, height x width; None: 150 million.
-        workers: Threads beside the main one; None: one for each core.
-        batch_size: Images that a network takes at once, their views counted; None: what suits the device.
+        workers: Number of threads in addition to the main one; None: one for each core.
+        batch_size: Largest number of images x views in a batch; None: the default of the device.
 
     Returns:
         Table of the results and list of the failures, which raise nothing; also the output folder and the metrics.
@@ -127,94 +129,96 @@ def predict_folder(
         "batch_size": batch_size,
         **({} if max_pixels is None else {"max_pixels": max_pixels}),
     }
-    config = compose_config("run_pipeline", values=values)
-    predicted = run(config, own_folder(config))
-    return FolderResult.read(predicted.output, predicted.done.failures, predicted.metrics)
+    config: RunPipelineConfig = typed(compose_config("run_pipeline", values=values))
+    predicted = run(config, own_folder(config.output))
+    return FolderResult.read(predicted.output, predicted.result.failures, predicted.metrics)
 
 
-def run(config: DictConfig, output: Path) -> Prediction:
-    """Work through the images of a call.
+def run(config: RunPipelineConfig, output: Path) -> Prediction:
+    """Run the pipeline over the images of a call.
 
     Args:
-        config: See `segpipe.config.schemas.RunPipelineConfig`.
+        config: Configuration with checked values.
         output: Folder of the results.
     """
-    check_values(config)
     check_output(output, overwrite=config.overwrite, resume=config.resume)
     check_free(output)
     source = choose_images(config)
     keep_freed_memory()
     with gc_paused():
-        from segpipe.runs.folder import RunOptions, run_images
+        from segpipe.runs.folder import run_images
+        from segpipe.runs.options import RunOptions
 
         truth = read_call_truth(config, source)
         pipeline, engine = build_engine(config, PipelineSettings.of(config))
-        truth = None if truth is None else truth.of_classes(pipeline.ensemble.classes)
-        ask = RunOptions(output, wanted_pictures(config, source), config.max_pixels, OmegaConf.to_container(config, resolve=True))
+        truth = None if truth is None else truth.keep_classes(pipeline.ensemble.classes)
+        options = RunOptions(output, choose_pictures(config, source), config.max_pixels, to_dict(config))
     for remark in (*source.remarks, *(truth.remarks() if truth is not None else ())):
         sys.stderr.write(f"{remark}\n")
-    # Not before all else is known to be right: it may remove old results.
+    # After all other checks, because it may remove old results.
     with hold_output(output, overwrite=config.overwrite, resume=config.resume):
-        done = run_images(pipeline, source, ask, engine)
+        result = run_images(pipeline, source, options, engine)
         if config.report == "html":
-            from segpipe.report.html import write_report
+            from segpipe.report.html_report import write_report
 
-            write_report(output, done.rows, done.names, done.failures, done.summary)
-        metrics = score(config, pipeline, output, truth, source) if truth is not None and done.rows else {}
-    return Prediction(output, done, metrics)
+            write_report(output, result.rows, result.names, result.failures, result.summary)
+        metrics = score(config, pipeline, output, truth, source) if truth is not None and result.rows else {}
+    return Prediction(output, result, metrics)
 
 
-def read_call_truth(config: DictConfig, source: Source) -> "GroundTruth | None":
-    """Read what the labels and masks of a call know of its images; None where it gives neither."""
+def read_call_truth(config: RunPipelineConfig, source: Source) -> "GroundTruth | None":
+    """Read the labels and masks of a call, or None without both."""
     if config.labels is None and config.masks is None:
         return None
 
     from segpipe.evaluation.truth import check_truth, read_truth
 
-    given = {name: optional_path(config[name]) for name in ("labels", "masks", "split")}
+    given = {name: optional_path(getattr(config, name)) for name in ("labels", "masks", "split")}
     files = source.by_path
     truth = read_truth(**given, images=[file for file in files.values() if isinstance(file, Path)])
     dataset = None if config.folder is None else Path(config.folder).resolve().name
     return replace(check_truth(truth, files), dataset=dataset, part=config.part)
 
 
-def score(config: DictConfig, pipeline: "Pipeline", output: Path, truth: "GroundTruth", source: Source) -> dict[str, Any]:
-    """Score the results in a folder, and test the heatmaps on a sample of the images."""
-    from segpipe.evaluation.heatmap_sample import HeatmapTest
+def score(config: RunPipelineConfig, pipeline: "Pipeline", output: Path, truth: "GroundTruth", source: Source) -> dict[str, Any]:
+    """Score a run, and test its heatmaps on a sample."""
+    from segpipe.evaluation.heatmap_faithfulness import HeatmapTest
     from segpipe.evaluation.score import score_run
 
     files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
-    return score_run(output, truth, files, heatmaps=HeatmapTest.of(config, pipeline.ensemble))
+    explain = config.explain
+    heatmaps = HeatmapTest.of(pipeline.ensemble, method=explain.method, sample=config.heatmap_sample, diagnosis=explain.diagnosis)
+    return score_run(output, truth, files, heatmaps=heatmaps)
 
 
-def wanted_pictures(config: DictConfig, source: Source) -> "PictureOptions":
-    """Choose the pictures that a call asks for; what draws them is imported only where it is wanted."""
-    from segpipe.runs.pictures import PictureOptions
+def choose_pictures(config: RunPipelineConfig, source: Source) -> "PictureOptions":
+    """Choose the pictures of a call, importing only what draws them."""
+    from segpipe.runs.options import PictureOptions
 
-    wanted = PictureOptions(crops=config.crops, heatmaps=config.heatmaps)
+    pictures = PictureOptions(crops=config.crops, heatmaps=config.heatmaps)
     if len(source.files) <= FIGURES_UP_TO if config.figures == "auto" else config.figures.lower() == "true":
         from segpipe.report.figure import encode_figure
 
-        wanted = replace(wanted, figure=encode_figure)
+        pictures = replace(pictures, figure=encode_figure)
     if config.report == "html":
-        from segpipe.report.overlays import PICTURES, report_pictures
+        from segpipe.report.overlays import report_pictures
 
-        wanted = replace(wanted, report=report_pictures, report_folders=PICTURES)
-    return wanted
+        pictures = replace(pictures, report=report_pictures, report_folders=REPORT_PICTURES)
+    return pictures
 
 
-def build_engine(config: DictConfig, settings: PipelineSettings) -> tuple["Pipeline", "Engine"]:
-    """Load the models of a call, and choose what does its work with them."""
+def build_engine(config: RunPipelineConfig, settings: PipelineSettings) -> tuple["Pipeline", "Engine"]:
+    """Load the models of a call and choose its engine."""
     from segpipe.inference.loading import load_pipeline
 
     if config.engine == "ray":
         from segpipe.runs.ray_engine import RayEngine
 
         engine = RayEngine(settings, config.workers)
-        # Here the models only say what the results are; the device may be there on the other machines alone.
+        # This process only needs the cards of the models; the device may exist on the other machines alone.
         return load_pipeline(**vars(replace(engine.settings, device="cpu"))), engine
 
-    from segpipe.runs.image_jobs import LocalEngine
+    from segpipe.runs.local_engine import LocalEngine
 
     pipeline = load_pipeline(**vars(settings))
     return pipeline, LocalEngine(pipeline, config.workers)

@@ -1,4 +1,4 @@
-"""What Hydra's grammar means to Optuna."""
+"""Hydra's grammar of sweeps as distributions of Optuna."""
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +22,6 @@ optuna = pytest.importorskip("optuna")
         ("a=[1,2],[3]", optuna.distributions.CategoricalDistribution(["[1,2]", "[3]"])),
     ],
 )
-def test_a_sweep_is_drawn_as_it_is_written(override: str, expected: object) -> None:
+def test_each_sweep_becomes_its_distribution(override: str, expected: object) -> None:
     (parsed,) = OverridesParser.create().parse_overrides([override])
     assert distribution(parsed) == expected

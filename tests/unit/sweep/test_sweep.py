@@ -1,4 +1,4 @@
-"""The jobs of a sweep: their names, their records, the tables over them."""
+"""Jobs of a sweep: names, records and tables."""
 
 import dataclasses
 import json
@@ -11,24 +11,17 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
+from segpipe.config.composing import typed
+from segpipe.config.schemas import TrainClsConfig
 from segpipe.errors import DatasetError
-from segpipe.evaluation.out_of_fold import FOLD_TABLE, join_folds
+from segpipe.evaluation.out_of_fold import join_folds
 from segpipe.inference.memory import peak_memory_mib, restart_peak_memory
+from segpipe.io.run_files import FAILED_JOBS, FOLD_TABLE, LEADERBOARD, LEADERBOARD_PLOT
 from segpipe.sweep import leaderboard as picture
 from segpipe.sweep.job import job_name
-from segpipe.sweep.leaderboard import (
-    FAILURES,
-    LEADERBOARD,
-    PICTURE,
-    draw_leaderboard,
-    leaderboard,
-    varying_settings,
-    write_out_of_fold,
-    write_tables,
-)
+from segpipe.sweep.leaderboard import draw_leaderboard, leaderboard, varying_settings, write_out_of_fold, write_tables
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, read_record, write_record
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -46,9 +39,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("drawn") / "data"
 
 
-def configure(root: Path, *overrides: str) -> DictConfig:
+def configure(root: Path, *overrides: str) -> TrainClsConfig:
     drawn = ("data=synthetic", f"data.root={root}", "data.lesions=42", "data.height=40", "data.width=50")
-    return compose("train_cls", [*drawn, *overrides])
+    return typed(compose("train_cls", [*drawn, *overrides]))
 
 
 @pytest.mark.parametrize(
@@ -62,13 +55,13 @@ def test_paths_and_devices_do_not_change_the_name_of_a_job(root: Path, override:
 @pytest.mark.parametrize(
     "override", ["optimizer.lr=0.5", "classifier=efficientnet_b0", "seed=1", "data.fold=0", "data.lesions=49"]
 )
-def test_what_changes_the_training_changes_the_name(root: Path, override: str) -> None:
+def test_settings_of_the_training_change_the_name_of_a_job(root: Path, override: str) -> None:
     assert job_name(configure(root.with_name("other" if "lesions" in override else root.name), override)) != job_name(
         configure(root)
     )
 
 
-def test_a_file_counts_by_what_it_holds_and_not_by_its_name(root: Path, tmp_path: Path) -> None:
+def test_file_counts_by_its_content_not_its_name(root: Path, tmp_path: Path) -> None:
     one, same, other = (tmp_path / folder / "start.safetensors" for folder in ("one", "same", "other"))
     for path, content in ((one, b"1"), (same, b"1"), (other, b"2")):
         path.parent.mkdir()
@@ -77,7 +70,7 @@ def test_a_file_counts_by_what_it_holds_and_not_by_its_name(root: Path, tmp_path
     assert names[0] == names[1] != names[2]
 
 
-def test_the_same_split_in_another_file_is_the_same_job(root: Path, tmp_path: Path) -> None:
+def test_same_split_in_another_file_is_the_same_job(root: Path, tmp_path: Path) -> None:
     metadata = pd.read_csv(root / "HAM10000_metadata.csv")
     lesions = sorted(metadata["lesion_id"].unique())
     part = {lesion: ("train", "val", "test")[place % 3] for place, lesion in enumerate(lesions)}
@@ -89,12 +82,12 @@ def test_the_same_split_in_another_file_is_the_same_job(root: Path, tmp_path: Pa
     assert names[0] == names[1] != names[2]
 
 
-def test_data_that_cannot_be_used_still_has_a_name(root: Path) -> None:
-    assert job_name(compose("train_cls", [f"data.root={root / 'nowhere'}"]))
+def test_job_with_unusable_data_has_a_name(root: Path) -> None:
+    assert job_name(typed(compose("train_cls", [f"data.root={root / 'nowhere'}"])))
 
 
 def record(folder: Path, status: str = FINISHED, **changed: Any) -> JobRecord:
-    """A training of a sweep as it lies on disk."""
+    """Write a training of a sweep to disk."""
     score, lr, test_set = changed.pop("score", 0.5), changed.pop("lr", 0.1), changed.pop("test_set", None)
     made = JobRecord(
         folder,
@@ -117,20 +110,20 @@ def identity(sha256: str, dataset: str = "drawn") -> dict[str, Any]:
     return {"dataset": dataset, "part": "test", "images": 16, "images_sha256": sha256, "sha256": sha256}
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = record(tmp_path / "a", seconds=3.5, peak_memory_mib=100.0, reason="none")
     assert read_record(tmp_path / "a") == made
     assert read_record(tmp_path) is None
 
 
-def test_time_of_a_killed_start_counts_up_to_its_last_checkpoint(tmp_path: Path) -> None:
+def test_duration_of_a_killed_start_ends_with_its_last_checkpoint(tmp_path: Path) -> None:
     killed = record(tmp_path / "a", RUNNING, seconds=10.0, started=1000.0)
     assert killed.seconds_until(1007.0) == 17.0
     assert killed.seconds_until(900.0) == 10.0  # a checkpoint of the start before
     assert dataclasses.replace(killed, status=FAILED).seconds_until(1007.0) == 10.0
 
 
-def test_the_best_on_the_validation_images_stands_first_with_the_settings_that_vary(tmp_path: Path) -> None:
+def test_best_on_validation_is_first_with_the_varying_settings(tmp_path: Path) -> None:
     records = [
         record(tmp_path / name, score=score, lr=lr) for name, score, lr in (("a", 0.6, 1.0), ("b", 0.9, 0.1), ("c", 0.7, 2.0))
     ]
@@ -141,7 +134,7 @@ def test_the_best_on_the_validation_images_stands_first_with_the_settings_that_v
     assert "seed" not in table
 
 
-def test_metrics_of_a_segmenters_test_are_its_own_and_those_of_the_localizer_are_named(tmp_path: Path) -> None:
+def test_test_metrics_of_segmenter_and_localizer_have_different_names(tmp_path: Path) -> None:
     made = record(tmp_path / "a", validation={"val_dice": 0.00006})
     metric = {"low": None, "high": None}
     parts = {
@@ -158,7 +151,7 @@ def test_metrics_of_a_segmenters_test_are_its_own_and_those_of_the_localizer_are
     assert "test_dice" not in row
 
 
-def test_leaderboard_says_which_images_each_training_was_tested_on(tmp_path: Path) -> None:
+def test_leaderboard_identifies_the_test_images_of_each_training(tmp_path: Path) -> None:
     tests = {"a": identity("1"), "b": identity("2", "other"), "c": None}
     table = leaderboard([record(tmp_path / name, test_set=test_set) for name, test_set in tests.items()])
     assert list(table.columns[-3:]) == ["test_dataset", "test_images", "test_set_sha256"]
@@ -169,14 +162,14 @@ def test_leaderboard_says_which_images_each_training_was_tested_on(tmp_path: Pat
 @pytest.mark.parametrize(
     ("hashes", "several"), [("1", False), ("11", False), ("12", True), ("1-", True), ("--", True), ("-", False)]
 )
-def test_picture_marks_tests_of_different_images(
+def test_plot_marks_tests_of_different_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: str, several: bool
 ) -> None:
     drawn = []
     monkeypatch.setattr(picture, "save_figure", lambda figure, _: drawn.append(figure))
     sets = [None if sha256 == "-" else identity(sha256) for sha256 in hashes]
     records = [record(tmp_path / str(number), lr=float(number), test_set=one) for number, one in enumerate(sets)]
-    draw_leaderboard(leaderboard(records), varying_settings(records), tmp_path / PICTURE)
+    draw_leaderboard(leaderboard(records), varying_settings(records), tmp_path / LEADERBOARD_PLOT)
     labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert [label.count("\ntest") == 1 for label in labels] == [several] * len(hashes)
     assert (drawn[0].get_suptitle() != "") == several
@@ -203,14 +196,14 @@ def test_folds_of_other_data_are_not_joined(tmp_path: Path) -> None:
     assert first["test_set"]["sha256"] != second["test_set"]["sha256"]
 
 
-def test_training_without_a_score_stands_last_and_is_drawn(tmp_path: Path) -> None:
+def test_training_without_a_score_is_last_and_drawn(tmp_path: Path) -> None:
     record(tmp_path / "a", validation={"val_loss": 1.0}, lr=1.0)
     record(tmp_path / "b", score=0.2, lr=2.0)
     write_tables(tmp_path)
     table = pd.read_csv(tmp_path / LEADERBOARD)
     assert list(table["job"]) == ["b", "a"]
     assert table["val_auroc"].isna().tolist() == [False, True]
-    assert (tmp_path / PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / LEADERBOARD_PLOT).read_bytes().startswith(b"\x89PNG")
 
 
 def test_sweep_in_which_no_training_has_a_score_has_its_tables(tmp_path: Path) -> None:
@@ -222,7 +215,7 @@ def test_sweep_in_which_no_training_has_a_score_has_its_tables(tmp_path: Path) -
     assert list(pd.read_csv(tmp_path / LEADERBOARD)["job"]) == ["a"]
 
 
-def test_chosen_options_stand_before_single_keys(tmp_path: Path) -> None:
+def test_config_groups_are_listed_before_single_keys(tmp_path: Path) -> None:
     settings = [{"classifier.name": name, "classifier": name, "seed": 0} for name in ("resnet18", "efficientnet_b0")]
     records = [record(tmp_path / str(place), settings=one) for place, one in enumerate(settings)]
     assert varying_settings(records) == ["classifier", "classifier.name"]
@@ -234,31 +227,31 @@ def test_only_finished_trainings_are_ranked_and_failed_ones_are_listed_with_thei
     record(tmp_path / "cut", RUNNING)
     write_tables(tmp_path)
     assert list(pd.read_csv(tmp_path / LEADERBOARD)["job"]) == ["good"]
-    failed = pd.read_csv(tmp_path / FAILURES)
+    failed = pd.read_csv(tmp_path / FAILED_JOBS)
     assert failed.to_dict("records") == [{"job": "bad", "overrides": "optimizer.lr=0.1", "reason": "it was too dark"}]
-    assert (tmp_path / PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / LEADERBOARD_PLOT).read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / FOLD_TABLE).exists()
 
 
-def test_a_sweep_in_which_nothing_is_done_has_empty_tables(tmp_path: Path) -> None:
+def test_sweep_without_finished_trainings_has_empty_tables(tmp_path: Path) -> None:
     write_tables(tmp_path)
     assert pd.read_csv(tmp_path / LEADERBOARD).empty
-    assert pd.read_csv(tmp_path / FAILURES).empty
+    assert pd.read_csv(tmp_path / FAILED_JOBS).empty
 
 
-def test_a_lesion_in_two_folds_is_refused() -> None:
+def test_lesion_in_two_folds_is_refused() -> None:
     folds = [pd.DataFrame({"image_id": [f"i{fold}"], "lesion_id": ["same"], "fold": [fold]}) for fold in range(2)]
-    with pytest.raises(DatasetError, match="1 lesion in two folds, same for one"):
+    with pytest.raises(DatasetError, match="1 lesion in two folds, such as same"):
         join_folds(folds)
 
 
-def test_an_image_twice_in_the_folds_is_refused() -> None:
+def test_image_in_two_folds_is_refused() -> None:
     folds = [pd.DataFrame({"image_id": ["same"], "lesion_id": ["one"], "fold": [0]})] * 2
-    with pytest.raises(DatasetError, match="each image must stand in one fold, got same twice"):
+    with pytest.raises(DatasetError, match="in one fold, got same twice"):
         join_folds(folds)
 
 
-def test_peak_memory_begins_anew() -> None:
+def test_peak_memory_is_measured_from_its_restart() -> None:
     before = peak_memory_mib()
     if before is None:
         pytest.skip("this system does not tell the memory of a process")

@@ -1,4 +1,4 @@
-"""The consistency term is 0 for a network whose maps turn with the image, and grows where they stay."""
+"""Consistency term: 0 for maps that turn with the image, positive for maps that stay."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ class Pointwise(nn.Module):
         return self.linear(features.mean((2, 3)))
 
 
-def test_turns_are_the_eight_of_the_square_and_each_is_undone_by_one_of_them() -> None:
+def test_turns_are_the_eight_symmetries_of_the_square_and_invertible() -> None:
     turned = [turn(IMAGES, number) for number in range(TURNS)]
     assert len({image.numpy().tobytes() for image in turned}) == TURNS
     torch.testing.assert_close(turned[0], IMAGES)
@@ -40,7 +40,7 @@ def test_term_is_zero_for_maps_that_turn_with_the_image() -> None:
     torch.testing.assert_close(value, loss(model.head(IMAGES[:2]), LABELS[:2]))
 
 
-def test_term_is_paid_for_maps_that_stay() -> None:
+def test_term_is_positive_for_maps_that_stay() -> None:
     corner = torch.zeros(8, 8)
     corner[:3, :2] = 1.0
     model, loss = Pointwise(corner), FocalLoss()
@@ -50,7 +50,7 @@ def test_term_is_paid_for_maps_that_stay() -> None:
     assert heavy > light + 0.5
 
 
-def test_correlation_ignores_scale_and_offset_and_knows_the_sign() -> None:
+def test_correlation_ignores_scale_and_offset_but_not_sign() -> None:
     maps = IMAGES[:, 0]
     torch.testing.assert_close(correlation(maps, 3 * maps + 1), torch.ones(4))
     torch.testing.assert_close(correlation(maps, -maps), -torch.ones(4))
@@ -58,7 +58,7 @@ def test_correlation_ignores_scale_and_offset_and_knows_the_sign() -> None:
 
 
 def test_class_map_sums_up_to_the_logit_without_its_bias() -> None:
-    model = build_classifier(name="test_efficientnet", classes=3, dropout=0.0).eval()
+    model = build_classifier(name="test_efficientnet", classes=3, dropout=0.0, attention="cbam").eval()
     features = model.features(torch.rand(4, 3, 64, 64))
     logits = model.head(features) - model.linear.bias
     torch.testing.assert_close(class_maps(model, features, LABELS).mean((1, 2)), logits[range(4), LABELS], rtol=1e-4, atol=1e-5)
@@ -70,7 +70,7 @@ def test_replicated_borders_give_a_uniform_map_for_a_uniform_image() -> None:
     for padding in ("zeros", "replicate"):
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
-            model = build_classifier(name="test_efficientnet", classes=3, padding=padding).eval()
+            model = build_classifier(name="test_efficientnet", classes=3, padding=padding, attention="cbam").eval()
             attended = model.attention(model.features(image))
         spread[padding] = float((attended - attended.mean((2, 3), keepdim=True)).abs().max() / attended.abs().max())
     assert spread["zeros"] > 1e-2
@@ -79,4 +79,4 @@ def test_replicated_borders_give_a_uniform_map_for_a_uniform_image() -> None:
 
 def test_unknown_padding_is_refused() -> None:
     with pytest.raises(ValueError, match=r"classifier\.padding must be one of zeros, replicate, got 'reflect'"):
-        build_classifier(name="test_efficientnet", classes=3, padding="reflect")
+        build_classifier(name="test_efficientnet", classes=3, padding="reflect", attention="cbam")

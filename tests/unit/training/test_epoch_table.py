@@ -1,4 +1,4 @@
-"""The table of a training: one row for each epoch, also across a resumed training."""
+"""Table of the epochs of a training, also of a resumed one."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from segpipe.training.tracking import EpochTable
 
 
-def test_figures_of_one_epoch_share_a_row_whatever_their_order(tmp_path: Path) -> None:
+def test_metrics_of_an_epoch_share_a_row_in_any_order(tmp_path: Path) -> None:
     table = EpochTable(output=tmp_path, checkpoint=None)
     table.log_metrics({"epoch": 1, "val_loss": 0.2}, step=5)
     table.log_metrics({"epoch": 0, "val_loss": 0.3}, step=2)
@@ -22,7 +22,7 @@ def test_figures_of_one_epoch_share_a_row_whatever_their_order(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-def test_a_resumed_training_keeps_earlier_rows_and_drops_later_ones(tmp_path: Path) -> None:
+def test_resumed_training_keeps_earlier_rows_and_drops_later_ones(tmp_path: Path) -> None:
     broken = EpochTable(output=tmp_path, checkpoint=None)
     for epoch in range(4):
         broken.log_metrics({"epoch": epoch, "val_loss": 0.1 * epoch, "train_loss": 1.0})
@@ -34,13 +34,13 @@ def test_a_resumed_training_keeps_earlier_rows_and_drops_later_ones(tmp_path: Pa
     assert written["train_loss"].isna().tolist() == [False, False, True]
 
 
-def test_a_new_training_begins_a_new_table(tmp_path: Path) -> None:
+def test_new_training_starts_a_new_table(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,val_loss\n0,1.0\n7,1.0\n")
     EpochTable(output=tmp_path, checkpoint=None).log_metrics({"epoch": 0, "val_loss": 0.5})
     assert pd.read_csv(tmp_path / "metrics.csv").to_numpy().tolist() == [[0, 0.5]]
 
 
-def test_going_on_without_a_table_is_no_error(tmp_path: Path) -> None:
+def test_resuming_without_a_table_is_no_error(tmp_path: Path) -> None:
     table = EpochTable(output=tmp_path, checkpoint={"epoch": 2})
     table.log_metrics({"epoch": 3, "val_loss": 0.5})
     assert pd.read_csv(tmp_path / "metrics.csv").to_numpy().tolist() == [[3, 0.5]]

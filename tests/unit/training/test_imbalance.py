@@ -1,4 +1,4 @@
-"""One remedy against class imbalance is enough; of two the user is warned, and told how to be rid of either."""
+"""Warning about several remedies against class imbalance."""
 
 from pathlib import Path
 
@@ -6,11 +6,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from segpipe.config.composing import typed
 from segpipe.training.trial import REMEDIES, double_remedy
 
 CONF = Path(__file__).parents[3] / "conf"
 PLAIN = ("loss=cross_entropy", "sampler=none", "calibration=temperature")
-# How each remedy is asked for, in the order of REMEDIES.
+# Settings that switch each remedy on, in the order of REMEDIES.
 ALONE = (
     ("loss=weighted_cross_entropy",),
     ("loss=focal",),
@@ -23,11 +24,11 @@ ALONE = (
 def warning(*arguments: str) -> str | None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return double_remedy(compose("train_cls", [*PLAIN, *arguments]))
+        return double_remedy(typed(compose("train_cls", ["data=synthetic", *PLAIN, *arguments])))
 
 
 @pytest.mark.parametrize("arguments", [(), *ALONE, ("loss=logit_adjusted", "loss.tau=0", "sampler=balanced")])
-def test_none_and_one_are_not_spoken_of(arguments: tuple[str, ...]) -> None:
+def test_fewer_than_two_remedies_need_no_warning(arguments: tuple[str, ...]) -> None:
     assert warning(*arguments) is None
 
 
@@ -66,7 +67,7 @@ def test_none_and_one_are_not_spoken_of(arguments: tuple[str, ...]) -> None:
         ),
     ],
 )
-def test_more_are_named_with_what_switches_them_off(arguments: list[str], named: str, off: str) -> None:
+def test_several_remedies_are_named_with_the_settings_that_switch_them_off(arguments: list[str], named: str, off: str) -> None:
     said = warning(*arguments)
     assert said is not None
     assert said.startswith(f"{named} act on class imbalance at once, ")
@@ -75,7 +76,7 @@ def test_more_are_named_with_what_switches_them_off(arguments: list[str], named:
 
 
 @pytest.mark.parametrize("remedy", REMEDIES, ids=lambda remedy: remedy.key)
-def test_what_is_said_to_switch_a_remedy_off_does_so(remedy) -> None:
+def test_advised_setting_switches_the_remedy_off(remedy) -> None:
     alone = dict(zip((one.key for one in REMEDIES), ALONE, strict=True))[remedy.key]
     other = "sampler=balanced" if remedy.key != "sampler" else "calibration=logit_adjustment"
     assert warning(*alone, other) is not None
@@ -83,11 +84,11 @@ def test_what_is_said_to_switch_a_remedy_off_does_so(remedy) -> None:
 
 
 @pytest.mark.parametrize("loss", ["logit_adjusted", "focal", "weighted_cross_entropy"])
-def test_drawing_by_the_root_of_the_number_is_no_second_remedy(loss: str) -> None:
+def test_square_root_sampling_is_no_second_remedy(loss: str) -> None:
     assert warning(f"loss={loss}", "sampler=square_root") is None
 
 
-def test_the_defaults_and_the_experiments_need_no_warning() -> None:
+def test_defaults_and_experiments_need_no_warning() -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert double_remedy(compose("train_cls")) is None

@@ -1,4 +1,4 @@
-"""What a training on several devices needs of its parts: shares without overlap, and that they can be sent to processes."""
+"""Parts of a training on several devices: disjoint shards, pickling."""
 
 import pickle
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ def shares(length: int, world: int) -> list[list[Draw]]:
 
 
 @pytest.mark.parametrize(("length", "world"), [(12, 1), (12, 2), (13, 2), (14, 3), (3, 4)])
-def test_processes_take_turns_in_one_order_and_have_as_many_each(length: int, world: int) -> None:
+def test_processes_take_turns_in_one_order_and_get_equal_numbers(length: int, world: int) -> None:
     order = list(SeededSampler(length, seed=1))
     each = length // world
     parts = shares(length, world)
@@ -29,14 +29,14 @@ def test_processes_take_turns_in_one_order_and_have_as_many_each(length: int, wo
 
 
 class Indices(TensorDataset):
-    """Examples that say their index."""
+    """Examples that return their index."""
 
     def __getitem__(self, draw: Draw) -> torch.Tensor:
         return self.tensors[0][draw.index]
 
 
 def modules(length: int, *, world: int, batch_size: int) -> list[SeededDataModule]:
-    """The data module of each process."""
+    """Make the data module of each process."""
     examples = Indices(torch.arange(length))
     found = [SeededDataModule(examples, examples, batch_size=batch_size, workers=0, seed=0) for _ in range(world)]
     for rank, data in enumerate(found):
@@ -45,7 +45,7 @@ def modules(length: int, *, world: int, batch_size: int) -> list[SeededDataModul
 
 
 @pytest.mark.parametrize(("length", "world", "batch_size"), [(20, 2, 8), (21, 2, 4), (25, 3, 6)])
-def test_together_the_processes_train_on_the_batches_of_one(length: int, world: int, batch_size: int) -> None:
+def test_processes_together_train_on_the_batches_of_one(length: int, world: int, batch_size: int) -> None:
     (alone,) = modules(length, world=1, batch_size=batch_size)
     loaders = [data.train_dataloader() for data in modules(length, world=world, batch_size=batch_size)]
     together = [torch.cat(parts) for parts in zip(*loaders, strict=True)]
@@ -58,7 +58,7 @@ def test_each_validation_image_is_seen_by_one_process(length: int, world: int) -
     assert sorted(index for part in seen for index in part) == list(range(length))
 
 
-def test_a_resumed_training_begins_in_the_order_of_its_epoch() -> None:
+def test_resumed_training_starts_with_the_order_of_its_epoch() -> None:
     (data,) = modules(12, world=1, batch_size=4)
     data.first_epoch = 5
     sampler = SeededSampler(12, seed=0)
@@ -66,21 +66,21 @@ def test_a_resumed_training_begins_in_the_order_of_its_epoch() -> None:
     assert torch.cat(list(data.train_dataloader())).tolist() == [draw.index for draw in sampler]
 
 
-def test_reading_leaves_the_random_numbers_of_the_training_alone() -> None:
+def test_reading_leaves_the_random_state_of_the_training_unchanged() -> None:
     (data,) = modules(12, world=1, batch_size=4)
     before = torch.get_rng_state()
     assert len(list(data.train_dataloader())) == len(list(data.val_dataloader())) == 3
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_several_devices_get_a_process_each_and_one_gets_none() -> None:
+def test_several_devices_get_one_process_each() -> None:
     assert choose_strategy("cpu", 1) == choose_strategy("cpu", "auto") == "auto"
     assert isinstance(choose_strategy("cpu", 2), Processes)
     with pytest.raises(ConfigError, match=r"trainer.devices must name devices of this machine, got cpu and 0"):
         choose_strategy("cpu", 0)
 
 
-def test_moving_average_arrives_in_another_process() -> None:
+def test_moving_average_can_be_pickled() -> None:
     sent = pickle.loads(pickle.dumps(MovingAverage(0.75)))
     average = sent._kwargs["avg_fn"](torch.tensor(4.0), torch.tensor(0.0), 1)
     assert average.item() == pytest.approx(3.0)

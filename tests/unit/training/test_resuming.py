@@ -1,4 +1,4 @@
-"""What lets a killed training go on: random numbers by epoch, whole checkpoints, a patience that is remembered."""
+"""Exact resuming: seeded epochs, atomic checkpoints, restored patience."""
 
 import os
 import resource
@@ -19,7 +19,7 @@ def drawn(*, seed: int = 0, epoch: int = 0, rank: int = 0) -> tuple[float, ...]:
     return tuple(torch.rand(3).tolist())
 
 
-def test_random_numbers_are_given_by_seed_epoch_and_process() -> None:
+def test_random_numbers_depend_on_seed_epoch_and_process_only() -> None:
     with torch.random.fork_rng():
         assert drawn(seed=3, epoch=2) == drawn(seed=3, epoch=2)
         assert len({drawn(seed=seed, epoch=epoch, rank=rank) for seed in (0, 1) for epoch in (0, 1, 2) for rank in (0, 1)}) == 12
@@ -27,7 +27,7 @@ def test_random_numbers_are_given_by_seed_epoch_and_process() -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """An old checkpoint."""
+    """Write an old checkpoint."""
     path = tmp_path / "checkpoints" / "last.ckpt"
     WholeCheckpoints().save_checkpoint(OLD, path)
     return path
@@ -37,13 +37,13 @@ def saved(path: Path) -> torch.Tensor:
     return WholeCheckpoints().load_checkpoint(path)["weights"]
 
 
-def test_a_checkpoint_takes_the_place_of_the_old_one(checkpoint: Path) -> None:
+def test_checkpoint_replaces_the_old_one(checkpoint: Path) -> None:
     WholeCheckpoints().save_checkpoint(NEW, checkpoint)
     assert torch.equal(saved(checkpoint), NEW["weights"])
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
-def test_a_disk_that_fills_up_half_way_leaves_the_old_checkpoint_alone(checkpoint: Path) -> None:
+def test_full_disk_leaves_the_old_checkpoint_unchanged(checkpoint: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
@@ -55,7 +55,7 @@ def test_a_disk_that_fills_up_half_way_leaves_the_old_checkpoint_alone(checkpoin
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
-def test_a_kill_half_way_leaves_the_old_checkpoint_alone_and_the_next_save_tidies_up(checkpoint: Path) -> None:
+def test_kill_leaves_the_old_checkpoint_unchanged_and_the_next_save_cleans_up(checkpoint: Path) -> None:
     process = os.fork()
     if not process:
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
@@ -71,7 +71,7 @@ def test_a_kill_half_way_leaves_the_old_checkpoint_alone_and_the_next_save_tidie
 @pytest.mark.parametrize(
     ("waited", "patience", "stops"), [(0, 0, False), (1, 0, True), (1, 2, False), (2, 2, True), (2, 5, False), (5, 2, True)]
 )
-def test_what_had_stopped_early_stays_stopped_unless_given_more_patience(waited: int, patience: int, stops: bool) -> None:
+def test_early_stop_holds_after_resuming_unless_patience_grows(waited: int, patience: int, stops: bool) -> None:
     stopped = Patience("val_dice", mode="max", patience=2)
     stopped.wait_count = waited
     resumed = Patience("val_dice", mode="max", patience=patience)

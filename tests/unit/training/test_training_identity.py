@@ -1,4 +1,4 @@
-"""What makes a training this training: which settings and data count, and what is said of those that differ."""
+"""Identity of a training: fixed settings, data, and allowed changes."""
 
 import shlex
 import shutil
@@ -14,7 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
-from segpipe.config.arguments import CHANGES_ALLOWED
+from segpipe.config.composing import typed
+from segpipe.config.schemas import CHANGES_ALLOWED
 from segpipe.data.check import CheckedDataset
 from segpipe.data.loaders import load_ham10000
 from segpipe.data.splits import make_split
@@ -33,11 +34,11 @@ def hydra() -> Iterator[None]:
 
 
 def configure(*overrides: str, script: str = "train_cls") -> Any:
-    return compose(script, ["data=synthetic", *overrides])
+    return typed(compose(script, ["data=synthetic", *overrides]))
 
 
 def resume(*overrides: str, script: str = "train_cls", before: tuple[str, ...] = (), epoch: int = 3) -> Any:
-    """Resume with some settings a training that had others."""
+    """Resume a training of other settings."""
     config, earlier = configure(*overrides, script=script), identify_settings(configure(*before))
     checkpoint = {"epoch": epoch, RECORD: earlier.to_dict()}
     return resume_identity(identify_settings(config), checkpoint, allowed=list(config.allow_change))
@@ -80,10 +81,10 @@ def test_other_settings_are_refused_with_both_values(override: str) -> None:
     assert all(changeable in text for changeable in CHANGES_ALLOWED)
 
 
-def test_all_that_differs_is_named_at_once_and_another_stage_alone() -> None:
-    with pytest.raises(ConfigError, match=r"optimizer\.lr was 0\.001, is 0\.5; seed was 0, is 1; give these as they were"):
+def test_all_differences_are_named_at_once_but_another_stage_alone() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.lr was 0\.001, is 0\.5; seed was 0, is 1; "):
         resume("seed=1", "optimizer.lr=0.5")
-    with pytest.raises(ConfigError, match=r"this very training, but stage was classifier, is segmenter; give"):
+    with pytest.raises(ConfigError, match=r"this training, but stage was classifier, is segmenter; "):
         resume(script="train_seg")
 
 
@@ -95,11 +96,11 @@ def test_all_that_differs_is_named_at_once_and_another_stage_alone() -> None:
         *("trainer.patience=9", "threshold.diagnosis=mel", "allow_leak=true"),
     ],
 )
-def test_where_how_and_what_follows_may_change(override: str) -> None:
+def test_hardware_paths_and_later_steps_may_change(override: str) -> None:
     assert resume(override).changes == ()
 
 
-def test_change_is_made_as_the_refusal_advises_and_noted() -> None:
+def test_change_is_allowed_as_the_refusal_advises_and_recorded() -> None:
     with pytest.raises(ConfigError) as refused:
         resume("optimizer.lr=0.5", "batch_size=7")
     advice = next(word for word in shlex.split(str(refused.value).replace(";", " ")) if word.startswith("allow_change="))
@@ -111,13 +112,13 @@ def test_change_is_made_as_the_refusal_advises_and_noted() -> None:
     }
 
 
-def test_without_a_teacher_distillation_is_no_part_of_the_training() -> None:
+def test_distillation_settings_do_not_count_without_a_teacher() -> None:
     config = configure("distill.temperature=3")
     assert "distill" not in portable_settings(config)
     assert identify_settings(config) == identify_settings(configure())
 
 
-def test_teachers_are_known_by_their_contents(bundles: Path, ensemble_folders: list[Path], tmp_path: Path) -> None:
+def test_teachers_are_identified_by_their_contents(bundles: Path, ensemble_folders: list[Path], tmp_path: Path) -> None:
     teacher = bundles / "classifier"
     copied = shutil.copytree(teacher, tmp_path / "run" / "bundle")
     before = (f"distill.teacher={teacher}",)
@@ -125,7 +126,7 @@ def test_teachers_are_known_by_their_contents(bundles: Path, ensemble_folders: l
     for other in ((), (f"distill.teacher={ensemble_folders[1]}",), (f"distill.teacher=[{teacher},{ensemble_folders[1]}]",)):
         with pytest.raises(ConfigError, match=r"distill\.teacher was "):
             resume(*other, before=before)
-    with pytest.raises(ConfigError, match=r"distill\.temperature was 2\.0, is 3\.0; give"):
+    with pytest.raises(ConfigError, match=r"distill\.temperature was 2\.0, is 3\.0; "):
         resume(*before, "distill.temperature=3", before=before)
     described = portable_settings(configure(f"distill.teacher={copied}"))["distill"]
     assert [entry["title"] for entry in described["teacher"]] == ["run"]
@@ -177,7 +178,7 @@ def test_other_images_masks_labels_and_parts_are_other_data(dataset: CheckedData
         ("folder/weights.safetensors", True, "weights.safetensors"),
     ],
 )
-def test_card_names_the_start_and_the_identity_leaves_out_what_is_installed(
+def test_card_names_installed_starting_weights_and_identity_does_not(
     monkeypatch: pytest.MonkeyPatch, script: str, stage: str, init: str, installed: bool, named: str
 ) -> None:
     monkeypatch.setattr(lite0, "installed_file", lambda: Path("lite0.pth") if installed else None)

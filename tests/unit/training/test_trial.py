@@ -1,4 +1,4 @@
-"""Settings of a training that only its libraries can judge: tried before any data is read."""
+"""Settings that are tried before data are read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
+from segpipe.config.composing import typed
 from segpipe.config.values import check_values
 from segpipe.errors import ConfigError
 from segpipe.models.classifier import build_classifier
@@ -28,13 +29,13 @@ def hydra() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    return build_classifier(name="test_efficientnet", classes=7)
+    return build_classifier(name="test_efficientnet", classes=7, attention="cbam")
 
 
 def attempt(model: nn.Module, *overrides: str) -> None:
     config = compose("train_cls", [*TINY, *overrides])
     check_values(config)
-    try_parts(config, model)
+    try_parts(typed(config), model)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,14 @@ def attempt(model: nn.Module, *overrides: str) -> None:
         (("+optimizer.nonsense=1",), "optimizer"),
         (("+optimizer.betas=[2,2]",), "optimizer"),
         (("scheduler._target_=segpipe.training.schedule.Cosine",), "scheduler"),
+        (("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau",), "scheduler"),
+        (("scheduler._target_=torch.optim.lr_scheduler.StepLR",), "scheduler"),
+        (("scheduler._target_=torch.optim.lr_scheduler.LambdaLR", "+scheduler.lr_lambda=max"), "scheduler"),
         (("loss._target_=segpipe.losses.dice.BceDiceLoss",), "loss"),
+        (("loss._target_=torch.nn.L1Loss",), "loss"),
+        (("loss._target_=torch.nn.CrossEntropyLoss", "+loss.reduction=none"), "loss"),
+        (("loss._target_=torch.nn.CrossEntropyLoss", "+loss.smoothing=0.1"), "loss"),
+        (("trainer.monitor=val_dice",), "trainer.monitor"),
         (("+trainer.nonsense=1",), "trainer"),
         (("+trainer.callbacks=[]",), "trainer"),
         (("+trainer.limit_train_batches=-3",), "trainer"),
@@ -64,9 +72,15 @@ def test_wrong_part_is_named_in_one_line(model: nn.Module, overrides: tuple[str,
 
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("batch_size=1",), ("+trainer.limit_train_batches=2",), ("optimizer._target_=torch.optim.SGD",), ("augment=none",)],
+    [
+        *((), ("batch_size=1",), ("+trainer.limit_train_batches=2",), ("optimizer._target_=torch.optim.SGD",), ("augment=none",)),
+        ("loss._target_=torch.nn.CrossEntropyLoss", "+loss.label_smoothing=0.1"),
+        ("scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "+scheduler._partial_=true"),
+        ("scheduler._target_=torch.optim.lr_scheduler.StepLR", "+scheduler.step_size=3"),
+        ("trainer.monitor=val_balanced_accuracy",),
+    ],
 )
-def test_right_parts_pass_and_leave_model_and_random_numbers_alone(model: nn.Module, overrides: tuple[str, ...]) -> None:
+def test_valid_parts_pass_and_leave_model_and_random_state_unchanged(model: nn.Module, overrides: tuple[str, ...]) -> None:
     before, drawn = {name: values.clone() for name, values in model.state_dict().items()}, torch.get_rng_state()
     attempt(model, *overrides)
     assert torch.equal(torch.get_rng_state(), drawn)

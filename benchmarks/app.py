@@ -1,17 +1,17 @@
-"""The web page beside the command line, for the same photographs: from the upload to the finding; and memory over many uploads.
+"""Time and memory of uploads to the web page.
 
     python benchmarks/app.py
     python benchmarks/app.py --data data/ham10000 --output docs/results/app_benchmark.json
 
-The photographs have 600 x 450 pixels: drawn ones by default, or those of `--data`. A fresh server runs the page with its defaults
-(eight views, Grad-CAM), and headless Chromium uploads one photograph after the other. "upload" is the time from the choice of the
-file to the moment when the finding stands on the page, "examined" what the page says that reading and networks took of it, and
-"page" the rest: upload, server, browser. "command" is a call of `run_pipeline.py image=...` in a process of its own, of which
-"examined" is what its results.csv says. Page and command take turns on each photograph; the first upload, on which the browser
-loads what it has never shown, is kept apart.
+The photographs have 600 x 450 pixels: generated ones by default, or those of `--data`. A new server runs the page with its
+defaults (eight views, Grad-CAM), and headless Chromium uploads one photograph at a time. "upload" is the time from the choice of
+the file until the finding is on the page, "examined" the part of it for reading and networks, as the page reports it, and "page"
+the rest: upload, server, browser. "command" is a call of `run_pipeline.py image=...` in a separate process; its "examined"
+is from results.csv. Page and command take turns on each photograph. The first upload, at which the browser loads its resources,
+is reported separately.
 
-Exit status: 1 where the page adds more than 0.5 s (median), or the server's memory after any upload is more than 5 % above that
-after the 20th; else 0.
+Exit status: 1 if the page adds more than 0.5 s (median), or if the memory of the server after any upload is more than 5 % above
+that after the 20th; else 0.
 """
 
 import argparse
@@ -42,7 +42,7 @@ PATIENCE = 60  # seconds
 
 @contextmanager
 def server(log: Path) -> Iterator[tuple[int, str]]:
-    """A fresh server of the page; gives its process id and its address."""
+    """Start a server of the page; yield its process id and address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,7 +57,7 @@ def server(log: Path) -> Iterator[tuple[int, str]]:
 
 
 def wait_for(address: str) -> None:
-    """Return as soon as somebody answers."""
+    """Wait until the server responds."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -71,7 +71,7 @@ def wait_for(address: str) -> None:
 
 @contextmanager
 def visitor(address: str) -> Iterator[Page]:
-    """A browser that stands before the page, after the models were loaded."""
+    """Open the page in a browser and wait for the models."""
     chromium = shutil.which("chromium")
     if chromium is None:
         raise SystemExit("chromium is needed, got none on the PATH; install it")
@@ -87,36 +87,36 @@ def visitor(address: str) -> Iterator[Page]:
 
 
 def upload(page: Page, photograph: Path) -> dict[str, float]:
-    """Seconds from the choice of a file to its finding, which is taken off the page again."""
-    begun = time.perf_counter()
+    """Measure an upload in seconds; the finding is removed afterwards."""
+    start = time.perf_counter()
     page.set_input_files("input[type=file]", photograph)
-    page.locator(".answer").wait_for()
-    seconds = time.perf_counter() - begun
+    page.locator(".prediction").wait_for()
+    seconds = time.perf_counter() - start
     text = page.locator("dt", has_text="Time").locator("xpath=following-sibling::dd[1]").inner_text()
     examined = float(text.removesuffix(" ms").replace(",", "")) / 1000
     page.get_by_role("button", name="Remove").first.click()
-    page.locator(".answer").wait_for(state="detached")
+    page.locator(".prediction").wait_for(state="detached")
     return {"upload": seconds, "examined": examined, "page": seconds - examined}
 
 
 def command(photograph: Path, output: Path) -> dict[str, float]:
-    """Seconds that a call of the command line takes."""
-    begun = time.perf_counter()
+    """Measure a call of the command line in seconds."""
+    start = time.perf_counter()
     call = [sys.executable, "run_pipeline.py", f"image={photograph}", f"output={output}"]
     subprocess.run(call, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     with (output / "results.csv").open(encoding="utf-8") as table:
         return {"command": seconds, "command_examined": float(next(csv.DictReader(table))["latency_ms"]) / 1000}
 
 
 def memory_mib(pid: int) -> float:
-    """Resident memory of a process."""
+    """Return the resident memory of a process in MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measure(photographs: Sequence[Path], scratch: Path, *, rounds: int, uploads: int) -> dict[str, Any]:
-    """All measurements, printed as they come."""
+    """Run and print all measurements."""
     results: dict[str, Any] = {"rounds": []}
     memory = []
     with server(scratch / "server.log") as (pid, address), visitor(address) as page:
@@ -133,7 +133,7 @@ def measure(photographs: Sequence[Path], scratch: Path, *, rounds: int, uploads:
 
 
 def judge(results: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Each goal: the figure, and the most that it may be."""
+    """Return value and upper limit of each goal."""
     goals = {"seconds that the page adds": (statistics.median(one["page"] for one in results["rounds"]), 0.5)}
     if "memory_mib" in results:
         memory = results["memory_mib"]
@@ -143,11 +143,11 @@ def judge(results: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 def main() -> int:
     """Run the comparison and return the exit status."""
-    parser = argparse.ArgumentParser(description="The web page beside the command line.")
-    parser.add_argument("--data", type=Path, help="folder of photographs to take in place of drawn ones")
+    parser = argparse.ArgumentParser(description="Compare the web page with the command line.")
+    parser.add_argument("--data", type=Path, help="folder of photographs to use instead of generated ones")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--uploads", type=int, default=200, help="of the loop whose memory is watched; 0 leaves it out")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--uploads", type=int, default=200, help="number of uploads of the memory measurement; 0 skips it")
+    parser.add_argument("--output", type=Path, help="also write the values to this JSON file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)

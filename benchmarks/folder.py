@@ -1,21 +1,21 @@
-"""A folder of photographs: segpipe beside the bare forwards of its networks and beside a naive script; memory; a cold start.
+"""Throughput, memory and cold start of runs over a folder.
 
     python benchmarks/folder.py
     python benchmarks/folder.py --data data/ham10000 --output docs/results/folder_benchmark.json
 
-The photographs have 600 x 450 pixels: drawn ones by default, or those of `--data`. All runs take the shipped bundles, float32 and
-the same setting of the allocator (`keep_freed_memory`). Each measurement is a process of its own, and they take turns within each
-round, so a busy machine slows all of them alike; a ratio is the median over the rounds. Loading is not timed, and neither are the
-first images.
+The photographs have 600 x 450 pixels: generated ones by default, or those of `--data`. All runs use the shipped bundles, float32
+and the same setting of the allocator (`keep_freed_memory`). Each measurement is a separate process, and they take turns within
+each round, so that a busy machine slows all of them; a ratio is the median over the rounds. Loading and the first images are not
+timed.
 
-"bare" are forwards of both networks, folded and channels_last, on one batch that lies in memory, at the batch size that is
-quickest here; segpipe also packs their convolutions, which helps small batches only. "segpipe" is a run over a folder that writes
-masks and tables, no figures. "naive" is `benchmarks/naive.py`. "plain" is without views and heatmaps, "full" with eight views and
-Grad-CAM.
+"bare" is the throughput of the forward passes of both networks alone, folded and channels_last, on one batch in memory, at the
+fastest batch size; segpipe also packs convolutions, which helps small batches only. "segpipe" is a run over a folder that writes
+masks and tables without figures. "naive" is `benchmarks/naive.py`. "plain" is without views and heatmaps, "full" with eight views
+and Grad-CAM.
 
-Exit status: 1 where segpipe has less than 0.85 of the rate of bare forwards, less than twice that of the naive script, other
-probabilities (by more than 1e-4), or more memory; where its memory grows by more than 5 % from the 200th to the last image; or
-where a cold start takes more than 1.5 of the time of its imports; else 0.
+Exit status: 1 if segpipe has less than 0.85 of the throughput of the forward passes alone, less than twice that of the naive
+script, other probabilities (by more than 1e-4), or more memory; if its memory grows by more than 5 % from the 200th to the last
+image; or if a cold start takes more than 1.5 times its imports; else 0.
 """
 
 import argparse
@@ -43,7 +43,7 @@ IMPORTS = "import torch, timm, segmentation_models_pytorch"
 
 
 def make_images(folder: Path, count: int, data: Path | None) -> list[Path]:
-    """Photographs of 600 x 450 pixels as JPEG files, drawn, or made from those of a data set."""
+    """Write photographs, generated or resized from a data set."""
     folder.mkdir()
     if data is None:
         from segpipe.data.synthetic.dataset import make_image
@@ -64,11 +64,11 @@ def make_images(folder: Path, count: int, data: Path | None) -> list[Path]:
     return paths
 
 
-# Each of these runs in a process of its own and prints one line of JSON.
+# Each of these runs in a separate process and prints one line of JSON.
 
 
 def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
-    """Images per second of both networks at each batch size."""
+    """Measure the forward passes of both networks at each batch size."""
     import torch
 
     from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
@@ -83,36 +83,37 @@ def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
         with torch.inference_mode():
             for model, batch in batches:
                 model(batch)
-            begun, images = time.perf_counter(), 0
-            while time.perf_counter() - begun < 2.0:
+            start, images = time.perf_counter(), 0
+            while time.perf_counter() - start < 2.0:
                 for model, batch in batches:
                     model(batch)
                 images += size
-        rates[size] = images / (time.perf_counter() - begun)
+        rates[size] = images / (time.perf_counter() - start)
     best = max(rates, key=rates.__getitem__)
     return {"images_per_second": rates[best], "batch_size": best, "rates": rates}
 
 
 def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any]:
-    """A run over the images, as run_pipeline.py makes it; memory is looked at after each batch."""
+    """Measure a run over the images, and the memory after each batch."""
     from segpipe.inference.loading import load_pipeline
     from segpipe.inference.settings import PipelineSettings
-    from segpipe.runs.folder import RunOptions, run_images
-    from segpipe.runs.image_jobs import LocalEngine
+    from segpipe.runs.folder import run_images
+    from segpipe.runs.local_engine import LocalEngine
+    from segpipe.runs.options import RunOptions
     from segpipe.runs.source import images_of_files
 
     settings = PipelineSettings() if full else PipelineSettings(tta="none", explain="none")
     pipeline = load_pipeline(**vars(settings))
-    engine = WatchedEngine(LocalEngine(pipeline, None))
+    engine = RecordingEngine(LocalEngine(pipeline, None))
     for name, chosen in (("warm-up", paths[:WARM_UP]), ("run", paths)):
         (output / name).mkdir()
         engine.memory.clear()
-        done = run_images(pipeline, images_of_files(chosen), RunOptions(output / name), engine)
-    return {"images_per_second": done.summary["images_per_second"], "memory": sorted(engine.memory.items())}
+        result = run_images(pipeline, images_of_files(chosen), RunOptions(output / name), engine)
+    return {"images_per_second": result.summary["images_per_second"], "memory": sorted(engine.memory.items())}
 
 
-class WatchedEngine:
-    """An engine that notes the memory of the process, MiB, by the number of images that are done."""
+class RecordingEngine:
+    """Engine that records memory, MiB, by the number of finished images."""
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
@@ -120,54 +121,54 @@ class WatchedEngine:
 
     def run(self, plan: Any, batches: Any) -> Any:
         """See `segpipe.runs.folder.Engine`."""
-        done = 0
+        finished = 0
         for outcomes in self.engine.run(plan, batches):
-            done += len(outcomes)
+            finished += len(outcomes)
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-            self.memory[done] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+            self.memory[finished] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
             yield outcomes
 
 
 def naive(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any]:
-    """The naive script over the images; it knows the full way only."""
-    from benchmarks.naive import answers
+    """Measure the naive script, which always has views and heatmaps."""
+    from benchmarks.naive import predictions
 
     del full
     probs: dict[str, list[float]] = {}
-    begun = 0.0
-    for number, (path, answer) in enumerate(answers([*paths[:WARM_UP], *paths], output)):
+    start = 0.0
+    for number, (path, found) in enumerate(predictions([*paths[:WARM_UP], *paths], output)):
         if number == WARM_UP - 1:
-            begun = time.perf_counter()
-        probs[path.name] = answer.tolist()
-    return {"images_per_second": len(paths) / (time.perf_counter() - begun), "probs": probs}
+            start = time.perf_counter()
+        probs[path.name] = found.tolist()
+    return {"images_per_second": len(paths) / (time.perf_counter() - start), "probs": probs}
 
 
 SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {"bare": bare, "segpipe": segpipe, "naive": naive}
 
 
 def child(name: str, folder: Path, count: int, output: Path, *, full: bool) -> None:
-    """One measurement, in this process."""
+    """Run one measurement in this process."""
     from segpipe.inference.memory import keep_freed_memory
 
     keep_freed_memory()
-    figures = SUBJECTS[name](sorted(folder.iterdir())[:count], output, full=full)
+    values = SUBJECTS[name](sorted(folder.iterdir())[:count], output, full=full)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(figures | {"peak_memory": peak}))
+    print(json.dumps(values | {"peak_memory": peak}))
 
 
 def measure(name: str, folder: Path, count: int, output: Path, *, full: bool) -> dict[str, Any]:
-    """One measurement, in a process of its own."""
+    """Run one measurement in a separate process."""
     output.mkdir(parents=True)
     command = [sys.executable, __file__, "--child", name, "--folder", folder, "--images", str(count), "--output", output]
     command += ["--full"] if full else []
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-    figures: dict[str, Any] = json.loads(printed.stdout.splitlines()[-1])
-    return figures
+    values: dict[str, Any] = json.loads(printed.stdout.splitlines()[-1])
+    return values
 
 
 def largest_difference(results: Path, probs: dict[str, list[float]]) -> float:
-    """Between the probabilities in a results.csv and those of the naive script, over the images that both did."""
+    """Return the largest difference between probabilities of results.csv and the naive script."""
     with results.open(encoding="utf-8", newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     codes = [name for name in next(iter(rows.values())) if name.startswith("p_") and name != "p_malignant"]
@@ -176,7 +177,7 @@ def largest_difference(results: Path, probs: dict[str, list[float]]) -> float:
 
 
 def one_round(folder: Path, scratch: Path, images: int) -> dict[str, Any]:
-    """Rates, memory and answers side by side; the slower ways get fewer images."""
+    """Measure all subjects once; the slower ones get fewer images."""
     bare = measure("bare", folder, 0, scratch / "bare", full=False)
     plain = measure("segpipe", folder, images, scratch / "plain", full=False)
     full = measure("segpipe", folder, images // 2, scratch / "full", full=True)
@@ -198,33 +199,35 @@ def one_round(folder: Path, scratch: Path, images: int) -> dict[str, Any]:
 
 
 def memory_growth(folder: Path, scratch: Path, images: int) -> dict[str, Any]:
-    """Memory after 200 images and after all, the full way."""
-    done = measure("segpipe", folder, images, scratch, full=True)["memory"]
-    early, late = (next(mib for count, mib in done if count >= number) for number in (min(200, images // 2), images))
+    """Measure the memory after 200 images and after all images."""
+    memory = measure("segpipe", folder, images, scratch, full=True)["memory"]
+    early, late = (next(mib for count, mib in memory if count >= number) for number in (min(200, images // 2), images))
     return {"images": images, "early_mib": early, "late_mib": late, "memory_growth": late / early}
 
 
 def cold_start(image: Path, scratch: Path, rounds: int) -> dict[str, Any]:
-    """A call of run_pipeline.py for one image beside the imports that its networks need, in turn."""
+    """Compare a call for one image with the imports of its networks."""
     times: dict[str, list[float]] = {"imports": [], "image": []}
     for number in range(rounds):
         call = [sys.executable, "run_pipeline.py", f"image={image}", f"output={scratch / str(number)}"]
         for name, command in (("imports", [sys.executable, "-c", IMPORTS]), ("image", call)):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
-            times[name].append(time.perf_counter() - begun)
+            times[name].append(time.perf_counter() - start)
     ratios = [image / imports for image, imports in zip(times["image"], times["imports"], strict=True)]
     return {"seconds": times, "x_imports": statistics.median(ratios)}
 
 
 def parse() -> argparse.Namespace:
-    """The arguments of the call."""
-    parser = argparse.ArgumentParser(description="segpipe beside bare forwards and a naive script, on a folder of photographs.")
-    parser.add_argument("--data", type=Path, help="folder of photographs to take in place of drawn ones")
-    parser.add_argument("--images", type=int, default=800, help="of the quickest way in each round; 800 by default")
-    parser.add_argument("--memory-images", type=int, default=2000, help="of the run whose memory is watched; 0 leaves it out")
+    """Read the arguments of the call."""
+    parser = argparse.ArgumentParser(description="Compare segpipe with forward passes alone and with a naive script.")
+    parser.add_argument("--data", type=Path, help="folder of photographs to use instead of generated ones")
+    parser.add_argument(
+        "--images", type=int, default=800, help="number of images of the fastest subject in each round; 800 by default"
+    )
+    parser.add_argument("--memory-images", type=int, default=2000, help="number of images of the memory measurement; 0 skips it")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--output", type=Path, help="also write the values to this JSON file")
     for name in ("--child", "--folder"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--full", action="store_true", help=argparse.SUPPRESS)
@@ -232,7 +235,7 @@ def parse() -> argparse.Namespace:
 
 
 def report(options: argparse.Namespace) -> dict[str, Any]:
-    """All measurements, printed as they come."""
+    """Run and print all measurements."""
     import torch
 
     results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": []}
@@ -252,12 +255,12 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def judge(results: dict[str, Any]) -> dict[str, tuple[float, str, float, bool]]:
-    """Each goal: the figure, the sign, the limit, whether it is reached."""
+    """Return value, sign, limit and success of each goal."""
 
     def median(name: str) -> float:
         return statistics.median(one[name] for one in results["rounds"])
 
-    figures = {
+    values = {
         "rate plain / bare": (median("x_bare"), ">=", 0.85),
         "rate full / naive": (median("x_naive"), ">=", 2.0),
         "peak memory full / naive": (median("x_naive_memory"), "<=", 1.0),
@@ -265,10 +268,10 @@ def judge(results: dict[str, Any]) -> dict[str, tuple[float, str, float, bool]]:
         "cold start / imports": (results["cold_start"]["x_imports"], "<=", 1.5),
     }
     if "memory" in results:
-        figures["memory at the end / after 200 images"] = (results["memory"]["memory_growth"], "<=", 1.05)
+        values["memory at the end / after 200 images"] = (results["memory"]["memory_growth"], "<=", 1.05)
     return {
         name: (value, sign, limit, value >= limit if sign == ">=" else value <= limit)
-        for name, (value, sign, limit) in figures.items()
+        for name, (value, sign, limit) in values.items()
     }
 
 

@@ -1,15 +1,14 @@
-"""Grad-CAM beside a plain forward pass and beside pytorch-grad-cam: are the maps equal, and what do they cost?
+"""Comparison of Grad-CAM with pytorch-grad-cam: equality of the heatmaps, and time.
 
     python benchmarks/gradcam.py
 
-The classifier has random weights (seeded) and sees random images of 224 x 224 pixels, so nothing needs to be at hand. Everything
-is timed in turn within each repetition, so a busy machine slows all of it alike; a ratio is the median over the repetitions.
+The classifier has random weights (seeded) and the images are random (224 x 224 pixels), so no data are needed. The routes take
+turns within each repetition, so that a busy machine slows all of them; a ratio is the median over the repetitions.
 
-pytorch-grad-cam is timed twice: as its guide shows it, where it goes back through the whole network, and with every layer before
-the last feature map frozen, which is the best that its user can do. "ours, d4" is the pipeline's way: eight views, one map for
-each image.
+pytorch-grad-cam is timed twice: as in its guide, with a backward pass through the whole network, and with all layers before the
+last feature map frozen, which is its fastest use. "ours, d4" is what the pipeline does: eight views, one heatmap for each image.
 
-Exit status: 1 where a map differs by more than 1e-4 of its peak, or costs more than 1.15 of a plain forward; else 0.
+Exit status: 1 if a heatmap differs by more than 1e-4 of its peak, or takes more than 1.15 times a plain forward pass; else 0.
 """
 
 import argparse
@@ -39,9 +38,9 @@ ROUTES = ("forward", "ours", "grad-cam", "grad-cam frozen", "forward, d4", "ours
 
 
 def build_model() -> LesionClassifier:
-    """The default classifier with BatchNorm statistics of its own, or random weights would let the signal fade out."""
+    """Build the default classifier, with BatchNorm statistics that fit its random weights."""
     torch.manual_seed(0)
-    model = build_classifier(name="efficientnet_b0", classes=CLASSES)
+    model = build_classifier(name="efficientnet_b0", classes=CLASSES, attention="cbam")
     with torch.no_grad():
         for seed in range(100, 120):
             model.train()(random_images(8, seed))
@@ -49,37 +48,37 @@ def build_model() -> LesionClassifier:
 
 
 def random_images(count: int, seed: int) -> Tensor:
-    """Smooth random images, float (count, 3, SIZE, SIZE), about normalised."""
+    """Smooth random images, float (count, 3, SIZE, SIZE), roughly normalized."""
     coarse = torch.randn(count, 3, 14, 14, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic").contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
 def forward(model: LesionClassifier, batch: Tensor) -> Tensor:
-    """The plain answer."""
+    """Run a plain forward pass."""
     logits: Tensor = model(batch)
     return logits
 
 
 @torch.inference_mode()
 def explained_forward(model: LesionClassifier, batch: Tensor) -> Tensor:
-    """The answer, and the maps of the likeliest classes, as the pipeline makes them."""
+    """Compute the heatmaps of the most probable classes as the pipeline does."""
     head_pass = HeadPass(model.head, model.features(batch))
     return head_pass.maps(head_pass.logits.argmax(1))
 
 
 @torch.inference_mode()
 def explained_views(model: LesionClassifier, batch: Tensor) -> Tensor:
-    """One map for each image over the eight views."""
+    """Compute one heatmap for each image over the eight views."""
     views = VIEWS["d4"]
     head_pass = HeadPass(model.head, model.features(stack_views({1.0: batch}, views)))
-    likeliest = mean_probs(unstack(head_pass.logits.softmax(1), views)).argmax(1).repeat(len(views))
-    return mean_maps(head_pass.maps(likeliest), views)[0]
+    most_probable = mean_probs(unstack(head_pass.logits.softmax(1), views)).argmax(1).repeat(len(views))
+    return mean_maps(head_pass.maps(most_probable), views)[0]
 
 
 @contextmanager
 def frozen_before_last_map(model: LesionClassifier) -> Iterator[None]:
-    """No parameter before the last feature map takes a gradient."""
+    """Freeze all parameters before the last feature map."""
     frozen = [weight for name, weight in model.backbone.named_parameters() if not name.startswith("bn2.")]
     for weight in frozen:
         weight.requires_grad_(False)
@@ -91,30 +90,30 @@ def frozen_before_last_map(model: LesionClassifier) -> Iterator[None]:
 
 
 def map_difference(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> tuple[float, int]:
-    """How far the maps are apart, as a fraction of the peak, before and after pytorch-grad-cam enlarges them.
+    """Compare the heatmaps before and after pytorch-grad-cam enlarges them.
 
     Returns:
-        The largest absolute difference, and how many maps are not zero everywhere.
+        Largest absolute difference as a fraction of the peak, and number of heatmaps that are not zero everywhere.
     """
     enlarged = theirs(batch, None)
     kept = theirs.activations_and_grads
     raw = theirs.get_cam_image(batch, theirs.target_layers[0], None, kept.activations[0].numpy(), kept.gradients[0].numpy())
     ours = explained_forward(model, batch)
     small = (scale_to_unit(ours) - scale_to_unit(torch.from_numpy(raw).relu())).abs().max()
-    # It scales each map twice: before it enlarges it, and after.
+    # pytorch-grad-cam scales each heatmap before and after it enlarges it.
     large = abs(scale_cam_image(scale_cam_image(ours.numpy(), (SIZE, SIZE))) - enlarged).max()
     return max(small.item(), float(large)), int((ours.amax((1, 2)) > 0).sum())
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """Measure one call, in milliseconds."""
     start = time.perf_counter()
     work()
     return (time.perf_counter() - start) * 1000
 
 
 def time_once(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> dict[str, float]:
-    """Each route once, in milliseconds for the whole batch."""
+    """Time each route once, in milliseconds for the whole batch."""
     times = {
         "forward": milliseconds(lambda: forward(model, batch)),
         "ours": milliseconds(lambda: explained_forward(model, batch)),
@@ -128,7 +127,7 @@ def time_once(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> dict[s
 
 
 def compare(model: LesionClassifier, *, batch_size: int, repetitions: int) -> bool:
-    """Print one block of the table; true where ours is equal and cheap enough."""
+    """Print one block of the table; return True on success."""
     with GradCAM(model, [model.backbone.bn2]) as theirs:
         batches = [random_images(batch_size, seed) for seed in SEEDS]
         differences = [map_difference(model, theirs, batch) for batch in batches]
@@ -147,7 +146,7 @@ def compare(model: LesionClassifier, *, batch_size: int, repetitions: int) -> bo
 
 def main() -> int:
     """Run the comparison and return the exit status."""
-    parser = argparse.ArgumentParser(description="Grad-CAM beside a plain forward and pytorch-grad-cam.")
+    parser = argparse.ArgumentParser(description="Compare Grad-CAM with a plain forward pass and pytorch-grad-cam.")
     parser.add_argument("--repetitions", type=int, default=5, help="rounds for each of the three batches of images")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     options = parser.parse_args()

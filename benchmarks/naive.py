@@ -1,7 +1,7 @@
-"""The script that a competent user would write without segpipe's engine: image by image, ttach's d4, the grad-cam package.
+"""Plain script without segpipe's engine: one image at a time, ttach, pytorch-grad-cam.
 
-It takes the same bundles, and segpipe's functions for reading, mask and crop, so that both can be held to the same answers; what
-it does not have is batches, threads, folded networks and the short way to a heatmap. `benchmarks/folder.py` runs it.
+It uses the same bundles and segpipe's functions for reading, mask and crop, so that the predictions can be compared. It has no
+batches, threads, folded networks or fast heatmaps. `benchmarks/folder.py` runs it.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from PIL import Image
 from pytorch_grad_cam import GradCAM
 from torch import Tensor, nn
 
-from segpipe.bundle.folder import SHIPPED, ClassifierBundle, load_classifier, load_segmenter
+from segpipe.bundle.card import ClassifierBundle
+from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
 from segpipe.io.images import read_image
 from segpipe.lesion.crop import cut_lesion
 from segpipe.lesion.localizer import localize
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 class Probabilities(nn.Module):
-    """The classifier with its calibration and a softmax, because ttach averages what a model gives."""
+    """Calibrated probabilities of a classifier, which ttach averages over views."""
 
     def __init__(self, bundle: ClassifierBundle) -> None:
         super().__init__()
@@ -34,24 +35,24 @@ class Probabilities(nn.Module):
         self.bias = torch.tensor(bundle.card.logit_bias or (0.0,))
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Args: batch, normalised float (N, 3, H, W). Returns: probabilities, float (N, classes)."""
+        """Compute probabilities (N, classes) of a normalized batch (N, 3, H, W)."""
         probs: Tensor = (self.model(batch) / self.temperature + self.bias).softmax(1)
         return probs
 
 
-def answers(paths: list[Path], output: Path) -> Iterator[tuple[Path, NDArray[np.float32]]]:
-    """Work through images one by one: write the mask, make the heatmap, give the probabilities over the eight views."""
-    unet, ensemble = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
-    views = ttach.ClassificationTTAWrapper(Probabilities(ensemble), ttach.aliases.d4_transform(), merge_mode="mean")
-    grad_cam = GradCAM(model=ensemble.model, target_layers=[ensemble.model.backbone.bn2])
+def predictions(paths: list[Path], output: Path) -> Iterator[tuple[Path, NDArray[np.float32]]]:
+    """Write masks and compute heatmaps; yield the mean probabilities of each image."""
+    unet, classifier = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
+    views = ttach.ClassificationTTAWrapper(Probabilities(classifier), ttach.aliases.d4_transform(), merge_mode="mean")
+    grad_cam = GradCAM(model=classifier.model, target_layers=[classifier.model.backbone.bn2])
     for path in paths:
         image = read_image(path)
         with torch.inference_mode():
             mask_probs = torch.sigmoid(unet.model(images_to_batch([image], unet.card.input, CPU)))[0, 0].numpy()
-        place = localize(image, mask_probs)
-        Image.fromarray(place.mask.astype(np.uint8) * 255).save(output / f"{path.stem}.png")
-        spec = ensemble.card.input
-        _, pixels = cut_lesion(image, place.mask, place.box, ensemble.card.crop, size=spec.size)
+        localization = localize(image, mask_probs)
+        Image.fromarray(localization.mask.astype(np.uint8) * 255).save(output / f"{path.stem}.png")
+        spec = classifier.card.input
+        _, pixels = cut_lesion(image, localization.mask, localization.box, classifier.card.crop, size=spec.size)
         crop = images_to_batch([pixels], spec, CPU)
         with torch.inference_mode():
             probs = views(crop)[0].numpy()

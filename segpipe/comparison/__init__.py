@@ -1,1 +1,1 @@
-"""Several models side by side, and ablations."""
+"""Comparison of several models, and of ablations."""

@@ -1,4 +1,4 @@
-"""The classifiers of a comparison: checked before any of them works, then each run over the images and scored as users do."""
+"""Classifiers of a comparison: loading, cost, runs over the images, scores."""
 
 import sys
 import time
@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from segpipe.bundle.card import ClassifierCard
-from segpipe.bundle.folder import load_classifier, read_card
+from segpipe.bundle.card_file import read_card
+from segpipe.bundle.folder import load_classifier
 from segpipe.comparison.table import file_name
 from segpipe.errors import BundleError, OutputError
 from segpipe.evaluation.run import read_run
@@ -21,28 +22,159 @@ from segpipe.evaluation.truth import GroundTruth, check_truth
 from segpipe.inference.loading import load_pipeline
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.settings import PipelineSettings
-from segpipe.io.numerals import counted
+from segpipe.io.files import counted
 from segpipe.io.output import hold_output
-from segpipe.metrics.classification import Answers
-from segpipe.runs.folder import RunOptions, is_finished, run_images
-from segpipe.runs.image_jobs import LocalEngine
-from segpipe.runs.source import Source
+from segpipe.io.run_files import COMPARED_RUNS
+from segpipe.metrics.classification import LabeledPredictions
+from segpipe.runs.folder import is_finished, run_images
+from segpipe.runs.image_jobs import Source
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.options import RunOptions
 from segpipe.runs.summary import changed_settings, run_identity
 from segpipe.types import FloatArray
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """Classifier to be compared.
+
+    Attributes:
+        title: Title in the comparison.
+        bundle: Folder of its bundle.
+        card: Card of the bundle.
+        parameters: Number of weights.
+        macs: Multiply-accumulate operations of one crop.
+        pipeline: Pipeline of the classifier, with the segmenter that all candidates share.
+        options: Options of its run over the images.
+    """
+
+    title: str
+    bundle: Path
+    card: ClassifierCard
+    parameters: int
+    macs: int
+    pipeline: Pipeline
+    options: RunOptions
+
+
+@dataclass(frozen=True)
+class ScoredCandidate:
+    """Classifier with the scores of its run.
+
+    Attributes:
+        candidate: Classifier.
+        paths: Paths of the images with a result.
+        image_ids: Ids of the labeled images among them.
+        predictions: Predictions for the labeled images.
+        metrics: Part `classification` of its `metrics.json`.
+    """
+
+    candidate: Candidate
+    paths: Sequence[str]
+    image_ids: Sequence[str]
+    predictions: LabeledPredictions
+    metrics: Metrics
+
+
+def load_candidates(bundles: Mapping[str, Path], settings: PipelineSettings, output: Path) -> list[Candidate]:
+    """Load the classifiers of a comparison.
+
+    Args:
+        bundles: Folders of the bundles by title.
+        settings: Settings of the pipelines, except the classifier.
+        output: Folder of the comparison; each run has its own folder in `runs/`.
+
+    Raises:
+        BundleError: A bundle cannot be used, or the classes of two bundles differ.
+        ConfigError: The device is not available.
+    """
+    cards = {title: read_card(folder, "classifier", ClassifierCard) for title, folder in bundles.items()}
+    (first, card), *others = cards.items()
+    for title, other in others:
+        if set(other.classes) != set(card.classes):
+            raise BundleError(
+                f"all bundles must have the same classes, got {', '.join(card.classes)} in {first!r} and "
+                f"{', '.join(other.classes)} in {title!r}; compare them separately"
+            )
+    return [_load(title, folder, settings, output / COMPARED_RUNS / file_name(title)) for title, folder in bundles.items()]
+
+
+def check_candidates(candidates: Sequence[Candidate], source: Source, truth: GroundTruth, *, overwrite: bool) -> GroundTruth:
+    """Check labels and run folders before the runs.
+
+    Args:
+        candidates: Classifiers with the same classes.
+        source: Images.
+        truth: Ground truth by the names of images.
+        overwrite: True if earlier results in the run folders will be removed.
+
+    Returns:
+        Ground truth of these images.
+
+    Raises:
+        DatasetError: No image has a label of one of the classes, or labels contradict each other.
+        OutputError: A run folder has results of other settings or bundles.
+    """
+    matched = check_truth(truth, source.by_path).keep_classes(candidates[0].card.classes)
+    for candidate in candidates if not overwrite else ():
+        options = candidate.options
+        identity = run_identity(candidate.pipeline.identity(), options.pictures, max_pixels=options.max_pixels)
+        changed = changed_settings(options.output, identity)
+        if changed:
+            raise OutputError(
+                f"{options.output} holds the results of another run ({', '.join(changed)} changed); give the same settings, set "
+                "another output, or restart all runs with overwrite=true"
+            )
+    return matched
+
+
+def run_candidate(candidate: Candidate, source: Source, truth: GroundTruth, *, overwrite: bool) -> ScoredCandidate:
+    """Run a classifier over the images without a result, and score it.
+
+    Args:
+        candidate: Classifier; its folder gets the files of `segpipe predict folder=... labels=...`.
+        source: Images.
+        truth: Ground truth of the images.
+        overwrite: True to restart the run.
+
+    Raises:
+        PredictionError: The classifier gave a number that is not finite.
+        RunStoppedError: The disk is full or broken.
+        KeyboardInterrupt: The user stopped the run; the message has its progress.
+    """
+    pipeline, options, title = candidate.pipeline, candidate.options, candidate.title
+    with hold_output(options.output, overwrite=overwrite, resume=not overwrite):
+        if is_finished(pipeline, source, options):
+            sys.stderr.write(f"{title}: already finished\n")
+        else:
+            sys.stderr.write(f"{title}: {counted(len(source.files), 'image')}\n")
+            try:
+                result = run_images(pipeline, source, options, LocalEngine(pipeline, workers=None))
+            except KeyboardInterrupt as stop:
+                raise KeyboardInterrupt(f"{title}: {stop}; the same call, without overwrite=true, resumes") from stop
+            result.require_predictions()
+        files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
+        metrics = score_run(options.output, truth, files)["classification"]
+        run, diagnoses = read_run(options.output), truth.diagnoses or {}
+        rows = run.labeled(diagnoses)
+        paths, image_ids = list(run.results["path"]), list(rows["image_id"])
+        return ScoredCandidate(candidate, paths, image_ids, run.predictions(rows, diagnoses), metrics)
+
+
 def count_parameters(model: nn.Module) -> int:
-    """The number of weights that were learnt."""
+    """Count the weights of a network."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_macs(model: nn.Module, size: int) -> int:
-    """The multiply-accumulate operations of one image, in convolutions and products of matrices.
+    """Count the multiply-accumulate operations of one image.
+
+    Convolutions and matrix products count.
 
     Args:
-        model: as it was built, not prepared for inference, whose operators are not all known to the counter; in eval mode, on
-            the CPU.
-        size: side of the square input, pixels.
+        model: Network in eval mode on the CPU, as built: the counter does not know all operators of a network that was prepared
+            for inference.
+        size: Side of the square input, pixels.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, size, size))
@@ -50,16 +182,16 @@ def count_macs(model: nn.Module, size: int) -> int:
 
 
 def measure_rates(works: Sequence[Callable[[], object]], items: int, *, rounds: int, seconds: float) -> FloatArray:
-    """How much each of several workers gets done in a second, side by side.
+    """Measure the throughput of several workers in turn.
 
-    They take turns in each round, so that a machine which is busy for a while slows all of them alike. On a CPU each has one
-    core, as each batch has in `segpipe.runs.image_jobs`.
+    They take turns in each round, so that other load on the machine slows all of them alike. On a CPU each has one core, like
+    each batch in `segpipe.runs.image_jobs`.
 
     Args:
-        works: of each worker; a call does `items` items and returns when they are done.
-        items: that a call does.
-        rounds: each gives one rate; one more goes before, as a warm-up.
-        seconds: length of a turn, at the least one call.
+        works: Workers; a call processes `items` items and returns when they are finished.
+        items: Number of items of a call.
+        rounds: Number of rounds, one rate each, after a warm-up.
+        seconds: Length of a turn, at least one call.
 
     Returns:
         Items per second, shape (workers, rounds).
@@ -72,81 +204,6 @@ def measure_rates(works: Sequence[Callable[[], object]], items: int, *, rounds: 
         return np.array([[items * _calls_per_second(work, seconds) for work in works] for _ in range(rounds)]).T
     finally:
         torch.set_num_threads(threads)
-
-
-def _calls_per_second(work: Callable[[], object], seconds: float) -> float:
-    begun, calls = time.perf_counter(), 0
-    while True:
-        work()
-        calls += 1
-        passed = time.perf_counter() - begun
-        if passed >= seconds:
-            return calls / passed
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A classifier that is to be compared.
-
-    Attributes:
-        title: by which the call names it.
-        bundle: its folder.
-        card: of the bundle.
-        parameters: number of weights.
-        macs: multiply-accumulate operations of one crop.
-        pipeline: that it runs in, behind the segmenter that all share.
-        ask: of its run over the images.
-    """
-
-    title: str
-    bundle: Path
-    card: ClassifierCard
-    parameters: int
-    macs: int
-    pipeline: Pipeline
-    ask: RunOptions
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A classifier that was run over the images.
-
-    Attributes:
-        candidate: the classifier.
-        paths: of the images with a result.
-        image_ids: of the labelled ones among them.
-        answers: for these.
-        metrics: the part `classification` of its `metrics.json`.
-    """
-
-    candidate: Candidate
-    paths: Sequence[str]
-    image_ids: Sequence[str]
-    answers: Answers
-    metrics: Metrics
-
-
-def load_candidates(bundles: Mapping[str, Path], settings: PipelineSettings, output: Path) -> list[Candidate]:
-    """Load the classifiers of a comparison.
-
-    Args:
-        bundles: folders by title.
-        settings: of the pipelines, but for the classifier.
-        output: of the comparison; each run has a folder of its own in `runs/`.
-
-    Raises:
-        BundleError: a bundle cannot be used, or two name other classes.
-        ConfigError: the device is not there.
-    """
-    cards = {title: read_card(folder, "classifier", ClassifierCard) for title, folder in bundles.items()}
-    (first, card), *others = cards.items()
-    for title, other in others:
-        if set(other.classes) != set(card.classes):
-            raise BundleError(
-                f"all bundles must name the same classes, got {', '.join(card.classes)} in {first!r} and "
-                f"{', '.join(other.classes)} in {title!r}; compare them apart"
-            )
-    return [_load(title, folder, settings, output / "runs" / file_name(title)) for title, folder in bundles.items()]
 
 
 def _load(title: str, folder: Path, settings: PipelineSettings, output: Path) -> Candidate:
@@ -162,61 +219,11 @@ def _load(title: str, folder: Path, settings: PipelineSettings, output: Path) ->
     )
 
 
-def check_candidates(candidates: Sequence[Candidate], source: Source, truth: GroundTruth, *, overwrite: bool) -> GroundTruth:
-    """See, before the work, that there is something to score, and that each run folder holds nothing else than this run.
-
-    Args:
-        candidates: all classifiers, with the same classes.
-        source: the images.
-        truth: by the names of images.
-        overwrite: what the run folders hold will be removed.
-
-    Returns:
-        What is known of these images.
-
-    Raises:
-        DatasetError: no image has a label that is one of the classes, or the labels contradict each other.
-        OutputError: a run folder holds results of other settings or bundles.
-    """
-    known = check_truth(truth, source.by_path).of_classes(candidates[0].card.classes)
-    for candidate in candidates if not overwrite else ():
-        ask = candidate.ask
-        changed = changed_settings(ask.output, run_identity(candidate.pipeline, ask.wanted, max_pixels=ask.max_pixels))
-        if changed:
-            raise OutputError(
-                f"{ask.output} holds the results of another run ({', '.join(changed)} changed); give all as it was, name another "
-                "output, or begin all runs anew with overwrite=true"
-            )
-    return known
-
-
-def run_candidate(candidate: Candidate, source: Source, truth: GroundTruth, *, overwrite: bool) -> Scored:
-    """Run a classifier over the images, as far as it has not been, and score it.
-
-    Args:
-        candidate: the classifier; its folder then holds what `segpipe predict folder=... labels=...` writes.
-        source: the images.
-        truth: of them.
-        overwrite: begin anew.
-
-    Raises:
-        AnswerError: the classifier gave a number that is not finite.
-        RunStoppedError: the disk is full or broken.
-        KeyboardInterrupt: the user stopped it; the text says how far it is.
-    """
-    pipeline, ask, title = candidate.pipeline, candidate.ask, candidate.title
-    with hold_output(ask.output, overwrite=overwrite, resume=not overwrite):
-        if is_finished(pipeline, source, ask):
-            sys.stderr.write(f"{title}: done before\n")
-        else:
-            sys.stderr.write(f"{title}: {counted(len(source.files), 'image')}\n")
-            try:
-                done = run_images(pipeline, source, ask, LocalEngine(pipeline, workers=None))
-            except KeyboardInterrupt as stop:
-                raise KeyboardInterrupt(f"{title}: {stop}; the same call, without overwrite=true, resumes") from stop
-            done.require_answers()
-        files = [(file, relative) for file, relative in source.files if isinstance(file, Path)]
-        metrics = score_run(ask.output, truth, files)["classification"]
-        run, diagnoses = read_run(ask.output), truth.diagnoses or {}
-        rows = run.labelled(diagnoses)
-        return Scored(candidate, list(run.results["path"]), list(rows["image_id"]), run.answers(rows, diagnoses), metrics)
+def _calls_per_second(work: Callable[[], object], seconds: float) -> float:
+    start, calls = time.perf_counter(), 0
+    while True:
+        work()
+        calls += 1
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds:
+            return calls / elapsed

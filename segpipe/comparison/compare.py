@@ -1,7 +1,7 @@
-"""Several classifiers over the same labeled images, compared by their metrics and by what they cost.
+"""Comparison of several classifiers on the same labeled images: metrics and cost.
 
-Each is run as `segpipe predict` does, into OUTPUT/runs/, where a later call finds what is done; the table goes with all digits
-and three pictures into OUTPUT.
+Each classifier is run as by `segpipe predict`, into OUTPUT/runs/, where a later call finds finished results; the tables and
+pictures of the comparison go into OUTPUT.
 """
 
 import sys
@@ -9,123 +9,202 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from segpipe.bundle.card import Training
-from segpipe.comparison.candidates import Scored, measure_rates
-from segpipe.comparison.table import METRICS, NO_FIGURE, RATE, Comparison, Entry, Figure
+from segpipe.comparison.candidates import ScoredCandidate, check_candidates, load_candidates, measure_rates, run_candidate
+from segpipe.comparison.plots import draw_cost, draw_metrics, draw_roc
+from segpipe.comparison.table import (
+    METRICS,
+    NO_ESTIMATE,
+    RATE,
+    ComparedClassifier,
+    Comparison,
+    Estimate,
+    comparison_text,
+    write_comparison,
+)
 from segpipe.data.fingerprints import find_seen
 from segpipe.data.identity import image_ids
 from segpipe.errors import ConfigError, DatasetError, OutputError
-from segpipe.evaluation.truth import GroundTruth
+from segpipe.evaluation.truth import GroundTruth, read_truth
+from segpipe.inference.loading import choose_device
 from segpipe.inference.memory import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
-from segpipe.io.images import decode_photograph, display_path
+from segpipe.io.files import display_path, write_file
+from segpipe.io.images import decode_photograph
 from segpipe.io.output import find_results, hold_output
+from segpipe.io.run_files import COMPARISON, COMPARISON_TEXT, COST_PLOT, FAILURES, METRICS_PLOT, ROC_PLOT
 from segpipe.io.storage import open_source
-from segpipe.metrics.bootstrap import Difference, compare_runs
-from segpipe.metrics.classification import score_answers
-from segpipe.runs.source import Source, images_of_folder
+from segpipe.metrics.bootstrap import PairedDifference, paired_differences
+from segpipe.metrics.classification import score_predictions
+from segpipe.runs.image_jobs import Source
+from segpipe.runs.source import images_of_folder
 from segpipe.types import RgbImage
-
-if TYPE_CHECKING:
-    from segpipe.comparison.candidates import Candidate
-    from segpipe.comparison.table import Comparison
-    from segpipe.evaluation.truth import GroundTruth
-
 
 ROUNDS = 7
 SECONDS_A_TURN = 0.5
+_PICTURES = {ROC_PLOT: draw_roc, METRICS_PLOT: draw_metrics, COST_PLOT: draw_cost}
 
 
-def compare(scored: Sequence[Scored], source: Source, truth: GroundTruth) -> Comparison:
-    """Set classifiers side by side, the best by macro AUROC first, and time them.
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """Images and conditions of a comparison.
+
+    Attributes:
+        folder: Folder of the images, or its URL.
+        labels: Table of the true diagnoses, with optional lesion ids.
+        output: Folder of the results.
+        split: Table of the images to keep; None keeps all.
+        part: Part of the split to keep; None keeps all parts.
+        pipeline: Settings of the pipelines, except the classifier.
+        overwrite: True to remove earlier runs in `output`.
+    """
+
+    folder: str
+    labels: Path
+    output: Path
+    split: Path | None = None
+    part: str | None = None
+    pipeline: PipelineSettings = field(default_factory=lambda: PipelineSettings(tta="none", explain="none"))
+    overwrite: bool = False
+
+
+def compare_bundles(bundles: Mapping[str, Path], settings: ComparisonSettings) -> str:
+    """Run, score and time classifiers.
 
     Args:
-        scored: at least two, over the same images.
-        source: these images.
-        truth: of them.
+        bundles: Folders of the classifiers by title.
+        settings: Images and conditions.
+
+    Returns:
+        Comparison as Markdown, and the paths of the files.
 
     Raises:
-        DatasetError: images failed with some of the classifiers only, or were changed between the runs.
+        ConfigError: There are fewer than two bundles, or the folder or the device cannot be used.
+        BundleError: A bundle cannot be used, or the classes of two bundles differ.
+        DatasetError: Labels or split cannot be used, or fit none of the images.
+        OutputError: The output folder has results that are not of these runs.
+    """
+    _check(bundles, settings)
+    source = images_of_folder(settings.folder, split=settings.split, part=settings.part)
+    keep_freed_memory()
+    with gc_paused():
+        truth = read_truth(labels=settings.labels, masks=None, split=settings.split)
+        truth = replace(truth, dataset=Path(settings.folder).resolve().name, part=settings.part)
+        candidates = load_candidates(bundles, settings.pipeline, settings.output)
+        truth = check_candidates(candidates, source, truth, overwrite=settings.overwrite)
+    for remark in (*source.remarks, *truth.remarks()):
+        sys.stderr.write(f"{remark}\n")
+    with hold_output(settings.output, overwrite=False, resume=True):
+        scored = [run_candidate(candidate, source, truth, overwrite=settings.overwrite) for candidate in candidates]
+        return _write_files(settings, compare(scored, source, truth))
+
+
+def compare(scored: Sequence[ScoredCandidate], source: Source, truth: GroundTruth) -> Comparison:
+    """Order classifiers by macro AUROC, and time them.
+
+    Args:
+        scored: Classifiers, at least two, with runs over the same images.
+        source: Images.
+        truth: Ground truth of the images.
+
+    Raises:
+        DatasetError: Images failed with only some of the classifiers, or were changed between the runs.
     """
     ordered = sorted(scored, key=_rank)
     best = ordered[0]
     for other in ordered:
-        if other.paths != best.paths:
-            raise DatasetError(
-                f"all runs must be over the same images, got {len(best.paths)} results of {best.candidate.title!r} and "
-                f"{len(other.paths)} of {other.candidate.title!r}; see {other.candidate.ask.output / 'failures.csv'}"
-            )
-        if other.metrics["test_set"] != best.metrics["test_set"]:
-            raise DatasetError(
-                f"all runs must be scored on the same images and labels, got others for {best.candidate.title!r} and "
-                f"{other.candidate.title!r}, so files were changed in between; begin all runs anew with overwrite=true"
-            )
-    lesions = truth.groups(best.image_ids)
+        _require_same_images(best, other)
+    lesions = truth.lesions_of(best.image_ids)
     images = pd.DataFrame({"image_id": image_ids([Path(path) for path in best.image_ids]), "lesion_id": lesions})
     changes = _changes(ordered, lesions)
-    rates = _measure(ordered, source)
-    entries = [
-        Entry(
+    rates = _measure_rates(ordered, source)
+    classifiers = [
+        ComparedClassifier(
             title=run.candidate.title,
             bundle=run.candidate.bundle,
-            answers=run.answers,
-            figures={name: _figure(run, name) for name in METRICS} | {RATE: _over_rounds(own)},
-            changes={**change, RATE: _over_rounds(own / rates[0])},
+            predictions=run.predictions,
+            metrics={name: _metric(run, name) for name in METRICS} | {RATE: _range_over_rounds(own)},
+            changes={**change, RATE: _range_over_rounds(own / rates[0])},
             parameters=run.candidate.parameters,
             macs=run.candidate.macs,
             seen=_count_seen(run.candidate.card.training, images),
         )
         for run, change, own in zip(ordered, changes, rates, strict=True)
     ]
-    segmenter = best.candidate.pipeline.locator.bundle
+    segmenter = best.candidate.pipeline.localizer.bundle
     return Comparison(
-        entries=entries,
+        classifiers=classifiers,
         images=len(images),
         lesions=len(set(lesions)),
         interval_unit=truth.interval_unit(best.image_ids),
         failed=len(source.files) + len(source.failures) - len(best.paths),
         majority_baseline=best.metrics["metrics"]["majority_baseline"]["value"],
-        melanomas=best.metrics["metrics"].get("support_mel", NO_FIGURE)["value"],
+        melanomas=best.metrics["metrics"].get("support_mel", NO_ESTIMATE)["value"],
         segmenter_seen=0 if segmenter is None else _count_seen(segmenter.card.training, images),
         test_set=best.metrics["test_set"],
     )
 
 
-def _rank(run: Scored) -> float:
-    area = _figure(run, "macro_auroc")["value"]
+def _check(bundles: Mapping[str, Path], settings: ComparisonSettings) -> None:
+    if len(bundles) < 2:
+        raise ConfigError(
+            f"bundles must name at least two classifiers, got {len(bundles)}; segpipe predict labels=... scores a single one"
+        )
+    results = find_results(settings.output)
+    if results:
+        raise OutputError(
+            f"output must hold no other results, got {settings.output} with {', '.join(results)}; name another folder"
+        )
+
+
+def _require_same_images(one: ScoredCandidate, other: ScoredCandidate) -> None:
+    titles = one.candidate.title, other.candidate.title
+    if other.paths != one.paths:
+        raise DatasetError(
+            f"all runs must be over the same images, got {len(one.paths)} results of {titles[0]!r} and {len(other.paths)} of "
+            f"{titles[1]!r}; see {other.candidate.options.output / FAILURES}"
+        )
+    if other.metrics["test_set"] != one.metrics["test_set"]:
+        raise DatasetError(
+            f"all runs must be scored on the same images and labels, got others for {titles[0]!r} and {titles[1]!r}, so files "
+            "were changed in between; restart all runs with overwrite=true"
+        )
+
+
+def _rank(run: ScoredCandidate) -> float:
+    area = _metric(run, "macro_auroc")["value"]
     return np.inf if area is None else -area
 
 
-def _figure(run: Scored, name: str) -> Figure:
-    figure: Figure = run.metrics["metrics"].get(name, NO_FIGURE)
-    return figure
+def _metric(run: ScoredCandidate, name: str) -> Estimate:
+    estimate: Estimate = run.metrics["metrics"].get(name, NO_ESTIMATE)
+    return estimate
 
 
-def _changes(ordered: Sequence[Scored], lesions: Sequence[str]) -> list[dict[str, Figure]]:
-    """For each run the paired differences of `METRICS` from the first one."""
+def _changes(ordered: Sequence[ScoredCandidate], lesions: Sequence[str]) -> list[dict[str, Estimate]]:
+    """Compute the paired differences of `METRICS` from the first run."""
     names = [name for name in METRICS if name in ordered[0].metrics["metrics"]]
-    metrics = {run.candidate.title: partial(score_answers, run.answers) for run in ordered}
-    compared = compare_runs(metrics, names, lesions)
-    return [dict.fromkeys(METRICS, NO_FIGURE) | dict(zip(names, map(_as_figure, row), strict=True)) for row in compared]
+    metrics = {run.candidate.title: partial(score_predictions, run.predictions) for run in ordered}
+    compared = paired_differences(metrics, names, lesions)
+    return [dict.fromkeys(METRICS, NO_ESTIMATE) | dict(zip(names, map(_change, row), strict=True)) for row in compared]
 
 
-def _as_figure(difference: Difference) -> Figure:
+def _change(difference: PairedDifference) -> Estimate:
     return {"value": difference.change, "low": difference.low, "high": difference.high}
 
 
-def _measure(ordered: Sequence[Scored], source: Source) -> NDArray[np.float64]:
-    """Images per second of each classifier in each round, all on crops of the same images."""
+def _measure_rates(ordered: Sequence[ScoredCandidate], source: Source) -> NDArray[np.float64]:
+    """Measure images per second in each round, on the same crops."""
     pipelines = [run.candidate.pipeline for run in ordered]
     count = pipelines[0].ensemble.batch_size
     images = _read_images(source, ordered[0].paths[:count], least_side=max(pipeline.least_side for pipeline in pipelines))
-    places = list(zip(images, pipelines[0].locator(images), strict=True))
-    works = [partial(pipeline.ensemble, [pipeline.ensemble.cut(*place) for place in places]) for pipeline in pipelines]
+    localized = list(zip(images, pipelines[0].localizer(images), strict=True))
+    works = [partial(pipeline.ensemble, [pipeline.ensemble.cut(*pair) for pair in localized]) for pipeline in pipelines]
     return measure_rates(works, len(images), rounds=ROUNDS, seconds=SECONDS_A_TURN)
 
 
@@ -138,105 +217,27 @@ def _read_images(source: Source, paths: Sequence[str], *, least_side: int) -> li
     return images
 
 
-def _over_rounds(values: NDArray[np.float64]) -> Figure:
+def _range_over_rounds(values: NDArray[np.float64]) -> Estimate:
     return {"value": float(np.median(values)), "low": float(values.min()), "high": float(values.max())}
 
 
 def _count_seen(training: Training, images: pd.DataFrame) -> int | None:
-    """How many images a model has seen in training or validation, or others of their lesions; None if its card is silent."""
+    """Count images whose lesions a model has seen; None if unknown."""
     return len(find_seen({"test": images}, training.seen)) if training.seen else None
 
 
-@dataclass(frozen=True)
-class ComparisonSettings:
-    """Images and conditions of a comparison.
-
-    Attributes:
-        folder: Folder of the images, or its URL.
-        labels: Table of the true diagnoses, with lesion ids where they are known.
-        output: Folder of the results.
-        split: Table that says which images are kept; None keeps all.
-        part: Part of the split that is kept; None keeps all parts.
-        pipeline: Settings of the pipelines, but for the classifier.
-        overwrite: Whether earlier runs in `output` are removed.
-    """
-
-    folder: str
-    labels: Path
-    output: Path
-    split: Path | None = None
-    part: str | None = None
-    pipeline: PipelineSettings = field(default_factory=lambda: PipelineSettings(tta="none", explain="none"))
-    overwrite: bool = False
-
-
-def compare_bundles(bundles: Mapping[str, Path], given: ComparisonSettings) -> str:
-    """Run, score and time classifiers; returns the table as Markdown and the paths of the files.
-
-    Args:
-        bundles: Folders of the classifiers by title.
-        given: Images and conditions.
-
-    Raises:
-        ConfigError: There are fewer than two bundles, or the folder or the device cannot be used.
-        BundleError: A bundle cannot be used, or two have other classes.
-        DatasetError: Labels or split cannot be used, or know none of the images.
-        OutputError: The output folder holds results that are not of these runs.
-    """
-    check_call(bundles, given)
-    source = images_of_folder(given.folder, split=given.split, part=given.part)
-    keep_freed_memory()
-    with gc_paused():
-        from segpipe.comparison.candidates import check_candidates, run_candidate
-
-        truth, candidates = load_models(bundles, given)
-        truth = check_candidates(candidates, source, truth, overwrite=given.overwrite)
-    for remark in (*source.remarks, *truth.remarks()):
-        sys.stderr.write(f"{remark}\n")
-    with hold_output(given.output, overwrite=False, resume=True):
-        scored = [run_candidate(candidate, source, truth, overwrite=given.overwrite) for candidate in candidates]
-        return write_files(given, compare(scored, source, truth))
-
-
-def check_call(bundles: Mapping[str, Path], given: ComparisonSettings) -> None:
-    """Check what a comparison was given, before anything heavy is imported."""
-    if len(bundles) < 2:
-        raise ConfigError(
-            f"bundles must name at least two classifiers, got {len(bundles)}; segpipe predict labels=... scores a single one"
-        )
-    found = find_results(given.output)
-    if found:
-        raise OutputError(f"output must hold no other results, got {given.output} with {', '.join(found)}; name another folder")
-
-
-def load_models(bundles: Mapping[str, Path], given: ComparisonSettings) -> tuple["GroundTruth", list["Candidate"]]:
-    """Load what is known of the images, and the models."""
-    from segpipe.comparison.candidates import load_candidates
-    from segpipe.evaluation.truth import read_truth
-
-    truth = read_truth(labels=given.labels, masks=None, split=given.split)
-    truth = replace(truth, dataset=Path(given.folder).resolve().name, part=given.part)
-    return truth, load_candidates(bundles, given.pipeline, given.output)
-
-
-def write_files(given: ComparisonSettings, comparison: "Comparison") -> str:
-    """Write the table and the pictures; returns the table and where they are."""
-    from segpipe.comparison.plots import draw_cost, draw_metrics, draw_roc
-    from segpipe.comparison.table import comparison_text, write_comparison
-    from segpipe.inference.loading import choose_device
-    from segpipe.io.images import write_file
-
-    part, device = "" if given.part is None else f", part {given.part}", choose_device(given.pipeline.device)
+def _write_files(settings: ComparisonSettings, comparison: Comparison) -> str:
+    """Write tables and pictures; return the Markdown table and the paths."""
+    part, device = "" if settings.part is None else f", part {settings.part}", choose_device(settings.pipeline.device)
     timed = " (timed on one core)" if device.type == "cpu" else ""
     text = comparison_text(
         comparison,
-        images_from=f"{Path(given.folder).resolve().name}{part}",
-        conditions=f"views {given.pipeline.tta}, masks from {given.pipeline.localize}, device {device}{timed}",
+        images_from=f"{Path(settings.folder).resolve().name}{part}",
+        conditions=f"views {settings.pipeline.tta}, masks from {settings.pipeline.localize}, device {device}{timed}",
     )
-    write_comparison(given.output / "comparison.csv", comparison)
-    write_file(given.output / "comparison.md", f"{text}\n".encode())
-    pictures = {"roc.png": draw_roc, "metrics.png": draw_metrics, "cost.png": draw_cost}
-    for name, draw in pictures.items():
-        draw(comparison, given.output / name)
-    paths = [given.output / name for name in ("comparison.csv", "comparison.md", *pictures)]
+    write_comparison(settings.output / COMPARISON, comparison)
+    write_file(settings.output / COMPARISON_TEXT, f"{text}\n".encode())
+    for name, draw in _PICTURES.items():
+        draw(comparison, settings.output / name)
+    paths = [settings.output / name for name in (COMPARISON, COMPARISON_TEXT, *_PICTURES)]
     return "\n".join([text, "", *map(str, paths)])

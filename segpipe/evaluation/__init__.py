@@ -1,1 +1,1 @@
-"""Predictions plus labels: how good masks and probabilities are, with intervals and pictures; no torch in here."""
+"""Scores of a run against labels and masks, with plots and tables."""

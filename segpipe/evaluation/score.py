@@ -1,4 +1,4 @@
-"""Evaluation is prediction plus labels: the results of a run, joined with what is known of its images."""
+"""Scores of a run: its results joined with the ground truth."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,23 +13,25 @@ import pandas as pd
 from segpipe.bundle.card import ClassifierCard
 from segpipe.errors import DatasetError
 from segpipe.evaluation.headline import describe_test_set
-from segpipe.evaluation.heatmap_sample import heatmap_metrics
+from segpipe.evaluation.heatmap_metrics import heatmap_metrics
 from segpipe.evaluation.plots import (
     draw_confusion_matrix,
     draw_precision_recall_curves,
     draw_reliability,
     draw_roc_curves,
-    draw_worst_answers,
     draw_worst_masks,
+    draw_worst_predictions,
 )
 from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.truth import GroundTruth
-from segpipe.io.images import read_mask, write_file
+from segpipe.io.files import write_file
+from segpipe.io.images import read_mask
+from segpipe.io.run_files import METRICS, PLOT_FOLDER
 from segpipe.io.storage import content_hash
 from segpipe.io.strict_json import encode_json
-from segpipe.metrics.bootstrap import Rows, WeightedMetric, Weights, join_groups, score_groups, with_intervals
-from segpipe.metrics.classification import classes_left_out, score_answers
-from segpipe.metrics.screening import screening_of
+from segpipe.metrics.bootstrap import ImageRows, WeightedMetric, Weights, join_groups, score_groups, with_intervals
+from segpipe.metrics.classification import classes_left_out, score_predictions
+from segpipe.metrics.screening import screening_metrics
 from segpipe.metrics.segmentation import dice, jaccard, score_masks
 from segpipe.types import BoolMask, FloatArray
 
@@ -51,23 +53,23 @@ def score_run(
     *,
     heatmaps: Callable[[Run], pd.DataFrame] | None = None,
 ) -> Metrics:
-    """Score the results in a folder; writes `metrics.json` and `plots/`.
+    """Score the results of a run, and write `metrics.json` and `plots/`.
 
     Args:
-        output: of the run, see `read_run`.
-        truth: of its images, by their names.
-        files: the images, each with its path relative to the folder of the call; without them the worst cases are not drawn.
-        heatmaps: test of heatmaps, see `segpipe.evaluation.heatmap_sample.HeatmapTest`; None leaves it out.
+        output: Folder of the run, see `read_run`.
+        truth: Ground truth of its images, by their names.
+        files: Images, each with its path relative to the folder of the run's images; without them the worst cases are not drawn.
+        heatmaps: Test of the heatmaps, see `segpipe.evaluation.heatmap_faithfulness.HeatmapTest`; None for no test.
 
     Returns:
-        What was written into `metrics.json`.
+        Content of `metrics.json`.
 
     Raises:
-        DatasetError: no image of the run has a label, or none has a mask, or a mask does not fit its image.
+        DatasetError: No image of the run has a label, none has a true mask, or a true mask does not have the size of its image.
     """
     run = read_run(output, files)
-    truth = truth.of_images({path: run.photographs.get(path) for path in run.results["path"]}).of_classes(run.codes)
-    (output / "plots").mkdir(exist_ok=True)
+    truth = truth.match_images({path: run.image_files.get(path) for path in run.results["path"]}).keep_classes(run.codes)
+    (output / PLOT_FOLDER).mkdir(exist_ok=True)
     parts: dict[str, Metrics] = {}
     if truth.diagnoses is not None:
         parts["classification"] = _score_diagnoses(run, truth.diagnoses, truth)
@@ -80,25 +82,25 @@ def score_run(
         metrics["heatmaps"] = heatmap_metrics(measured, truth, resamples=RESAMPLES)
     metrics["pipeline"] = dict(run.pipeline)
     metrics["left_out"] = {reason: list(images) for reason, images in truth.left_out.items()}
-    write_metrics(output / "metrics.json", metrics)
+    write_metrics(output / METRICS, metrics)
     return metrics
 
 
-def segmenter_figures(metrics: Metrics) -> Metrics:
-    """Select what the card of a segmenter keeps of its test.
+def segmenter_test_metrics(metrics: Metrics) -> Metrics:
+    """Select the metrics of a test for the card of a segmenter.
 
     Returns:
-        The metrics of the localizer, end to end, and under `segmenter_alone` those of the segmenter.
+        Metrics of the localizer end to end, and under `segmenter_alone` those of the segmenter.
     """
     return {**metrics["segmentation"], "segmenter_alone": metrics["segmenter_alone"]}
 
 
-def classifier_figures(metrics: Metrics) -> Metrics:
-    """Select what the card of a classifier keeps of its test, which is end to end.
+def classifier_test_metrics(metrics: Metrics) -> Metrics:
+    """Select the metrics of a test for the card of a classifier.
 
     Returns:
-        The metrics of the classifier; `groups`, `mask_sources` and `pipeline` of the run, `heatmaps` where they were tested; and
-        under `localizer` the metrics of the masks that its crops came from, where true masks were known.
+        Metrics of the classifier; `groups`, `mask_sources` and `pipeline` of the run; `heatmaps` if they were tested; and under
+        `localizer` the metrics of the masks that the crops were cut by, if true masks were known.
     """
     of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline", "heatmaps") if name in metrics}
     localizer = {"localizer": metrics["segmentation"]} if "segmentation" in metrics else {}
@@ -110,46 +112,46 @@ def count_sources(sources: Iterable[str]) -> dict[str, int]:
     return dict(Counter(map(str, sources)).most_common())
 
 
-def scored_card(card: ClassifierCard, metrics: Metrics) -> ClassifierCard:
-    """The card of a classifier with the metrics of its test, those of each operating point among them."""
+def card_with_test_metrics(card: ClassifierCard, metrics: Metrics) -> ClassifierCard:
+    """Add test metrics to a card and its operating points."""
     values = metrics["classification"]["metrics"]
     points = tuple(
         replace(point, test={name: values[f"{name}_flagged_{point.target}"] for name in ("sensitivity", "specificity")})
         for point in card.operating_points
     )
-    return replace(card, metrics=classifier_figures(metrics), operating_points=points)
+    return replace(card, metrics=classifier_test_metrics(metrics), operating_points=points)
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
-    """Write figures as JSON; one that does not exist is null."""
+    """Write metrics as JSON; an undefined metric is null."""
     write_file(path, encode_json(metrics))
 
 
 def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: GroundTruth) -> Metrics:
-    scored = run.labelled(diagnoses)
+    scored = run.labeled(diagnoses)
     if scored.empty:
         raise DatasetError(
             f"labels must name at least one of the {len(run.results)} images, got none; name them by their path below the folder"
         )
-    image_ids, answers = list(scored["image_id"]), run.answers(scored, diagnoses)
+    image_ids, predictions = list(scored["image_id"]), run.predictions(scored, diagnoses)
     for name, draw in PLOTS.items():
-        draw(answers, run.folder / "plots" / name)
-    if run.photographs:
-        draw_worst_answers(run, scored, answers)
-    screening = screening_of(scored, answers, malignant=run.malignant, points=run.operating_points)
-    lesions = truth.groups(image_ids)
+        draw(predictions, run.folder / PLOT_FOLDER / name)
+    if run.image_files:
+        draw_worst_predictions(run, scored, predictions)
+    screening = screening_metrics(scored, predictions, malignant=run.malignant, points=run.operating_points)
+    lesions = truth.lesions_of(image_ids)
 
     def metric(weights: Weights) -> dict[str, float | None]:
-        return score_answers(answers, weights) | screening(weights)
+        return score_predictions(predictions, weights) | screening(weights)
 
-    def metric_of(rows: Rows) -> WeightedMetric:
-        return partial(score_answers, answers.of(rows))
+    def metric_of(rows: ImageRows) -> WeightedMetric:
+        return partial(score_predictions, predictions.select(rows))
 
     return {
         "images": len(scored),
         "images_without_label": len(run.results) - len(scored),
         "intervals_over": truth.interval_unit(image_ids),
-        "classes_left_out": classes_left_out(answers),
+        "classes_left_out": classes_left_out(predictions),
         "operating_points": list(run.operating_points),
         "metrics": with_intervals(metric, lesions, resamples=RESAMPLES),
         "groups": score_groups(_attributes(scored, truth), lesions, metric_of),
@@ -174,15 +176,16 @@ def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: GroundTruth) -
             "name them IMAGE_segmentation.png"
         )
     image_ids = list(scored["image_id"])
-    pairs = ((run.mask(path), read_mask(true_masks[image_id])) for path, image_id in zip(scored["path"], image_ids, strict=True))
+    rows = zip(scored["path"], image_ids, strict=True)
+    pairs = ((run.read_mask(path), read_mask(true_masks[image_id])) for path, image_id in rows)
     overlaps = measure_overlaps(pairs, image_ids)
-    if run.photographs:
+    if run.image_files:
         draw_worst_masks(run, scored, true_masks, overlaps[:, 0])
     return {
         "images_without_mask": len(run.results) - len(scored),
         **score_overlaps(overlaps, image_ids, truth),
         "groups": score_groups(
-            _attributes(scored, truth), truth.groups(image_ids), lambda rows: partial(score_masks, *overlaps[rows].T)
+            _attributes(scored, truth), truth.lesions_of(image_ids), lambda rows: partial(score_masks, *overlaps[rows].T)
         ),
         "component": "localizer",
         "mask_sources": count_sources(scored["mask_source"]),
@@ -191,31 +194,31 @@ def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: GroundTruth) -
 
 
 def describe_masks(image_hashes: Iterable[str], true_masks: Sequence[Path], truth: GroundTruth) -> dict[str, Any]:
-    """Describe the test set of masks, see `segpipe.evaluation.headline.describe_test_set`.
+    """Describe a test set of masks, see `segpipe.evaluation.headline.describe_test_set`.
 
     Args:
         image_hashes: SHA-256 of the file of each scored image.
-        true_masks: file of the true mask of each image, in the same order.
-        truth: names the data set and its part.
+        true_masks: File of the true mask of each image, in the same order.
+        truth: Ground truth with the names of the data set and its part.
     """
     return _describe(image_hashes, [str(content_hash(path)) for path in true_masks], truth)
 
 
 def measure_overlaps(pairs: Iterable[tuple[BoolMask, BoolMask]], image_ids: Sequence[str]) -> FloatArray:
-    """Dice and Jaccard of each image, shape (N, 2).
+    """Measure Dice and Jaccard of each image, shape (N, 2).
 
     Args:
-        pairs: predicted and true mask, bool, both (H, W) of the image; taken one by one, so they need not all be in memory.
-        image_ids: of the images, in the same order.
+        pairs: Predicted and true mask of each image, bool, shape (H, W); an iterator keeps only one pair in memory.
+        image_ids: Ids of the images, in the same order.
 
     Raises:
-        DatasetError: a true mask has another size than its image.
+        DatasetError: A true mask does not have the size of its image.
     """
     return np.array([measure_overlap(*pair, image_id) for pair, image_id in zip(pairs, image_ids, strict=True)])
 
 
 def measure_overlap(predicted: BoolMask, true: BoolMask, image_id: str) -> tuple[float, float]:
-    """Dice and Jaccard of one image; the arguments are those of `measure_overlaps`."""
+    """Measure Dice and Jaccard of one image, see `measure_overlaps`."""
     if predicted.shape != true.shape:
         raise DatasetError(f"the true mask of {image_id} must have the size of its image, {predicted.shape}, got {true.shape}")
     return dice(predicted, true), jaccard(predicted, true)
@@ -226,8 +229,8 @@ def score_overlaps(overlaps: FloatArray, image_ids: Sequence[str], truth: Ground
 
     Args:
         overlaps: Dice and Jaccard of each image, shape (N, 2).
-        image_ids: of the images, in the same order.
-        truth: lesion of each image, over which the intervals are drawn.
+        image_ids: Ids of the images, in the same order.
+        truth: Lesion of each image, over which the intervals are computed.
 
     Returns:
         `images`, `intervals_over` and `metrics`.
@@ -235,5 +238,5 @@ def score_overlaps(overlaps: FloatArray, image_ids: Sequence[str], truth: Ground
     return {
         "images": len(overlaps),
         "intervals_over": truth.interval_unit(image_ids),
-        "metrics": with_intervals(partial(score_masks, *overlaps.T), truth.groups(image_ids), resamples=RESAMPLES),
+        "metrics": with_intervals(partial(score_masks, *overlaps.T), truth.lesions_of(image_ids), resamples=RESAMPLES),
     }

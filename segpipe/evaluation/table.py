@@ -1,17 +1,16 @@
 """Metrics with their intervals as Markdown tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from segpipe.evaluation.score import Metrics
-
-OF_MASKS = {
+MASK_METRICS = {
     "dice": "mean Dice",
     "jaccard": "mean Jaccard",
     "thresholded_jaccard": "thresholded Jaccard (below 0.65 counts 0)",
     "share_below_065": "fraction of images with a Jaccard below 0.65",
 }
 ROWS = (
-    *(("segmentation", name, f"localizer: {title}") for name, title in OF_MASKS.items()),
+    *(("segmentation", name, f"localizer: {title}") for name, title in MASK_METRICS.items()),
     ("classification", "macro_auroc", "macro AUROC"),
     ("classification", "balanced_accuracy", "balanced accuracy"),
     ("classification", "sensitivity_mel", "melanoma sensitivity"),
@@ -22,36 +21,51 @@ ROWS = (
 )
 
 
-def results_table(columns: Mapping[str, Metrics]) -> str:
-    """Write the main metrics of runs; one that none of them has, for want of the class, the labels or the masks, is left out.
+def results_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write the main metrics of runs as a Markdown table.
 
     Args:
-        columns: what `metrics.json` of each run holds, by the title of its column; all parts are of the same images.
+        columns: Content of `metrics.json` of each run by the title of its column; all parts are of the same images. A metric that
+            no run has, for lack of the class, the labels or the masks, gets no row.
     """
     rows = []
     for part, name, title in ROWS:
-        figures = [metrics.get(part, {}).get("metrics", {}).get(name) for metrics in columns.values()]
-        if any(figures):
-            rows.append([title, *("none" if figure is None else figure_text(figure) for figure in figures)])
+        values = [metrics.get(part, {}).get("metrics", {}).get(name) for metrics in columns.values()]
+        if any(values):
+            rows.append([title, *("none" if value is None else metric_text(value) for value in values)])
     return markdown_table(["", *columns], rows)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Args: header, one title for each column; rows, of as many cells. Returns: the lines of a Markdown table."""
+    """Write a Markdown table.
+
+    Args:
+        header: Title of each column.
+        rows: Cells of each row, as many as there are columns.
+    """
     lines = (
-        "|".join(["", *(f" {_literal(cell)} " if cell else " " for cell in cells), ""])
+        "|".join(["", *(f" {_escape(cell)} " if cell else " " for cell in cells), ""])
         for cells in (header, ["---"] * len(header), *rows)
     )
     return "\n".join(lines)
 
 
-def _literal(cell: str) -> str:
-    return cell.replace("|", r"\|")
+def metric_text(metric: Mapping[str, float | None], number_format: str = ".3f") -> str:
+    """Format a metric with its interval.
 
+    Args:
+        metric: `value`, `low` and `high`, see `segpipe.metrics.bootstrap.with_intervals`.
+        number_format: Format of each number.
 
-def figure_text(figure: Mapping[str, float | None], form: str = ".3f") -> str:
-    """A figure with its interval, as `with_intervals` gives them, each number in a format; `none` where it does not exist."""
-    value, low, high = figure["value"], figure["low"], figure["high"]
+    Returns:
+        Text such as `0.750 (0.650 to 0.850)`; `none` where the metric is undefined.
+    """
+    value, low, high = metric["value"], metric["low"], metric["high"]
     if value is None:
         return "none"
-    return f"{value:{form}}" if low is None or high is None else f"{value:{form}} ({low:{form}} to {high:{form}})"
+    number = f"{value:{number_format}}"
+    return number if low is None or high is None else f"{number} ({low:{number_format}} to {high:{number_format}})"
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("|", r"\|")

@@ -1,4 +1,4 @@
-"""What is known of images without looking at them: diagnosis, true mask, lesion, and whose lesion it is and where."""
+"""Ground truth of images: diagnoses, masks, lesions and patient attributes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,31 +8,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.data.check import inspect_mask
 from segpipe.data.identity import KnownImages
+from segpipe.data.masks import find_masks, inspect_mask, same_masks
 from segpipe.data.splits import read_split
-from segpipe.data.tables import find_masks, read_labels, refuse_contradictions, same_masks
+from segpipe.data.tables import read_labels, refuse_contradictions
 from segpipe.errors import DatasetError, ImageError
 from segpipe.io.images import decode_photograph
 from segpipe.io.storage import open_source
 
 UNKNOWN = "unknown"
-AGE_BANDS = {"0-29": 0, "30-44": 30, "45-59": 45, "60-74": 60, "75+": 75}  # each with its first year
+AGE_BANDS = {"0-29": 0, "30-44": 30, "45-59": 45, "60-74": 60, "75+": 75}  # first year of each
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is known of images, by their names (see `segpipe.data.identity`), or by the `path` of their results.
+    """Ground truth by image.
+
+    Images are known by their names, see `segpipe.data.identity`, until `match_images` replaces them by the `path` of the results.
 
     Attributes:
-        diagnoses: code of each labelled image; None where nothing is labelled.
-        masks: file of each true mask; None where there are none.
-        lesions: lesion id of each image; empty where none are known.
-        attributes: by `sex`, `age_band` and `localization`, as far as they are known, the value of each image.
-        dataset: name of the data set, for the description of the test set; None where the images were named one by one.
-        part: part of the split that the images are of; None where there is no split.
-        left_out: labels and masks of images that are not scored by them, by the reason.
-        bound: it is known by the `path` of results.
+        diagnoses: Code of each labeled image; None without labels.
+        masks: File of each true mask; None without masks.
+        lesions: Lesion id of each image; empty where lesions are unknown.
+        attributes: Value of each image by `sex`, `age_band` and `localization`, as far as they are known.
+        dataset: Name of the data set, for the description of the test set; None for single images.
+        part: Part of the split; None without a split.
+        left_out: Images whose label or mask cannot be used, by the reason.
+        matched: True after `match_images`.
     """
 
     diagnoses: Mapping[str, str] | None = None
@@ -42,49 +44,52 @@ class GroundTruth:
     dataset: str | None = None
     part: str | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    bound: bool = False
+    matched: bool = False
 
     def interval_unit(self, image_ids: Sequence[str]) -> str:
-        """What the bootstrap draws: a `lesion`, or an `image` where the lesion of none of these images is known."""
+        """Name the unit of the bootstrap: `lesion`, or `image` without lesion ids."""
         return "lesion" if any(image_id in self.lesions for image_id in image_ids) else "image"
 
-    def groups(self, image_ids: Sequence[str]) -> list[str]:
-        """The lesion of each image; an image without one stands for itself."""
+    def lesions_of(self, image_ids: Sequence[str]) -> list[str]:
+        """List the lesion of each image, `image <id>` where unknown."""
         return [self.lesions.get(image_id, f"image {image_id}") for image_id in image_ids]
 
     def attributes_of(self, image_ids: Sequence[str]) -> dict[str, list[str]]:
-        """Each attribute's value for each image; `unknown` where there is none."""
+        """List the values of each attribute, `unknown` where missing."""
         return {name: [known.get(image_id, UNKNOWN) for image_id in image_ids] for name, known in self.attributes.items()}
 
-    def of_images(self, files: Mapping[str, Path | str | None]) -> "GroundTruth":
-        """What is known of the images of a run, by the `path` of their results.
+    def match_images(self, files: Mapping[str, Path | str | None]) -> "GroundTruth":
+        """Match names to the images of a run.
 
         Args:
-            files: of the images, by that path; None where a file is not at hand.
+            files: File of each image by the `path` of its results; None where the file is not available.
+
+        Returns:
+            Ground truth by that path.
 
         Raises:
-            DatasetError: a name may mean two images, or two names of one image contradict each other.
+            DatasetError: A name fits two images, or two names of one image contradict each other.
         """
-        if self.bound:
+        if self.matched:
             return self
         known = KnownImages(files)
         return replace(
             self,
-            bound=True,
+            matched=True,
             diagnoses=None if self.diagnoses is None else known.assign(self.diagnoses, what="labels"),
             masks=None if self.masks is None else known.assign(self.masks, what="masks", same=same_masks),
             lesions=known.assign(self.lesions, what="lesion ids"),
             attributes={name: known.assign(values, what=name) for name, values in self.attributes.items()},
         )
 
-    def of_classes(self, classes: Sequence[str]) -> "GroundTruth":
+    def keep_classes(self, classes: Sequence[str]) -> "GroundTruth":
         """Leave out the labels of classes that a classifier does not have.
 
         Args:
-            classes: codes of the classifier.
+            classes: Codes of the classes of the classifier.
 
         Raises:
-            DatasetError: no label is left.
+            DatasetError: No label is left.
         """
         others: dict[str, list[str]] = {}
         for image, code in (self.diagnoses or {}).items():
@@ -98,13 +103,13 @@ class GroundTruth:
         return replace(self, diagnoses=None if self.diagnoses is None else diagnoses, left_out={**self.left_out, **others})
 
     def with_usable_masks(self, files: Mapping[str, Path | str | None]) -> "GroundTruth":
-        """Leave out the masks that cannot be used, see `segpipe.data.check.inspect_mask`.
+        """Leave out the masks that cannot be used, see `segpipe.data.masks.inspect_mask`.
 
         Args:
-            files: as for `of_images`, by whose paths this truth is known.
+            files: File of each image, see `match_images`, which must have been called.
 
         Raises:
-            DatasetError: no mask is left.
+            DatasetError: No mask is left.
         """
         masks = dict(self.masks or {})
         with ThreadPoolExecutor() as pool:
@@ -117,22 +122,22 @@ class GroundTruth:
                 bad.setdefault(defect, []).append(image)
         if bad and not any(defect == "" for defect in defects.values()):
             raise DatasetError(
-                f"masks must hold at least one that can be used, got none: {_counts(bad)}; mend them, or leave masks out"
+                f"masks must hold at least one that can be used, got none: {_counts(bad)}; fix them, or leave masks out"
             )
         usable = {image: path for image, path in masks.items() if not defects[image]}
         return replace(self, masks=None if self.masks is None else usable, left_out={**self.left_out, **bad})
 
     def remarks(self) -> list[str]:
-        """A line for each reason to leave labels or masks out."""
+        """Describe the left-out labels and masks, one line per reason."""
         return [f"left out: {_counts({reason: images})}" for reason, images in self.left_out.items()]
 
 
 def _counts(images: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{len(names)} x {reason} ({names[0]} for one)" for reason, names in images.items())
+    return "; ".join(f"{len(names)} x {reason} (such as {names[0]})" for reason, names in images.items())
 
 
 def _shape(file: Path | str | None) -> tuple[int, int] | None:
-    """Height and width of a photograph, pixels; None where it cannot be read."""
+    """Read height and width of an image, pixels; None where unreadable."""
     if file is None:
         return None
     try:
@@ -144,45 +149,45 @@ def _shape(file: Path | str | None) -> tuple[int, int] | None:
 
 
 def check_truth(truth: GroundTruth, files: Mapping[str, Path | str]) -> GroundTruth:
-    """See, before the work, that a run will have something to be scored by.
+    """Check, before a run, that its images can be scored.
 
     Args:
-        truth: by names, see `read_truth`.
-        files: of the images of the run, by the `path` of their results.
+        truth: Ground truth by names, see `read_truth`.
+        files: File of each image of the run by the `path` of its results.
 
     Returns:
-        What is known of these images, by that path, without the masks that cannot be used.
+        Ground truth of these images by that path, without masks that cannot be used.
 
     Raises:
-        DatasetError: labels or masks belong to none of the images, contradict each other, or no mask can be used.
+        DatasetError: Labels or masks fit none of the images or contradict each other, or no mask can be used.
     """
-    bound = truth.of_images(files)
+    matched = truth.match_images(files)
     if not files:
-        return bound
-    for key, given, found in (("labels", truth.diagnoses, bound.diagnoses), ("masks", truth.masks, bound.masks)):
-        if given is not None and not found:
+        return matched
+    for key, given, used in (("labels", truth.diagnoses, matched.diagnoses), ("masks", truth.masks, matched.masks)):
+        if given is not None and not used:
             example = next(iter(given), None)
             raise DatasetError(
-                f"{key} must name at least one of the {len(files)} images, {next(iter(files), 'none')} for one, got none: "
-                f"{f'{len(given)} names, {example} for one' if given else 'there are none'}; name images by their path below the "
+                f"{key} must name at least one of the {len(files)} images, such as {next(iter(files), 'none')}, got none: "
+                f"{f'{len(given)} names, such as {example}' if given else 'there are none'}; name images by their path below the "
                 f"folder{', or masks IMAGE_segmentation.png' if key == 'masks' else ''}"
             )
-    return bound.with_usable_masks(files)
+    return matched.with_usable_masks(files)
 
 
 def read_truth(
     *, labels: Path | None, masks: Path | None, split: Path | None = None, images: Collection[Path] = ()
 ) -> GroundTruth:
-    """Read what is known of images.
+    """Read the ground truth of images.
 
     Args:
-        labels: table of diagnoses, see `read_labels`; its lesion ids, `age`, `sex` and `localization` are used where it has them.
-        masks: folder of true masks.
-        split: where lesion ids are taken from otherwise.
-        images: photographs that may lie among the masks.
+        labels: Table of diagnoses, see `read_labels`, with optional lesion ids, `age`, `sex` and `localization`.
+        masks: Folder of true masks.
+        split: Table with lesion ids for labels without them.
+        images: Images that may lie in the folder of the masks.
 
     Raises:
-        DatasetError: a table cannot be used, or the masks contradict each other.
+        DatasetError: A table cannot be used, or the masks contradict each other.
     """
     true_masks = None if masks is None else find_masks(masks, images=images)
     split_lesions = {} if split is None else _known(read_split(split), "lesion_id")
@@ -201,14 +206,34 @@ def _known(table: pd.DataFrame, column: str) -> dict[str, str]:
     return {image_id: value for image_id, value in zip(known["image_id"], known[column].astype(str), strict=True) if value}
 
 
-def read_attributes(table: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """By which patients and body sites images can be told apart; an attribute that no image has is left out.
+def dataset_truth(table: pd.DataFrame, *, dataset: str | None = None) -> GroundTruth:
+    """Collect the ground truth of a data set.
 
     Args:
-        table: `image_id`, and as far as they are there `sex`, `age` (years) and `localization`.
+        table: Rows of the data set; where all are of one part of a split, their `part` names it.
+        dataset: Name of the data set.
+    """
+    masks = {image_id: Path(path) for image_id, path in _column(table, "mask_path").items()}
+    parts = set(table["part"]) if "part" in table else set()
+    part = parts.pop() if len(parts) == 1 else None
+    lesions, attributes = _column(table, "lesion_id"), read_attributes(table)
+    return GroundTruth(_column(table, "dx"), masks or None, lesions, attributes, dataset, part)
+
+
+def _column(table: pd.DataFrame, name: str) -> Mapping[str, str]:
+    known = table.dropna(subset=name)
+    return dict(zip(known["image_id"], known[name], strict=True))
+
+
+def read_attributes(table: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Read the attributes of patients and body sites.
+
+    Args:
+        table: `image_id` and, if known, `sex`, `age` (years) and `localization` of each image.
 
     Returns:
-        `sex` and `localization` in lower case and `age_band` (`AGE_BANDS`), for the images that have them.
+        Value of each image by `sex` and `localization`, in lower case, and by `age_band` (`AGE_BANDS`); only attributes that at
+        least one image has.
     """
     texts = {name: table[name].astype("string").str.strip().str.lower() for name in ("sex", "localization") if name in table}
     if "age" in table:

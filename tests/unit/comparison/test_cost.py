@@ -1,4 +1,4 @@
-"""What answers cost: products are counted exactly, and rates are taken in turns."""
+"""Cost of a classifier: exact counts of operations, throughput measured in turn."""
 
 import time
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from segpipe.comparison.candidates import count_macs, count_parameters, measure_rates
 
-# Of one image of 32 x 32 pixels: outputs x inputs of each.
+# Multiply-accumulate operations of one image of 32 x 32 pixels: outputs x inputs of each.
 NETWORKS = {
     "one convolution": (nn.Conv2d(3, 8, 3, padding=1), 32 * 32 * 8 * 3 * 9),
     "a stride": (nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), 16 * 16 * 8 * 3 * 9),
@@ -19,11 +19,11 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize(("network", "macs"), NETWORKS.values(), ids=list(NETWORKS))
-def test_products_of_a_network(network: nn.Module, macs: int) -> None:
+def test_operations_of_a_network(network: nn.Module, macs: int) -> None:
     assert count_macs(network.eval(), 32) == macs
 
 
-def test_counting_leaves_the_network_as_it_was() -> None:
+def test_counting_does_not_change_the_network() -> None:
     network = nn.Conv2d(3, 8, 3)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     count_macs(network, 16)
@@ -40,7 +40,7 @@ def test_workers_take_turns_after_a_warm_up() -> None:
     assert (rates > 0).all()
 
 
-def test_each_has_one_core_and_the_threads_are_given_back() -> None:
+def test_workers_have_one_core_and_the_number_of_threads_is_restored() -> None:
     before, seen = torch.get_num_threads(), set[int]()
     torch.set_num_threads(2)
 
@@ -57,6 +57,6 @@ def test_each_has_one_core_and_the_threads_are_given_back() -> None:
 
 
 def test_rates_are_items_per_second() -> None:
-    quick, slow = measure_rates([lambda: time.sleep(0.01), lambda: time.sleep(0.04)], 8, rounds=2, seconds=0.1)
-    assert quick.max() <= 800 and slow.max() <= 200
-    assert (quick > slow).all()
+    fast, slow = measure_rates([lambda: time.sleep(0.01), lambda: time.sleep(0.04)], 8, rounds=2, seconds=0.1)
+    assert fast.max() <= 800 and slow.max() <= 200
+    assert (fast > slow).all()

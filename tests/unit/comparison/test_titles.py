@@ -1,4 +1,4 @@
-"""Titles are for people, and each has a file name of its own."""
+"""Titles of runs and bundles, and their file names."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def test_titles_name_the_folders_in_their_order() -> None:
     assert list(named) == ["ResNet-18", "β"]
 
 
-def test_without_titles_folders_are_named_after_their_training() -> None:
+def test_default_titles_are_the_names_of_folders_or_trainings() -> None:
     assert list(name_folders(["runs/resnet18/bundle", "runs/b0/test", "other/", "deep/own"])) == [
         "resnet18",
         "b0",
@@ -34,27 +34,27 @@ def test_without_titles_folders_are_named_after_their_training() -> None:
         ("?!", ""),
     ],
 )
-def test_a_title_becomes_a_file_name(title: str, name: str) -> None:
+def test_title_is_converted_to_a_file_name(title: str, name: str) -> None:
     assert file_name(title) == name
 
 
 @pytest.mark.parametrize("title", ["", "?", " "])
-def test_a_title_without_a_letter_or_digit_is_refused(title: str) -> None:
+def test_title_without_letter_or_digit_is_refused(title: str) -> None:
     with pytest.raises(ConfigError, match="titles must hold a letter or digit"):
         name_folders(["x", "y"], ["b", title])
 
 
-def test_there_are_as_many_titles_as_folders() -> None:
+def test_number_of_titles_is_that_of_folders() -> None:
     with pytest.raises(ConfigError, match="titles must be as many as there are folders, 2, got 1"):
         name_folders(["x", "y"], ["b"])
 
 
 @pytest.mark.parametrize("other", ["a b", "A  b", "a/b", "a_b"])
-def test_titles_of_one_file_name_are_refused(other: str) -> None:
-    with pytest.raises(ConfigError, match=f"titles must give file names of their own, got 'a b' and '{other}', both 'a_b'"):
+def test_titles_with_the_same_file_name_are_refused(other: str) -> None:
+    with pytest.raises(ConfigError, match=f"titles must give different file names, got 'a b' and '{other}', both 'a_b'"):
         name_folders(["x", "y"], ["a b", other])
 
 
-def test_folders_of_one_name_need_titles() -> None:
-    with pytest.raises(ConfigError, match=r"both 'a'; name them with titles="):
+def test_folders_of_the_same_name_need_titles() -> None:
+    with pytest.raises(ConfigError, match=r"both 'a'; set titles="):
         name_folders(["x/a", "y/a"])

@@ -1,4 +1,4 @@
-"""The metrics of heatmaps on maps written by hand."""
+"""Metrics of heatmaps on maps written by hand."""
 
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ CORNER = np.pad(np.ones((2, 2), np.float32), ((0, 4), (0, 4)))
 
 
 @pytest.mark.parametrize("name", TURNS)
-def test_a_turn_is_its_own_inverse(name: str) -> None:
+def test_turn_is_its_own_inverse(name: str) -> None:
     photograph = np.arange(3 * 4 * 3).reshape(3, 4, 3)
     turned = turn(photograph, name)
     assert not np.array_equal(turned, photograph)
@@ -62,21 +62,21 @@ def test_maps_of_other_shapes_are_refused() -> None:
         correlate(RAMP, RAMP.T)
 
 
-def test_map_that_turns_with_the_photograph_follows() -> None:
+def test_map_that_turns_with_the_image_follows() -> None:
     scores = score_turns(RAMP, {name: turn(RAMP, name) for name in TURNS})
     assert scores["follow"] == pytest.approx(1)
     assert scores["stay"] == pytest.approx(scores["symmetry"])
     assert scores["stay"] < 0
 
 
-def test_map_that_lies_where_it_was_stays() -> None:
+def test_map_that_does_not_turn_stays() -> None:
     scores = score_turns(RAMP, dict.fromkeys(TURNS, RAMP))
     assert scores["stay"] == pytest.approx(1)
     assert scores["follow"] == pytest.approx(scores["symmetry"])
     assert scores["follow"] < 0
 
 
-def test_symmetric_map_follows_and_stays_and_says_so() -> None:
+def test_symmetric_map_scores_one_in_all_three() -> None:
     middle = center_map(6)
     assert score_turns(middle, dict.fromkeys(TURNS, middle)) == pytest.approx({"follow": 1, "stay": 1, "symmetry": 1})
 
@@ -89,13 +89,13 @@ def test_center_map_is_a_gaussian_of_a_quarter_of_the_side() -> None:
 
 
 @pytest.mark.parametrize("heatmap", [CORNER, RAMP, np.zeros((3, 3)), center_map(7)], ids=["corner", "ramp", "zeros", "center"])
-def test_first_pixels_grow_by_equal_steps_whatever_the_map(heatmap: np.ndarray) -> None:
+def test_first_pixels_grow_by_equal_steps_for_any_map(heatmap: np.ndarray) -> None:
     first = first_pixels(heatmap, SIZE)
     assert first.sum((1, 2)).tolist() == [SIZE * SIZE * step // STEPS for step in range(1, STEPS)]
     assert all((earlier <= later).all() for earlier, later in pairwise(first))
 
 
-def test_first_pixels_are_those_of_the_highest_cells() -> None:
+def test_first_pixels_have_the_highest_values() -> None:
     first = first_pixels(CORNER, SIZE)[0]
     rows, columns = np.nonzero(first)
     assert rows.max() < SIZE / 2
@@ -104,18 +104,18 @@ def test_first_pixels_are_those_of_the_highest_cells() -> None:
 
 
 def bright_square() -> tuple[np.ndarray, np.ndarray]:
-    """A crop with a bright square in its corner, a ninth of it, and the map that shows just this."""
+    """A crop with a bright square in its corner, a ninth of it, and the map of this square."""
     pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
     pixels[:8, :8] = 255
     return pixels, np.pad(np.ones((8, 8)), ((0, 16), (0, 16)))
 
 
-def answers(copies: np.ndarray) -> np.ndarray:
-    """Probabilities of a network that looks for brightness in this corner."""
+def brightness_probs(copies: np.ndarray) -> np.ndarray:
+    """Probabilities of a network that measures the brightness of this corner."""
     return copies[:, :8, :8].mean((1, 2, 3)) / 255
 
 
-def test_copies_go_from_the_crop_to_its_mean_color() -> None:
+def test_copies_range_from_the_crop_to_its_mean_color() -> None:
     pixels, heatmap = bright_square()
     copies = alter_pixels(pixels, heatmap, seed=0)
     assert copies.shape == (COPIES, SIZE, SIZE, 3)
@@ -128,19 +128,19 @@ def test_copies_go_from_the_crop_to_its_mean_color() -> None:
     assert np.array_equal(insertion, np.where(removed, pixels, copies[1]))
 
 
-def test_deletion_in_the_order_of_a_perfect_map_falls_fastest() -> None:
+def test_perfect_map_has_the_best_deletion_and_insertion() -> None:
     pixels, perfect = bright_square()
-    areas = areas_under(answers(alter_pixels(pixels, perfect, seed=0)))
+    areas = areas_under(brightness_probs(alter_pixels(pixels, perfect, seed=0)))
     assert set(areas) == set(CURVES)
     assert areas["deletion"] < areas["random_order"] - 0.2
     assert areas["insertion"] > areas["random_order"] + 0.2
-    wrong = areas_under(answers(alter_pixels(pixels, 1 - perfect, seed=0)))
+    wrong = areas_under(brightness_probs(alter_pixels(pixels, 1 - perfect, seed=0)))
     assert wrong["deletion"] > wrong["random_order"] + 0.2
     assert wrong["insertion"] < wrong["random_order"] - 0.2
     assert wrong["deletion_center"] == areas["deletion_center"]
 
 
-def test_areas_are_those_of_the_trapezoidal_rule() -> None:
+def test_areas_follow_the_trapezoidal_rule() -> None:
     probs = np.random.default_rng(0).random(COPIES)
     inner = probs[2:].reshape(len(CURVES), STEPS - 1)
     curves = {
@@ -155,7 +155,7 @@ def test_areas_are_those_of_the_trapezoidal_rule() -> None:
     assert areas_under(np.ones(COPIES)) == pytest.approx(dict.fromkeys(CURVES, 1))
 
 
-def test_random_map_depends_on_the_seed_alone() -> None:
+def test_random_map_depends_only_on_the_seed() -> None:
     pixels, heatmap = bright_square()
     one, again, other = (alter_pixels(pixels, heatmap, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one, again)
@@ -164,15 +164,15 @@ def test_random_map_depends_on_the_seed_alone() -> None:
 
 
 def columns(images: int = 4) -> dict[str, np.ndarray]:
-    """Values of some images, by which the metrics can be counted on the fingers."""
+    """Values of some images, from which the metrics follow by hand."""
     follow = np.linspace(0.2, 0.8, images)
     known = {"follow": follow, "stay": 1 - follow, "symmetry": np.zeros(images)}
     return known | {"energy": np.array([0.5, 0.9, np.nan, 0.4]), "even": np.array([0.5, 0.4, np.nan, 0.1])}
 
 
 def test_metrics_are_medians_fractions_and_means() -> None:
-    found = score_heatmaps(columns(), ["mel", "nv", "bcc", "nv"], np.ones(4, np.intp))
-    assert found == {
+    metrics = score_heatmaps(columns(), ["mel", "nv", "bcc", "nv"], np.ones(4, np.intp))
+    assert metrics == {
         **{"follow": pytest.approx(0.5), "stay": pytest.approx(0.5), "symmetry": 0, "stays_more": 0.5},
         **{"energy_in_mask": pytest.approx(0.6), "energy_even": pytest.approx(1 / 3), "energy_gain": pytest.approx(0.8 / 3)},
         **{"energy_gain_bcc": None, "energy_gain_mel": 0, "energy_gain_nv": pytest.approx(0.4)},
@@ -180,32 +180,32 @@ def test_metrics_are_medians_fractions_and_means() -> None:
     }
 
 
-def test_gains_are_paired_differences_that_are_better_above_zero() -> None:
+def test_gains_are_paired_differences() -> None:
     curves = dict(zip(CURVES, np.array([[0.2], [0.9], [0.3], [0.7], [0.5]]).repeat(4, axis=1), strict=True))
-    found = score_heatmaps(columns() | curves, ["nv"] * 4, np.ones(4, np.intp))
-    assert {name: found[name] for name in found if "gain_over" in name} == {
+    metrics = score_heatmaps(columns() | curves, ["nv"] * 4, np.ones(4, np.intp))
+    assert {name: metrics[name] for name in metrics if "gain_over" in name} == {
         "deletion_gain_over_center": pytest.approx(0.1),
         "insertion_gain_over_center": pytest.approx(0.2),
         "deletion_gain_over_random": pytest.approx(0.3),
         "insertion_gain_over_random": pytest.approx(0.4),
     }
-    assert {name: found[name] for name in CURVES} == {name: pytest.approx(values[0]) for name, values in curves.items()}
+    assert {name: metrics[name] for name in CURVES} == {name: pytest.approx(values[0]) for name, values in curves.items()}
 
 
-def test_weights_count_images() -> None:
+def test_heatmap_weights_equal_repeated_images() -> None:
     weights = np.array([3, 0, 1, 2])
     rows = np.repeat(np.arange(4), weights)
     codes = np.array(["mel", "nv", "bcc", "nv"])
     repeated = {name: values[rows] for name, values in columns().items()}
-    found = score_heatmaps(repeated, codes[rows].tolist(), np.ones(6, np.intp))
+    metrics = score_heatmaps(repeated, codes[rows].tolist(), np.ones(6, np.intp))
     weighted = score_heatmaps(columns(), codes.tolist(), weights)
     assert (weighted.pop("energy_gain_nv"), weighted.pop("images_nv")) == (pytest.approx(0.3), 2)
-    assert {name: weighted[name] for name in found if name in weighted} == pytest.approx(
-        {name: value for name, value in found.items() if name in weighted}
+    assert {name: weighted[name] for name in metrics if name in weighted} == pytest.approx(
+        {name: value for name, value in metrics.items() if name in weighted}
     )
 
 
-def test_intervals_are_the_same_each_time() -> None:
+def test_intervals_of_heatmap_metrics_are_reproducible() -> None:
     rng = np.random.default_rng(0)
     drawn = {name: rng.random(30) for name in (*columns(), *CURVES)}
     lesions = [f"L{number // 2}" for number in range(30)]

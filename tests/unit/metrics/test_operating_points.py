@@ -1,10 +1,11 @@
-"""Operating points: thresholds counted by hand, what they reach, and the validation probabilities that a card keeps."""
+"""Operating points: thresholds by hand, reached targets, validation probabilities of a card."""
 
 import numpy as np
 import pytest
 
 from segpipe.bundle.card import ClassifierCard
-from segpipe.bundle.folder import SHIPPED, read_card
+from segpipe.bundle.card_file import read_card
+from segpipe.bundle.folder import SHIPPED
 from segpipe.data.fingerprints import hash_id
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, fit_point, reached_targets, target_codes
 
@@ -25,7 +26,7 @@ LABELS = np.array([0, 1, 0, 2, 1])
         ("nv", 1, 0.7),
     ],
 )
-def test_threshold_is_the_highest_that_finds_enough(target: str, sensitivity: float, threshold: float) -> None:
+def test_threshold_is_the_highest_of_sufficient_sensitivity(target: str, sensitivity: float, threshold: float) -> None:
     point = fit_point(target, sensitivity, PROBS, LABELS, classes=CLASSES, malignant=MALIGNANT)
     assert (point.target, point.target_sensitivity) == (target, sensitivity)
     assert point.threshold == pytest.approx(threshold, abs=2e-6) and point.threshold < threshold
@@ -48,7 +49,7 @@ def test_malignant_is_the_sum_of_the_malignant_classes_or_a_class_of_that_name()
     assert target_codes("mel", MALIGNANT) == ("mel",)
 
 
-def test_validation_probabilities_come_back_whatever_the_order_of_the_images() -> None:
+def test_validation_probabilities_survive_packing_in_any_order() -> None:
     ids = ["a", "b", "c", "d", "é"]
     packed = ValidationProbs.pack([hash_id(name) for name in ids], LABELS, PROBS)
     assert ValidationProbs.pack([hash_id(name) for name in ids[::-1]], LABELS[::-1], PROBS[::-1]) == packed
@@ -60,7 +61,7 @@ def test_validation_probabilities_come_back_whatever_the_order_of_the_images() -
 
 
 @pytest.mark.parametrize("target", ["mel", "malignant"])
-def test_shipped_points_find_their_share_of_the_validation_images_and_no_higher_threshold_does(target: str) -> None:
+def test_shipped_thresholds_are_the_highest_of_their_target_sensitivity(target: str) -> None:
     card = read_card(SHIPPED / "classifier", "classifier", ClassifierCard)
     assert [point.target for point in card.operating_points] == ["mel", "malignant"]
     point = next(point for point in card.operating_points if point.target == target)
@@ -69,11 +70,11 @@ def test_shipped_points_find_their_share_of_the_validation_images_and_no_higher_
     indices = [card.classes.index(code) for code in target_codes(target, card.malignant)]
     scores = probs[:, indices].sum(axis=1)[np.isin(labels, indices)]
     assert (scores >= point.threshold).mean() >= 0.95 > (scores >= point.threshold + 2e-6).mean()
-    for figure in point.test.values():
-        assert 0 < figure["low"] < figure["value"] < figure["high"] < 1
+    for metric in point.test.values():
+        assert 0 < metric["low"] < metric["value"] < metric["high"] < 1
 
 
-def test_shipped_card_keeps_the_metrics_of_its_test() -> None:
+def test_shipped_card_has_the_metrics_of_its_test() -> None:
     metrics = read_card(SHIPPED / "classifier", "classifier", ClassifierCard).metrics
     assert metrics["metrics"]["auroc_malignant"]["value"] == pytest.approx(0.9163096239405994, abs=1e-12)
     assert metrics["metrics"]["sensitivity_flagged_mel"]["value"] == pytest.approx(0.9386792452830188, abs=1e-12)

@@ -1,4 +1,4 @@
-"""The model card says what the bundles say, and nothing is left out because it looks bad."""
+"""Model card: all metrics of the bundles, test sets, limits."""
 
 from dataclasses import replace
 from functools import partial
@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
+from segpipe.bundle.folder import save_bundle
 from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError
-from segpipe.evaluation.heatmap_results import heatmap_table
-from segpipe.evaluation.heatmap_sample import heatmap_metrics
-from segpipe.evaluation.table import figure_text, results_table
+from segpipe.evaluation.heatmap_metrics import heatmap_metrics, heatmap_table
+from segpipe.evaluation.table import metric_text, results_table
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.metrics.bootstrap import with_intervals
-from segpipe.metrics.classification import Answers, score_answers
+from segpipe.metrics.classification import LabeledPredictions, score_predictions
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.metrics.segmentation import score_masks
 from segpipe.release.model_card import LIMITS, LIMITS_OF_DATA, model_card
@@ -25,14 +25,14 @@ from segpipe.release.model_card import LIMITS, LIMITS_OF_DATA, model_card
 
 @pytest.fixture(scope="module")
 def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> tuple[SegmenterBundle, ClassifierBundle]:
-    """The bundles with figures on their cards, as `segpipe.release.ship` puts them there."""
+    """Bundles with metrics on their cards, as of an export."""
     random = np.random.default_rng(0)
     labels = np.arange(70) % 7
-    answers = Answers(random.dirichlet(np.ones(7), 70), labels, CODES)
+    predictions = LabeledPredictions(random.dirichlet(np.ones(7), 70), labels, CODES)
     screening = {
-        f"{figure}_{name}{rest}": {"value": 0.5, "low": 0.4, "high": 0.6}
+        f"{metric}_{name}{rest}": {"value": 0.5, "low": 0.4, "high": 0.6}
         for name in ("mel", "malignant")
-        for figure, rest in [
+        for metric, rest in [
             ("auroc", ""),
             *(
                 (one, f"_at_{other}_{digits}")
@@ -47,7 +47,7 @@ def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> tuple[S
     }
     measured = {name: flags[f"{name}_flagged"] for name in ("sensitivity", "specificity")}
     lesions = [str(number) for number in range(70)]
-    named = with_intervals(lambda weights: score_answers(answers, weights), lesions, resamples=20) | screening | flags
+    named = with_intervals(lambda weights: score_predictions(predictions, weights), lesions, resamples=20) | screening | flags
     groups = {
         "sex": {
             "female": {
@@ -88,7 +88,7 @@ def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> tuple[S
 
 
 def identity(sha256: str, *, dataset: str = "drawn", images: str = "0") -> dict[str, Any]:
-    """What says on which images metrics were computed."""
+    """Make the identity of a test set."""
     return {"dataset": dataset, "part": "test", "images": 70, "images_sha256": images * 64, "sha256": sha256 * 64}
 
 
@@ -97,32 +97,32 @@ def text(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> str:
     return model_card(*bundles)
 
 
-def test_it_says_what_it_is_not(text: str) -> None:
+def test_card_has_disclaimer_and_limits(text: str) -> None:
     assert text.startswith("# Model card\n\n**Not a medical device.**")
     assert LIMITS in text
     assert "HAM10000" not in text.partition("## Data")[0]
 
 
-def test_the_limits_of_a_known_data_set_are_named(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+def test_limits_of_a_known_data_set_are_named(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
     segmenter, classifier = bundles
     training = replace(classifier.card.training, dataset="ham10000")
     text = model_card(segmenter, replace(classifier, card=replace(classifier.card, training=training)))
     assert f"{LIMITS_OF_DATA['ham10000']}\n{LIMITS}" in text
 
 
-def test_every_figure_of_the_cards_stands_in_it(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
+def test_every_metric_of_the_cards_is_shown(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
     segmenter, classifier = (bundle.card.metrics for bundle in bundles)
     assert results_table({"test": {"segmentation": classifier["localizer"], "classification": classifier}}) in text
     for name in ("dice", "jaccard", "thresholded_jaccard", "share_below_065"):
-        both = " | ".join(figure_text(metrics["metrics"][name]) for metrics in (segmenter["segmenter_alone"], segmenter))
+        both = " | ".join(metric_text(metrics["metrics"][name]) for metrics in (segmenter["segmenter_alone"], segmenter))
         assert f"| {both} |" in text
     shown = [name for name in classifier["metrics"] if not name.startswith("support")]
     left_out = {"macro_auprc", "macro_f1"}
-    missing = [name for name in shown if name not in left_out and figure_text(classifier["metrics"][name]) not in text]
+    missing = [name for name in shown if name not in left_out and metric_text(classifier["metrics"][name]) not in text]
     assert missing == []
 
 
-def test_heatmaps_stand_in_it_where_they_were_tested(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
+def test_heatmaps_are_shown_where_they_were_tested(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
     assert "## Heatmaps" not in text
     segmenter, classifier = bundles
     measured = {"follow": 0.123, "stay": 0.5, "symmetry": 0.0, "energy": 0.6, "even": 0.4}
@@ -137,10 +137,10 @@ def test_heatmaps_stand_in_it_where_they_were_tested(bundles: tuple[SegmenterBun
         model_card(segmenter, replace(classifier, card=broken))
 
 
-def test_tests_of_the_same_images_are_said_to_be_so(text: str) -> None:
+def test_tests_on_the_same_images_are_described_as_such(text: str) -> None:
     assert f"On 70 images of drawn, part test (test set {'1' * 12}), end to end: crops by the segmenter above" in text
-    assert "8 views averaged; these very weights; masks from contour 64, unet 6" in text
-    assert f"On 70 images of drawn, part test (test set {'2' * 12}); the images of the test above." in text
+    assert "8 views averaged; the same weights as above; masks from contour 64, unet 6" in text
+    assert f"On 70 images of drawn, part test (test set {'2' * 12}); the same images as in the test of the classifier." in text
     assert "**" not in text.partition("## Metrics")[2].partition("## Each class")[0]
 
 
@@ -148,17 +148,19 @@ def with_metrics(bundle: Any, **changed: Any) -> Any:
     return replace(bundle, card=replace(bundle.card, metrics={**bundle.card.metrics, **changed}))
 
 
-def test_tests_of_other_images_stand_apart_each_with_its_data_set(
+def test_tests_on_other_images_have_their_own_data_sets(
     bundles: tuple[SegmenterBundle, ClassifierBundle],
 ) -> None:
     segmenter, classifier = bundles
     other = with_metrics(segmenter, images=16, test_set=identity("3", dataset="elsewhere", images="9"))
     text = model_card(replace(other, sha256="e" * 64), classifier)
     assert f"**crops by another segmenter** (SHA-256 `{'u' * 12}`)" in text
-    assert f"On 16 images of elsewhere, part test (test set {'3' * 12}); **other images than those of the test above**" in text
+    assert (
+        f"On 16 images of elsewhere, part test (test set {'3' * 12}); **other images than in the test of the classifier**" in text
+    )
 
 
-def test_masks_and_labels_of_other_images_share_no_table(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+def test_masks_and_labels_of_different_images_share_no_table(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
     segmenter, classifier = bundles
     localizer = classifier.card.metrics["localizer"] | {"images": 12, "test_set": identity("4", images="8")}
     text = model_card(segmenter, with_metrics(classifier, localizer=localizer))
@@ -170,39 +172,39 @@ def test_masks_and_labels_of_other_images_share_no_table(bundles: tuple[Segmente
 
 
 @pytest.mark.parametrize("which", ["segmenter", "classifier", "both"])
-def test_a_card_without_a_hash_is_joined_with_nothing(bundles: tuple[SegmenterBundle, ClassifierBundle], which: str) -> None:
+def test_card_without_a_hash_equals_no_other(bundles: tuple[SegmenterBundle, ClassifierBundle], which: str) -> None:
     cut = [
         with_metrics(bundle, test_set=None, localizer=None, pipeline=None) if which in (name, "both") else bundle
         for name, bundle in zip(("segmenter", "classifier"), bundles, strict=True)
     ]
     text = model_card(*cut)
     assert "of an unknown test set (no hash was recorded)" in text
-    assert "whether these are the images of the test above is not known" in text
-    assert "the images of the test above." not in text.replace("whether these are the images of the test above", "")
-    assert ("which segmenter cut the crops was not recorded" in text) == (which != "segmenter")
+    assert "not recorded whether they are those of the test of the classifier" in text
+    assert "the same images" not in text
+    assert ("the segmenter that cut the crops was not recorded" in text) == (which != "segmenter")
 
 
-def test_a_segmenter_that_was_not_scored_alone_is_said_not_to_be(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+def test_segmenter_without_own_metrics_is_described_as_such(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
     segmenter, classifier = bundles
     text = model_card(with_metrics(segmenter, segmenter_alone=None), classifier)
     assert "The segmenter alone was not scored." in text
     assert "| | localizer, end to end |" in text
 
 
-def test_bundles_without_a_test_have_a_card_that_says_so(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> None:
+def test_bundles_without_a_test_are_described_as_such(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> None:
     text = model_card(segmenter, classifier)
     for name in ("segmenter", "classifier"):
-        assert f"The card of this {name} has no metrics of a test" in text
+        assert f"The card of this {name} has no test metrics" in text
     assert "## Groups" not in text
 
 
-def test_other_training_data_of_the_segmenter_are_named(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
+def test_different_training_data_of_the_segmenter_are_named(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
     segmenter, classifier = bundles
     assert "Data of both: tiny" in text
     training = replace(segmenter.card.training, dataset="elsewhere", leaks_allowed=True)
     other = model_card(replace(segmenter, card=replace(segmenter.card, training=training)), classifier)
-    assert "Data of segmenter: elsewhere, split by lesion: no lesion stands in two parts. **A leak was allowed" in other
-    assert "Data of classifier: tiny, split by lesion: no lesion stands in two parts. No leak was allowed" in other
+    assert "Data of segmenter: elsewhere, split by lesion: no lesion is in two parts. **Leaks were" in other
+    assert "Data of classifier: tiny, split by lesion: no lesion is in two parts. No leaks were" in other
 
 
 def test_each_class_has_its_number_of_images(text: str) -> None:
@@ -218,21 +220,21 @@ def test_operating_point_groups_and_calibration_are_shown(text: str) -> None:
     assert "| temperature (shipped) | 0.800 | 0.021 |" in text
 
 
-def test_a_leak_that_was_allowed_is_said_loudly(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
+def test_allowed_leaks_are_shown_in_bold(bundles: tuple[SegmenterBundle, ClassifierBundle], text: str) -> None:
     segmenter, classifier = bundles
     leaking = replace(classifier.card, training=replace(classifier.card.training, leaks_allowed=True))
-    assert "No leak was allowed" in text
-    assert "**A leak was allowed by name" in model_card(segmenter, replace(classifier, card=leaking))
+    assert "No leaks were allowed" in text
+    assert "**Leaks were explicitly allowed" in model_card(segmenter, replace(classifier, card=leaking))
 
 
-def test_without_a_threshold_and_a_calibration_it_says_so(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+def test_missing_operating_points_and_calibration_are_stated(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
     segmenter, classifier = bundles
     bare = model_card(segmenter, replace(classifier, card=replace(classifier.card, operating_points=(), calibration={})))
     assert "No operating point was chosen" in bare
-    assert "None was fitted." in bare
+    assert "No calibration was fitted." in bare
 
 
-def test_command_writes_it_from_the_folders(
+def test_command_writes_the_model_card(
     bundles: tuple[SegmenterBundle, ClassifierBundle], tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, bundle in zip(("segmenter", "classifier"), bundles, strict=True):
@@ -251,7 +253,7 @@ def test_command_writes_it_from_the_folders(
 
 
 @pytest.mark.parametrize("field", ["metrics", "calibration", "training"])
-def test_card_that_lacks_what_is_shown_is_refused(bundles: tuple[SegmenterBundle, ClassifierBundle], field: str) -> None:
+def test_card_with_missing_values_is_refused(bundles: tuple[SegmenterBundle, ClassifierBundle], field: str) -> None:
     segmenter, classifier = bundles
     score = {"value": 0.5, "low": None, "high": None}
     changed = {
@@ -263,7 +265,7 @@ def test_card_that_lacks_what_is_shown_is_refused(bundles: tuple[SegmenterBundle
         model_card(segmenter, replace(classifier, card=replace(classifier.card, **{field: changed[field]})))
 
 
-def test_control_characters_of_a_card_do_not_reach_the_terminal(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
+def test_control_characters_of_a_card_are_escaped(bundles: tuple[SegmenterBundle, ClassifierBundle]) -> None:
     segmenter, classifier = bundles
     card = replace(classifier.card, licence="free\x1b[2J\u202e")
     assert "free\\x1b[2J\\u202e" in model_card(segmenter, replace(classifier, card=card))

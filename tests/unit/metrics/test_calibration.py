@@ -1,4 +1,4 @@
-"""Calibration: temperatures and priors that were put in must come out again, and thresholds find what they promise."""
+"""Calibration: recovery of known temperatures and priors, thresholds of a given sensitivity."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from segpipe.metrics.operating_points import threshold_for_sensitivity
 
 
 def calibrated_logits(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, and labels drawn from just the probabilities that the logits claim."""
+    """Logits, and labels drawn from the probabilities of the logits."""
     random = np.random.default_rng(seed)
     logits = random.normal(scale=2, size=(images, 4))
     drawn = random.random((images, 1)) < softmax(logits, axis=1).cumsum(axis=1)
@@ -21,7 +21,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7, 6.0])
-def test_a_known_temperature_comes_out_again(temperature) -> None:
+def test_fit_recovers_a_known_temperature(temperature) -> None:
     logits, labels = calibrated_logits(20_000)
     assert fit_temperature((logits * temperature)[None], labels) == pytest.approx(temperature, rel=0.03)
 
@@ -31,12 +31,12 @@ def test_scaling_the_logits_scales_the_temperature() -> None:
     assert fit_temperature(3 * logits[None], labels) == pytest.approx(3 * fit_temperature(logits[None], labels), rel=1e-4)
 
 
-def test_views_that_agree_are_one_view() -> None:
+def test_equal_views_give_the_temperature_of_one_view() -> None:
     logits, labels = calibrated_logits(500)
     assert fit_temperature(np.stack([logits] * 4), labels) == pytest.approx(fit_temperature(logits[None], labels), rel=1e-5)
 
 
-def test_it_is_the_mean_over_the_views_that_is_fitted() -> None:
+def test_mean_over_the_views_is_fitted() -> None:
     logits, labels = calibrated_logits(500)
     views = np.stack([logits, 4 * np.random.default_rng(1).normal(size=logits.shape)])
 
@@ -47,17 +47,17 @@ def test_it_is_the_mean_over_the_views_that_is_fitted() -> None:
     assert loss(fitted) < min(loss(0.95 * fitted), loss(1.05 * fitted))
 
 
-def test_the_temperature_lowers_the_calibration_error() -> None:
+def test_temperature_lowers_the_calibration_error() -> None:
     logits, labels = calibrated_logits(5_000)
-    too_sure = logits * 2.5
+    overconfident = logits * 2.5
 
     def error(temperature: float) -> float:
-        return calibration_errors(Calibration(temperature), too_sure[None], labels)["ece"]
+        return calibration_errors(Calibration(temperature), overconfident[None], labels)["ece"]
 
-    assert error(fit_temperature(too_sure[None], labels)) < 0.25 * error(1)
+    assert error(fit_temperature(overconfident[None], labels)) < 0.25 * error(1)
 
 
-def test_labels_that_set_no_limit_end_at_the_range() -> None:
+def test_unbounded_temperature_ends_at_the_range() -> None:
     logits = 0.1 * np.eye(3)[None]
     assert fit_temperature(logits, np.arange(3)) == pytest.approx(0.05, rel=1e-3)
     assert fit_temperature(logits, np.array([1, 2, 0])) == pytest.approx(20, rel=1e-3)
@@ -72,7 +72,7 @@ def test_labels_that_set_no_limit_end_at_the_range() -> None:
         (np.array([[1.0, 0.0]]), np.array([2]), "lie in 0 to 1, got 2 to 2"),
     ],
 )
-def test_logits_that_do_not_fit_are_refused(logits, labels, message) -> None:
+def test_invalid_logits_and_labels_are_refused(logits, labels, message) -> None:
     with pytest.raises(ValueError, match=message):
         fit_temperature(logits[None], labels)
 
@@ -85,25 +85,25 @@ def test_probabilities_are_the_mean_over_views_of_the_softmax() -> None:
     np.testing.assert_allclose(Calibration().probs(logits), softmax(logits, axis=2).mean(axis=0), rtol=1e-12)
 
 
-def test_the_likelihood_is_that_of_the_labels() -> None:
+def test_likelihood_is_that_of_the_labels() -> None:
     logits, labels = calibrated_logits(50)
     expected = -log_softmax(logits, axis=1)[np.arange(50), labels].mean()
     assert negative_log_likelihood(Calibration(), logits[None], labels) == pytest.approx(expected)
 
 
-def test_logit_adjustment_puts_the_class_frequencies_right() -> None:
+def test_logit_adjustment_recovers_the_class_frequencies() -> None:
     counts = [600, 300, 80, 20]
     logits, labels = calibrated_logits(20_000)
     log_prior = np.log(np.array(counts) / 1000)
-    # What a network says whose loss took the prior out of its answer, and that is twice too sure.
-    bent = 2 * (logits - log_prior)[None]
-    found = fit_calibration("logit_adjustment", bent, labels, counts=counts)
-    assert found.temperature == pytest.approx(2, rel=0.05)
-    np.testing.assert_allclose(found.logit_bias, log_prior, rtol=0.05)
-    assert calibration_errors(found, bent, labels)["ece"] < 0.02 < calibration_errors(Calibration(), bent, labels)["ece"]
+    # Logits of a network whose loss removed the prior, and which is overconfident by a factor of two.
+    shifted = 2 * (logits - log_prior)[None]
+    fit = fit_calibration("logit_adjustment", shifted, labels, counts=counts)
+    assert fit.temperature == pytest.approx(2, rel=0.05)
+    np.testing.assert_allclose(fit.logit_bias, log_prior, rtol=0.05)
+    assert calibration_errors(fit, shifted, labels)["ece"] < 0.02 < calibration_errors(Calibration(), shifted, labels)["ece"]
 
 
-def test_each_method_fits_at_least_as_well_as_the_one_before() -> None:
+def test_each_method_fits_at_least_as_well_as_the_previous_one() -> None:
     logits, labels = calibrated_logits(400)
     losses = [
         negative_log_likelihood(
@@ -114,7 +114,7 @@ def test_each_method_fits_at_least_as_well_as_the_one_before() -> None:
     assert losses[0] > losses[1] >= losses[2]
 
 
-def test_a_temperature_changes_no_answer_of_a_single_view() -> None:
+def test_temperature_keeps_the_predictions_of_a_single_view() -> None:
     logits, labels = calibrated_logits(300)
     before = calibration_errors(Calibration(), logits[None], labels)
     after = calibration_errors(Calibration(5.0), logits[None], labels)
@@ -122,12 +122,12 @@ def test_a_temperature_changes_no_answer_of_a_single_view() -> None:
     assert before["balanced_accuracy"] == after["balanced_accuracy"]
 
 
-def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ValueError, match="calibration must be one of none, temperature, logit_adjustment, got 'platt'"):
+def test_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="none, temperature, logit_adjustment, got 'platt'"):
         fit_calibration("platt", np.zeros((1, 2, 2)), np.array([0, 1]), counts=[1, 1])
 
 
-def test_hand_made_thresholds() -> None:
+def test_thresholds_computed_by_hand() -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.95, 0.1])
     positive = np.array([True, True, True, True, False, False])
     assert [threshold_for_sensitivity(scores, positive, target) for target in (0.25, 0.5, 0.75, 1.0)] == [0.9, 0.8, 0.7, 0.6]
@@ -136,7 +136,7 @@ def test_hand_made_thresholds() -> None:
 
 
 @pytest.mark.parametrize("target", [0.5, 0.8, 0.95, 1.0])
-def test_a_threshold_finds_its_target_and_no_higher_one_does(target: float) -> None:
+def test_threshold_is_the_highest_that_reaches_its_target(target: float) -> None:
     random = np.random.default_rng(3)
     scores, positive = random.random(140), random.random(140) < 0.3
     threshold = threshold_for_sensitivity(scores, positive, target)
@@ -152,6 +152,6 @@ def test_a_threshold_finds_its_target_and_no_higher_one_does(target: float) -> N
         ([False, False], 0.9, "got 0.9 and 0 images"),
     ],
 )
-def test_a_target_that_cannot_be_reached_is_refused(positive: list[bool], target: float, message: str) -> None:
+def test_target_that_cannot_be_reached_is_refused(positive: list[bool], target: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         threshold_for_sensitivity(np.array([0.1, 0.2]), np.array(positive), target)

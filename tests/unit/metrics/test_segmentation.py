@@ -1,4 +1,4 @@
-"""Overlap of masks: hand-made cases, and the laws that tie the two measures together."""
+"""Overlap of masks: by hand, at the limits, and between Dice and Jaccard."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def random_masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return random.random((9, 13)) < 0.4, random.random((9, 13)) < 0.6
 
 
-def test_hand_made_overlap() -> None:
+def test_overlap_computed_by_hand() -> None:
     predicted = np.array([[True, True, True, False]])
     true = np.array([[False, True, True, True]])
     assert dice(predicted, true) == pytest.approx(2 * 2 / 6)
@@ -19,7 +19,7 @@ def test_hand_made_overlap() -> None:
 
 
 @pytest.mark.parametrize("measure", [dice, jaccard])
-def test_ends_of_the_scale(measure) -> None:
+def test_overlap_at_the_limits(measure) -> None:
     mask, _ = random_masks(0)
     empty = np.zeros_like(mask)
     assert measure(mask, mask) == 1
@@ -37,7 +37,7 @@ def test_dice_follows_from_jaccard_and_both_are_symmetric(seed) -> None:
 
 
 @pytest.mark.parametrize("measure", [dice, jaccard])
-def test_masks_that_cannot_be_compared_are_refused(measure) -> None:
+def test_masks_of_other_shape_or_type_are_refused(measure) -> None:
     mask, _ = random_masks(0)
     with pytest.raises(ValueError, match=r"one shape, got \(9, 13\) and \(9, 12\)"):
         measure(mask, mask[:, 1:])
@@ -45,25 +45,25 @@ def test_masks_that_cannot_be_compared_are_refused(measure) -> None:
         measure(mask.astype(np.uint8) * 255, mask)
 
 
-def test_threshold_itself_counts_and_what_is_below_is_zero() -> None:
+def test_jaccard_below_the_threshold_is_zero() -> None:
     jaccards = np.array([0.0, 0.6499, 0.65, 0.9])
     assert thresholded_jaccard(jaccards).tolist() == [0, 0, 0.65, 0.9]
     assert thresholded_jaccard(jaccards, threshold=0).tolist() == jaccards.tolist()
 
 
-def test_scores_are_means() -> None:
+def test_mask_metrics_are_means() -> None:
     scores = score_masks(np.array([0.5, 0.8, 0.9, 1.0]), np.array([0.35, 0.65, 0.8, 1.0]))
     assert scores == pytest.approx({"dice": 0.8, "jaccard": 0.7, "thresholded_jaccard": 2.45 / 4, "share_below_065": 1 / 4})
 
 
-def test_weights_are_the_same_as_repeated_images() -> None:
+def test_mask_weights_equal_repeated_images() -> None:
     random = np.random.default_rng(1)
     dices, jaccards, weights = random.random(20), random.random(20), random.integers(0, 4, 20)
     repeated = np.repeat(np.arange(20), weights)
     assert score_masks(dices, jaccards, weights) == pytest.approx(score_masks(dices[repeated], jaccards[repeated]))
 
 
-def test_scores_of_nothing_are_refused() -> None:
+def test_empty_or_unequal_arrays_are_refused() -> None:
     with pytest.raises(ValueError, match=r"one number per image, got shapes \(0,\) and \(0,\)"):
         score_masks(np.array([]), np.array([]))
     with pytest.raises(ValueError, match=r"one number per image, got shapes \(2,\) and \(3,\)"):

@@ -1,17 +1,17 @@
-"""The figures of a classifier against scikit-learn, hand-made cases, and the laws of weights."""
+"""Metrics of a classifier: against scikit-learn, by hand, and with weights."""
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
 from segpipe.diagnosis import CODES
-from segpipe.metrics.classification import Answers, classes_left_out, score_answers
+from segpipe.metrics.classification import LabeledPredictions, classes_left_out, score_predictions
 
 CLASSES = len(CODES)
 
 
-def fake_answers(images: int, seed: int = 0, *, digits: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities that know something of the labels; few digits give many ties."""
+def make_predictions(images: int, seed: int = 0, *, digits: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities correlated with the labels; few digits give many ties."""
     random = np.random.default_rng(seed)
     labels = np.concatenate(
         [np.arange(CLASSES), random.choice(CLASSES, images - CLASSES, p=[0.2, 0.4, 0.1, 0.1, 0.1, 0.05, 0.05])]
@@ -22,20 +22,20 @@ def fake_answers(images: int, seed: int = 0, *, digits: int = 6) -> tuple[np.nda
 
 
 def scikit_scores(probs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    answers = probs.argmax(axis=1)
+    predicted = probs.argmax(axis=1)
     _, sensitivity, f1, _ = metrics.precision_recall_fscore_support(
-        labels, answers, labels=range(CLASSES), sample_weight=weights, zero_division=0
+        labels, predicted, labels=range(CLASSES), sample_weight=weights, zero_division=0
     )
     scores = {
-        "accuracy": metrics.accuracy_score(labels, answers, sample_weight=weights),
-        "balanced_accuracy": metrics.balanced_accuracy_score(labels, answers, sample_weight=weights),
-        "macro_f1": metrics.f1_score(labels, answers, average="macro", sample_weight=weights),
+        "accuracy": metrics.accuracy_score(labels, predicted, sample_weight=weights),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, predicted, sample_weight=weights),
+        "macro_f1": metrics.f1_score(labels, predicted, average="macro", sample_weight=weights),
     }
     for index, code in enumerate(CODES):
         one, column = labels == index, probs[:, index]
         scores |= {
             f"sensitivity_{code}": sensitivity[index],
-            f"specificity_{code}": metrics.recall_score(one, answers == index, pos_label=0, sample_weight=weights),
+            f"specificity_{code}": metrics.recall_score(one, predicted == index, pos_label=0, sample_weight=weights),
             f"f1_{code}": f1[index],
             f"auroc_{code}": metrics.roc_auc_score(one, column, sample_weight=weights),
             f"auprc_{code}": metrics.average_precision_score(one, column, sample_weight=weights),
@@ -48,32 +48,32 @@ def scikit_scores(probs: np.ndarray, labels: np.ndarray, weights: np.ndarray) ->
 
 @pytest.mark.parametrize("digits", [6, 1])
 @pytest.mark.parametrize("highest_weight", [1, 4])
-def test_scores_equal_scikit_learns(digits, highest_weight) -> None:
-    probs, labels = fake_answers(300, digits=digits)
+def test_metrics_equal_those_of_scikit_learn(digits, highest_weight) -> None:
+    probs, labels = make_predictions(300, digits=digits)
     weights = np.random.default_rng(1).integers(0, highest_weight, 300, endpoint=True)
     expected = scikit_scores(probs, labels, weights)
-    scores = score_answers(Answers(probs, labels, CODES), weights)
+    scores = score_predictions(LabeledPredictions(probs, labels, CODES), weights)
     assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
-def test_weights_are_the_same_as_repeated_images() -> None:
-    probs, labels = fake_answers(200, digits=2)
+def test_classification_weights_equal_repeated_images() -> None:
+    probs, labels = make_predictions(200, digits=2)
     weights = np.random.default_rng(2).integers(0, 4, 200)
     weights[:CLASSES] = 1
     repeated = np.repeat(np.arange(200), weights)
-    assert score_answers(Answers(probs, labels, CODES), weights) == pytest.approx(
-        score_answers(Answers(probs[repeated], labels[repeated], CODES))
+    assert score_predictions(LabeledPredictions(probs, labels, CODES), weights) == pytest.approx(
+        score_predictions(LabeledPredictions(probs[repeated], labels[repeated], CODES))
     )
 
 
-def test_no_weights_count_each_image_once() -> None:
-    answers = Answers(*fake_answers(50), CODES)
-    assert score_answers(answers) == score_answers(answers, np.ones(50, int))
+def test_without_weights_each_image_counts_once() -> None:
+    predictions = LabeledPredictions(*make_predictions(50), CODES)
+    assert score_predictions(predictions) == score_predictions(predictions, np.ones(50, int))
 
 
-def test_hand_made_case() -> None:
+def test_metrics_computed_by_hand() -> None:
     probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])
-    scores = score_answers(Answers(probs, np.array([0, 0, 1, 1, 1]), ["mel", "nv"]))
+    scores = score_predictions(LabeledPredictions(probs, np.array([0, 0, 1, 1, 1]), ["mel", "nv"]))
     assert scores["accuracy"] == pytest.approx(3 / 5)
     assert scores["majority_baseline"] == pytest.approx(3 / 5)
     assert [scores["sensitivity_mel"], scores["specificity_nv"]] == pytest.approx([1 / 2, 1 / 2])
@@ -86,18 +86,18 @@ def test_hand_made_case() -> None:
     assert scores["auprc_mel"] == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_perfect_answers_score_one() -> None:
+def test_perfect_predictions_score_one() -> None:
     labels = np.arange(3 * CLASSES) % CLASSES
-    scores = score_answers(Answers(np.eye(CLASSES)[labels], labels, CODES))
+    scores = score_predictions(LabeledPredictions(np.eye(CLASSES)[labels], labels, CODES))
     assert scores.pop("ece") == 0
     assert scores.pop("majority_baseline") == pytest.approx(1 / CLASSES)
     assert {value for name, value in scores.items() if not name.startswith("support")} == {1}
 
 
-def test_always_the_same_answer_knows_nothing() -> None:
+def test_constant_prediction_scores_at_chance() -> None:
     labels = np.repeat(np.arange(CLASSES), [3, 20, 2, 2, 2, 1, 1])
     probs = np.tile(np.where(np.arange(CLASSES) == CODES.index("nv"), 0.4, 0.1), (len(labels), 1))
-    scores = score_answers(Answers(probs, labels, CODES))
+    scores = score_predictions(LabeledPredictions(probs, labels, CODES))
     assert scores["accuracy"] == scores["majority_baseline"] == pytest.approx(20 / 31)
     assert scores["balanced_accuracy"] == pytest.approx(1 / CLASSES)
     assert scores["sensitivity_mel"] == 0
@@ -105,30 +105,30 @@ def test_always_the_same_answer_knows_nothing() -> None:
     assert [scores[f"auprc_{code}"] for code in CODES] == pytest.approx([n / 31 for n in (3, 20, 2, 2, 2, 1, 1)])
 
 
-def test_a_class_without_images_is_left_out_of_the_means() -> None:
-    probs, labels = fake_answers(120)
+def test_class_without_images_is_left_out_of_the_means() -> None:
+    probs, labels = make_predictions(120)
     kept = labels != CODES.index("df")
-    answers = Answers(probs, labels, CODES).of(np.flatnonzero(kept))
-    scores = score_answers(answers)
-    assert classes_left_out(answers) == ["df"]
+    predictions = LabeledPredictions(probs, labels, CODES).select(np.flatnonzero(kept))
+    scores = score_predictions(predictions)
+    assert classes_left_out(predictions) == ["df"]
     assert [name for name, value in scores.items() if value is None] == ["sensitivity_df", "f1_df", "auroc_df", "auprc_df"]
     for mean, name in (("balanced_accuracy", "sensitivity"), ("macro_auroc", "auroc"), ("macro_auprc", "auprc")):
         assert scores[mean] == pytest.approx(np.mean([scores[f"{name}_{code}"] for code in CODES if code != "df"]))
 
 
-def test_one_class_only_has_no_ranking_at_all() -> None:
-    answers = Answers(np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([0, 0]), ["mel", "nv"])
-    scores = score_answers(answers)
-    assert classes_left_out(answers) == ["mel", "nv"]
+def test_single_class_has_no_auroc() -> None:
+    predictions = LabeledPredictions(np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([0, 0]), ["mel", "nv"])
+    scores = score_predictions(predictions)
+    assert classes_left_out(predictions) == ["mel", "nv"]
     assert scores["macro_auroc"] is None
     assert scores["macro_auprc"] is None
     assert scores["specificity_mel"] is None
     assert scores["balanced_accuracy"] == scores["sensitivity_mel"] == 0.5
 
 
-def test_weights_that_lose_a_class_leave_no_mean_over_fewer_classes() -> None:
-    probs, labels = fake_answers(120)
-    scores = score_answers(Answers(probs, labels, CODES), (labels != CODES.index("df")).astype(int))
+def test_weights_without_a_class_leave_the_means_undefined() -> None:
+    probs, labels = make_predictions(120)
+    scores = score_predictions(LabeledPredictions(probs, labels, CODES), (labels != CODES.index("df")).astype(int))
     assert scores["balanced_accuracy"] is None
     assert scores["macro_auroc"] is None
     assert scores["auroc_df"] is None
@@ -146,12 +146,12 @@ def test_weights_that_lose_a_class_leave_no_mean_over_fewer_classes() -> None:
         (np.array([[0.5, 0.5]]), np.array([-1]), "lie in 0 to 1, got -1 to -1"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(probs, labels, message) -> None:
+def test_invalid_arrays_are_refused(probs, labels, message) -> None:
     with pytest.raises(ValueError, match=message):
-        Answers(probs, labels, ["mel", "nv"])
+        LabeledPredictions(probs, labels, ["mel", "nv"])
 
 
 @pytest.mark.parametrize("weights", [np.ones(3, int), np.zeros(2, int), np.array([2, -1])])
-def test_weights_that_are_no_counts_are_refused(weights) -> None:
+def test_weights_that_are_not_counts_are_refused(weights) -> None:
     with pytest.raises(ValueError, match="weights must be 2 counts of 0 or more, not all 0"):
-        score_answers(Answers(np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([0, 1]), ["mel", "nv"]), weights)
+        score_predictions(LabeledPredictions(np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([0, 1]), ["mel", "nv"]), weights)

@@ -1,4 +1,4 @@
-"""The shipped copies: half precision, on one split, with figures of these very copies on their cards."""
+"""Export: copies in half precision, on one split, with the metrics of the copies on their cards."""
 
 import json
 import shutil
@@ -12,21 +12,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
+from segpipe.bundle.folder import load_classifier, load_segmenter, save_bundle
 from segpipe.cli.main import main
 from segpipe.data.check import CheckedDataset
 from segpipe.data.loaders import load_ham10000
 from segpipe.data.splits import assign_parts, read_split, split_hash, write_split
 from segpipe.data.synthetic.dataset import write_dataset
 from segpipe.errors import BundleError
-from segpipe.evaluation.heatmap_sample import SAMPLE
+from segpipe.evaluation.heatmap_faithfulness import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS
 from segpipe.evaluation.segmenter_alone import score_segmenter
-from segpipe.inference.pipeline import Locator
+from segpipe.inference.localizer import Localizer
 from segpipe.inference.tta import VIEWS
+from segpipe.release.export import export_bundles
 from segpipe.release.model_card import model_card
-from segpipe.release.ship import ship
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trainings(
     data: Path, segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """What two finished trainings leave behind: `seg/` and `cls/`."""
+    """Folders of two finished trainings, `seg/` and `cls/`."""
     folder = tmp_path_factory.mktemp("trainings")
     table = load_ham10000(str(data)).table
     split = table[["image_id", "lesion_id"]].assign(part=["train"] * 4 + ["val"] * 2 + ["test"] * 3)
@@ -67,12 +68,12 @@ def trained(folder: Path) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def shipped(few_resamples: None, data: Path, trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("shipped") / "weights"
-    headline = ship(load(data), **trained(trainings), output=output)
+    headline = export_bundles(load(data), **trained(trainings), output=output)
     assert {"accuracy", "segmenter dice", "localizer dice"} <= {line[:22].strip() for line in headline.splitlines()}
     return output
 
 
-def test_plots_of_the_test_lie_beside_the_copies_and_show_no_photograph(shipped: Path) -> None:
+def test_plots_of_the_test_are_copied_without_the_worst_cases(shipped: Path) -> None:
     assert {path.name for path in (shipped / "test" / "plots").iterdir()} == set(PLOTS)
 
 
@@ -86,21 +87,21 @@ def test_copies_are_the_weights_rounded_to_half_precision(shipped: Path, trainin
         assert torch.equal(copy[name], expected)
 
 
-def test_cards_hold_the_figures_of_the_copies_on_the_test_split(shipped: Path, data: Path, tmp_path: Path) -> None:
-    unet, ensemble = load_segmenter(shipped / "segmenter"), load_classifier(shipped / "classifier")
+def test_cards_have_the_metrics_of_the_copies_on_the_test_split(shipped: Path, data: Path, tmp_path: Path) -> None:
+    unet, network = load_segmenter(shipped / "segmenter"), load_classifier(shipped / "classifier")
     table = assign_parts(load_ham10000(str(data)).table, read_split(shipped / "split.csv"))
-    locator, test = Locator(unet, device=torch.device("cpu")), table[table["part"] == "test"]
-    asked = {"views": VIEWS["d4"], "batch_size": 8, "dataset": "synthetic", "heatmaps": SAMPLE}
-    metrics = score_classifier(locator, ensemble, test, tmp_path / "run", **asked)
+    localizer, test = Localizer(unet, device=torch.device("cpu")), table[table["part"] == "test"]
+    options = {"views": VIEWS["d4"], "batch_size": 8, "dataset": "synthetic", "heatmaps": SAMPLE}
+    metrics = score_classifier(localizer, network, test, tmp_path / "run", **options)
     assert metrics["images"] == 3
-    assert metrics["pipeline"] == {"segmenter": unet.sha256, "classifier": ensemble.sha256, "localize": "unet", "views": 8}
+    assert metrics["pipeline"] == {"segmenter": unet.sha256, "classifier": network.sha256, "localize": "unet", "views": 8}
     alone = score_segmenter(unet, test, tmp_path / "alone", dataset="synthetic")["segmenter_alone"]
     assert unet.card.metrics == metrics["segmentation"] | {"segmenter_alone": alone}
     of_run = {name: metrics[name] for name in ("groups", "mask_sources", "pipeline", "heatmaps")}
-    assert ensemble.card.metrics == metrics["classification"] | of_run | {"localizer": metrics["segmentation"]}
+    assert network.card.metrics == metrics["classification"] | of_run | {"localizer": metrics["segmentation"]}
 
 
-def test_shipped_bundles_are_scored_again_and_nothing_else_changes(shipped: Path, data: Path, tmp_path: Path) -> None:
+def test_export_of_copies_changes_only_their_metrics(shipped: Path, data: Path, tmp_path: Path) -> None:
     again = tmp_path / "weights"
     shutil.copytree(shipped, again)
     for kind in ("segmenter", "classifier"):
@@ -113,10 +114,10 @@ def test_shipped_bundles_are_scored_again_and_nothing_else_changes(shipped: Path
     kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert kept["classification"].items() <= load_classifier(again / "classifier").card.metrics.items()
     text = model_card(load_segmenter(again / "segmenter"), load_classifier(again / "classifier"))
-    assert "crops by the segmenter above" in text and "the images of the test above" in text
+    assert "crops by the segmenter above" in text and "the same images as in the test of the classifier" in text
 
 
-def test_split_lies_beside_the_copies_and_nothing_else(shipped: Path, trainings: Path) -> None:
+def test_output_has_copies_split_and_test_only(shipped: Path, trainings: Path) -> None:
     assert {path.name for path in shipped.iterdir()} == {"segmenter", "classifier", "split.csv", "test"}
     pd.testing.assert_frame_equal(read_split(shipped / "split.csv"), read_split(trainings / "cls" / "split.csv"))
 
@@ -125,18 +126,18 @@ def test_trainings_on_two_splits_are_refused(data: Path, trainings: Path, segmen
     (tmp_path / "seg").mkdir()
     save_bundle(tmp_path / "seg" / "bundle", segmenter.model, segmenter.card)
     with pytest.raises(BundleError, match="must be trained on one split"):
-        ship(load(data), **trained(trainings) | {"segmenter": tmp_path / "seg" / "bundle"}, output=tmp_path / "out")
+        export_bundles(load(data), **trained(trainings) | {"segmenter": tmp_path / "seg" / "bundle"}, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_command_ends_with_one_line_and_status_2(
+def test_wrong_export_ends_with_one_line_and_status_2(
     data: Path, trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = ["export", f"data.root={data}", f"bundle.classifier={trainings / 'cls' / 'bundle'}", f"output={tmp_path / 'out'}"]
     assert main(call) == 2
-    assert "bundle.segmenter and bundle.classifier must be given together" in capsys.readouterr().err
+    assert "must be given together" in capsys.readouterr().err
     assert main([*call, f"bundle.segmenter={trainings / 'seg' / 'bundle'}", f"split={tmp_path}"]) == 2
-    assert f"split must be the split.csv that both models were trained on, got none at {tmp_path}" in capsys.readouterr().err
+    assert f"got none at {tmp_path}" in capsys.readouterr().err
     assert main([*call, f"bundle.segmenter={tmp_path / 'absent'}"]) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -145,13 +146,13 @@ def test_command_ends_with_one_line_and_status_2(
     assert "absent" in output.err
 
 
-def test_the_output_of_a_training_is_refused(data: Path, trainings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_into_the_output_of_a_training_is_refused(data: Path, trainings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = [f"bundle.{name}={trainings / folder / 'bundle'}" for name, folder in (("segmenter", "seg"), ("classifier", "cls"))]
     assert main(["export", f"data.root={data}", *named, f"output={trainings / 'cls'}"]) == 2
     assert "output must hold no other results" in capsys.readouterr().err
 
 
-def test_trainings_are_copied_by_the_command(
+def test_command_copies_the_models_of_trainings(
     shipped: Path, data: Path, trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = [f"bundle.{name}={trainings / folder / 'bundle'}" for name, folder in (("segmenter", "seg"), ("classifier", "cls"))]

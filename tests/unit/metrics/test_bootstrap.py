@@ -1,11 +1,11 @@
-"""The bootstrap draws lesions, repeats itself, holds the figure, and says nothing where it knows nothing."""
+"""Bootstrap: resampling of lesions, reproducibility, coverage of the metric, undefined metrics."""
 
 import numpy as np
 import pytest
 
 from segpipe.metrics.bootstrap import Interval, bootstrap_intervals, with_intervals
 from segpipe.metrics.calibration import expected_calibration_error
-from segpipe.metrics.classification import Answers, score_answers
+from segpipe.metrics.classification import LabeledPredictions, score_predictions
 
 
 def mean_of(values: np.ndarray):
@@ -20,7 +20,7 @@ def width(interval: Interval) -> float:
     return interval.high - interval.low
 
 
-def test_images_of_a_lesion_are_drawn_together() -> None:
+def test_images_of_a_lesion_are_resampled_together() -> None:
     seen = []
     groups = ["b", "a", "b", "c", "a", "b"]
     bootstrap_intervals(lambda weights: seen.append(weights) or {"one": 1.0}, groups, resamples=50)
@@ -31,25 +31,25 @@ def test_images_of_a_lesion_are_drawn_together() -> None:
     assert len({tuple(weights) for weights in seen}) > 5
 
 
-def test_copies_of_a_lesion_do_not_make_the_interval_narrower() -> None:
+def test_copies_of_a_lesion_do_not_narrow_the_interval() -> None:
     lesions = np.random.default_rng(0).random(80)
     values, groups = np.repeat(lesions, 4), [f"lesion_{index // 4}" for index in range(320)]
     of_lesions = bootstrap_intervals(mean_of(values), groups)["mean"]
-    of_images = bootstrap_intervals(mean_of(values), own_groups(320))["mean"]
+    match_images = bootstrap_intervals(mean_of(values), own_groups(320))["mean"]
     once = bootstrap_intervals(mean_of(lesions), own_groups(80))["mean"]
     assert width(of_lesions) == pytest.approx(width(once), rel=0.15)
-    # Four copies taken for four witnesses halve the width.
-    assert width(of_lesions) == pytest.approx(2 * width(of_images), rel=0.15)
+    # Four copies counted as independent images halve the width.
+    assert width(of_lesions) == pytest.approx(2 * width(match_images), rel=0.15)
 
 
-def test_two_lesions_of_many_images_promise_nothing() -> None:
+def test_two_lesions_give_the_widest_interval_however_many_images_they_have() -> None:
     values, groups = np.repeat([0.0, 1.0], 500), ["wrong"] * 500 + ["right"] * 500
-    # One resample in four holds the wrong lesion twice, one in four the right one.
+    # One resample in four has the wrong lesion twice, one in four the right one.
     assert bootstrap_intervals(mean_of(values), groups)["mean"] == Interval(0.0, 1.0)
     assert width(bootstrap_intervals(mean_of(values), own_groups(1000))["mean"]) < 0.1
 
 
-def test_figures_stand_beside_their_intervals() -> None:
+def test_metrics_come_with_their_intervals() -> None:
     values = np.arange(30.0)
     interval = bootstrap_intervals(mean_of(values), own_groups(30), resamples=50)["mean"]
     expected = {"mean": {"value": values.mean(), "low": interval.low, "high": interval.high}}
@@ -59,20 +59,20 @@ def test_figures_stand_beside_their_intervals() -> None:
     assert with_intervals(mean_of(values), ["one lesion"] * 30) == none
 
 
-def test_interval_of_a_mean_is_the_normal_one() -> None:
+def test_interval_of_a_mean_is_the_normal_interval() -> None:
     values = np.random.default_rng(3).normal(size=400)
     interval = bootstrap_intervals(mean_of(values), own_groups(400), resamples=4000)["mean"]
     half = 1.96 * values.std() / np.sqrt(400)
     assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
 
 
-def test_more_confidence_needs_more_width() -> None:
+def test_higher_confidence_gives_a_wider_interval() -> None:
     values = np.random.default_rng(3).normal(size=100)
     narrow, wide = (bootstrap_intervals(mean_of(values), own_groups(100), confidence=c)["mean"] for c in (0.5, 0.99))
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_the_seed_decides_and_the_order_of_images_does_not() -> None:
+def test_interval_depends_on_the_seed_and_not_on_the_order_of_images() -> None:
     values = np.random.default_rng(1).random(40)
     groups = [f"lesion_{index // 2}" for index in range(40)]
     first = bootstrap_intervals(mean_of(values), groups, resamples=200)
@@ -82,18 +82,18 @@ def test_the_seed_decides_and_the_order_of_images_does_not() -> None:
     assert (backwards["mean"].low, backwards["mean"].high) == pytest.approx((first["mean"].low, first["mean"].high))
 
 
-def test_intervals_hold_every_figure_of_a_classifier() -> None:
+def test_intervals_contain_every_metric_of_a_classifier() -> None:
     random = np.random.default_rng(5)
     labels = random.integers(3, size=150)
     probs = random.dirichlet(np.ones(3), size=150)
-    answers = Answers(probs, labels, ["mel", "nv", "bcc"])
-    scores = score_answers(answers)
-    intervals = bootstrap_intervals(lambda weights: score_answers(answers, weights), own_groups(150), resamples=100)
+    predictions = LabeledPredictions(probs, labels, ["mel", "nv", "bcc"])
+    scores = score_predictions(predictions)
+    intervals = bootstrap_intervals(lambda weights: score_predictions(predictions, weights), own_groups(150), resamples=100)
     assert intervals.keys() == scores.keys()
     assert [name for name, interval in intervals.items() if not interval.low <= scores[name] <= interval.high] == []
 
 
-def test_interval_holds_a_figure_that_noise_can_only_raise() -> None:
+def test_interval_contains_a_metric_that_noise_can_only_raise() -> None:
     confidence = np.repeat([0.25, 0.5, 0.75], 40)
     correct = np.concatenate([np.arange(40) < 40 * level for level in (0.25, 0.5, 0.75)])
     assert expected_calibration_error(confidence, correct) == 0
@@ -104,9 +104,9 @@ def test_interval_holds_a_figure_that_noise_can_only_raise() -> None:
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
-def test_resamples_without_a_figure_are_left_out_for_it(missing) -> None:
+def test_resamples_with_an_undefined_metric_are_skipped_for_it(missing) -> None:
     def metric(weights: np.ndarray) -> dict[str, float | None]:
-        # A resample holds a given image in two cases of three, and three given ones in one of four.
+        # A resample has a given image in two cases of three, and three given images in one of four.
         return {
             "often": 0.5 if weights[0] else missing,
             "rarely": 0.5 if weights[:3].all() else missing,
@@ -122,7 +122,7 @@ def test_a_single_lesion_has_no_interval() -> None:
     assert bootstrap_intervals(mean_of(np.arange(0.0)), []) == {}
 
 
-def test_impossible_settings_are_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="resamples must be 1 or more, got 0"):
         bootstrap_intervals(mean_of(np.ones(2)), ["a", "b"], resamples=0)
     with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got 95"):

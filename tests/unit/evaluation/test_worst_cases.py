@@ -1,4 +1,4 @@
-"""The worst cases are the worst ones, in order, with what was true and what was answered."""
+"""Worst cases: selection, order, texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.evaluation import plots as worst
-from segpipe.evaluation.plots import CASES, draw_worst_answers, draw_worst_masks
+from segpipe.evaluation import plots
+from segpipe.evaluation.plots import CASES, draw_worst_masks, draw_worst_predictions
 from segpipe.evaluation.run import Run
 from segpipe.io.images import read_image, write_png
-from segpipe.metrics.classification import Answers
+from segpipe.metrics.classification import LabeledPredictions
 from segpipe.report.masks import Panel
 
 IMAGES = 30
@@ -20,7 +20,7 @@ IMAGES = 30
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run over images that are as bright as their number, with a mask in the column of that number."""
+    """A run over images with the brightness of their number, each with a mask in the column of that number."""
     names = [f"{number}.png" for number in range(IMAGES)]
     for number, name in enumerate(names):
         write_png(tmp_path / name, np.full((20, 40, 3), number, dtype=np.uint8))
@@ -34,41 +34,41 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Panel]:
-    """The panels that would be drawn."""
+    """Panels of the picture, which is not drawn."""
     panels: list[Panel] = []
-    monkeypatch.setattr(worst, "draw_panels", lambda path, given, heading: panels.extend(given))
+    monkeypatch.setattr(plots, "draw_panels", lambda path, given, heading: panels.extend(given))
     return panels
 
 
-def answers_with(p_true: Sequence[float]) -> Answers:
-    """Nevi with these probabilities of being one; the rest is melanoma."""
-    return Answers(np.stack([1 - np.array(p_true), p_true], axis=1), np.ones(len(p_true), int), ["mel", "nv"])
+def predictions_of(p_true: Sequence[float]) -> LabeledPredictions:
+    """Predictions for nevi with these probabilities of nevus; the other class is melanoma."""
+    return LabeledPredictions(np.stack([1 - np.array(p_true), p_true], axis=1), np.ones(len(p_true), int), ["mel", "nv"])
 
 
-def test_worst_answers_are_those_with_the_smallest_probability_of_the_truth(run: Run, drawn: list[Panel]) -> None:
+def test_worst_predictions_have_the_lowest_probability_of_the_true_diagnosis(run: Run, drawn: list[Panel]) -> None:
     p_true = np.random.default_rng(0).permutation(IMAGES) / IMAGES
-    draw_worst_answers(run, run.results, answers_with(p_true))
+    draw_worst_predictions(run, run.results, predictions_of(p_true))
     order = np.argsort(p_true)[:CASES].tolist()
     assert [panel.lines[0] for panel in drawn] == [str(row) for row in order]
     assert [int(panel.image[0, 0, 0]) for panel in drawn] == order
     assert [int(np.flatnonzero(panel.outlines[0][0][0]).item()) for panel in drawn] == order
-    assert drawn[3].lines[1:] == ("true: melanocytic nevus (nv) 10.0 %", "answer: melanoma (mel) 90.0 %")
+    assert drawn[3].lines[1:] == ("true: melanocytic nevus (nv) 10.0 %", "predicted: melanoma (mel) 90.0 %")
 
 
-def test_worst_masks_are_those_with_the_smallest_dice(run: Run, drawn: list[Panel]) -> None:
+def test_worst_masks_have_the_lowest_dice(run: Run, drawn: list[Panel]) -> None:
     dices = np.linspace(1, 0, IMAGES)
     true_masks = {str(number): run.folder / "masks" / f"{IMAGES - 1 - number}.png" for number in range(IMAGES)}
     draw_worst_masks(run, run.results, true_masks, dices)
     assert [panel.lines for panel in drawn][:2] == [("29, Dice 0.00, contour",), ("28, Dice 0.03, contour",)]
     assert len(drawn) == CASES
-    (true, _), (found, _) = drawn[0].outlines
-    assert (true[0].argmax(), found[0].argmax()) == (0, 29)
+    (true, _), (predicted, _) = drawn[0].outlines
+    assert (true[0].argmax(), predicted[0].argmax()) == (0, 29)
 
 
 @pytest.mark.parametrize("images", [1, IMAGES])
-def test_pictures_are_written_however_few_cases_there_are(run: Run, images: int) -> None:
+def test_pictures_are_written_for_any_number_of_cases(run: Run, images: int) -> None:
     scored: Any = run.results.head(images)
-    draw_worst_answers(run, scored, answers_with(np.linspace(0, 1, images)))
+    draw_worst_predictions(run, scored, predictions_of(np.linspace(0, 1, images)))
     draw_worst_masks(run, scored, {str(n): run.folder / "masks" / f"{n}.png" for n in range(images)}, np.ones(images))
     for name in ("worst.png", "worst_masks.png"):
         height, width = read_image(run.folder / "plots" / name).shape[:2]

@@ -1,4 +1,4 @@
-"""Calibration errors that can be calculated by hand."""
+"""Calibration errors and reliability curves."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from segpipe.metrics.calibration import expected_calibration_error, reliability_curve
 
 
-def test_hand_made_error() -> None:
+def test_error_computed_by_hand() -> None:
     confidence = np.array([0.5, 0.5, 0.9, 0.9])
     correct = np.array([True, True, True, False])
     # Two bins of half the images each: |1 - 0.5| and |0.5 - 0.9|.
@@ -15,12 +15,12 @@ def test_hand_made_error() -> None:
     assert expected_calibration_error(confidence, correct, bins=1) == pytest.approx(0.05)
 
 
-def test_an_edge_belongs_to_the_bin_below_and_zero_to_the_first() -> None:
+def test_edge_belongs_to_the_lower_bin_and_zero_to_the_first() -> None:
     confidence = np.array([0.0, 0.5, 0.50001, 1.0])
     assert reliability_curve(confidence, np.ones(4, bool), bins=2).counts.tolist() == [2, 2]
 
 
-def test_sure_and_right_has_no_error_and_sure_and_wrong_has_all() -> None:
+def test_error_is_zero_when_confident_and_right_and_one_when_confident_and_wrong() -> None:
     assert expected_calibration_error(np.ones(5), np.ones(5, bool)) == 0
     assert expected_calibration_error(np.ones(5), np.zeros(5, bool)) == 1
 
@@ -35,7 +35,7 @@ def test_error_is_the_weighted_gap_of_the_curve() -> None:
     assert expected_calibration_error(confidence, correct) == pytest.approx(np.nansum(gaps * curve.counts) / 400)
 
 
-def test_weights_are_the_same_as_repeated_images() -> None:
+def test_weights_of_the_error_equal_repeated_images() -> None:
     random = np.random.default_rng(0)
     confidence, correct, weights = random.random(60), random.random(60) < 0.5, random.integers(0, 4, 60)
     repeated = np.repeat(np.arange(60), weights)
@@ -54,6 +54,6 @@ def test_weights_are_the_same_as_repeated_images() -> None:
         (np.array([0.5]), np.array([True]), 0, "bins must be 1 or more, got 0"),
     ],
 )
-def test_values_that_do_not_fit_are_refused(function, confidence, correct, bins, message) -> None:
+def test_invalid_confidences_are_refused(function, confidence, correct, bins, message) -> None:
     with pytest.raises(ValueError, match=message):
         function(confidence, correct, bins=bins)

@@ -1,1 +1,1 @@
-"""The web page: photographs in, findings and their reasons out. Not a medical device."""
+"""Web page that analyzes uploaded images. Not a medical device."""

@@ -1,9 +1,5 @@
-"""The web page as a visitor sees it after each click, run by the server of `main.py`. Not a medical device.
+"""Pages of the web app, run by Streamlit after each click. Not a medical device."""
 
-Here is what all its pages have: the look, the notice, the choice of models, the photographs.
-"""
-
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -12,40 +8,76 @@ from pathlib import Path
 
 import streamlit as st
 
-from segpipe.app.lesion_page import show_lesions
-from segpipe.app.shared import literal, read_config, show_error, show_notice, show_style, start_forgetting
-from segpipe.app.sidebar import CARD, Model, age_of, choose_models
-from segpipe.app.uploads import Upload, gather_uploads
+from segpipe.app.analysis import Upload
+from segpipe.app.bundles import find_plots, weights_mtime
+from segpipe.app.layout import literal, show_disclaimer, show_error, show_style
+from segpipe.app.models import Model, choose_models
+from segpipe.app.results import show_results
+from segpipe.app.uploads import gather_uploads
+from segpipe.config.commands import AppConfig
+from segpipe.config.composing import compose_config, typed
 from segpipe.errors import SegpipeError
+from segpipe.inference.settings import PipelineSettings
+
+
+@st.cache_resource
+def read_config(arguments: tuple[str, ...]) -> AppConfig:
+    """Compose the configuration from `key=value` arguments.
+
+    Args:
+        arguments: Arguments of the command line.
+
+    Raises:
+        ConfigError: A key or value is wrong.
+    """
+    config: AppConfig = typed(compose_config("app", arguments))
+    return config
+
+
+def show_pages() -> None:
+    """Show the page that a visitor has chosen."""
+    st.set_page_config(page_title="segpipe", page_icon=str(Path(__file__).parent / "icon.svg"), layout="wide")
+    show_style()
+    show_disclaimer()
+    try:
+        config = read_config(tuple(sys.argv[1:]))
+        models, uploads = choose_models(PipelineSettings.of(config), config.bundles), list[Upload]()
+        pages = [
+            st.Page(
+                partial(show_results, models, uploads, max_pixels=config.max_pixels),
+                title="Analyze",
+                url_path="analyze",
+                default=True,
+            ),
+            st.Page(partial(show_performance, models), title="Performance", url_path="performance"),
+            st.Page(show_guide, title="Guide", url_path="guide"),
+        ]
+        page = st.navigation(pages, position="top")
+        # Gathered on every page, because Streamlit drops uploads that a page does not show.
+        uploads += gather_uploads(config.max_files, shown=page is pages[0])
+        page.run()
+    except SegpipeError as error:
+        show_error(str(error))
 
 
 def show_guide() -> None:
-    """Show the page."""
-    st.title("What it shows")
+    """Show the guide to the outputs."""
+    st.title("Guide")
     with st.container(width=760):
         st.markdown((files("segpipe.app") / "guide.md").read_text(encoding="utf-8"))
 
 
-# By the name of the file in the plots of a test.
-PLOTS = {
-    "confusion_matrix": "Confusion matrix: which diagnosis was taken for which",
-    "roc": "ROC curves: sensitivity against false alarms",
-    "precision_recall": "Precision-recall curves: how many of those that were named so are so",
-    "reliability": "Reliability: whether 80 % means 80 in 100",
-}
-
-
-def show_quality(models: Sequence[Model]) -> None:
-    """Show the page."""
-    st.title("How good is it?")
+def show_performance(models: Sequence[Model]) -> None:
+    """Show model cards and test plots of the chosen models."""
+    st.title("Performance")
     st.write(
-        "Measured on photographs of lesions that no training saw, with 95 % intervals. Expect less on other cameras, skin and "
-        "lesions. A single accuracy would mislead: naming all of them a nevus is right most of the time. The metrics are those "
-        "of each model's own test, with the images that it is of, whatever is switched on or chosen beside it here."
+        "Metrics on lesions that were not used for training, with 95 % intervals. They are from each model's own test and do "
+        "not depend on the options chosen here. Expect lower values with other cameras, skin types and lesions. Accuracy alone "
+        "is misleading, because most lesions are nevi."
     )
-    places = [st.container()] if len(models) == 1 else st.tabs([literal(model.label) for model in models])
-    for place, model in zip(places, models, strict=True):
-        with place:
+    containers = [st.container()] if len(models) == 1 else st.tabs([literal(model.label) for model in models])
+    for container, model in zip(containers, models, strict=True):
+        with container:
             _show_model(model)
 
 
@@ -56,80 +88,34 @@ def _show_model(model: Model) -> None:
     for classifier in settings.classifier or (str(SHIPPED / "classifier"),):
         _show_plots(Path(classifier))
         segmenter = settings.segmenter or str(SHIPPED / "segmenter")
-        st.markdown(_card(segmenter, classifier, (age_of(segmenter), age_of(classifier))))
+        st.markdown(_card_sections(segmenter, classifier, (weights_mtime(segmenter), weights_mtime(classifier))))
 
 
 def _show_plots(bundle: Path) -> None:
-    """Show the plots that training and shipping leave beside a bundle; none where they are gone or of another test."""
-    test = bundle.parent / "test"
-    found = {title: path for name, title in PLOTS.items() if (path := test / "plots" / f"{name}.png").is_file()}
-    if not found or not is_test_of(bundle, test):
-        st.info("The plots of this model's test are not there; its metrics are those of its card.")
+    plots = find_plots(bundle)
+    if not plots:
+        st.info("No test plots are available for this model. The metrics below are from its card.")
         return
-    st.write("Plots of the classifier's test, end to end:")
-    for tab, (title, path) in zip(st.tabs([title.partition(":")[0] for title in found]), found.items(), strict=True):
+    st.write("End-to-end test of the classifier:")
+    for tab, (title, path) in zip(st.tabs([title.partition(":")[0] for title in plots]), plots.items(), strict=True):
         with tab:
             st.image(path.read_bytes(), width="stretch", alt=title)
             st.caption(title)
 
 
-def is_test_of(bundle: Path, test: Path) -> bool:
-    """Whether the files of a test beside a bundle are those of the test on its card.
-
-    Args:
-        bundle: folder of the classifier.
-        test: folder with `plots/` and, except beside the shipped bundles, `metrics.json`.
-    """
-    if not (test / "metrics.json").is_file():
-        return True
-    try:
-        on_card = json.loads((bundle / CARD).read_text(encoding="utf-8"))["metrics"]
-        measured = json.loads((test / "metrics.json").read_text(encoding="utf-8"))
-        same_test: bool = (on_card["test_set"], on_card["pipeline"]) == (
-            measured["classification"]["test_set"],
-            measured["pipeline"],
-        )
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
-    return same_test
-
-
 @st.cache_data(max_entries=20, show_spinner="Reading the card")
-def _card(segmenter: str, classifier: str, ages: tuple[int, ...]) -> str:
-    """The sections of the model card; a bundle that cannot be read raises a BundleError."""
-    del ages  # tell one state of the bundles from another
+def _card_sections(segmenter: str, classifier: str, mtimes: tuple[int, ...]) -> str:
+    """Render the sections of the model card as Markdown."""
+    del mtimes  # part of the key of the cache
     from segpipe.bundle.folder import load_classifier, load_segmenter
     from segpipe.release.model_card import model_card
 
-    loaded = load_classifier(Path(classifier))
-    if "metrics" not in loaded.card.metrics:
-        return "The card of this classifier has no figures of a test, so how good it is is not known."
-    sections = "## " + model_card(load_segmenter(Path(segmenter)), loaded).partition("\n## ")[2]
-    # A card may come from anywhere, and a picture in it would be asked for elsewhere.
+    bundle = load_classifier(Path(classifier))
+    if "metrics" not in bundle.card.metrics:
+        return "The card of this classifier has no test metrics."
+    sections = "## " + model_card(load_segmenter(Path(segmenter)), bundle).partition("\n## ")[2]
+    # A foreign card could contain a picture, which would be requested from another server.
     return sections.replace("![", r"!\[")
-
-
-def show_pages() -> None:
-    """One run of the script: what a visitor sees after each click."""
-    st.set_page_config(page_title="segpipe", page_icon=str(Path(__file__).parent / "icon.svg"), layout="wide")
-    start_forgetting()
-    show_style()
-    show_notice()
-    try:
-        config = read_config(tuple(sys.argv[1:]))
-        models, uploads = choose_models(config), list[Upload]()
-        find = partial(show_lesions, models, uploads, max_pixels=config.max_pixels)
-        pages = [
-            st.Page(find, title="Find and name", url_path="find", default=True),
-            st.Page(partial(show_quality, models), title="How good is it?", url_path="quality"),
-            st.Page(show_guide, title="What it shows", url_path="guide"),
-        ]
-        page = st.navigation(pages, position="top")
-        # Here and not on its page, or they would be gone when a visitor has looked at another one.
-        uploads += gather_uploads(config.max_files, shown=page is pages[0])
-        page.run()
-    except SegpipeError as error:
-        show_error(str(error))
 
 
 show_pages()

@@ -1,1 +1,1 @@
-"""Findings for people: figure, HTML report, PDF page, terminal table."""
+"""Findings for readers: figure, HTML report, PDF page and terminal table."""

@@ -1,43 +1,48 @@
-"""What the page of all images shows: the head of the report, and the data of its table."""
+"""Overview page of the HTML report: facts and table data."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from segpipe.io.images import display_path
-from segpipe.io.numerals import counted
-from segpipe.lesion.localizer import MaskSource
+from segpipe.io.files import counted, display_path
+from segpipe.io.run_files import REPORT_PAGES
+from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.report.html_image import ReportImage, described_class, split_names, suspicion_of, url
+from segpipe.report.html_finding import class_context, judge_suspicion, split_names
 from segpipe.report.overlays import HEATMAPS, THUMBNAILS
 from segpipe.report.wording import (
     MALIGNANT_SIGN,
-    operating_point_words,
+    operating_points_text,
     percent,
     printable,
+    source_name,
     titled_warnings,
     warning_titles,
-    way_words,
 )
-from segpipe.runs.results import PROBABILITY_DIGITS, class_codes
+from segpipe.runs.results import PROBABILITY_DIGITS, Row, class_codes
 
-# Settings that a reader of numbers asks for first; all are listed further down.
+_LONGEST_NAME = 255  # bytes, the limit of nearly every file system
+
+# The most important settings; the page lists all of them further down.
 _HEAD_SETTINGS = {
     "split": "Split",
     "part": "Part of the split",
-    "localize": "Mask starts with",
-    "tta.views": "Views averaged",
+    "localize": "Localization",
+    "tta.views": "TTA views",
     "explain.method": "Heatmap",
     "device": "Device",
 }
-# Key, heading, and whether the table can be sorted by it.
+# Key, heading, and True for columns that can be sorted.
 _COLUMNS = (
-    ("thumbnail", "Photograph", False),
+    ("thumbnail", "Image", False),
     ("path", "Path", True),
     ("diagnosis", "Diagnosis", True),
     ("confidence", "Confidence", True),
-    ("malignant", "P malignant", True),
+    ("malignant", "P(malignant)", True),
     ("suspicion", "Suspicion", True),
     ("source", "Mask source", True),
     ("spread", "Spread", True),
@@ -45,21 +50,58 @@ _COLUMNS = (
 )
 
 
-def report_context(
+@dataclass(frozen=True)
+class ReportImage:
+    """One image of a report.
+
+    Attributes:
+        row: Row of the results.
+        name: Name among the results, see `segpipe.runs.image_jobs.result_names`.
+        has_heatmap: True if there is a picture of its heatmap.
+    """
+
+    row: Row
+    name: Path
+    has_heatmap: bool
+
+    @property
+    def page(self) -> Path:
+        """Path of its page, relative to the output folder."""
+        page = REPORT_PAGES / self.name.with_suffix(".html")
+        # An image's name may have the largest allowed length, and .html is longer than .jpg.
+        return page if len(os.fsencode(page.name)) <= _LONGEST_NAME else page.with_suffix(".htm")
+
+    @property
+    def picture(self) -> Path:
+        """Path of its pictures, relative to each of the folders of pictures."""
+        return self.name.with_suffix(".jpg")
+
+
+def url(path: Path, *, start: Path = Path()) -> str:
+    """Return the relative URL of a file with any name.
+
+    Args:
+        path: File, relative to the output folder.
+        start: Folder of the page, relative to the output folder.
+    """
+    return "../" * len(start.parts) + quote(os.fsencode(path.as_posix()))
+
+
+def overview_context(
     images: Sequence[ReportImage],
     failures: Sequence[tuple[str, str]],
     summary: Mapping[str, Any],
     settings: Mapping[str, Any],
     points: Sequence[OperatingPoint],
 ) -> dict[str, Any]:
-    """What the page of all images shows.
+    """Values of the overview page.
 
     Args:
-        images: of the report.
-        failures: path and reason of the rest.
-        summary: as `summary.json` holds it.
-        settings: those of `summary` by their dotted keys.
-        points: operating points of the run.
+        images: Images of the report.
+        failures: Path and reason of each image without a result.
+        summary: Content of `summary.json`.
+        settings: Settings of the run by their dotted keys.
+        points: Operating points of the run.
     """
     rows = [_row(image, summary["malignant"], points) for image in images]
     classes = _with_counts(images, summary["malignant"])
@@ -90,7 +132,7 @@ def report_context(
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted keys."""
+    """Turn nested settings into a flat mapping with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -99,26 +141,26 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _row(image: ReportImage, malignant: Collection[str], points: Sequence[OperatingPoint]) -> dict[str, Any]:
     row = image.row
-    suspicious, suspicion = suspicion_of(row, malignant, points)
+    suspicious, suspicion = judge_suspicion(row, malignant, points)
     return {
         "path": row["path"],
         "page": url(image.page),
         "picture": url(image.picture),
         "diagnosis": printable(row["diagnosis"]),
-        "confidence": _share(row["confidence"]),
-        "malignant": _share(row["p_malignant"]),
+        "confidence": _fraction(row["confidence"]),
+        "malignant": _fraction(row["p_malignant"]),
         "suspicious": suspicious,
         "suspicion": suspicion,
         "unsure": ", ".join(warning_titles(split_names(row["warnings"]))),
         "source": row["mask_source"],
-        "spread": _share(row["tta_spread"]),
+        "spread": _fraction(row["tta_spread"]),
         "heatmap": image.has_heatmap,
     }
 
 
-def _share(share: float | None) -> tuple[float, str] | None:
-    """A share to sort by, and as it is shown."""
-    return None if share is None else (round(share, PROBABILITY_DIGITS), percent(share))
+def _fraction(value: float | None) -> tuple[float, str] | None:
+    """Fraction to sort by, and its text."""
+    return None if value is None else (round(value, PROBABILITY_DIGITS), percent(value))
 
 
 def _has_values(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
@@ -128,19 +170,17 @@ def _has_values(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
 
 
 def _with_counts(images: Sequence[ReportImage], malignant: Collection[str]) -> list[dict[str, Any]]:
-    """The classes, the most frequent diagnosis first."""
+    """Classes with the number of their images, the most frequent first."""
     counts = Counter(image.row["diagnosis"] for image in images)
     codes = class_codes(images[0].row, malignant) if images else []
     most = max(counts.values(), default=1)
-    classes = [
-        {**described_class(code, malignant), "count": counts[code], "width": f"{counts[code] / most:.2%}"} for code in codes
-    ]
+    classes = [{**class_context(code, malignant), "count": counts[code], "width": f"{counts[code] / most:.2%}"} for code in codes]
     return sorted(classes, key=lambda item: -item["count"])
 
 
 def _sources(images: Sequence[ReportImage]) -> list[dict[str, Any]]:
     counts = Counter(image.row["mask_source"] for image in images)
-    return [{"code": source, "name": way_words(source), "count": counts[source]} for source in MaskSource if counts[source]]
+    return [{"code": source, "name": source_name(source), "count": counts[source]} for source in MaskSource if counts[source]]
 
 
 def _facts(
@@ -148,12 +188,12 @@ def _facts(
 ) -> list[tuple[str, str]]:
     unsure = [f"{title}: {count:,}" for title, count in titled_warnings(summary["warnings"]).items()]
     facts = [
-        ("Images", f"{summary['images']:,} with a result, {failures:,} failed"),
+        ("Images", f"{summary['images']:,} processed, {failures:,} failed"),
         *([("Unsure", ", ".join(unsure))] if unsure else []),
         ("Speed", f"{summary['images_per_second']:,.1f} images per second"),
     ]
     facts += [(label, str(settings[key])) for key, label in _HEAD_SETTINGS.items() if settings.get(key) is not None]
-    return [*facts, ("Operating points", operating_point_words(points))]
+    return [*facts, ("Operating points", operating_points_text(points))]
 
 
 def _versions(summary: Mapping[str, Any]) -> dict[str, Any]:

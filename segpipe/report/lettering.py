@@ -1,4 +1,4 @@
-"""Text that fits: measured in the font that it is written with, wrapped or cut to the room that there is."""
+"""Text on figures, wrapped or shortened to fit."""
 
 from bisect import bisect_right
 from typing import Any
@@ -9,18 +9,18 @@ from matplotlib.ft2font import FT2Font, LoadFlags
 
 # The font comes with matplotlib, so a figure looks the same on every machine.
 FONT = "DejaVu Sans"
-INK, GREY = "#1f2328", "#5c636b"
-# From one line of a paragraph to the next: inches for each point of the letters' size.
+INK, GRAY = "#1f2328", "#5c636b"
+# From one line of a paragraph to the next: inches for each point of the font size.
 LINE_HEIGHT = 1.5 / 72
 
 
-def style(size: float, *, bold: bool = False, color: str = INK) -> dict[str, Any]:
-    """How matplotlib writes a text: arguments for `text`, `set_title` and the like.
+def text_style(size: float, *, bold: bool = False, color: str = INK) -> dict[str, Any]:
+    """Return text arguments for matplotlib's `text`, `set_title` and the like.
 
     Args:
-        size: points.
-        bold: of the weight.
-        color: any that matplotlib knows.
+        size: Font size in points.
+        bold: True for bold letters.
+        color: Any matplotlib color.
     """
     # A file name with two dollar signs is a file name, not a formula.
     weight = "bold" if bold else "normal"
@@ -31,43 +31,28 @@ def write(figure: Figure, left: float, top: float, text: str, *, size: float, bo
     """Write one line onto a figure.
 
     Args:
-        figure: gets the text.
-        left: where the line begins, inches.
-        top: of the line that the letters stand on, inches from the figure's upper edge.
-        text: one line.
-        size: points.
-        bold: of the weight.
-        color: any that matplotlib knows.
+        figure: Figure to write on.
+        left: Left end of the line, inches from the left edge.
+        top: Baseline of the line, inches from the upper edge.
+        text: One line.
+        size: Font size in points.
+        bold: True for bold letters.
+        color: Any matplotlib color.
     """
-    figure.text(left / figure.get_figwidth(), 1 - top / figure.get_figheight(), text, **style(size, bold=bold, color=color))
-
-
-def _font(*, bold: bool) -> FT2Font:
-    return get_font(findfont(FontProperties(family=FONT, weight="bold" if bold else "normal")))
-
-
-def _text_width(text: str, *, size: float, bold: bool) -> float:
-    font = _font(bold=bold)
-    font.set_size(size, 72)
-    # Hinting rounds every letter to whole points, and a long text to another length than it is written in.
-    font.set_text(text, flags=LoadFlags.NO_HINTING)
-    return float(font.get_width_height()[0]) / 64 / 72
-
-
-def _legible(text: str, *, bold: bool) -> str:
-    """A text that the font can write: what it has no glyph for is escaped."""
-    font = _font(bold=bold)
-    return "".join(sign if font.get_char_index(ord(sign)) else ascii(sign)[1:-1] for sign in text)
+    position = left / figure.get_figwidth(), 1 - top / figure.get_figheight()
+    figure.text(*position, text, **text_style(size, bold=bold, color=color))
 
 
 def elide(text: str, room: float, *, size: float, bold: bool = False) -> str:
-    """Leave out the middle of a text that is too long for one line; what the font cannot write is escaped.
+    """Shorten a text to one line by leaving out its middle.
+
+    Characters that the font lacks are escaped.
 
     Args:
-        text: one line.
-        room: inches.
-        size: points.
-        bold: of the weight.
+        text: One line.
+        room: Available width in inches.
+        size: Font size in points.
+        bold: True for bold letters.
     """
     text = _legible(text, bold=bold)
     if _text_width(text, size=size, bold=bold) <= room:
@@ -81,14 +66,14 @@ def elide(text: str, room: float, *, size: float, bold: bool = False) -> str:
 
 
 def wrap(text: str, room: float, *, size: float, bold: bool = False, separator: str = " ") -> list[str]:
-    """Break a text into lines; what is too long for a line and cannot be broken loses its middle.
+    """Break a text into lines, and shorten words that do not fit.
 
     Args:
-        text: words between separators.
-        room: inches.
-        size: points.
-        bold: of the weight.
-        separator: where a line may end; it is left out there.
+        text: Words between separators.
+        room: Available width in inches.
+        size: Font size in points.
+        bold: True for bold letters.
+        separator: Text at which a line may end; it is left out there.
     """
     text = _legible(text, bold=bold)
     if _text_width(text, size=size, bold=bold) <= room:
@@ -101,3 +86,21 @@ def wrap(text: str, room: float, *, size: float, bold: bool = False, separator: 
         else:
             lines.append(elide(word, room, size=size, bold=bold))
     return [line for line in lines if line]
+
+
+def _legible(text: str, *, bold: bool) -> str:
+    """Escape the characters for which the font has no glyph."""
+    font = _font(bold=bold)
+    return "".join(char if font.get_char_index(ord(char)) else ascii(char)[1:-1] for char in text)
+
+
+def _text_width(text: str, *, size: float, bold: bool) -> float:
+    font = _font(bold=bold)
+    font.set_size(size, 72)
+    # Hinting rounds every letter to whole points, and a long text to another length than it is written in.
+    font.set_text(text, flags=LoadFlags.NO_HINTING)
+    return float(font.get_width_height()[0]) / 64 / 72
+
+
+def _font(*, bold: bool) -> FT2Font:
+    return get_font(findfont(FontProperties(family=FONT, weight="bold" if bold else "normal")))

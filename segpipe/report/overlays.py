@@ -1,6 +1,6 @@
-"""What is drawn over a photograph's pixels: outline, crop box, heatmap; for the HTML report and the web page."""
+"""Outline, crop box and heatmap drawn on pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,35 +8,61 @@ import numpy as np
 
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_on_image
-from segpipe.io.arrays import require_image
+from segpipe.io.arrays import require_image, require_mask
+from segpipe.io.run_files import REPORT_PICTURES
 from segpipe.types import BoolMask, Box, RgbImage
 
-OUTLINE_COLOR, BOX_COLOR = "#7df9ff", "#ffffff"
+Color = tuple[int, int, int]
+_Segment = tuple[tuple[int, int], tuple[int, int]]
+
+# The dark halo keeps a bright line visible on any skin.
+OUTLINE_COLOR, BOX_COLOR, HALO_COLOR = (125, 249, 255), (255, 255, 255), (16, 16, 16)
 HEATMAP_OPACITY = 0.8
+
+# Pixels.
+_LINE_WIDTH, _HALO_MARGIN = 2, 1
+_DASH, _SPACE = 10, 10
+# Chroma is not subsampled: a thin bright line would be smeared over its neighbors otherwise.
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+
+# Folders of the report's pictures, below the output folder of a run.
+THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS = PICTURES = REPORT_PICTURES
+THUMBNAIL_SIDE, PHOTOGRAPH_SIDE = 160, 800
 
 
 @dataclass(frozen=True)
 class Preview:
-    """Image, mask and crop box, reduced together so that drawing takes the same short time for any photograph."""
+    """Image, mask and crop box, reduced together for fast drawing.
+
+    Attributes:
+        image: RGB uint8, shape (H, W, 3).
+        mask: Lesion mask, bool, shape (H, W).
+        crop_box: Crop box in pixels of `image`.
+    """
 
     image: RgbImage
     mask: BoolMask
     crop_box: Box
 
+    @property
+    def contours(self) -> Sequence[np.ndarray]:
+        """Contours of the lesion; empty where the mask covers the whole image."""
+        return () if self.mask.all() else find_contours(self.mask)
+
 
 def make_preview(finding: Finding, *, max_side: int) -> Preview:
-    """Reduce the photograph of a finding to a size for drawing.
+    """Reduce the image of a finding for drawing.
 
     Args:
-        finding: result of one photograph.
-        max_side: most pixels of the longer side; a smaller photograph stays as it is.
+        finding: Finding to draw.
+        max_side: Largest length of the longer side, pixels; smaller images keep their size.
     """
     preview = Preview(finding.photograph.image, finding.localization.mask, finding.window)
     return reduce_preview(preview, max_side=max_side)
 
 
 def reduce_preview(preview: Preview, *, max_side: int) -> Preview:
-    """The same, no larger than `max_side` pixels on the longer side."""
+    """Reduce a preview to at most `max_side` pixels on the longer side."""
     height, width = preview.mask.shape
     scale = max_side / max(height, width)
     if scale >= 1:
@@ -55,65 +81,66 @@ def _scale_span(start: int, end: int, scale: float, limit: int) -> tuple[int, in
     return start, min(max(round(end * scale), start + 1), limit)
 
 
-_Line = tuple[tuple[int, int], tuple[int, int]]
-
-_HALO = (16, 16, 16)
-_DASH, _SPACE = 10, 10  # pixels
-# Full colour for each pixel: a thin bright line would be smeared over its neighbours otherwise.
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-
-
-def draw_place(preview: Preview) -> RgbImage:
-    """The photograph with the outline of the lesion and the crop box (dashed)."""
-    return _with_box(draw_outline(preview), preview.crop_box)
-
-
-def draw_outline(preview: Preview) -> RgbImage:
-    """The photograph with the outline of the lesion; itself where the mask holds all of it."""
-    return _with_outline(preview.image, preview.mask)
-
-
-def draw_heatmap(preview: Preview, class_map: ClassMap, *, opacity: float = HEATMAP_OPACITY) -> RgbImage:
-    """The photograph under its heatmap, with the outline of the lesion.
+def find_contours(mask: BoolMask) -> Sequence[np.ndarray]:
+    """Find the outer and inner contours of a mask.
 
     Args:
-        preview: the photograph.
-        class_map: of the finding on it.
-        opacity: of the heatmap where it is 1, in [0, 1]; where it is less, it lets as much more of the photograph through.
+        mask: Bool, shape (H, W).
+
+    Returns:
+        Points (x, y) of each contour, int32, shape (N, 1, 2).
     """
-    values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
-    colors = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    weight = opacity * values
-    blended = cv2.blendLinear(np.ascontiguousarray(colors), preview.image, weight, 1 - weight)
-    return _with_outline(np.asarray(blended, dtype=np.uint8), preview.mask)
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return contours
 
 
-def encode_jpeg(picture: RgbImage) -> bytes:
-    """A picture as the bytes of a JPEG file, which hold nothing but its pixels."""
-    _, file = cv2.imencode(".jpg", cv2.cvtColor(require_image(picture, name="picture", min_side=1), cv2.COLOR_RGB2BGR), _JPEG)
-    return bytes(file)
+def draw_outline(
+    image: RgbImage, mask: BoolMask, color: Color = OUTLINE_COLOR, *, width: int = _LINE_WIDTH, halo: bool = True
+) -> RgbImage:
+    """Draw the outline of a mask on a copy of an image.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+        mask: Bool, shape (H, W).
+        color: RGB color of the line.
+        width: Line width in pixels.
+        halo: True to put a wider dark line beneath.
+    """
+    require_mask(mask, size=require_image(image, min_side=1).shape[:2])
+    return _draw_contours(image, find_contours(mask), color, width=width, halo=halo)
 
 
-def _with_outline(image: RgbImage, mask: BoolMask) -> RgbImage:
-    if mask.all():
-        return image
-    outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    drawn = image.copy()
-    for color, thickness in ((_HALO, 4), (_rgb(OUTLINE_COLOR), 2)):
-        cv2.drawContours(drawn, outlines, -1, color, thickness, cv2.LINE_AA)
+def _draw_contours(image: RgbImage, contours: Sequence[np.ndarray], color: Color, *, width: int, halo: bool) -> RgbImage:
+    drawn = np.ascontiguousarray(image).copy()
+    # Smoothing widens a line that has no halo.
+    line_type = cv2.LINE_AA if halo else cv2.LINE_8
+    for line_color, line_width in _lines(color, width, halo=halo):
+        cv2.drawContours(drawn, contours, -1, line_color, line_width, line_type)
     return drawn
 
 
-def _with_box(image: RgbImage, box: Box) -> RgbImage:
-    drawn = image.copy()
-    for color, thickness in ((_HALO, 4), (_rgb(BOX_COLOR), 2)):
-        for start, end in _dashes(box):
-            cv2.line(drawn, start, end, color, thickness)
+def _lines(color: Color, width: int, *, halo: bool = True) -> list[tuple[Color, int]]:
+    """Colors and widths of the lines of one stroke, the lowest first."""
+    line = (color, width)
+    return [(HALO_COLOR, width + 2 * _HALO_MARGIN), line] if halo else [line]
+
+
+def draw_lesion(preview: Preview) -> RgbImage:
+    """Draw the lesion outline; nothing where the mask covers the whole image."""
+    return _draw_contours(preview.image, preview.contours, OUTLINE_COLOR, width=_LINE_WIDTH, halo=True)
+
+
+def draw_localization(preview: Preview) -> RgbImage:
+    """Draw the lesion outline and the dashed crop box."""
+    drawn = draw_lesion(preview)
+    for color, width in _lines(BOX_COLOR, _LINE_WIDTH):
+        for start, end in _dashes(preview.crop_box):
+            cv2.line(drawn, start, end, color, width)
     return drawn
 
 
-def _dashes(box: Box) -> Iterator[_Line]:
-    """The sides of a box as short lines, each from one (x, y) to another; the outermost pixels belong to the box."""
+def _dashes(box: Box) -> Iterator[_Segment]:
+    """Split the border of a box into segments between two (x, y)."""
     bottom, right = box.bottom - 1, box.right - 1
     for left in range(box.left, box.right, _DASH + _SPACE):
         for y in (box.top, bottom):
@@ -123,32 +150,47 @@ def _dashes(box: Box) -> Iterator[_Line]:
             yield (x, top), (x, min(top + _DASH, bottom))
 
 
-def _rgb(color: str) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(color.removeprefix("#")))
+def draw_heatmap(preview: Preview, class_map: ClassMap, *, opacity: float = HEATMAP_OPACITY) -> RgbImage:
+    """Draw the heatmap and the lesion outline.
+
+    Args:
+        preview: Image with mask and crop box.
+        class_map: Class map of the finding.
+        opacity: Opacity where the heatmap is 1, in [0, 1]; it falls to 0 with the heatmap.
+    """
+    return draw_lesion(Preview(blend_heatmap(preview, class_map, opacity=opacity), preview.mask, preview.crop_box))
 
 
-# Below the output folder of a run.
-THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS = PICTURES = tuple(
-    f"report/{name}" for name in ("thumbnails", "photographs", "crops", "heatmaps")
-)
-THUMBNAIL_SIDE, PHOTOGRAPH_SIDE = 160, 800
+def blend_heatmap(preview: Preview, class_map: ClassMap, *, opacity: float = HEATMAP_OPACITY) -> RgbImage:
+    """Blend the heatmap into the image, without an outline; see `draw_heatmap`."""
+    values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
+    colors = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    weight = opacity * values
+    blended = cv2.blendLinear(np.ascontiguousarray(colors), preview.image, weight, 1 - weight)
+    return np.asarray(blended, dtype=np.uint8)
+
+
+def encode_jpeg(picture: RgbImage) -> bytes:
+    """Encode a picture as JPEG without metadata."""
+    _, file = cv2.imencode(".jpg", cv2.cvtColor(require_image(picture, name="picture", min_side=1), cv2.COLOR_RGB2BGR), _JPEG)
+    return bytes(file)
 
 
 def report_pictures(finding: Finding) -> dict[str, bytes]:
-    """Draw the report's pictures of one image; threads may draw at the same time.
+    """Draw the report's pictures of one image; thread-safe.
 
     Args:
-        finding: result of the image.
+        finding: Result of the image.
 
     Returns:
-        JPEG files by their folder, one of `PICTURES`; without a heatmap where the finding has none. None is enlarged.
+        JPEG files by their folder, one of `PICTURES`; no heatmap where the finding has none. Small images are not enlarged.
     """
-    photograph = make_preview(finding, max_side=PHOTOGRAPH_SIDE)
+    image = make_preview(finding, max_side=PHOTOGRAPH_SIDE)
     pictures = {
-        THUMBNAILS: draw_outline(reduce_preview(photograph, max_side=THUMBNAIL_SIDE)),
-        PHOTOGRAPHS: draw_place(photograph),
+        THUMBNAILS: draw_lesion(reduce_preview(image, max_side=THUMBNAIL_SIDE)),
+        PHOTOGRAPHS: draw_localization(image),
         CROPS: finding.crop,
     }
     if finding.class_map is not None:
-        pictures[HEATMAPS] = draw_heatmap(photograph, finding.class_map)
+        pictures[HEATMAPS] = draw_heatmap(image, finding.class_map)
     return {folder: encode_jpeg(picture) for folder, picture in pictures.items()}

@@ -1,9 +1,7 @@
-"""The panels of a finding, each drawn onto axes of its own: photograph, crop, heatmap and probabilities."""
+"""Panels of a finding on matplotlib axes: image, crop, heatmap and probabilities."""
 
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
@@ -11,37 +9,39 @@ from matplotlib.patheffects import withStroke
 
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
-from segpipe.inference.heatmap import ClassMap, heatmap_on_image
-from segpipe.report.lettering import GREY, elide, style, wrap
-from segpipe.report.overlays import BOX_COLOR, HEATMAP_OPACITY, OUTLINE_COLOR, Preview
+from segpipe.report.lettering import GRAY, elide, text_style, wrap
+from segpipe.report.overlays import BOX_COLOR, HALO_COLOR, OUTLINE_COLOR, Color, Preview, blend_heatmap
 from segpipe.report.wording import (
+    CROP_TITLE,
     HEATMAP_CAPTION,
+    HEATMAP_TITLE,
+    IMAGE_TITLE,
     MALIGNANT_SIGN,
+    PROBABILITIES_TITLE,
     SIGN_CAPTION,
     crop_caption,
+    image_caption,
     malignant_sign,
     percent,
-    photograph_caption,
     printable,
 )
-from segpipe.types import BoolMask
 
-# Inches for each point of a title's size.
+# Inches for each point of a title's font size.
 TITLE_LINE_HEIGHT = 1.2 / 72
 
+_LINE_WIDTH, _HALO_WIDTH = 1.2, 2.8  # points
 _TRACK = "#eceef1"
-# Vermilion and blue of Okabe and Ito, told apart with any colour vision.
+# Vermilion and blue of Okabe and Ito, distinct with any color vision.
 _MALIGNANT, _OTHER = "#d55e00", "#0072b2"
-_COLORMAP = "inferno"
-# Room for a percentage, in inches for each point of the letters' size.
+# Width of a percentage, in inches for each point of the font size.
 _PERCENT_WIDTH = 0.075
-# The largest letters, as a share of a bar's pitch, that touch neither the bar below them nor the one above.
-_MAX_LETTERS = 0.55
+# Largest font size that touches neither the bar below nor the one above, as a fraction of the distance between bars.
+_MAX_FONT_FRACTION = 0.55
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a panel lies on its figure, in inches from the left and from the top."""
+class Area:
+    """Position of a panel without title and caption, in inches."""
 
     left: float
     top: float
@@ -49,100 +49,120 @@ class Place:
     height: float
 
 
-def add_panel(figure: Figure, place: Place, title: str, *, size: float) -> Axes:
-    """Empty axes with a title above them.
+@dataclass(frozen=True)
+class PanelLayout:
+    """Positions and font sizes of the panels of a finding.
+
+    Attributes:
+        image: Area of the image.
+        crop: Area of the crop.
+        heatmap: Area of the heatmap; None without a heatmap.
+        probabilities: Area of the bars.
+        title_size: Font size of titles, points.
+        text_size: Font size of captions and bars, points.
+    """
+
+    image: Area
+    crop: Area
+    heatmap: Area | None
+    probabilities: Area
+    title_size: float
+    text_size: float
+
+
+def draw_panels(figure: Figure, layout: PanelLayout, preview: Preview, finding: Finding) -> None:
+    """Draw all panels of a finding, with titles and captions.
 
     Args:
-        figure: gets the panel.
-        place: of the axes, without title and caption.
-        title: one or more lines.
-        size: of the title, points.
+        figure: Figure to draw on.
+        layout: Positions and font sizes.
+        preview: Reduced image of the finding.
+        finding: Finding to draw.
     """
+    title_size, text_size = layout.title_size, layout.text_size
+    _draw_image(_add_panel(figure, layout.image, IMAGE_TITLE, size=title_size), preview, finding, size=text_size)
+    _draw_crop(_add_panel(figure, layout.crop, CROP_TITLE, size=title_size), finding, size=text_size)
+    if layout.heatmap is not None and finding.class_map is not None:
+        title = "\n".join(heatmap_title(finding, layout.heatmap.width, size=title_size))
+        axes = _add_panel(figure, layout.heatmap, title, size=title_size)
+        axes.imshow(blend_heatmap(preview, finding.class_map))
+        _draw_outline(axes, preview)
+        _caption(axes, HEATMAP_CAPTION, size=text_size)
+    bars = _add_panel(figure, layout.probabilities, PROBABILITIES_TITLE, size=title_size)
+    _draw_probabilities(bars, finding, size=text_size)
+
+
+def heatmap_title(finding: Finding, room: float, *, size: float) -> list[str]:
+    """Break the title of the heatmap into lines of `room` inches."""
+    if finding.class_map is None:
+        return [HEATMAP_TITLE]
+    return wrap(f"{HEATMAP_TITLE}: {printable(full_name(finding.class_map.diagnosis))}", room, size=size, bold=True)
+
+
+def class_color(malignant: bool) -> str:
+    """Color of malignant and of other classes."""
+    return _MALIGNANT if malignant else _OTHER
+
+
+def _add_panel(figure: Figure, area: Area, title: str, *, size: float) -> Axes:
     page_width, page_height = figure.get_figwidth(), figure.get_figheight()
-    bottom = page_height - place.top - place.height
-    fractions = place.left / page_width, bottom / page_height, place.width / page_width, place.height / page_height
-    # A photograph that does not fill its panel hangs from the top, under its title.
+    bottom = page_height - area.top - area.height
+    fractions = area.left / page_width, bottom / page_height, area.width / page_width, area.height / page_height
+    # An image that does not fill its panel is aligned with its title.
     axes = figure.add_axes(fractions, anchor="NW", xticks=[], yticks=[])
-    axes.set_title(title, loc="left", pad=7, **style(size, bold=True))
+    axes.set_title(title, loc="left", pad=7, **text_style(size, bold=True))
     axes.spines[:].set_visible(False)
     return axes
 
 
-def draw_photograph(axes: Axes, preview: Preview, finding: Finding, *, size: float) -> None:
-    """The photograph with the lesion's outline and the crop box; letters are of `size` points."""
+def _caption(axes: Axes, text: str, *, size: float) -> None:
+    lines = wrap(text, axes.get_window_extent().width / axes.figure.dpi, size=size)
+    axes.set_xlabel("\n".join(lines), loc="left", labelpad=6, **text_style(size, color=GRAY))
+
+
+def _draw_image(axes: Axes, preview: Preview, finding: Finding, *, size: float) -> None:
     axes.imshow(preview.image)
-    _draw_outline(axes, preview.mask)
+    _draw_outline(axes, preview)
     box = preview.crop_box
-    # A pixel's whole number is its centre, half a pixel from its edge.
+    # Integer coordinates are the centers of pixels, half a pixel from their edges.
     frame = Rectangle((box.left - 0.5, box.top - 0.5), box.width, box.height, fill=False, clip_on=False)
-    frame.set(edgecolor=BOX_COLOR, linewidth=1.2, linestyle=(0, (5, 3)), path_effects=[_halo()])
+    frame.set(edgecolor=_rgb(BOX_COLOR), linewidth=_LINE_WIDTH, linestyle=(0, (5, 3)), path_effects=[_halo()])
     axes.add_patch(frame)
-    _caption(axes, photograph_caption(finding.localization.source), size=size)
+    _caption(axes, image_caption(finding.localization.source), size=size)
 
 
-def _draw_outline(axes: Axes, mask: BoolMask) -> None:
-    if mask.all():
-        return
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    for outline in outlines:
-        line = Polygon(outline[:, 0], closed=True, fill=False)
-        axes.add_patch(line).set(edgecolor=OUTLINE_COLOR, linewidth=1.2, path_effects=[_halo()])
+def _draw_outline(axes: Axes, preview: Preview) -> None:
+    """Draw the contours as vector lines, which stay sharp in a PDF."""
+    for contour in preview.contours:
+        line = Polygon(contour[:, 0], closed=True, fill=False)
+        axes.add_patch(line).set(edgecolor=_rgb(OUTLINE_COLOR), linewidth=_LINE_WIDTH, path_effects=[_halo()])
 
 
 def _halo() -> withStroke:
-    """The dark second tone of a line, so that it shows on any skin."""
-    return withStroke(linewidth=2.8, foreground="black", alpha=0.8)
+    return withStroke(linewidth=_HALO_WIDTH, foreground=_rgb(HALO_COLOR), alpha=0.8)
 
 
-def draw_crop(axes: Axes, finding: Finding, *, size: float) -> None:
-    """What the network saw, with the size in which it was cut out; letters are of `size` points."""
+def _rgb(color: Color) -> tuple[float, ...]:
+    return tuple(value / 255 for value in color)
+
+
+def _draw_crop(axes: Axes, finding: Finding, *, size: float) -> None:
     axes.imshow(finding.crop)
-    room = axes.get_window_extent().width / axes.figure.dpi
-    _caption(axes, "\n".join(wrap(crop_caption(finding.crop_box, finding.border), room, size=size)), size=size)
+    _caption(axes, crop_caption(finding.crop_box, finding.border), size=size)
 
 
-def draw_heatmap(axes: Axes, preview: Preview, class_map: ClassMap, *, size: float) -> None:
-    """The photograph under the heatmap, with the lesion's outline; letters are of `size` points."""
-    values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
-    axes.imshow(preview.image)
-    axes.imshow(values, cmap=_COLORMAP, vmin=0, vmax=1, alpha=HEATMAP_OPACITY * values)
-    _draw_outline(axes, preview.mask)
-    _caption(axes, HEATMAP_CAPTION, size=size)
-
-
-def heatmap_title(class_map: ClassMap, room: float, *, size: float) -> list[str]:
-    """The title of a heatmap's panel, in lines that fit into `room` inches at `size` points."""
-    return wrap(f"Heatmap: {printable(full_name(class_map.diagnosis))}", room, size=size, bold=True)
-
-
-def draw_probabilities(axes: Axes, finding: Finding, *, size: float) -> None:
-    """One bar for each class, the most probable one first.
-
-    Args:
-        axes: of any size; their height is shared among the bars.
-        finding: whose probabilities are drawn.
-        size: of the letters, points; less where the bars are too close for them.
-    """
+def _draw_probabilities(axes: Axes, finding: Finding, *, size: float) -> None:
+    """Draw a bar for each class, the most probable first."""
     extent, dpi = axes.get_window_extent(), axes.figure.dpi
-    letters = min(size, _MAX_LETTERS * extent.height / dpi / len(finding.probabilities) * 72)
+    letters = min(size, _MAX_FONT_FRACTION * extent.height / dpi / len(finding.probabilities) * 72)
     room = extent.width / dpi - _PERCENT_WIDTH * letters
     axes.set(xlim=(0, 1), ylim=(len(finding.probabilities), 0))
     for row, (code, prob) in enumerate(sorted(finding.probabilities.items(), key=lambda item: -item[1])):
         chosen, malignant = code == finding.diagnosis, code in finding.malignant
         name = malignant_sign(malignant) + printable(full_name(code))
-        name = elide(name, room, size=letters, bold=chosen)
-        axes.text(0, row + 0.45, name, **style(letters, bold=chosen))
-        axes.text(1, row + 0.45, percent(prob), horizontalalignment="right", **style(letters, bold=chosen))
+        axes.text(0, row + 0.45, elide(name, room, size=letters, bold=chosen), **text_style(letters, bold=chosen))
+        axes.text(1, row + 0.45, percent(prob), horizontalalignment="right", **text_style(letters, bold=chosen))
         axes.barh(row + 0.7, 1, height=0.2, color=_TRACK)
-        axes.barh(row + 0.7, prob, height=0.2, color=answer_color(malignant), alpha=1.0 if chosen else 0.5)
+        axes.barh(row + 0.7, prob, height=0.2, color=class_color(malignant), alpha=1.0 if chosen else 0.5)
     if finding.malignant:
         _caption(axes, f"{MALIGNANT_SIGN} {SIGN_CAPTION}", size=size)
-
-
-def answer_color(malignant: bool) -> str:
-    """The colour of a class."""
-    return _MALIGNANT if malignant else _OTHER
-
-
-def _caption(axes: Axes, text: str, *, size: float) -> None:
-    axes.set_xlabel(text, loc="left", labelpad=6, **style(size, color=GREY))

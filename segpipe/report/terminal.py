@@ -1,4 +1,4 @@
-"""One finding as plain text for the terminal, in characters that every terminal and every log file can take."""
+"""Plain-text table of one finding for the terminal, in ASCII."""
 
 import textwrap
 from collections.abc import Sequence
@@ -6,17 +6,17 @@ from pathlib import Path
 
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
-from segpipe.io.images import display_path
+from segpipe.io.files import display_path
 from segpipe.report.wording import (
     DISCLAIMER,
     SIGN_CAPTION,
-    answer_name,
-    certainty_words,
+    certainty_phrases,
+    mark_unsure,
+    mask_source_text,
     name_with_code,
-    outline_words,
     percent,
     printable,
-    reason_words,
+    reason_sentences,
     warning_sentences,
 )
 
@@ -27,26 +27,27 @@ _SIGN = "!"
 
 
 def finding_table(name: str, finding: Finding, figure: Path | None) -> str:
-    """Write a finding as a short table.
+    """Format a finding as a short table.
 
     Args:
-        name: what to call the photograph, usually its file name; any characters.
-        finding: what the pipeline says of it.
-        figure: where the figure of it was written; None where none was.
+        name: Name of the image, usually its file name; any characters.
+        finding: Finding to show.
+        figure: File of its figure; None where none was written.
 
     Returns:
-        Several lines without a line break at the end; the last one says that this is no medical device.
+        Several lines without a line break at the end; the last one is the disclaimer.
     """
-    place = finding.localization
+    localization = finding.localization
+    source = mask_source_text(localization.source, localization.area_fraction)
     fields = [
-        *_field("warning", warning_sentences(place.warnings)),
-        *_field("diagnosis", [answer_name(name_with_code(finding.diagnosis), place.warnings)]),
-        *_field("confidence", [percent(finding.confidence), *certainty_words(finding)]),
-        *_field("lesion outline", [outline_words(place.source, place.area_fraction), *reason_words(place.reasons)]),
+        *_field("warning", warning_sentences(localization.warnings)),
+        *_field("diagnosis", [mark_unsure(name_with_code(finding.diagnosis), localization.warnings)]),
+        *_field("confidence", [percent(finding.confidence), *certainty_phrases(finding)]),
+        *_field("mask source", [source, *reason_sentences(localization.reasons)]),
     ]
-    # A path is never wrapped, so that it can be copied.
-    where = [] if figure is None else [f"  {'figure':<{_LABEL_LENGTH}}  {display_path(figure)}"]
-    return "\n".join([printable(name), *fields, *where, "", *_probability_rows(finding), "", DISCLAIMER])
+    # Paths are not wrapped, so that they can be copied.
+    path = [] if figure is None else [f"  {'figure':<{_LABEL_LENGTH}}  {display_path(figure)}"]
+    return "\n".join([printable(name), *fields, *path, "", *_probability_rows(finding), "", DISCLAIMER])
 
 
 def _field(label: str, sentences: Sequence[str]) -> list[str]:

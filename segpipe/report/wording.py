@@ -1,12 +1,12 @@
-"""Findings for people: a figure, a table in the terminal, pages for a browser; here are the words that they share."""
+"""Texts of results: names, warnings, captions, mask sources, certainty and operating points."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
-from segpipe.io.images import display_path
-from segpipe.lesion.localizer import MaskSource
+from segpipe.io.files import display_path
+from segpipe.lesion.localization import MaskSource
 from segpipe.lesion.quality import NOTES, REASONS, WARNINGS
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint
 from segpipe.types import Box
@@ -14,186 +14,184 @@ from segpipe.types import Box
 DISCLAIMER = "Not a medical device: for research and teaching, never for patient care."
 MALIGNANT_SIGN = "\N{BLACK UP-POINTING TRIANGLE}"
 SIGN_CAPTION = "marks malignant classes"
-HEATMAP_CAPTION = "Grad-CAM: brighter counted more"
-# Between the parts of what is said in one line.
+IMAGE_TITLE, CROP_TITLE, HEATMAP_TITLE, PROBABILITIES_TITLE = "Image", "Crop", "Heatmap", "Probabilities"
+HEATMAP_CAPTION = "Grad-CAM: brighter regions contributed more"
+# Between the parts of one line.
 SEPARATOR = "  \N{MIDDLE DOT}  "
 
-_WAYS: dict[str, str] = {
+_SOURCES: dict[str, str] = {
     MaskSource.UNET: "U-Net",
-    MaskSource.CONTOUR: "adaptive threshold contour",
+    MaskSource.CONTOUR: "adaptive-threshold contour",
     MaskSource.WHOLE_IMAGE: "whole image",
 }
-_OUTLINES = {
-    MaskSource.UNET: "drawn by the U-Net",
-    MaskSource.CONTOUR: "drawn by the adaptive threshold contour, which is less reliable than the U-Net",
-    MaskSource.WHOLE_IMAGE: "none, so the whole image was classified",
-}
-
-_SQUARED = {"squeeze": "scaled to a square", "reflect": "mirrored at the border to a square"}
+_SQUARED = {"squeeze": "scaled to a square", "reflect": "padded to a square by reflection"}
+_NO_OPERATING_POINT = "no operating point available"
 
 
 def printable(name: str) -> str:
-    """A file's or a class's name on one line that any terminal can take, escaped as `display_path` escapes paths."""
+    """Escape a file or class name for one line of any terminal."""
     return display_path(Path(name))
 
 
 def name_with_code(code: str) -> str:
-    """The clinical name of a class with its code; a class that is not known is its own name."""
+    """Clinical name of a class with its code, if known."""
     name = printable(full_name(code))
     return name if name == printable(code) else f"{name} ({code})"
 
 
+def target_name(target: str) -> str:
+    """Clinical name of the target of an operating point, with its code."""
+    return f"malignancy ({target})" if target == MALIGNANT else name_with_code(target)
+
+
 def malignant_sign(malignant: bool) -> str:
-    """What stands before the name of a class."""
+    """Prefix of a class name: the sign of malignant classes, or nothing."""
     return f"{MALIGNANT_SIGN} " if malignant else ""
 
 
-def answer_words(finding: Finding) -> str:
-    """The most probable class with its sign, its code and its probability, behind `unsure:` where a warning speaks against it."""
+def diagnosis_text(finding: Finding) -> str:
+    """Sign, name, code and probability of the diagnosis."""
     name = malignant_sign(finding.diagnosis in finding.malignant) + name_with_code(finding.diagnosis)
-    return f"{answer_name(name, finding.localization.warnings)}   {percent(finding.confidence)}"
+    return f"{mark_unsure(name, finding.localization.warnings)}   {percent(finding.confidence)}"
 
 
-def answer_name(name: str, warnings: Sequence[str]) -> str:
-    """The name of a diagnosis, behind `unsure:` where there are warnings."""
+def mark_unsure(name: str, warnings: Sequence[str]) -> str:
+    """Name of a diagnosis, after `unsure:` if there are warnings."""
     return f"unsure: {name}" if warnings else name
 
 
 def warning_titles(warnings: Iterable[str]) -> tuple[str, ...]:
-    """A few words for each code of `quality.WARNINGS`."""
+    """Short names of codes of `quality.WARNINGS`."""
     return tuple(code.replace("_", " ") for code in warnings)
 
 
 def titled_warnings(counts: Mapping[str, int]) -> dict[str, int]:
-    """The number of images by the title of a warning; `counts` has it by code."""
+    """Replace warning codes in a table of counts by short names."""
     return dict(zip(warning_titles(counts), counts.values(), strict=True))
 
 
 def warning_sentences(warnings: Iterable[str]) -> tuple[str, ...]:
-    """One sentence for each code of `quality.WARNINGS`."""
+    """Sentences of codes of `quality.WARNINGS`."""
     return tuple(WARNINGS[code] for code in warnings)
 
 
 def finding_sentences(finding: Finding) -> tuple[str, ...]:
-    """What stands under the answer: the certainty, empty where nothing is known of it, then the outline and its reasons."""
-    certainty, place = SEPARATOR.join(certainty_words(finding)), finding.localization
-    outline = f"lesion outline: {outline_words(place.source, place.area_fraction)}"
-    sentences = certainty, outline, *reason_words(place.reasons)
-    return tuple(_sentence(sentence) for sentence in sentences)
+    """Certainty (empty if unknown), then the mask source and its reasons."""
+    localization = finding.localization
+    source = f"mask source: {mask_source_text(localization.source, localization.area_fraction)}"
+    sentences = SEPARATOR.join(certainty_phrases(finding)), source, *reason_sentences(localization.reasons)
+    return tuple(capitalized(sentence) for sentence in sentences)
 
 
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def capitalized(text: str) -> str:
+    """Turn the first letter into a capital and leave the others."""
+    return text[:1].upper() + text[1:]
 
 
-def photograph_caption(source: MaskSource) -> str:
-    """What is drawn on a photograph."""
+def image_caption(source: MaskSource) -> str:
+    """Caption of an image with outline and crop box."""
     drawn = source is not MaskSource.WHOLE_IMAGE
-    return "lesion outline, and crop box (dashed)" if drawn else "no lesion outline; crop box (dashed)"
+    return "lesion outline and crop box (dashed)" if drawn else "no lesion outline; crop box (dashed)"
 
 
 def crop_caption(box: Box, border: str) -> str:
-    """Size of a crop, width x height, and what was done to it.
+    """Caption of a crop: its size, and how it became square.
 
     Args:
-        box: what was cut out, in pixels of the original.
-        border: method by which it became square, see `segpipe.lesion.crop.CropRule`.
+        box: Crop box in pixels of the original image.
+        border: Method by which the crop became square, see `segpipe.lesion.crop.CropRule`.
     """
-    change = "as the network saw it" if box.is_square else _SQUARED[border]
+    change = "classifier input" if box.is_square else _SQUARED[border]
     return f"crop {box.width:,} x {box.height:,} px, {change}"
 
 
-def way_words(source: MaskSource) -> str:
-    """The name of a way to a mask."""
-    return _WAYS[source]
+def source_name(source: MaskSource) -> str:
+    """Short name of a mask source."""
+    return _SOURCES[source]
 
 
-def outline_words(source: MaskSource, area_fraction: float) -> str:
-    """Who drew the lesion's outline, and how much of the image it holds."""
-    words = _OUTLINES[source]
+def mask_source_text(source: MaskSource, area_fraction: float) -> str:
+    """Mask source, its reliability, and the lesion's fraction of the image."""
     if source is MaskSource.WHOLE_IMAGE:
-        return words
-    return f"{words}; it holds {percent(area_fraction)} of the image"
+        return "none, the whole image was classified"
+    remark = " (less reliable than the U-Net)" if source is MaskSource.CONTOUR else ""
+    return f"{_SOURCES[source]}{remark}; lesion area {percent(area_fraction)} of the image"
 
 
-def reason_words(reasons: Iterable[str]) -> tuple[str, ...]:
-    """Say why mask sources were refused, or what is noted of the one taken: one sentence for each `<way>:<code>`."""
+def reason_sentences(reasons: Iterable[str]) -> tuple[str, ...]:
+    """Sentences of reasons and notes, given as `<source>:<code>`."""
     return tuple(_reason_sentence(reason) for reason in reasons)
 
 
 def _reason_sentence(reason: str) -> str:
-    way, _, code = reason.rpartition(":")
+    source, _, code = reason.rpartition(":")
     if code in NOTES:
         return NOTES[code]
     sentence = REASONS.get(code, printable(code))
-    return f"{_WAYS[way]} refused: {sentence}" if way in _WAYS else sentence
+    return f"{_SOURCES[source]} rejected: {sentence}" if source in _SOURCES else sentence
 
 
-def certainty_words(finding: Finding) -> tuple[str, ...]:
-    """The probability of malignancy, the suspicion and the spread over the views, each where the finding has it."""
-    words = []
+def certainty_phrases(finding: Finding) -> tuple[str, ...]:
+    """Known values of malignancy, suspicion and spread over the views."""
+    phrases = []
     if finding.p_malignant is not None:
-        words.append(f"probability of malignancy {percent(finding.p_malignant)}")
+        phrases.append(f"probability of malignancy {percent(finding.p_malignant)}")
     targets = [point.target for point in finding.operating_points]
-    words += suspicion_words(finding.flagged_for, targets, malignant=finding.diagnosis in finding.malignant)
+    phrases += suspicion_phrases(finding.flagged_for, targets, malignant=finding.diagnosis in finding.malignant)
     if finding.tta_spread is not None:
-        words.append(f"spread over the views {percent(finding.tta_spread)}")
-    return tuple(words)
+        phrases.append(f"spread over the views {percent(finding.tta_spread)}")
+    return tuple(phrases)
+
+
+def suspicion_phrases(flagged_for: Sequence[str], targets: Sequence[str], *, malignant: bool) -> tuple[str, ...]:
+    """Targets for which an image is suspicious, if any.
+
+    Args:
+        flagged_for: Targets whose operating point is reached.
+        targets: Targets of all operating points; empty where none is known.
+        malignant: True if the diagnosis is malignant.
+    """
+    phrases = [f"suspicious for {target_name(target)}" for target in flagged_for]
+    if malignant and not phrases:
+        phrases.append("suspicious: the diagnosis is malignant")
+    if not targets:
+        phrases.append(_NO_OPERATING_POINT)
+    elif not flagged_for:
+        phrases.append(f"below the threshold for {' and for '.join(map(target_name, targets))}")
+    return tuple(phrases)
+
+
+def operating_points_text(points: Sequence[OperatingPoint]) -> str:
+    """Targets and probability thresholds of operating points."""
+    phrases = [f"{target_name(point.target)} from a probability of {percent(point.threshold)}" for point in points]
+    return ", ".join(phrases) or _NO_OPERATING_POINT
 
 
 def reading_sentences(finding: Finding) -> tuple[str, ...]:
-    """How to read a finding, for those who have never seen one; only what applies to this one."""
+    """Notes on how to read a finding, limited to what it contains."""
     drawn = finding.localization.source is not MaskSource.WHOLE_IMAGE
-    line = "The line on the photograph is the border that was found" if drawn else "No border of a lesion is drawn"
-    squared = f"was cut out and {_SQUARED[finding.border]}"
-    cut = "is what was cut out for the network" if finding.crop_box.is_square else squared
+    outline = "The solid line is the lesion outline" if drawn else "No lesion outline was found"
+    cut = "is the input of the classifier" if finding.crop_box.is_square else f"was cut out and {_SQUARED[finding.border]}"
     sentences = [
-        f"{line}; the dashed box {cut}.",
-        "The probabilities are calibrated on validation images of the data set that the network was trained on.",
-        "The network knows the classes listed and no other: whatever the photograph shows, it gets one of these names.",
+        f"{outline}; the dashed box {cut}.",
+        "The probabilities are calibrated on validation images of the classifier's own data set.",
+        "The classifier knows only the classes listed: it assigns one of them to any image, whatever it shows.",
     ]
     if finding.class_map is not None:
-        sentences.append("The heatmap shows which places spoke most for the class named there; it does not prove the reason.")
+        sentences.append("The heatmap shows which regions contributed most to the class above it; it is a hint, not a proof.")
     if finding.tta_spread is not None:
-        sentences.append(
-            "The spread over the views is how far a probability moves as the crop is flipped, turned or zoomed: less is steadier."
-        )
+        sentences.append("The spread over the views is how much a probability varies as the crop is flipped, rotated or zoomed.")
     return tuple(sentences)
 
 
-def suspicion_words(flagged_for: Sequence[str], targets: Sequence[str], *, malignant: bool) -> tuple[str, ...]:
-    """For what an image is suspicious, and why where that is not plain.
+def percent(fraction: float) -> str:
+    """Format a fraction as a percentage with one decimal.
 
     Args:
-        flagged_for: targets whose operating point is reached.
-        targets: of all operating points; empty where none is known.
-        malignant: the diagnosis is malignant.
+        fraction: Number in [0, 1]; a fraction in between is never rounded to 0 or 100 %.
     """
-    words = [f"suspicious for {target_name(target)}" for target in flagged_for]
-    if malignant and not words:
-        words.append("suspicious: the diagnosis is malignant")
-    if not targets:
-        words.append("no operating point is known")
-    elif not flagged_for:
-        words.append(f"below the threshold for {' and for '.join(map(target_name, targets))}")
-    return tuple(words)
-
-
-def target_name(target: str) -> str:
-    """The clinical name of the target of an operating point, with its code."""
-    return f"malignancy ({target})" if target == MALIGNANT else name_with_code(target)
-
-
-def operating_point_words(points: Sequence[OperatingPoint]) -> str:
-    """From which probabilities on an image is suspicious, and for what."""
-    words = [f"{target_name(point.target)} from a probability of {percent(point.threshold)}" for point in points]
-    return ", ".join(words) or "no operating point is known"
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1] as a percentage with one decimal; a share is never rounded to certainty or to nothing."""
-    if 0 < share < 0.0005:
+    if 0 < fraction < 0.0005:
         return "<0.1 %"
-    if 0.9995 <= share < 1:
+    if 0.9995 <= fraction < 1:
         return ">99.9 %"
-    return f"{share:.1%}".replace("%", " %")
+    return f"{fraction:.1%}".replace("%", " %")

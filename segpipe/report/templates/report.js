@@ -22,12 +22,12 @@
   };
   const linked = (row, ...children) => element("a", { href: row.page }, ...children);
   const breakable = (path) => path.split(/(?<=[/])/).flatMap((part) => [part, element("wbr")]);
-  const percent = (share) => (share === null ? "\u2013" : share[1]);
+  const percent = (value) => (value === null ? "\u2013" : value[1]);
   const sign = () => element("span", { className: "sign", title: "malignant" }, `${data.sign} `);
 
-  // What stands in each column, and by what it is sorted; a column without an order is not sortable.
+  // Content and sort key of each column; a column without a sort key is not sortable.
   const columns = {
-    thumbnail: { cell: (row) => linked(row, picture(data.folders.thumbnails, row, `Photograph ${row.path}`)) },
+    thumbnail: { cell: (row) => linked(row, picture(data.folders.thumbnails, row, `Image ${row.path}`)) },
     path: { cell: (row) => linked(row, ...breakable(row.path)), order: (row) => row.path },
     diagnosis: {
       cell: (row) => {
@@ -41,8 +41,8 @@
     malignant: { cell: (row) => percent(row.malignant), order: (row) => row.malignant?.[0] ?? null },
     suspicion: {
       cell: (row) => {
-        const className = row.suspicious ? "badge" : "grey";
-        return element("span", {}, ...row.suspicion.flatMap((words) => [element("span", { className }, words), " "]));
+        const className = row.suspicious ? "badge" : "gray";
+        return element("span", {}, ...row.suspicion.flatMap((phrase) => [element("span", { className }, phrase), " "]));
       },
       order: (row) => Number(row.suspicious),
     },
@@ -55,7 +55,7 @@
   const compare = (one, other) => {
     const { order } = columns[state.sort];
     const [a, b] = [order(one), order(other)];
-    // What has no value stands last in both directions.
+    // Missing values come last in both directions.
     if (a === null || b === null) return (a === null) - (b === null);
     const difference = typeof a === "string" ? collator.compare(a, b) : a - b;
     return state.descending ? -difference : difference;
@@ -63,14 +63,14 @@
 
   const chosen = () => {
     const { diagnosis, source, least, most, text, suspicious, unsure } = form.elements;
-    const words = text.value.toLowerCase();
+    const pattern = text.value.toLowerCase();
     const [low, high] = [least, most].map((field) => (field.value === "" ? null : Number(field.value) / 100));
     return (row) =>
       (diagnosis.value === "" || row.diagnosis === diagnosis.value) &&
       (source.value === "" || row.source === source.value) &&
       (low === null || row.confidence[0] >= low) &&
       (high === null || row.confidence[0] <= high) &&
-      row.path.toLowerCase().includes(words) &&
+      row.path.toLowerCase().includes(pattern) &&
       (!suspicious?.checked || row.suspicious) &&
       (!unsure?.checked || row.unsure !== "");
   };
@@ -92,8 +92,8 @@
     const first = state.page * ROWS_PER_PAGE;
     const lines = shown.slice(first, first + ROWS_PER_PAGE).map(line);
     if (!lines.length) {
-      const words = data.rows.length ? "No image fits these filters." : "No image has a result.";
-      lines.push(element("tr", { role: "row" }, element("td", { role: "cell", className: "empty", colSpan: headers.length }, words)));
+      const message = data.rows.length ? "No images match these filters." : "No results.";
+      lines.push(element("tr", { role: "row" }, element("td", { role: "cell", className: "empty", colSpan: headers.length }, message)));
     }
     table.tBodies[0].replaceChildren(...lines);
     const number = (value) => value.toLocaleString("en");
@@ -114,30 +114,30 @@
     show();
   };
 
-  // The state stands behind the # of the address, so the way back from an image's page leads to the same place.
+  // The state is kept in the fragment of the address, so going back from an image restores it.
   const keep = () => {
-    const words = new URLSearchParams();
+    const parameters = new URLSearchParams();
     for (const field of form.elements) {
       const value = field.type === "checkbox" ? (field.checked ? "on" : "") : field.value;
-      if (field.name && value) words.set(field.name, value);
+      if (field.name && value) parameters.set(field.name, value);
     }
-    if (state.sort !== "path" || state.descending) words.set("sort", (state.descending ? "-" : "") + state.sort);
-    if (state.page) words.set("page", state.page + 1);
-    history.replaceState(null, "", words.size ? `#${words}` : location.pathname + location.search);
+    if (state.sort !== "path" || state.descending) parameters.set("sort", (state.descending ? "-" : "") + state.sort);
+    if (state.page) parameters.set("page", state.page + 1);
+    history.replaceState(null, "", parameters.size ? `#${parameters}` : location.pathname + location.search);
   };
   const recall = () => {
-    const words = new URLSearchParams(location.hash.slice(1));
+    const parameters = new URLSearchParams(location.hash.slice(1));
     for (const field of form.elements) {
-      if (!words.has(field.name)) continue;
+      if (!parameters.has(field.name)) continue;
       if (field.type === "checkbox") field.checked = true;
-      else field.value = words.get(field.name);
+      else field.value = parameters.get(field.name);
     }
-    const sort = words.get("sort") ?? "path";
+    const sort = parameters.get("sort") ?? "path";
     const key = sort.replace(/^-/, "");
     if (headers.some((header) => header.dataset.key === key && header.hasAttribute("aria-sort"))) {
       Object.assign(state, { sort: key, descending: sort.startsWith("-") });
     }
-    state.page = (Number(words.get("page")) || 1) - 1;
+    state.page = (Number(parameters.get("page")) || 1) - 1;
   };
 
   const turn = (step) => {
@@ -149,7 +149,7 @@
   for (const header of headers) {
     header.querySelector("button")?.addEventListener("click", () => {
       const { key } = header.dataset;
-      // The surest and the most malignant are asked for first, words from A to Z.
+      // Numbers and suspicion start with the largest, words with A.
       const first = numbers.has(key) || key === "suspicion";
       Object.assign(state, { descending: state.sort === key ? !state.descending : first, sort: key, page: 0 });
       update();
@@ -162,7 +162,7 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => {
     state.page = 0;
-    // The fields are empty only after the event.
+    // The fields are cleared only after the event.
     setTimeout(update);
   });
   previous.addEventListener("click", () => turn(-1));

@@ -1,31 +1,36 @@
-"""The web page without a browser: what it finds, what it says, what it hands out."""
+"""Web page without a browser: analyses, downloads and messages."""
 
 import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import streamlit as st
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from starlette.formparsers import MultiPartParser
+from streamlit.runtime import Runtime
+from streamlit.runtime.media_file_manager import MediaFileManager
+from streamlit.runtime.memory_session_storage import MemorySessionStorage
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.session_manager import SessionInfo
 from streamlit.testing.v1 import AppTest
 
-from segpipe.app import finding_view as downloads
-from segpipe.app import guard
-from segpipe.app.pages import PLOTS as SHOWN_PLOTS
-from segpipe.app.pages import is_test_of
-from segpipe.app.shared import literal
-from segpipe.app.sidebar import CARD, WEIGHTS, find_bundles
-from segpipe.app.uploads import Examination, Upload, examine
-from segpipe.bundle.folder import CARD as BUNDLE_CARD
+import segpipe.app
+from segpipe.app import bundles, guard
+from segpipe.app.analysis import Analysis, Upload, analyze, encode_json, encode_table, make_names_unique, safe_stem
+from segpipe.app.bundles import find_bundles, is_test_of
+from segpipe.app.layout import literal
 from segpipe.bundle.folder import SHIPPED
-from segpipe.bundle.folder import WEIGHTS as BUNDLE_WEIGHTS
 from segpipe.config.composing import compose_config
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.errors import ConfigError, ImageError
@@ -33,10 +38,11 @@ from segpipe.evaluation.score import PLOTS
 from segpipe.inference.loading import load_pipeline
 from segpipe.inference.pipeline import Pipeline
 from segpipe.io.images import encode_png
+from segpipe.io.run_files import CARD, WEIGHTS
 from segpipe.report.overlays import encode_jpeg
 from segpipe.runs.results import result_columns
 
-PAGES = Path(downloads.__file__).parent / "pages.py"
+PAGES = Path(segpipe.app.__file__).with_name("pages.py")
 MAX_PIXELS = 10**6
 
 
@@ -46,32 +52,32 @@ def pipeline() -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def photograph() -> Upload:
+def upload() -> Upload:
     image, _ = make_image("mel", np.random.default_rng(0), (300, 400))
     return Upload("key", "a lesion.png", encode_png(image))
 
 
 @pytest.fixture(scope="module")
-def examination(pipeline: Pipeline, photograph: Upload) -> Examination:
-    return examine(pipeline, photograph, max_pixels=MAX_PIXELS)
+def analysis(pipeline: Pipeline, upload: Upload) -> Analysis:
+    return analyze(pipeline, upload, max_pixels=MAX_PIXELS)
 
 
-def test_examination_is_what_the_pipeline_says(pipeline: Pipeline, photograph: Upload, examination: Examination) -> None:
-    image = np.asarray(Image.open(io.BytesIO(photograph.content)))
+def test_analysis_equals_the_finding_of_the_pipeline(pipeline: Pipeline, upload: Upload, analysis: Analysis) -> None:
+    image = np.asarray(Image.open(io.BytesIO(upload.content)))
     finding = pipeline([image])[0]
-    assert np.array_equal(examination.finding.photograph.image, image)
-    assert examination.finding.probabilities == pytest.approx(finding.probabilities, abs=1e-6)
-    assert examination.row["diagnosis"] == finding.diagnosis
-    assert examination.row["path"] == "a lesion.png"
+    assert np.array_equal(analysis.finding.photograph.image, image)
+    assert analysis.finding.probabilities == pytest.approx(finding.probabilities, abs=1e-6)
+    assert analysis.row["diagnosis"] == finding.diagnosis
+    assert analysis.row["path"] == "a lesion.png"
 
 
-def test_large_photograph_is_reduced_and_its_row_is_in_pixels_of_the_original(pipeline: Pipeline) -> None:
+def test_row_of_a_reduced_image_is_in_pixels_of_the_original(pipeline: Pipeline) -> None:
     image, _ = make_image("nv", np.random.default_rng(1), (1400, 1800))
-    found = examine(pipeline, Upload("key", "large.png", encode_png(image)), max_pixels=image.size)
-    assert found.finding.photograph.image.shape == (700, 900, 3)
-    box = found.finding.box
-    assert found.finding.mask.shape == (1400, 1800)
-    assert (found.row["box_top"], found.row["box_right"]) == (box.top, box.right)
+    analysis = analyze(pipeline, Upload("key", "large.png", encode_png(image)), max_pixels=image.size)
+    assert analysis.finding.photograph.image.shape == (700, 900, 3)
+    box = analysis.finding.box
+    assert analysis.finding.mask.shape == (1400, 1800)
+    assert (analysis.row["box_top"], analysis.row["box_right"]) == (box.top, box.right)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +92,12 @@ def test_large_photograph_is_reduced_and_its_row_is_in_pixels_of_the_original(pi
         (b"\0\0\0\x18ftypheic", "HEIC"),
     ],
 )
-def test_what_is_no_photograph_is_refused_with_a_reason(pipeline: Pipeline, content: bytes, reason: str) -> None:
+def test_unusable_file_is_an_error_with_a_reason(pipeline: Pipeline, content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
-        examine(pipeline, Upload("key", "x.jpg", content), max_pixels=MAX_PIXELS)
+        analyze(pipeline, Upload("key", "x.jpg", content), max_pixels=MAX_PIXELS)
 
 
-def test_photograph_that_needs_too_much_memory_is_refused(photograph: Upload) -> None:
+def test_lack_of_memory_is_an_error(upload: Upload) -> None:
     class Exhausted:
         least_side = 100
 
@@ -99,22 +105,22 @@ def test_photograph_that_needs_too_much_memory_is_refused(photograph: Upload) ->
             raise MemoryError
 
     with pytest.raises(ImageError, match="needs more memory than there is"):
-        examine(Exhausted(), photograph, max_pixels=MAX_PIXELS)  # type: ignore[arg-type]
+        analyze(Exhausted(), upload, max_pixels=MAX_PIXELS)  # type: ignore[arg-type]
 
 
-def test_json_holds_the_row_the_models_and_the_notice(examination: Examination, pipeline: Pipeline) -> None:
-    content = json.loads(downloads.encode_json(examination, pipeline))
-    assert content["finding"] == examination.row
+def test_json_contains_row_models_and_disclaimer(analysis: Analysis, pipeline: Pipeline) -> None:
+    content = json.loads(encode_json(analysis, pipeline))
+    assert content["finding"] == analysis.row
     assert content["models"]["classifier"] == pipeline.ensemble.bundles[0].sha256
     assert content["views"] == 8
     assert content["notice"].startswith("Not a medical device")
 
 
-def test_table_has_the_columns_of_the_command_line(examination: Examination) -> None:
-    rows = list(csv.DictReader(io.StringIO(downloads.encode_table([examination, examination]).decode())))
+def test_table_has_the_columns_of_results_csv(analysis: Analysis) -> None:
+    rows = list(csv.DictReader(io.StringIO(encode_table([analysis, analysis]).decode())))
     assert len(rows) == 2
-    assert list(rows[0]) == result_columns(list(examination.finding.probabilities))
-    assert float(rows[0]["confidence"]) == pytest.approx(examination.finding.confidence, abs=1e-8)
+    assert list(rows[0]) == result_columns(list(analysis.finding.probabilities))
+    assert float(rows[0]["confidence"]) == pytest.approx(analysis.finding.confidence, abs=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -123,18 +129,29 @@ def test_table_has_the_columns_of_the_command_line(examination: Examination) -> 
         ("a lesion.png", "a_lesion"),
         ("../../etc/passwd", "passwd"),
         ("..\\..\\evil.jpg", "evil"),
-        ("", "photograph"),
-        ("...", "photograph"),
+        ("", "image"),
+        ("...", "image"),
         ("x" * 300 + ".jpg", "x" * 60),
         ("mädchen 写真.jpg", "mädchen_写真"),
         ('"; rm -rf ~ \n.jpg', "rm_-rf"),
     ],
 )
-def test_offered_names_have_no_path_in_them(name: str, stem: str) -> None:
-    assert downloads.safe_stem(name) == stem
+def test_names_of_downloads_contain_no_path(name: str, stem: str) -> None:
+    assert safe_stem(name) == stem
 
 
-def test_punctuation_of_a_literal_text_means_nothing_to_markdown() -> None:
+def test_uploads_of_one_name_are_numbered() -> None:
+    uploads = [Upload(str(number), name, b"") for number, name in enumerate(("a.jpg", "b.jpg", "a.jpg", "a.jpg"))]
+    assert [upload.name for upload in make_names_unique(uploads)] == ["a.jpg", "b.jpg", "a.jpg (2)", "a.jpg (3)"]
+
+
+@pytest.mark.parametrize("module", ["analysis", "bundles"])
+def test_analyses_and_bundles_need_no_streamlit(module: str) -> None:
+    code = f"import sys, segpipe.app.{module}; sys.exit('streamlit' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_literal_text_has_no_markdown() -> None:
     assert literal("![x](http://a.b) <i> $_$ :red[y]") == (r"\!\[x\]\(http\:\/\/a\.b\) \<i\> \$\_\$ \:red\[y\]")
     assert literal("plain words 12") == "plain words 12"
 
@@ -150,7 +167,7 @@ def test_punctuation_of_a_literal_text_means_nothing_to_markdown() -> None:
         ([], False),
     ],
 )
-def test_plots_beside_a_bundle_are_those_of_the_test_on_its_card(tmp_path: Path, measured: Any, same: bool) -> None:
+def test_plots_beside_a_bundle_belong_to_the_test_on_its_card(tmp_path: Path, measured: Any, same: bool) -> None:
     (tmp_path / "test").mkdir()
     (tmp_path / "bundle").mkdir()
     card = {"metrics": {"test_set": {"sha256": "1"}, "pipeline": {"classifier": "c"}}}
@@ -160,7 +177,7 @@ def test_plots_beside_a_bundle_are_those_of_the_test_on_its_card(tmp_path: Path,
     assert is_test_of(tmp_path / "bundle", tmp_path / "test") == same
 
 
-def test_bundles_are_found_by_what_their_cards_say(tmp_path: Path) -> None:
+def test_bundles_are_found_by_their_cards(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED / "classifier", tmp_path / "runs" / "a" / "bundle")
     shutil.copytree(SHIPPED / "segmenter", tmp_path / "seg")
     shutil.copytree(SHIPPED / "segmenter", tmp_path / ".hidden")
@@ -169,7 +186,6 @@ def test_bundles_are_found_by_what_their_cards_say(tmp_path: Path) -> None:
         (tmp_path / f"broken{number}").mkdir()
         (tmp_path / f"broken{number}" / CARD).write_text(card)
         (tmp_path / f"broken{number}" / WEIGHTS).write_bytes(b"")
-    find_bundles.clear()
     found = [(bundle.kind, bundle.label, bundle.folder) for bundle in find_bundles(str(tmp_path))]
     assert found == [
         ("classifier", "runs/a/bundle (efficientnet_b0)", str(tmp_path / "runs" / "a" / "bundle")),
@@ -177,9 +193,8 @@ def test_bundles_are_found_by_what_their_cards_say(tmp_path: Path) -> None:
     ]
 
 
-def test_names_that_are_repeated_here_are_those_of_their_owners() -> None:
-    assert (CARD, WEIGHTS) == (BUNDLE_CARD, BUNDLE_WEIGHTS)
-    assert {f"{name}.png" for name in SHOWN_PLOTS} == set(PLOTS)
+def test_plots_on_the_page_are_those_of_a_test() -> None:
+    assert {f"{name}.png" for name in bundles.PLOTS} == set(PLOTS)
     assert {path.name for path in (SHIPPED / "test" / "plots").iterdir()} == set(PLOTS)
 
 
@@ -194,7 +209,7 @@ def test_names_that_are_repeated_here_are_those_of_their_owners() -> None:
         ("tta=twelve", "tta must be one of crops, d4, flips, none, got twelve"),
     ],
 )
-def test_wrong_call_is_one_line(argument: str, message: str) -> None:
+def test_wrong_argument_is_one_line(argument: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as refused:
         compose_config("app", [argument])
     assert "\n" not in str(refused.value)
@@ -206,61 +221,85 @@ def test_path_is_taken_literally(tmp_path: Path) -> None:
     assert compose_config("app", [f"bundles={folder}"]).bundles == str(folder)
 
 
-def test_uploads_up_to_the_limit_stay_out_of_files() -> None:
+def test_uploads_up_to_the_limit_stay_in_memory() -> None:
     # Streamlit's own limit, where its configuration is not ours.
     assert guard.MultiPartParser is MultiPartParser
     assert MultiPartParser.spool_max_size > 200 * 1024 * 1024
 
 
+def test_expired_session_is_removed_with_its_content() -> None:
+    storage = MemorySessionStorage(ttl_seconds=0)
+    session = Mock(spec=["id", "shutdown", "session_state", "_fragment_storage"], id="a")
+    storage.save(SessionInfo(client=None, session=session))
+    runtime = Mock(_session_mgr=Mock(_session_storage=storage))
+    guard._remove_expired(runtime)
+    session.shutdown.assert_called_once()
+    session.session_state.clear.assert_called_once()
+    session._fragment_storage.clear.assert_called_once()
+    runtime.media_file_mgr.remove_orphaned_files.assert_called_once()
+    guard._remove_expired(runtime)
+    session.shutdown.assert_called_once()
+
+
+def test_streamlit_has_the_undocumented_names_that_the_guard_uses() -> None:
+    # Those with an underscore are in tests/unit/test_private_parts.py.
+    assert isinstance(Runtime.media_file_mgr, property)
+    assert isinstance(Runtime.uploaded_file_mgr, property)
+    assert "file_storage" in MemoryUploadedFileManager.__init__.__code__.co_names
+    assert callable(MediaFileManager.remove_orphaned_files)
+
+
 def start(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> AppTest:
-    """The page as a first visitor sees it."""
+    """Run the page as for a new visitor."""
     monkeypatch.setattr("sys.argv", ["main.py", *arguments])
     page = AppTest.from_file(str(PAGES), default_timeout=120).run()
     assert not page.exception
     return page
 
 
-def test_finding_follows_an_upload_and_a_bad_file_costs_one_line(monkeypatch: pytest.MonkeyPatch, photograph: Upload) -> None:
+def errors(page: AppTest) -> list[str]:
+    """Return the errors on the page without Markdown escapes."""
+    return [error.value.replace("\\", "") for error in page.error]
+
+
+def test_upload_shows_a_result_and_a_bad_file_one_line(monkeypatch: pytest.MonkeyPatch, upload: Upload) -> None:
     page = start(monkeypatch, "device=cpu", "max_files=3")
-    assert [title.value for title in page.title] == ["Find and name a skin lesion"]
-    good, bad = (photograph.name, photograph.content, "image/png"), ("*bad*.jpg", b"no image", "image/jpeg")
+    assert [title.value for title in page.title] == ["Skin lesion analysis"]
+    good, bad = (upload.name, upload.content, "image/png"), ("*bad*.jpg", b"no image", "image/jpeg")
     page.file_uploader[0].set_value([good, bad]).run()
     assert not page.exception
-    assert [error.value.replace("\\", "") for error in page.error] == [
-        "*bad*.jpg: not an image: whatever its name, its content must be JPEG, PNG, BMP, TIFF or WebP"
-    ]
-    assert [slider.label for slider in page.slider] == ["Opacity of the heatmap"]
+    (error,) = errors(page)
+    assert error.startswith("*bad*.jpg: not an image")
+    assert [slider.label for slider in page.slider] == ["Heatmap opacity"]
     page.file_uploader[0].set_value([good] * 5).run()
-    assert [error.value.replace("\\", "") for error in page.error] == [
-        "5 files are more than the 3 taken at once; these are the first 3"
-    ]
+    (error,) = errors(page)
+    assert "3 images" in error and "got 5" in error
     assert len(page.dataframe[0].value) == 3
     page.toggle(key="explained").set_value(False).run()
     assert not page.slider
     page.file_uploader[0].clear().run()
     assert not page.dataframe
-    assert page.session_state["findings"] == {}
+    assert page.session_state["results"] == {}
 
 
-def test_wrong_call_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_argument_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     page = start(monkeypatch, "bundels=x")
-    assert [error.value.replace("\\", "") for error in page.error] == ["unknown key bundels=x; did you mean bundles or bundle?"]
+    (error,) = errors(page)
+    assert "bundels=x" in error and "\n" not in error
     assert not page.title
 
 
 def overflow(file: Path) -> None:
-    """Finite weights whose logits are infinite."""
+    """Make the logits infinite with finite weights."""
     state = load_file(file)
     save_file(state | {"linear.weight": torch.full_like(state["linear.weight"], 3e38, dtype=torch.float32)}, file)
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.write_bytes(b"none"), overflow])
-def test_bundle_that_cannot_be_used_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoil: Callable[[Path], object]
-) -> None:
+def test_unusable_bundle_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     shutil.copytree(SHIPPED / "classifier", tmp_path / "broken")
     spoil(tmp_path / "broken" / WEIGHTS)
-    find_bundles.clear()
+    st.cache_data.clear()
     page = start(monkeypatch, f"bundles={tmp_path}", "device=cpu")
     page.selectbox(key="Classifier").select_index(1).run()
     assert not page.exception

@@ -1,4 +1,4 @@
-"""The list of classes travels in the bundle, and every output follows it, not the codes that segpipe happens to know."""
+"""Class lists of bundles: all outputs follow the card, not the codes known to segpipe."""
 
 import copy
 import json
@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, load_classifier, save_bundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
+from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, full_name
 from segpipe.evaluation.headline import headline
@@ -23,18 +24,19 @@ from segpipe.evaluation.score import score_run
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
-from segpipe.inference.pipeline import Locator, Pipeline
+from segpipe.inference.localizer import Localizer
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.tta import VIEWS
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.release.model_card import model_card
 from segpipe.report.figure import draw_finding, encode_figure
-from segpipe.report.html import write_report
+from segpipe.report.html_report import write_report
 from segpipe.report.overlays import PICTURES, report_pictures
 from segpipe.report.terminal import finding_table
 from segpipe.report.wording import MALIGNANT_SIGN, SIGN_CAPTION
-from segpipe.runs.folder import RunOptions, RunResult, run_images
-from segpipe.runs.image_jobs import LocalEngine
-from segpipe.runs.pictures import PictureOptions
+from segpipe.runs.folder import RunResult, run_images
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.options import PictureOptions, RunOptions
 from segpipe.runs.source import images_of_folder
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -44,7 +46,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Labels:
-    """What a bundle says of its classes."""
+    """Classes of a bundle and the malignant ones among them."""
 
     classes: tuple[str, ...]
     malignant: tuple[str, ...]
@@ -61,11 +63,11 @@ LISTS = {
 
 @dataclass(frozen=True)
 class Ran:
-    """A run over three photographs with everything that can be asked for, and its bundle read from disk."""
+    """A run over three images with all outputs, and its bundle read from disk."""
 
     labels: Labels
     output: Path
-    done: RunResult
+    result: RunResult
     bundle: ClassifierBundle
 
     @property
@@ -74,7 +76,7 @@ class Ran:
 
     @property
     def findings(self) -> list[Finding]:
-        return [finding for _, finding in self.done.shown]
+        return [finding for _, finding in self.result.shown]
 
 
 Run = Callable[[Labels], Ran]
@@ -82,11 +84,11 @@ Run = Callable[[Labels], Ran]
 
 @pytest.fixture(scope="module")
 def run(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a tiny bundle of the given classes."""
-    photographs = tmp_path_factory.mktemp("photographs")
+    """Run a tiny bundle with the given classes."""
+    images = tmp_path_factory.mktemp("images")
     for number in range(3):
         image = make_image(CODES[number], np.random.default_rng(number), (60, 80))[0]
-        Image.fromarray(image).save(photographs / f"{number}.png")
+        Image.fromarray(image).save(images / f"{number}.png")
 
     def call(labels: Labels) -> Ran:
         folder = tmp_path_factory.mktemp("run")
@@ -99,13 +101,13 @@ def run(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_facto
         save_bundle(folder / "bundle", model, card)
         bundle = load_classifier(folder / "bundle")
         ensemble = ClassifierEnsemble([bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
-        pipeline = Pipeline(Locator(segmenter, device=CPU), ensemble)
-        wanted = PictureOptions(figure=encode_figure, report=report_pictures, report_folders=PICTURES)
+        pipeline = Pipeline(Localizer(segmenter, device=CPU), ensemble)
+        pictures = PictureOptions(figure=encode_figure, report=report_pictures, report_folders=PICTURES)
         output = folder / "out"
         output.mkdir()
-        done = run_images(pipeline, images_of_folder(photographs), RunOptions(output, wanted), LocalEngine(pipeline, 0))
-        write_report(output, done.rows, done.names, done.failures, done.summary)
-        return Ran(labels, output, done, bundle)
+        result = run_images(pipeline, images_of_folder(images), RunOptions(output, pictures), LocalEngine(pipeline, 0))
+        write_report(output, result.rows, result.names, result.failures, result.summary)
+        return Ran(labels, output, result, bundle)
 
     return call
 
@@ -116,14 +118,14 @@ def ran(request: pytest.FixtureRequest, run: Run) -> Ran:
 
 
 def data_of(page: Path) -> dict[str, Any]:
-    """What the table of a report is made from."""
+    """Data of the table of a report."""
     found = re.search(r"<script[^>]*>(.*?)</script>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert found is not None
     data: dict[str, Any] = json.loads(found[1])
     return data
 
 
-def test_columns_are_the_classes_in_their_order_and_nothing_is_made_up(ran: Ran) -> None:
+def test_columns_are_the_classes_in_the_order_of_the_card(ran: Ran) -> None:
     table = ran.table
     classes = [name.removeprefix("p_") for name in table if name.startswith("p_") and name != "p_malignant"]
     assert tuple(classes) == ran.labels.classes
@@ -138,7 +140,7 @@ def test_columns_are_the_classes_in_their_order_and_nothing_is_made_up(ran: Ran)
     assert json.loads((ran.output / "summary.json").read_text())["malignant"] == list(ran.labels.malignant)
 
 
-def test_terminal_marks_what_the_card_calls_malignant(ran: Ran) -> None:
+def test_terminal_marks_the_malignant_classes_of_the_card(ran: Ran) -> None:
     for finding in ran.findings:
         lines = finding_table("a.jpg", finding, None).splitlines()
         marked = {line.strip("! ").split("  ")[0] for line in lines if line.startswith("  ! ") and "%" in line}
@@ -147,7 +149,7 @@ def test_terminal_marks_what_the_card_calls_malignant(ran: Ran) -> None:
         assert all(any(full_name(code) in line for line in lines) for code in ran.labels.classes)
 
 
-def test_figure_marks_what_the_card_calls_malignant(ran: Ran) -> None:
+def test_figure_marks_the_malignant_classes_of_the_card(ran: Ran) -> None:
     for finding in ran.findings:
         figure = draw_finding(finding, title="a.jpg")
         names = [text.get_text() for text in figure.axes[-1].texts]
@@ -158,19 +160,19 @@ def test_figure_marks_what_the_card_calls_malignant(ran: Ran) -> None:
     assert len(list((ran.output / "figures").iterdir())) == 3
 
 
-def test_report_marks_what_the_card_calls_malignant(ran: Ran) -> None:
+def test_report_marks_the_malignant_classes_of_the_card(ran: Ran) -> None:
     report = ran.output / "report.html"
     classes = {item["code"]: item["malignant"] for item in data_of(report)["classes"]}
     assert classes == {code: code in ran.labels.malignant for code in ran.labels.classes}
     assert (f">{MALIGNANT_SIGN}</span> {SIGN_CAPTION}<" in report.read_text(encoding="utf-8")) == bool(ran.labels.malignant)
-    for row, page in zip(ran.done.rows, sorted((ran.output / "report" / "pages").iterdir()), strict=True):
+    for row, page in zip(ran.result.rows, sorted((ran.output / "report" / "pages").iterdir()), strict=True):
         text = page.read_text(encoding="utf-8")
         marked = re.findall(rf'<th scope="row"><span class="sign">{MALIGNANT_SIGN}</span> (.+?)</th>', text)
         assert {name.partition(" (")[0] for name in marked} == {full_name(code) for code in ran.labels.malignant}
         assert ('title="malignant"' in text) == (row["diagnosis"] in ran.labels.malignant)
 
 
-def test_figures_plots_and_model_card_are_of_the_classes(ran: Ran, segmenter: SegmenterBundle) -> None:
+def test_metrics_plots_and_model_card_follow_the_classes(ran: Ran, segmenter: SegmenterBundle) -> None:
     truth = GroundTruth({str(number): ran.labels.classes[number % 2] for number in range(3)})
     metrics = score_run(ran.output, truth)["classification"]
     classes, named = ran.labels.classes, metrics["metrics"]
@@ -187,13 +189,13 @@ def test_figures_plots_and_model_card_are_of_the_classes(ran: Ran, segmenter: Se
     card = replace(ran.bundle.card, metrics=metrics | {"groups": {}})
     text = model_card(unet, replace(ran.bundle, card=card))
     assert ", ".join(f"{code}: {full_name(code)}" for code in classes) in text
-    known = f"Malignant is {' + '.join(ran.labels.malignant)}: " if ran.labels.malignant else "Which classes are malignant is not"
-    assert known in text
+    codes = ", ".join(ran.labels.malignant)
+    assert (f"the sum of those of {codes}." if codes else "malignant classes are unknown") in text
     assert ("melanoma sensitivity" in text) == ("mel" in classes)
     assert ("akiec" in text) == ("akiec" in classes)
 
 
-def test_the_table_of_the_challenge_is_for_its_seven_classes_in_any_order(run: Run) -> None:
+def test_challenge_table_is_written_for_its_seven_classes_in_any_order(run: Run) -> None:
     ran = run(Labels(tuple(reversed(CODES)), ("mel",)))
     header = (ran.output / "submission.csv").read_text().partition("\n")[0]
     assert header == "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC"

@@ -1,4 +1,4 @@
-"""The figure of a finding, and the heatmap in the coordinates of the photograph."""
+"""Figure of a finding, and heatmaps in the coordinates of the image."""
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +26,7 @@ from PIL import Image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.lesion.crop import mask_box
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.localization import MaskSource
 from segpipe.lesion.quality import WARNINGS
 from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, write_figure
 from segpipe.report.wording import DISCLAIMER
@@ -48,28 +47,28 @@ def _pixels(figure: Figure) -> np.ndarray:
     return np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
 
 
-def test_the_figure_is_written_1600_pixels_wide(tmp_path: Path) -> None:
+def test_figure_is_1600_pixels_wide(tmp_path: Path) -> None:
     path = tmp_path / "figures" / "a.png"
     write_figure(path, drawn_finding(60, 80), title="a.jpg")
     with Image.open(path) as figure:
         assert (figure.format, figure.width) == ("PNG", 1600)
 
 
-def test_there_is_a_panel_for_each_part_of_the_finding() -> None:
-    assert _titles(_draw()) == ["Photograph", "Crop", "Heatmap: melanoma", "Probabilities"]
+def test_figure_has_a_panel_for_each_part_of_the_finding() -> None:
+    assert _titles(_draw()) == ["Image", "Crop", "Heatmap: melanoma", "Probabilities"]
 
 
-def test_without_a_heatmap_its_panel_is_left_out() -> None:
-    assert _titles(_draw(finding=drawn_finding(60, 80, heatmap=False))) == ["Photograph", "Crop", "Probabilities"]
+def test_panel_of_a_missing_heatmap_is_left_out() -> None:
+    assert _titles(_draw(finding=drawn_finding(60, 80, heatmap=False))) == ["Image", "Crop", "Probabilities"]
 
 
-def test_every_class_stands_with_its_full_name_and_the_malignant_ones_with_their_sign() -> None:
+def test_classes_have_full_names_and_malignant_ones_a_sign() -> None:
     names = [text.get_text() for text in _draw().axes[-1].texts]
     for code in CODES:
         assert ("\N{BLACK UP-POINTING TRIANGLE} " * (code in MALIGNANT_CODES) + full_name(code)) in names
 
 
-def test_without_malignant_classes_nothing_is_marked() -> None:
+def test_nothing_is_marked_without_malignant_classes() -> None:
     assert "\N{BLACK UP-POINTING TRIANGLE}" not in "".join(
         text.get_text() for text in texts_of(_draw(finding=drawn_finding(60, 80, malignant=())))
     )
@@ -80,33 +79,33 @@ def test_only_the_predicted_class_is_bold() -> None:
     assert bold[0].endswith(full_name(CODES[0])) and len(bold) == 2
 
 
-def test_header_and_footer_say_what_must_not_be_missed() -> None:
+def test_header_and_footer_contain_suspicion_source_and_disclaimer() -> None:
     finding = drawn_finding(60, 80, source=MaskSource.CONTOUR, reasons=("unet:unsure",))
     shown = "\n".join(text.get_text() for text in _draw(finding=finding, title="holiday.jpg").texts)
-    for words in (
+    for text in (
         "holiday.jpg",
         "melanoma (mel)",
         "suspicious for melanoma",
         "3.4 %",
-        "threshold contour",
-        "U-Net refused",
+        "adaptive-threshold contour",
+        "U-Net rejected",
         DISCLAIMER,
     ):
-        assert words in shown
+        assert text in shown
 
 
 @pytest.mark.parametrize("codes", [LONG_CODES, tuple(f"class {number}" for number in range(30))])
 @pytest.mark.parametrize(
     ("height", "width", "heatmap"), [(60, 80, True), (80, 60, True), (40, 400, True), (400, 40, True), (60, 80, False)]
 )
-def test_no_text_overlaps_another_or_leaves_the_figure(height: int, width: int, heatmap: bool, codes: tuple[str, ...]) -> None:
+def test_texts_do_not_overlap_or_leave_the_figure(height: int, width: int, heatmap: bool, codes: tuple[str, ...]) -> None:
     reasons = ("unet:in_pieces", "unet:unsure", "contour:implausible")
     finding = drawn_finding(height, width, codes=codes, source=MaskSource.WHOLE_IMAGE, reasons=reasons, heatmap=heatmap)
     check_texts(_draw(height, width, "long_" * 100, finding))
 
 
 @pytest.mark.parametrize("title", BAD_TITLES)
-def test_any_characters_can_be_a_title(title: str) -> None:
+def test_title_may_have_any_characters(title: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = _draw(title=title)
@@ -114,42 +113,42 @@ def test_any_characters_can_be_a_title(title: str) -> None:
     assert not any(text.get_parse_math() for text in figure.texts)
 
 
-def test_a_dollar_sign_is_shown_as_such() -> None:
+def test_dollar_signs_are_not_math() -> None:
     assert _draw(title="$x_1$.jpg").texts[0].get_text() == "$x_1$.jpg"
 
 
-def test_a_huge_photograph_is_reduced_with_its_outline_and_crop_box() -> None:
+def test_large_image_is_reduced_with_outline_and_crop_box() -> None:
     height, width = 3600, 4800
-    photograph = _draw(height, width).axes[0]
-    shown = photograph.images[0].get_array()
+    panel = _draw(height, width).axes[0]
+    shown = panel.images[0].get_array()
     assert shown is not None and shown.shape == (900, MAX_IMAGE_SIDE, 3)
-    frame = next(patch for patch in photograph.patches if isinstance(patch, Rectangle))
+    frame = next(patch for patch in panel.patches if isinstance(patch, Rectangle))
     assert (frame.get_x() + 0.5, frame.get_y() + 0.5) == (MAX_IMAGE_SIDE / 8, round(900 / 8))
     assert frame.get_width() == MAX_IMAGE_SIDE / 2
-    outline = next(patch for patch in photograph.patches if patch is not frame).get_path().vertices
+    outline = next(patch for patch in panel.patches if patch is not frame).get_path().vertices
     assert np.abs(np.ptp(np.asarray(outline), axis=0) - [MAX_IMAGE_SIDE / 4, 900 / 4]).max() <= 2
 
 
-def test_a_small_photograph_is_not_enlarged() -> None:
+def test_small_image_is_not_enlarged() -> None:
     shown = _draw(60, 80).axes[0].images[0].get_array()
     assert shown is not None and shown.shape == (60, 80, 3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (8, 8)])
-def test_the_oddest_sizes_can_be_drawn(height: int, width: int) -> None:
+def test_images_of_extreme_shapes_are_drawn(height: int, width: int) -> None:
     assert _pixels(_draw(height, width, finding=whole_image_finding(height, width))).shape[1] == 1600
 
 
-def test_threads_draw_what_one_draws_and_leave_no_figure_in_pyplot() -> None:
+def test_drawing_is_thread_safe_and_outside_pyplot() -> None:
     titles = ["a.jpg", "b.jpg"]
-    alone = [_pixels(_draw(title=title)) for title in titles]
+    sequential = [_pixels(_draw(title=title)) for title in titles]
     with ThreadPoolExecutor(2) as pool:
-        together = list(pool.map(lambda title: _pixels(_draw(title=title)), titles))
-    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+        parallel = list(pool.map(lambda title: _pixels(_draw(title=title)), titles))
+    assert all(np.array_equal(one, other) for one, other in zip(sequential, parallel, strict=True))
     assert Gcf.get_all_fig_managers() == []
 
 
-def test_a_localization_of_another_photograph_is_refused() -> None:
+def test_localization_of_another_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="localization must fit the image of 60 x 80 pixels"):
         replace(drawn_finding(61, 80), photograph=plain_photograph(60, 80))
 
@@ -158,73 +157,69 @@ def _heatmap(values: np.ndarray) -> ClassMap:
     return ClassMap(values.astype(np.float32), "mel")
 
 
-def _localization(mask: np.ndarray) -> Localization:
-    return Localization(mask, mask_box(mask), MaskSource.UNET, ())
-
-
 @pytest.mark.parametrize("box", [Box(0, 0, 40, 50), Box(3, 5, 4, 6), Box(10, 20, 40, 47)])
-def test_a_heatmap_of_ones_covers_exactly_the_crop_box(box: Box) -> None:
-    laid = heatmap_on_image(_heatmap(np.ones((7, 7))), box, 40, 50)
+def test_heatmap_of_ones_covers_exactly_the_crop_box(box: Box) -> None:
+    heatmap = heatmap_on_image(_heatmap(np.ones((7, 7))), box, 40, 50)
     expected = np.zeros((40, 50), dtype=np.float32)
     expected[box.top : box.bottom, box.left : box.right] = 1
-    assert laid.dtype == np.float32
-    np.testing.assert_allclose(laid, expected, atol=1e-6)
-    assert np.array_equal(laid > 0, expected > 0)
+    assert heatmap.dtype == np.float32
+    np.testing.assert_allclose(heatmap, expected, atol=1e-6)
+    assert np.array_equal(heatmap > 0, expected > 0)
 
 
-def test_a_laid_heatmap_stays_between_0_and_1() -> None:
+def test_heatmap_on_image_is_between_0_and_1() -> None:
     values = np.random.default_rng(0).integers(0, 2, (7, 7))
-    laid = heatmap_on_image(_heatmap(values), Box(2, 3, 90, 95), 100, 100)
-    assert laid.min() == 0 and 0.9 < laid.max() <= 1
+    heatmap = heatmap_on_image(_heatmap(values), Box(2, 3, 90, 95), 100, 100)
+    assert heatmap.min() == 0 and 0.9 < heatmap.max() <= 1
 
 
-def test_a_heatmap_keeps_its_place_and_its_orientation() -> None:
+def test_heatmap_keeps_its_position_and_orientation() -> None:
     values = np.zeros((7, 7))
     values[1, 5] = 1
-    laid = heatmap_on_image(_heatmap(values), Box(10, 100, 80, 240), 200, 300)
-    row, column = np.unravel_index(laid.argmax(), laid.shape)
+    heatmap = heatmap_on_image(_heatmap(values), Box(10, 100, 80, 240), 200, 300)
+    row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     assert abs(row - (10 + 1.5 * 10)) <= 1 and abs(column - (100 + 5.5 * 20)) <= 1
 
 
-def test_a_map_inside_the_mask_has_all_its_mass_there_and_none_beside_it() -> None:
+def test_heatmap_inside_the_mask_has_a_fraction_of_1() -> None:
     values = np.zeros((8, 8))
     values[2, 2] = 1
     mask = np.zeros((100, 100), dtype=np.bool_)
     # The box has cells of 10 pixels; interpolation carries a cell two cells far.
     mask[10:60, 10:60] = True
     box = Box(10, 10, 90, 90)
-    assert heatmap_in_lesion(_heatmap(values), _localization(mask), box) == 1
-    assert heatmap_in_lesion(_heatmap(values), _localization(~mask), box) == 0
+    assert heatmap_in_lesion(_heatmap(values), mask, box) == 1
+    assert heatmap_in_lesion(_heatmap(values), ~mask, box) == 0
 
 
-def test_the_shares_of_lesion_and_skin_add_up_to_1() -> None:
+def test_fractions_of_lesion_and_skin_add_up_to_1() -> None:
     rng = np.random.default_rng(0)
     heatmap, mask = _heatmap(rng.random((7, 7))), rng.random((60, 70)) > 0.4
-    shares = [heatmap_in_lesion(heatmap, _localization(part), Box(5, 6, 50, 60)) for part in (mask, ~mask)]
-    assert sum(share for share in shares if share is not None) == pytest.approx(1)
+    fractions = [heatmap_in_lesion(heatmap, part, Box(5, 6, 50, 60)) for part in (mask, ~mask)]
+    assert sum(fraction for fraction in fractions if fraction is not None) == pytest.approx(1)
 
 
-def test_an_even_map_has_the_share_of_the_mask_in_the_crop() -> None:
-    share = heatmap_in_lesion(_heatmap(np.full((7, 7), 0.3)), _localization(drawn_mask(80, 80)), Box(20, 20, 40, 60))
-    assert share == pytest.approx(0.5)
+def test_fraction_of_a_constant_map_is_that_of_the_mask_in_the_crop() -> None:
+    fraction = heatmap_in_lesion(_heatmap(np.full((7, 7), 0.3)), drawn_mask(80, 80), Box(20, 20, 40, 60))
+    assert fraction == pytest.approx(0.5)
 
 
-def test_a_map_of_zeros_has_no_share() -> None:
-    assert heatmap_in_lesion(_heatmap(np.zeros((7, 7))), _localization(drawn_mask(80, 80)), Box(0, 0, 80, 80)) is None
+def test_heatmap_of_zeros_has_no_fraction() -> None:
+    assert heatmap_in_lesion(_heatmap(np.zeros((7, 7))), drawn_mask(80, 80), Box(0, 0, 80, 80)) is None
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 41, 50), Box(-1, 0, 40, 50), Box(5, 5, 5, 9)])
-def test_a_crop_box_outside_the_image_is_refused(box: Box) -> None:
+def test_crop_box_outside_the_image_is_an_error(box: Box) -> None:
     with pytest.raises(ValueError, match="crop_box must lie in the image of 40 x 50 pixels"):
         heatmap_on_image(_heatmap(np.ones((7, 7))), box, 40, 50)
     with pytest.raises(ValueError, match="crop_box must lie in the image of 40 x 50 pixels"):
-        heatmap_in_lesion(_heatmap(np.ones((7, 7))), _localization(np.ones((40, 50), dtype=np.bool_)), box)
+        heatmap_in_lesion(_heatmap(np.ones((7, 7))), np.ones((40, 50), dtype=np.bool_), box)
 
 
 @pytest.mark.parametrize(
     ("uniform", "reasons", "warned"), [(True, (), 1), (False, ("unet:unsure",), 1), (True, ("unet:unsure",), 2), (False, (), 0)]
 )
-def test_the_headline_says_what_cannot_be_relied_on(uniform: bool, reasons: tuple[str, ...], warned: int) -> None:
+def test_headline_is_unsure_with_warnings(uniform: bool, reasons: tuple[str, ...], warned: int) -> None:
     finding = drawn_finding(60, 80, source=MaskSource.WHOLE_IMAGE, reasons=reasons)
     finding = replace(finding, localization=replace(finding.localization, uniform=uniform))
     shown = _draw(finding=finding).texts
@@ -233,7 +228,7 @@ def test_the_headline_says_what_cannot_be_relied_on(uniform: bool, reasons: tupl
     assert len(bold & set(WARNINGS.values())) == warned
 
 
-def test_a_crop_that_was_squeezed_says_so_with_its_size_in_the_original() -> None:
+def test_crop_caption_has_the_original_size_and_the_scaling() -> None:
     square, wide = (
         replace(drawn_finding(60, 80), window=Box(0, 0, 60, 60)),
         replace(drawn_finding(60, 80), window=Box(0, 0, 60, 80)),

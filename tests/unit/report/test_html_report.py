@@ -1,4 +1,4 @@
-"""The pages of a run: all of its lines are there, all links lead to files, and no name gets out of its place."""
+"""HTML report of a run: complete rows, valid links, escaped names."""
 
 import base64
 import hashlib
@@ -22,16 +22,17 @@ from segpipe.diagnosis import CODES, MALIGNANT_CODES, known_malignant
 from segpipe.errors import OutputError
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.io.images import Photograph, display_path, write_png
+from segpipe.io.files import display_path
+from segpipe.io.images import write_png
 from segpipe.lesion.crop import mask_box
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.quality import REASONS, WARNINGS
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.report.html import write_report
+from segpipe.report.html_report import write_report
 from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, PICTURES, THUMBNAILS, report_pictures
 from segpipe.report.wording import DISCLAIMER, percent
-from segpipe.runs.source import result_names
-from segpipe.types import Box, RgbImage
+from segpipe.runs.image_jobs import result_names
+from segpipe.types import Box, Photograph, RgbImage
 
 HOSTILE_NAMES = [
     "</script><script>alert(1)</script>.jpg",
@@ -50,7 +51,7 @@ HOSTILE_CODES = ('"><script>alert(1)</script>', "</script>", "nv", "a\nb", "\udc
 
 
 class Page(HTMLParser):
-    """The tags, the links and the text of a page."""
+    """Tags, links and text of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ def target(page: Path, link: str) -> Path:
     return Path(os.fsdecode(os.fsencode(page.parent) + b"/" + unquote_to_bytes(link)))
 
 
-def photograph_of(image: RgbImage) -> Photograph:
+def make_photograph(image: RgbImage) -> Photograph:
     return Photograph(image, *image.shape[:2])
 
 
@@ -136,7 +137,7 @@ def summary(**changes: Any) -> dict[str, Any]:
 def write(
     output: Path, findings: dict[str, Finding], *, failures: Sequence[tuple[str, str]] = (), **changes: Any
 ) -> tuple[Page, list[Page]]:
-    """Write a report as a run does; returns the page of all images, and that of each in the order of `findings`."""
+    """Write a report as a run does, and return its overview and the page of each finding."""
     names = result_names([Path(name) for name in findings])
     rows = []
     for (relative, name), found in zip(names.items(), findings.values(), strict=True):
@@ -146,8 +147,8 @@ def write(
             path.write_bytes(picture)
         write_png(output / "masks" / name, found.localization.mask)
         rows.append(replace(found, path=display_path(relative), sha256="5ad0" * 16, latency_ms=12.3).to_dict())
-    shown = {display_path(relative): name for relative, name in names.items()}
-    report = write_report(output, rows, shown, failures, summary(**changes))
+    row_names = {display_path(relative): name for relative, name in names.items()}
+    report = write_report(output, rows, row_names, failures, summary(**changes))
     assert report == output / "report.html"
     page = Page(report)
     return page, [Page(target(report, row["page"])) for row in page.data["rows"]]
@@ -159,7 +160,7 @@ def decoded(picture: bytes) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_every_line_of_the_run_is_in_the_data_of_the_table(tmp_path: Path) -> None:
+def test_table_data_contain_every_row_of_the_run(tmp_path: Path) -> None:
     sources = dict(zip(("a.jpg", "sub/b.png", "sub/c.png"), MaskSource, strict=True))
     report, _ = write(tmp_path, {name: finding(source=source) for name, source in sources.items()})
     rows = report.data["rows"]
@@ -168,13 +169,13 @@ def test_every_line_of_the_run_is_in_the_data_of_the_table(tmp_path: Path) -> No
     p_malignant = [pytest.approx(finding().p_malignant), percent(finding().p_malignant)]
     for row in rows:
         assert (row["diagnosis"], row["suspicious"], row["heatmap"]) == ("mel", True, True)
-        assert [words.startswith("suspicious for") for words in row["suspicion"]] == [True, True]
+        assert [phrase.startswith("suspicious for") for phrase in row["suspicion"]] == [True, True]
         assert row["confidence"] == [pytest.approx(confidence), percent(confidence)]
         assert (row["malignant"], row["spread"]) == (p_malignant, [0.034, "3.4 %"])
 
 
 @pytest.mark.parametrize("codes", [CODES, HOSTILE_CODES])
-def test_no_name_gets_out_of_its_place_and_every_link_leads_to_a_file(tmp_path: Path, codes: tuple[str, ...]) -> None:
+def test_names_are_escaped_and_links_lead_to_files(tmp_path: Path, codes: tuple[str, ...]) -> None:
     names = [*HOSTILE_NAMES, *(f"<u>&amp;/{name}" for name in HOSTILE_NAMES)]
     report, pages = write(tmp_path, {name: finding(codes=codes) for name in names}, failures=[("<i>.jpg", "<i>\udcff")])
     for page in (report, *pages):
@@ -190,7 +191,7 @@ def test_no_name_gets_out_of_its_place_and_every_link_leads_to_a_file(tmp_path: 
             assert target(report.path, f"{folder}/{row['picture']}").is_file()
 
 
-def test_nothing_is_asked_for_outside_the_folder_and_no_other_script_may_run(tmp_path: Path) -> None:
+def test_pages_load_nothing_from_outside_and_allow_no_other_script(tmp_path: Path) -> None:
     report, pages = write(tmp_path, {"a.jpg": finding(), "sub/b.jpg": finding()})
     for page in (report, *pages):
         assert not re.search(r"https?:|url\(|@import|\ssrc(set)?=\W*//", page.source)
@@ -203,10 +204,10 @@ def test_nothing_is_asked_for_outside_the_folder_and_no_other_script_may_run(tmp
     assert not any("script-src" in policy for policy in policies[1:])
 
 
-def test_the_page_of_an_image_says_all_that_is_known_of_it(tmp_path: Path) -> None:
-    place = replace(finding().localization, source=MaskSource.CONTOUR, reasons=("unet:in_pieces", "unet:unsure"))
-    _, (page,) = write(tmp_path, {"sub/a.jpg": finding(localization=place)})
-    words = (
+def test_page_of_an_image_contains_all_values(tmp_path: Path) -> None:
+    localization = replace(finding().localization, source=MaskSource.CONTOUR, reasons=("unet:in_pieces", "unet:unsure"))
+    _, (page,) = write(tmp_path, {"sub/a.jpg": finding(localization=localization)})
+    values = (
         "sub/a.jpg",
         "melanoma (mel)",
         percent(finding().confidence),
@@ -217,44 +218,44 @@ def test_the_page_of_an_image_says_all_that_is_known_of_it(tmp_path: Path) -> No
         "12.3 %",
         "23.4 %",
         "crop 31 x 24 px, scaled to a square",
-        "16 pixels wide, 12 high",
+        "16 x 12 px",
     )
     hashes = ("5ad0" * 16, "c1a5" * 16)
-    reasons = (f"U-Net refused: {REASONS['in_pieces']}", f"U-Net refused: {REASONS['unsure']}", "adaptive threshold contour")
-    for text in (*words, *hashes, *reasons, *(percent(prob) for prob in finding().probabilities.values())):
+    reasons = (f"U-Net rejected: {REASONS['in_pieces']}", f"U-Net rejected: {REASONS['unsure']}", "adaptive-threshold contour")
+    for text in (*values, *hashes, *reasons, *(percent(prob) for prob in finding().probabilities.values())):
         assert text in page.text, text
-    shown = {Path(attributes["src"] or "").parts[-3] for attributes in page.with_tag("img")}
-    assert shown == {Path(folder).name for folder in PICTURES} - {"thumbnails"}
+    folders = {Path(attributes["src"] or "").parts[-3] for attributes in page.with_tag("img")}
+    assert folders == {Path(folder).name for folder in PICTURES} - {"thumbnails"}
 
 
-def test_the_disclaimer_stands_on_every_page(tmp_path: Path) -> None:
+def test_disclaimer_is_on_every_page(tmp_path: Path) -> None:
     report, pages = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding()})
     assert all(DISCLAIMER in page.text for page in (report, *pages))
 
 
-def test_pages_lead_to_their_neighbours_and_back(tmp_path: Path) -> None:
+def test_pages_link_to_their_neighbors_and_the_overview(tmp_path: Path) -> None:
     report, pages = write(tmp_path, {name: finding() for name in ("a.jpg", "sub/b.jpg", "sub/c.jpg")})
-    ways = {"prev": [None, pages[0].path, pages[1].path], "next": [pages[1].path, pages[2].path, None]}
+    targets = {"prev": [None, pages[0].path, pages[1].path], "next": [pages[1].path, pages[2].path, None]}
     for number, page in enumerate(pages):
         links = page.with_tag("a")
         assert target(page.path, links[0]["href"] or "").resolve() == report.path.resolve()
-        for way, expected in ways.items():
-            found = [target(page.path, link["href"] or "").resolve() for link in links if link.get("rel") == way]
+        for rel, expected in targets.items():
+            found = [target(page.path, link["href"] or "").resolve() for link in links if link.get("rel") == rel]
             assert found == ([] if expected[number] is None else [expected[number].resolve()])
 
 
-def test_a_heatmap_that_was_not_made_is_left_out(tmp_path: Path) -> None:
-    report, (with_it, without_it) = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding(class_map=None)})
+def test_missing_heatmap_is_left_out(tmp_path: Path) -> None:
+    report, (with_heatmap, without_heatmap) = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding(class_map=None)})
     assert [row["heatmap"] for row in report.data["rows"]] == [True, False]
-    assert (len(with_it.with_tag("img")), len(without_it.with_tag("img"))) == (3, 2)
-    assert "Heatmap: melanoma" in with_it.text and "Heatmap" not in without_it.text
+    assert (len(with_heatmap.with_tag("img")), len(without_heatmap.with_tag("img"))) == (3, 2)
+    assert "Heatmap: melanoma" in with_heatmap.text and "Heatmap" not in without_heatmap.text
 
 
 def columns(report: Page) -> list[str | None]:
     return [header["data-key"] for header in report.with_tag("th")]
 
 
-def test_columns_and_filters_that_would_be_empty_are_left_out(tmp_path: Path) -> None:
+def test_empty_columns_and_filters_are_left_out(tmp_path: Path) -> None:
     bare = finding(malignant=(), operating_points=(), tta_spread=None, class_map=None)
     report, _ = write(tmp_path / "bare", {"a.jpg": bare}, malignant=[], operating_points=[])
     assert columns(report) == ["thumbnail", "path", "diagnosis", "confidence", "suspicion", "source"]
@@ -265,22 +266,22 @@ def test_columns_and_filters_that_would_be_empty_are_left_out(tmp_path: Path) ->
     assert "suspicious" in {field.get("name") for field in report.with_tag("input")}
 
 
-def test_the_classes_are_those_of_the_rows(tmp_path: Path) -> None:
+def test_classes_are_those_of_the_rows(tmp_path: Path) -> None:
     report, (page,) = write(tmp_path, {"a.jpg": finding(codes=("benign", "mel"))})
     assert [(item["code"], item["count"]) for item in report.data["classes"]] == [("benign", 1), ("mel", 0)]
     assert [item["malignant"] for item in report.data["classes"]] == [False, True]
     assert "nevus" not in report.text + page.text
 
 
-def test_a_run_without_results_has_a_report_of_its_failures(tmp_path: Path) -> None:
+def test_report_of_a_run_without_results_lists_its_failures(tmp_path: Path) -> None:
     report, pages = write(tmp_path, {}, failures=[("b.jpg", "an empty file"), ("a.jpg", "no image")], images=0)
     assert (report.data["rows"], pages) == ([], [])
     assert "a.jpg: no image" in report.text and "b.jpg: an empty file" in report.text and DISCLAIMER in report.text
 
 
-def test_the_head_says_how_the_run_was_made(tmp_path: Path) -> None:
+def test_overview_contains_settings_and_versions(tmp_path: Path) -> None:
     report, _ = write(tmp_path, {"a.jpg": finding()})
-    for words in (
+    for text in (
         "1 image",
         "photos",
         "2.0 images per second",
@@ -290,11 +291,11 @@ def test_the_head_says_how_the_run_was_made(tmp_path: Path) -> None:
         "c1a5c1a5c1a5",
         "3.11.0",
     ):
-        assert words in report.text
+        assert text in report.text
     assert f"SHA-256 {'c1a5' * 16}" in {tag.get("title") for tag in report.with_tag("code")}
 
 
-def test_all_models_are_named_and_where_there_is_none_the_pages_say_so(tmp_path: Path) -> None:
+def test_pages_list_the_hashes_of_all_models_or_none(tmp_path: Path) -> None:
     models = {"segmenter": None, "classifier": ["c1a5" * 16, "beef" * 16]}
     report, (page,) = write(tmp_path, {"a.jpg": finding()}, models=models)
     assert "Segmenternone\nClassifierc1a5c1a5c1a5, beefbeefbeef" in report.text
@@ -303,18 +304,18 @@ def test_all_models_are_named_and_where_there_is_none_the_pages_say_so(tmp_path:
     assert "c1a5" * 16 + "beef" * 16 in page.text
 
 
-def test_a_program_without_settings_or_operating_point_gets_its_report(tmp_path: Path) -> None:
+def test_report_needs_no_settings_or_operating_points(tmp_path: Path) -> None:
     _, (page,) = write(tmp_path, {"a.jpg": finding()}, settings=None, operating_points=[])
     assert "Heatmap" in page.text and "Heatmap: " not in page.text
 
 
-def test_the_heatmap_is_named_after_the_class_that_was_asked_for(tmp_path: Path) -> None:
+def test_heatmap_title_has_the_explained_class(tmp_path: Path) -> None:
     settings = {"explain": {"method": "gradcam", "diagnosis": "nv"}}
     _, (page,) = write(tmp_path, {"a.jpg": finding()}, settings=settings)
     assert "Heatmap: melanocytic nevus (nv)" in page.text
 
 
-def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_failed_write_is_an_error_and_leaves_no_files(tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "pages").write_text("in the way")
     with pytest.raises(OutputError, match=r"a\.html: cannot be written"):
@@ -322,7 +323,7 @@ def test_a_page_that_cannot_be_written_is_an_error_and_leaves_nothing_behind(tmp
     assert not (tmp_path / "report.html").exists() and not list(tmp_path.rglob("*.part"))
 
 
-def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
+def test_second_report_replaces_the_first(tmp_path: Path) -> None:
     write(tmp_path, {"a.jpg": finding(), "b.jpg": finding()})
     report, _ = write(tmp_path, {"a.jpg": finding(tta_spread=0.5)})
     assert [row["spread"] for row in report.data["rows"]] == [[0.5, "50.0 %"]]
@@ -350,40 +351,40 @@ def test_pictures_are_reduced_and_never_enlarged(
     assert shapes == {PHOTOGRAPHS: photograph, HEATMAPS: photograph, THUMBNAILS: thumbnail, CROPS: (32, 32)}
 
 
-def test_no_picture_is_made_of_a_heatmap_that_is_not_there() -> None:
+def test_missing_heatmap_has_no_picture() -> None:
     assert HEATMAPS not in report_pictures(finding(class_map=None))
 
 
-def test_the_outline_lies_on_the_border_of_the_mask_and_a_whole_image_has_none() -> None:
-    found = finding(90, 120, photograph=photograph_of(np.full((90, 120, 3), 128, np.uint8)), class_map=None)
+def test_outline_is_on_the_border_of_the_mask_and_missing_for_a_whole_image() -> None:
+    found = finding(90, 120, photograph=make_photograph(np.full((90, 120, 3), 128, np.uint8)), class_map=None)
     changed = np.abs(decoded(report_pictures(found)[THUMBNAILS]).astype(int) - 128).max(axis=2) > 60
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     box = found.localization.box
     assert abs(rows - [[box.top], [box.bottom - 1]]).min(axis=1).max() <= 1 and abs(columns[0] - box.left) <= 3
     assert not changed[50 - 15 : 50 - 8, 40:50].any()
     whole = np.ones((90, 120), dtype=np.bool_)
-    place = Localization(whole, mask_box(whole), MaskSource.WHOLE_IMAGE, ())
-    plain = decoded(report_pictures(replace(found, localization=place))[THUMBNAILS])
+    localization = Localization(whole, mask_box(whole), MaskSource.WHOLE_IMAGE, ())
+    plain = decoded(report_pictures(replace(found, localization=localization))[THUMBNAILS])
     assert np.abs(plain.astype(int) - 128).max() <= 2
 
 
-def test_the_heatmap_lies_on_its_crop_box_and_shows_the_photograph_where_it_is_0() -> None:
-    found = finding(90, 120, photograph=photograph_of(np.full((90, 120, 3), 128, np.uint8)))
+def test_heatmap_is_inside_the_crop_box_and_transparent_at_0() -> None:
+    found = finding(90, 120, photograph=make_photograph(np.full((90, 120, 3), 128, np.uint8)))
     values = np.zeros((7, 7), np.float32)
     values[3, 3] = 1
     whole = np.ones((90, 120), dtype=np.bool_)
-    place = Localization(whole, mask_box(whole), MaskSource.WHOLE_IMAGE, ())
-    picture = decoded(report_pictures(replace(found, localization=place, class_map=ClassMap(values, "mel")))[HEATMAPS])
+    localization = Localization(whole, mask_box(whole), MaskSource.WHOLE_IMAGE, ())
+    picture = decoded(report_pictures(replace(found, localization=localization, class_map=ClassMap(values, "mel")))[HEATMAPS])
     changed = np.abs(picture.astype(int) - 128).max(axis=2) > 20
     box = found.crop_box
-    centre = np.argwhere(changed).mean(axis=0)
-    assert np.abs(centre - [(box.top + box.bottom) / 2, (box.left + box.right) / 2]).max() < 2
+    center = np.argwhere(changed).mean(axis=0)
+    assert np.abs(center - [(box.top + box.bottom) / 2, (box.left + box.right) / 2]).max() < 2
     inside = np.zeros_like(changed)
     inside[box.top : box.bottom, box.left : box.right] = True
     assert changed.any() and not (changed & ~inside).any()
 
 
-def test_a_photograph_and_its_mask_stay_as_they_were() -> None:
+def test_drawing_leaves_the_finding_unchanged() -> None:
     found = finding()
     mask, crop = found.localization.mask.copy(), found.crop.copy()
     report_pictures(found)
@@ -394,25 +395,25 @@ def test_a_photograph_and_its_mask_stay_as_they_were() -> None:
     )
 
 
-def test_threads_draw_what_one_draws() -> None:
+def test_drawing_is_thread_safe() -> None:
     images = [np.random.default_rng(seed).integers(0, 256, (90, 120, 3), dtype=np.uint8) for seed in range(8)]
-    findings = [finding(90, 120, photograph=photograph_of(image)) for image in images]
-    alone = [report_pictures(found) for found in findings]
+    findings = [finding(90, 120, photograph=make_photograph(image)) for image in images]
+    sequential = [report_pictures(found) for found in findings]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(report_pictures, findings)) == alone
+        assert list(pool.map(report_pictures, findings)) == sequential
 
 
-def test_what_cannot_be_relied_on_is_marked_in_the_table_and_on_the_page(tmp_path: Path) -> None:
-    place = replace(finding().localization, source=MaskSource.WHOLE_IMAGE, reasons=("unet:too_small",), uniform=True)
+def test_warnings_are_shown_in_the_table_and_on_the_page(tmp_path: Path) -> None:
+    localization = replace(finding().localization, source=MaskSource.WHOLE_IMAGE, reasons=("unet:too_small",), uniform=True)
     changes = {"warnings": {"uniform_image": 1, "no_lesion_found": 1}}
-    report, (sure, unsure) = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding(localization=place)}, **changes)
+    report, (reliable, unsure) = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding(localization=localization)}, **changes)
     assert [row["unsure"] for row in report.data["rows"]] == ["", "uniform image, no lesion found"]
     assert "uniform image: 1, no lesion found: 1" in report.text
     assert "unsure" in {field.get("name") for field in report.with_tag("input")}
-    assert all(sentence in unsure.text and sentence not in sure.text for sentence in WARNINGS.values())
+    assert all(sentence in unsure.text and sentence not in reliable.text for sentence in WARNINGS.values())
 
 
-def test_a_malignant_diagnosis_is_marked_also_where_no_point_is_reached(tmp_path: Path) -> None:
+def test_malignant_diagnosis_is_suspicious_below_all_thresholds(tmp_path: Path) -> None:
     points = (OperatingPoint("mel", 1.0),)
     changes = {"operating_points": [{"target": "mel", "threshold": 1.0}]}
     report, (page,) = write(tmp_path, {"a.jpg": finding(operating_points=points)}, **changes)

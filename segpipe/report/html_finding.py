@@ -1,0 +1,192 @@
+"""HTML of one finding, shared by report, notebook and web page."""
+
+from base64 import b64encode
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from segpipe.inference.finding import Finding
+from segpipe.lesion.localization import MaskSource
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, report_pictures
+from segpipe.report.wording import (
+    CROP_TITLE,
+    DISCLAIMER,
+    HEATMAP_CAPTION,
+    HEATMAP_TITLE,
+    IMAGE_TITLE,
+    MALIGNANT_SIGN,
+    SIGN_CAPTION,
+    capitalized,
+    crop_caption,
+    image_caption,
+    mask_source_text,
+    name_with_code,
+    operating_points_text,
+    percent,
+    printable,
+    reason_sentences,
+    suspicion_phrases,
+    warning_sentences,
+    warning_titles,
+)
+from segpipe.runs.results import Row, class_codes
+from segpipe.types import Box
+
+# Folder of the report's pictures, by the key of a picture.
+PICTURE_FOLDERS = {"image": PHOTOGRAPHS, "crop": CROPS, "heatmap": HEATMAPS}
+
+
+def finding_html(finding: Finding) -> str:
+    """Return a finding as an HTML fragment for a notebook.
+
+    Args:
+        finding: Result of one image.
+
+    Returns:
+        One `div` that loads nothing; texts from files and cards are escaped.
+    """
+    row, files = finding.to_dict(), report_pictures(finding)
+    explained = None if finding.class_map is None else name_with_code(finding.class_map.diagnosis)
+    sources = {key: _data_uri(files[folder]) for key, folder in PICTURE_FOLDERS.items() if folder in files}
+    context = {
+        **finding_context(row, finding.malignant, finding.operating_points),
+        "name": printable(finding.name),
+        "level": 3,
+        "disclaimer": DISCLAIMER,
+        "pictures": pictures_context(row, sources, explained=explained),
+    }
+    return html_templates().get_template("notebook.html").render(context)
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+
+
+def render_part(part: str, row: Row, malignant: Collection[str], *, points: Sequence[OperatingPoint], level: int) -> str:
+    """Render one part of a finding, styled by `parts.css`.
+
+    Args:
+        part: `prediction`, `probabilities` or `details`.
+        row: Row of the results.
+        malignant: Codes of the malignant classes.
+        points: Operating points of the run; empty where none are known.
+        level: Level of the heading with the diagnosis, 1 to 6.
+    """
+    context = finding_context(row, malignant, points) | {"level": level, "mask_url": None}
+    return html_templates().get_template(f"{part}.html").render(context)
+
+
+def finding_context(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> dict[str, Any]:
+    """Values of a finding for the templates of its parts.
+
+    Args:
+        row: Row of the results.
+        malignant: Codes of the malignant classes.
+        points: Operating points of the run; empty where none are known.
+    """
+    warnings = split_names(row["warnings"])
+    suspicious, suspicion = judge_suspicion(row, malignant, points)
+    source = MaskSource(row["mask_source"])
+    height, width = row["box_bottom"] - row["box_top"], row["box_right"] - row["box_left"]
+    return {
+        "sign": MALIGNANT_SIGN,
+        "sign_caption": SIGN_CAPTION,
+        "diagnosis": class_context(row["diagnosis"], malignant),
+        "confidence": percent(row["confidence"]),
+        "p_malignant": _optional_percent(row["p_malignant"]),
+        "suspicious": suspicious,
+        "suspicion": suspicion,
+        "operating_points": operating_points_text(points),
+        "unsure": ", ".join(warning_titles(warnings)),
+        "warnings": warning_sentences(warnings),
+        "probabilities": _probabilities_context(row, malignant),
+        "any_malignant": bool(malignant),
+        "mask_source": mask_source_text(source, row["mask_area_fraction"]),
+        "reasons": [capitalized(reason) for reason in reason_sentences(split_names(row["mask_reasons"]))],
+        "box": f"{width} x {height} px at {row['box_left']} from the left, {row['box_top']} from the top",
+        "spread": _optional_percent(row["tta_spread"]),
+        "in_lesion": _optional_percent(row["heatmap_in_lesion"]),
+        "latency_ms": f"{row['latency_ms']:,.1f}",
+    }
+
+
+def _probabilities_context(row: Row, malignant: Collection[str]) -> list[dict[str, Any]]:
+    probs = {code: row[f"p_{code}"] for code in class_codes(row, malignant)}
+    return [
+        {
+            **class_context(code, malignant),
+            "percent": percent(prob),
+            "width": f"{prob:.2%}",
+            "chosen": code == row["diagnosis"],
+        }
+        for code, prob in sorted(probs.items(), key=lambda item: -item[1])
+    ]
+
+
+def class_context(code: str, malignant: Collection[str]) -> dict[str, Any]:
+    """Code, name and malignancy of a class."""
+    return {"code": printable(code), "name": name_with_code(code), "malignant": code in malignant}
+
+
+def judge_suspicion(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> tuple[bool, tuple[str, ...]]:
+    """Decide whether an image is suspicious, and phrase it."""
+    flagged_for = split_names(row["flagged_for"])
+    is_malignant = row["diagnosis"] in malignant
+    phrases = suspicion_phrases(flagged_for, [point.target for point in points], malignant=is_malignant)
+    return bool(flagged_for) or is_malignant, phrases
+
+
+def split_names(joined: str) -> list[str]:
+    """Split a field of the results that holds any number of names."""
+    return joined.split(";") if joined else []
+
+
+def _optional_percent(fraction: float | None) -> str | None:
+    return None if fraction is None else percent(fraction)
+
+
+def pictures_context(row: Row, sources: Mapping[str, str], *, explained: str | None) -> list[dict[str, str]]:
+    """Titles, captions and sources of the pictures of a finding.
+
+    Args:
+        row: Row of the results.
+        sources: URL of each picture by its key; pictures without one are left out.
+        explained: Name of the class that the heatmap explains; None where it is unknown.
+    """
+    texts = picture_texts(row, explained=explained)
+    return [
+        {"key": key, "title": title, "caption": caption, "source": sources[key]}
+        for key, (title, caption) in texts.items()
+        if key in sources
+    ]
+
+
+def picture_texts(row: Row, *, explained: str | None) -> dict[str, tuple[str, str]]:
+    """Title and caption of each picture, by `image`, `crop` and `heatmap`."""
+    crop_box = Box(row["crop_top"], row["crop_left"], row["crop_bottom"], row["crop_right"])
+    in_lesion = _optional_percent(row["heatmap_in_lesion"])
+    return {
+        "image": (IMAGE_TITLE, image_caption(MaskSource(row["mask_source"]))),
+        "crop": (CROP_TITLE, crop_caption(crop_box, row["crop_border"])),
+        "heatmap": (
+            HEATMAP_TITLE if explained is None else f"{HEATMAP_TITLE}: {explained}",
+            HEATMAP_CAPTION if in_lesion is None else f"{HEATMAP_CAPTION}; {in_lesion} in the lesion",
+        ),
+    }
+
+
+@cache
+def html_templates() -> Environment:
+    """Templates of all pages; values are escaped."""
+    templates = Environment(
+        loader=PackageLoader("segpipe.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return templates

@@ -1,0 +1,128 @@
+"""HTML report of a run: overview, and a page for each image.
+
+The pages load nothing from outside the output folder.
+"""
+
+import base64
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from segpipe.io.files import write_file
+from segpipe.io.run_files import MASKS, REPORT
+from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.report.html_finding import PICTURE_FOLDERS, finding_context, html_templates, pictures_context
+from segpipe.report.html_table import ReportImage, flatten, overview_context, url
+from segpipe.report.overlays import HEATMAPS
+from segpipe.report.wording import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION, name_with_code
+from segpipe.runs.results import Row
+
+
+def write_report(
+    output: Path,
+    rows: Sequence[Row],
+    names: Mapping[str, Path],
+    failures: Sequence[tuple[str, str]],
+    summary: Mapping[str, Any],
+) -> Path:
+    """Write `report.html`, and a page for each image below `report/pages`.
+
+    The pictures of `report_pictures` must already be in their folders, named after the images with .jpg.
+
+    Args:
+        output: Output folder of the run, with the masks and the pictures.
+        rows: Rows of the results, see `Finding.to_dict`, in the order of the pages.
+        names: Name of each image among the results by the path of its row, see `result_names`.
+        failures: Path and reason of each image without a result.
+        summary: Content of `summary.json`.
+
+    Returns:
+        Path of `report.html`.
+
+    Raises:
+        OutputError: A page cannot be written.
+    """
+    images = [_image(output, row, names[row["path"]]) for row in rows]
+    settings = flatten(summary["settings"] or {})
+    points = [OperatingPoint(**point) for point in summary["operating_points"]]
+    templates = html_templates()
+    shared = {
+        "disclaimer": DISCLAIMER,
+        "sign": MALIGNANT_SIGN,
+        "sign_caption": SIGN_CAPTION,
+        "models": {role: _hashes(model) for role, model in summary["models"].items()},
+    }
+    page = templates.get_template("image.html", globals=shared)
+    for image, neighbors in zip(images, _neighbors(images), strict=True):
+        context = _image_context(image, settings, summary["malignant"], points)
+        _write_page(output / image.page, page.render(context | neighbors))
+    script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
+    report = templates.get_template("report.html", globals=shared)
+    overview = overview_context(images, failures, summary, settings, points)
+    # Last, so that all links lead to files.
+    _write_page(output / REPORT, report.render(overview, script=Markup(script), script_hash=_hash(script)))
+    return output / REPORT
+
+
+def _image(output: Path, row: Row, name: Path) -> ReportImage:
+    return ReportImage(row, name, has_heatmap=(output / HEATMAPS / name.with_suffix(".jpg")).exists())
+
+
+def _hashes(model: str | Sequence[str] | None) -> Sequence[str]:
+    """Hashes of one model, several, or none."""
+    if model is None:
+        return ()
+    return (model,) if isinstance(model, str) else model
+
+
+def _image_context(
+    image: ReportImage, settings: Mapping[str, Any], malignant: Collection[str], points: Sequence[OperatingPoint]
+) -> dict[str, Any]:
+    """Values of the page of an image, except its neighbors."""
+    row, start = image.row, image.page.parent
+    sources = {
+        key: url(Path(folder) / image.picture, start=start)
+        for key, folder in PICTURE_FOLDERS.items()
+        if key != "heatmap" or image.has_heatmap
+    }
+    return {
+        **finding_context(row, malignant, points),
+        "name": row["path"],
+        "sha256": row["sha256"],
+        "report_url": url(Path(REPORT), start=start),
+        "mask_url": url(MASKS / image.name, start=start),
+        "pictures": pictures_context(row, sources, explained=_explained_class(row, settings)),
+    }
+
+
+def _explained_class(row: Row, settings: Mapping[str, Any]) -> str | None:
+    if "explain.diagnosis" not in settings:
+        return None
+    return name_with_code(settings["explain.diagnosis"] or row["diagnosis"])
+
+
+def _neighbors(images: Sequence[ReportImage]) -> Iterator[dict[str, Any]]:
+    """Links to the previous and next page of each image."""
+
+    def link(number: int, start: Path) -> dict[str, str] | None:
+        if not 0 <= number < len(images):
+            return None
+        return {"path": images[number].row["path"], "url": url(images[number].page, start=start)}
+
+    for number, image in enumerate(images):
+        start = image.page.parent
+        yield {"before": link(number - 1, start), "after": link(number + 1, start)}
+
+
+def _hash(script: str) -> str:
+    """Hash of the only script that the content security policy allows."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _write_page(path: Path, text: str) -> None:
+    # A reason may quote the bytes of a file name that is not valid text.
+    write_file(path, text.encode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""What tests share: real networks with random weights, tiny; a drawn data set; and HAM10000 where it is at hand."""
+"""Shared fixtures: tiny networks with random weights, a generated data set, HAM10000."""
 
 import os
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ import pytest
 import torch
 from tiny import TRAINING, drawn_batch, settle, tiny_classifier
 
-from segpipe.bundle.card import SegmenterCard
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle, save_bundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, SegmenterCard
+from segpipe.bundle.folder import save_bundle
 from segpipe.data.synthetic.dataset import write_dataset
 from segpipe.lesion.crop import CropRule
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.models.preprocessing import InputSpec
+from segpipe.models.input_spec import InputSpec
 from segpipe.models.unet import build_unet
 
-torch.set_num_threads(1)  # for networks as small as these, threads only get into each other's way
+torch.set_num_threads(1)  # faster for networks as small as these
 
 
 @pytest.fixture(scope="session")
 def segmenter() -> SegmenterBundle:
-    """A U-Net with random weights."""
+    """U-Net with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         arguments = {"encoder": "tu-test_efficientnet", "decoder_channels": [16, 16, 8, 8, 8]}
@@ -33,13 +33,13 @@ def segmenter() -> SegmenterBundle:
 
 @pytest.fixture(scope="session")
 def classifier() -> ClassifierBundle:
-    """A classifier of 96 pixels and a margin of a quarter."""
+    """A classifier of 96 pixels with a margin of a quarter."""
     return tiny_classifier("test_efficientnet", 96, sha256="c" * 64, crop=CropRule(margin_fraction=0.25), temperature=1.5)
 
 
 @pytest.fixture(scope="session")
 def ensemble(classifier: ClassifierBundle) -> list[ClassifierBundle]:
-    """Three classifiers of other networks, sizes, crops and calibrations; each has an operating point."""
+    """Three classifiers with different networks, sizes, crops and calibrations."""
     tight, whole = CropRule(margin_fraction=0), CropRule(whole_image=True)
     bias = (0.5, -0.5, 0.2, 0.0, 0.1, -0.3, 0.0)
     members = [
@@ -53,8 +53,8 @@ def ensemble(classifier: ClassifierBundle) -> list[ClassifierBundle]:
 
 @pytest.fixture(scope="session")
 def few_resamples() -> Iterator[None]:
-    """Intervals from 40 resamples instead of 1,000, which take seconds for each score."""
-    from segpipe.evaluation import score  # bring in pandas, scikit-learn and matplotlib
+    """Intervals from 40 resamples instead of 1,000."""
+    from segpipe.evaluation import score  # late, because it imports pandas, scikit-learn and matplotlib
     from segpipe.metrics import bootstrap as groups
 
     with pytest.MonkeyPatch.context() as patch:
@@ -65,7 +65,7 @@ def few_resamples() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both on disk, in `segmenter/` and `classifier/`."""
+    """Segmenter and classifier on disk, in `segmenter/` and `classifier/`."""
     folder = tmp_path_factory.mktemp("bundles")
     save_bundle(folder / "segmenter", segmenter.model, segmenter.card)
     save_bundle(folder / "classifier", classifier.model, classifier.card)
@@ -74,17 +74,17 @@ def bundles(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_f
 
 @pytest.fixture(scope="session")
 def ensemble_folders(ensemble: list[ClassifierBundle], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The three on disk."""
+    """Classifiers of the ensemble on disk."""
     folder = tmp_path_factory.mktemp("ensemble")
     folders = [folder / bundle.card.arguments["name"] for bundle in ensemble]
-    for bundle, place in zip(ensemble, folders, strict=True):
-        save_bundle(place, bundle.model, bundle.card)
+    for bundle, path in zip(ensemble, folders, strict=True):
+        save_bundle(path, bundle.model, bundle.card)
     return folders
 
 
 @pytest.fixture(scope="session")
 def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn data set in the layout of HAM10000: 21 lesions, three of each diagnosis, on images of 64 x 80 pixels."""
+    """A generated data set of 21 lesions in HAM10000's layout."""
     root = tmp_path_factory.mktemp("data") / "synthetic"
     write_dataset(root, lesions=21, images_per_lesion=3, height=64, width=80, seed=0)
     return root
@@ -92,7 +92,7 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ham10000() -> Path:
-    """The folder of the real HAM10000, in the layout of Harvard Dataverse."""
+    """Folder of HAM10000 in the layout of Harvard Dataverse."""
     root = os.environ.get("SEGPIPE_HAM10000")
     if not root or not Path(root).is_dir():
         pytest.skip(f"needs HAM10000: SEGPIPE_HAM10000 must name its folder, got {root!r}")

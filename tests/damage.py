@@ -1,4 +1,4 @@
-"""Damaged image files by the hundred: each kind of file, damaged in each way at many offsets, beside the undamaged one."""
+"""Damaged image files of each format and kind of damage."""
 
 import base64
 import io
@@ -24,9 +24,9 @@ class Damaged:
     """A damaged file.
 
     Attributes:
-        family: format and damage, by which cases are counted.
-        case: what was done, within its family.
-        data: the file.
+        family: Format and kind of damage; cases are counted by family.
+        case: Name of the damage within its family.
+        data: Content of the file.
     """
 
     family: str
@@ -35,7 +35,7 @@ class Damaged:
 
 
 def photo(height: int = 72, width: int = 104) -> RgbImage:
-    """A picture with texture everywhere, so that lost data show."""
+    """Return an image with texture everywhere, so that lost data are visible."""
     rows, columns = np.mgrid[0:height, 0:width]
     waves = [120 + 60 * np.sin(columns / 7 + rows / 5), 110 + 50 * np.cos(rows / 6), 90 + columns % 90]
     noise = np.random.default_rng(0).normal(0, 6, (height, width, 3))
@@ -43,36 +43,36 @@ def photo(height: int = 72, width: int = 104) -> RgbImage:
 
 
 def encode(image: Image.Image, **options: Any) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, **options)
     return buffer.getvalue()
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk with its checksum."""
+    """Return a PNG chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(bits: int, color_type: int, rows: bytes, *, interlaced: bool = False, palette: bytes = b"") -> bytes:
-    """A PNG of the size of `photo` with right checksums, whatever its rows hold."""
+    """Return a PNG with given rows and valid checksums."""
     header = struct.pack(">IIBBBBB", *RGB.size, bits, color_type, 0, 0, interlaced)
     parts = [png_chunk(b"IHDR", header), png_chunk(b"PLTE", palette) if palette else b""]
     return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, png_chunk(b"IDAT", zlib.compress(rows)), png_chunk(b"IEND", b"")])
 
 
 def png_rows(pixels: NDArray[np.uint8]) -> bytes:
-    """Rows of 8 bits per channel, unfiltered."""
+    """Return unfiltered rows of 8 bits per channel."""
     return b"".join(b"\0" + row.tobytes() for row in pixels)
 
 
 def interlaced_rows(pixels: NDArray[np.uint8]) -> bytes:
-    """Rows of the seven passes, unfiltered."""
+    """Return unfiltered rows of the seven passes."""
     starts = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     return b"".join(png_rows(pixels[top::down, left::across]) for left, top, across, down in starts)
 
 
-# Written by cjpeg, because Pillow writes neither arithmetic coding nor chroma at a quarter of the width and half of the height.
+# Written by cjpeg: Pillow writes neither arithmetic coding nor chroma with a quarter of the width and half of the height.
 ARITHMETIC_JPEG = base64.b85decode(
     "|JeWF01!$>Nk#wx0RR9200961|JwjV01XKW3knDg3knMk4h;_zAQcl55)&sJ9v2`kDKRiEDJ?8BI!Zn>HbyrrEkIX6ModmpQ&KWMT47pHU`kO^PygEhLjevB4i"
     "ga*CKVMXPc<zyPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPf!2J01*fPC;&JE0U`hb5di}c0sqVZ3IGrg1pyEd1^?Or3<Ci"
@@ -91,7 +91,7 @@ RARE_SAMPLING_JPEG = base64.b85decode(
     "1_RR^^dkdtE^^rdUSz3Q}=r1UgbeJU<yvZS!_OR0``vFK^(3o+y$#;!#H9l5E3?Hn3NtbMBDS%u`TF-|Z6oKzC0p~Z7TvXinpXv#F>&myzR-72fd&FhLqR&EUy"
     "aKu}Re0F8KeJb2m91bY2PMui69IAg<lV*sGRC-ffs*l2}$iU|{7Qn})6j4Qd{u{Z;jhniULU^s$xT|qMqnuQPC<clsqKfW=yVTl0yQaBM|Je"
 )
-RGB, GREY = Image.fromarray(photo()), Image.fromarray(photo()).convert("L")
+RGB, GRAY = Image.fromarray(photo()), Image.fromarray(photo()).convert("L")
 _PALETTE_PICTURE = RGB.quantize(200)
 _PALETTE = bytes(_PALETTE_PICTURE.getpalette() or ())[:600]
 _INDICES = np.asarray(_PALETTE_PICTURE)
@@ -101,14 +101,14 @@ JPEGS: dict[str, bytes] = {
     "progressive": encode(RGB, format="JPEG", quality=85, progressive=True),
     "full chroma": encode(RGB, format="JPEG", quality=92, subsampling=0, optimize=True),
     "restarts": encode(RGB, format="JPEG", quality=85, restart_marker_blocks=2),
-    "grey": encode(GREY, format="JPEG", quality=85),
+    "gray": encode(GRAY, format="JPEG", quality=85),
     "cmyk": encode(RGB.convert("CMYK"), format="JPEG", quality=85),
     "arithmetic": ARITHMETIC_JPEG,
     "rare sampling": RARE_SAMPLING_JPEG,
 }
 PNGS: dict[str, bytes] = {
     "rgb": encode(RGB, format="PNG"),
-    "grey": encode(GREY, format="PNG"),
+    "gray": encode(GRAY, format="PNG"),
     "palette": png(8, 3, png_rows(_INDICES), palette=_PALETTE),
     "interlaced": png(8, 2, interlaced_rows(photo()), interlaced=True),
     "16 bits": png(16, 2, png_rows(np.repeat(photo(), 2, axis=1).reshape(72, 104, 6))),
@@ -121,20 +121,20 @@ TIFFS: dict[str, bytes] = {
         "deflate": (RGB, {"compression": "tiff_adobe_deflate"}),
         "packbits": (RGB, {"compression": "packbits"}),
         "jpeg": (RGB, {"compression": "jpeg", "quality": 85}),
-        "fax": (GREY.convert("1"), {"compression": "group4"}),
+        "fax": (GRAY.convert("1"), {"compression": "group4"}),
     }.items()
 }
 WEBPS: dict[str, bytes] = {
     "lossy": encode(RGB, format="WEBP", quality=80),
     "lossless": encode(RGB, format="WEBP", lossless=True),
-    "transparent": encode(Image.merge("RGBA", (*RGB.split(), GREY)), format="WEBP", quality=80),
+    "transparent": encode(Image.merge("RGBA", (*RGB.split(), GRAY)), format="WEBP", quality=80),
 }
 BMPS: dict[str, bytes] = {"rgb": encode(RGB, format="BMP"), "palette": encode(_PALETTE_PICTURE, format="BMP")}
 FORMATS = {"JPEG": JPEGS, "PNG": PNGS, "TIFF": TIFFS, "WebP": WEBPS, "BMP": BMPS}
 
 
 def damage(name: str, kind: str) -> Iterator[Damaged]:
-    """Every damaged file made from one of `FORMATS`; the same ones in each call."""
+    """Return all damaged files of one of `FORMATS`; deterministic."""
     data = FORMATS[name][kind]
     for make in (_anywhere, _OWN[name]):
         for case in make(data, np.random.default_rng(zlib.crc32(f"{name} {kind}".encode()))):
@@ -142,7 +142,7 @@ def damage(name: str, kind: str) -> Iterator[Damaged]:
 
 
 def _anywhere(data: bytes, rng: np.random.Generator) -> Iterator[Damaged]:
-    """What happens to any file: cut off, holes, bytes that changed, moved or were lost."""
+    """Damage of any file: truncation, holes, changed, moved or lost bytes."""
     first = _first_of_pixels(data)
     offsets = np.linspace(first + 8, len(data) - 40, 6, dtype=int).tolist()
     for offset in offsets:
@@ -157,7 +157,7 @@ def _anywhere(data: bytes, rng: np.random.Generator) -> Iterator[Damaged]:
 
 
 def _first_of_pixels(data: bytes) -> int:
-    """Where the header ends, roughly: what is damaged in it mostly changes the picture without a contradiction."""
+    """Return the approximate end of the header."""
     if data.startswith(b"\xff\xd8"):
         return data.index(b"\xff\xda") + 14
     if data.startswith(b"BM"):
@@ -230,7 +230,7 @@ def _tiff(data: bytes, rng: np.random.Generator) -> Iterator[Damaged]:
 
 
 def _tiff_entries(data: bytes) -> dict[int, tuple[int, int]]:
-    """Where the values of each tag of the first page stand, and how many."""
+    """Return offset and number of the values of each tag."""
     start = struct.unpack_from("<I", data, 4)[0]
     found = {}
     for number in range(struct.unpack_from("<H", data, start)[0]):

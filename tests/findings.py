@@ -1,4 +1,4 @@
-"""Findings that are written by hand, and how drawings of them are looked at."""
+"""Findings written by hand, and checks of the figures of findings."""
 
 from itertools import combinations
 
@@ -9,11 +9,10 @@ from matplotlib.text import Text
 from segpipe.diagnosis import CODES, known_malignant
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.io.images import Photograph
 from segpipe.lesion.crop import mask_box
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.types import Box, RgbImage
+from segpipe.types import Box, Photograph, RgbImage
 
 BAD_TITLES = [
     "$x_1$.jpg",
@@ -28,14 +27,14 @@ LONG_CODES = ("akiec", "nv", "a class of a foreign bundle with a name that goes 
 
 
 def drawn_mask(height: int, width: int) -> np.ndarray:
-    """From a quarter to the half of both sides."""
+    """Return a mask from a quarter to the half of both sides."""
     mask = np.zeros((height, width), dtype=np.bool_)
     mask[height // 4 : height // 2, width // 4 : width // 2] = True
     return mask
 
 
 def plain_photograph(height: int, width: int) -> Photograph:
-    """Of one light grey."""
+    """Return a uniform light gray photograph."""
     return Photograph(np.full((height, width, 3), 200, dtype=np.uint8), height, width)
 
 
@@ -50,7 +49,7 @@ def drawn_finding(
     heatmap: bool = True,
     image: RgbImage | None = None,
 ) -> Finding:
-    """The first class is the predicted one; the crop box spans from an eighth to five eighths of both sides."""
+    """Return a finding of the first class with a known crop."""
     mask = drawn_mask(height, width)
     weights = np.arange(2 * len(codes), len(codes), -1)
     return Finding(
@@ -67,7 +66,7 @@ def drawn_finding(
 
 
 def whole_image_finding(height: int, width: int) -> Finding:
-    """Of a photograph of any size, where nothing was found and all of it was classified as the only class that there is."""
+    """Return a finding without a lesion, of the only class `benign`."""
     mask = np.ones((height, width), dtype=np.bool_)
     return Finding(
         photograph=plain_photograph(height, width),
@@ -83,17 +82,17 @@ def whole_image_finding(height: int, width: int) -> Finding:
 
 
 def texts_of(figure: Figure) -> list[Text]:
-    """Every text that can be seen."""
+    """Return all visible texts."""
     return [text for text in figure.findobj(Text) if text.get_text().strip()]
 
 
 def check_texts(figure: Figure, *, margin: float = 0) -> None:
-    """No text overlaps another or comes nearer to the figure's edges than `margin` inches."""
+    """Check that texts do not overlap and keep a margin."""
     figure.draw_without_rendering()
     boxes = {text: text.get_window_extent() for text in texts_of(figure)}
-    room = figure.bbox.padded(-margin * figure.dpi)
+    inside = figure.bbox.padded(-margin * figure.dpi)
     for text, box in boxes.items():
-        assert box.x0 >= room.x0 and box.y0 >= room.y0 and box.x1 <= room.x1 and box.y1 <= room.y1, text.get_text()
+        assert box.x0 >= inside.x0 and box.y0 >= inside.y0 and box.x1 <= inside.x1 and box.y1 <= inside.y1, text.get_text()
     for (text, box), (other, other_box) in combinations(boxes.items(), 2):
-        # A text box is up to a pixel larger than its letters.
+        # A text box is up to a pixel larger than its glyphs.
         assert not box.padded(-1).overlaps(other_box.padded(-1)), (text.get_text(), other.get_text())

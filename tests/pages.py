@@ -1,4 +1,4 @@
-"""Code blocks of README and docs, and the command lines in them."""
+"""Code blocks and command lines in README and docs."""
 
 import re
 import shlex
@@ -53,6 +53,6 @@ def command_lines(block: Block) -> Iterator[list[str]]:
 
 
 def wrong_calls(page: str) -> list[tuple[str, list[str]]]:
-    """Read a table of wrong calls: each call, and the parts of its message in backquotes."""
+    """Read a table of wrong calls and quoted parts of messages."""
     table = read_page(page).partition("## Wrong calls")[2]
     return [(call, re.findall("`(.+?)`", message)) for call, message in _WRONG_CALL.findall(table)]

@@ -1,4 +1,4 @@
-"""Networks of seconds: how they are made, and the drawn photographs that they see."""
+"""Tiny networks with random weights, and a batch of generated photographs."""
 
 from typing import Any
 
@@ -6,24 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segpipe.bundle.card import ClassifierCard, Training
-from segpipe.bundle.folder import ClassifierBundle
+from segpipe.bundle.card import ClassifierBundle, ClassifierCard, Training
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.models.classifier import build_classifier
-from segpipe.models.preprocessing import InputSpec, images_to_batch
+from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import images_to_batch
 
 TRAINING = Training(dataset="tiny", dataset_hash="d", split_hash="s", images=1, epochs=1, best_epoch=0, settings={})
 
 
 def drawn_batch(spec: InputSpec) -> Tensor:
-    """Drawn photographs of all classes, as a network takes them."""
+    """Return generated photographs of all classes as an input of a network."""
     rng = np.random.default_rng(0)
     return images_to_batch([make_image(code, rng, (60, 80))[0] for code in CODES * 2], spec, torch.device("cpu"))
 
 
 def settle(model: nn.Module, batch: Tensor) -> nn.Module:
-    """Fit the statistics of BatchNorm to the random weights, or the signal fades out on its way."""
+    """Fit the statistics of BatchNorm to random weights."""
     with torch.no_grad():
         for _ in range(20):
             model.train()(batch)
@@ -31,7 +31,7 @@ def settle(model: nn.Module, batch: Tensor) -> nn.Module:
 
 
 def tiny_classifier(name: str, size: int, *, sha256: str, **card: Any) -> ClassifierBundle:
-    """A classifier with random weights, and a head that tells drawn images apart."""
+    """Return a random classifier with a head that separates generated images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         arguments = {"name": name, "attention": "cbam", "dropout": 0.2}

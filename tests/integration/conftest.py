@@ -1,4 +1,4 @@
-"""The entry scripts, called as a shell calls them but in this process, and one small training of each kind for all tests."""
+"""Calls of the entry scripts in this process, and shared trainings."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ CLASSIFIER = ("classifier.name=test_efficientnet", "classifier.input_size=64")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call of a script ended."""
+    """Exit status and output of a call."""
 
     status: int
     out: str
@@ -38,7 +38,7 @@ class Ended:
 
     @property
     def error(self) -> str:
-        """The one line that says what was wrong."""
+        """The only line that begins with `error:`, without that word."""
         assert "Traceback" not in self.err, self.err
         lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, self.err
@@ -52,7 +52,7 @@ SUBCOMMANDS = {"run_pipeline": "predict", "train_seg": "train-seg", "train_cls":
 
 
 def call(name: str, *arguments: str, **values: Any) -> Ended:
-    """Call a script, or a subcommand, with `key=value` arguments, and those given by name behind them."""
+    """Call a script or a subcommand with `key=value` arguments, followed by `values`."""
     named = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -62,7 +62,7 @@ def call(name: str, *arguments: str, **values: Any) -> Ended:
 
 @dataclass(frozen=True)
 class Trained:
-    """What one training of each kind left behind, and the arguments to train alike."""
+    """One training of each kind, and the arguments to repeat it."""
 
     folder: Path
     data: tuple[str, ...]
@@ -71,12 +71,12 @@ class Trained:
 
     @property
     def bundles(self) -> tuple[str, str]:
-        """Arguments that make a script take these models."""
+        """Arguments that select these models."""
         return (f"bundle.segmenter={self.folder / 'seg' / 'bundle'}", f"bundle.classifier={self.folder / 'cls' / 'bundle'}")
 
 
 def small(data: Path) -> tuple[str, ...]:
-    """Arguments for a training of seconds: few small images, on the CPU."""
+    """Return arguments of a training of a few seconds."""
     return (
         *("data=synthetic", f"data.root={data}", f"data.cache={data.parent / 'cache'}"),
         *("data.lesions=42", "data.images_per_lesion=2"),
@@ -86,7 +86,7 @@ def small(data: Path) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def trained(few_resamples: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A segmenter that finds drawn lesions, and a classifier with two epochs behind it."""
+    """A segmenter that finds drawn lesions, and a classifier after two epochs."""
     folder = tmp_path_factory.mktemp("trained")
     data = small(folder / "data")
     segmenter = call(*("train_seg", *data, *SEGMENTER, "trainer.max_epochs=6", "optimizer.lr=0.02"), output=folder / "seg")
@@ -105,7 +105,7 @@ def photo() -> RgbImage:
 
 @pytest.fixture
 def pipeline(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
-    """Calls run_pipeline.py with the trained bundles, from an empty working directory, into `out/` there."""
+    """Call run_pipeline.py with the trained bundles and `output=out`."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, **values: Any) -> Ended:
@@ -116,18 +116,18 @@ def pipeline(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def results(output: Path) -> pd.DataFrame:
-    """The table of results, ids and empty fields as they stand there."""
+    """Read results.csv; ids and empty fields stay text."""
     return pd.read_csv(output / "results.csv", keep_default_na=False)
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds."""
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of six photographs with true masks and labels; a split has two of them in its test part."""
+    """Six photographs with true masks, labels and a split."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(1)
     (folder / "images" / "sub").mkdir(parents=True)
@@ -146,7 +146,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """Chromium as the system has it, with a camera that shows a test picture and may be used."""
+    """The installed Chromium with a fake camera."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -160,12 +160,12 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture
 def visit(browser: "Browser", server: Server) -> Iterator[Visit]:
-    """Opens the page of the module's server, each time for another visitor; see `visits`."""
+    """Open the page for a new visitor at each call; see `visits`."""
     with visits(browser, server) as visit:
         yield visit
 
 
 @pytest.fixture
 def page(visit: Visit) -> "Page":
-    """The page, open for one visitor."""
+    """The page, opened for one visitor."""
     return visit()

@@ -1,4 +1,4 @@
-"""Whatever is given as an image or a model: a right result, or one clear line and exit status 2."""
+"""Unusual images and bundles: a result or one line of error."""
 
 import json
 import pickle
@@ -42,7 +42,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def bomb(path: Path, photo: RgbImage) -> None:
-    """A PNG of a few hundred kilobytes that would fill 7.5 GB of memory."""
+    """Write a small PNG that decodes to 7.5 GB."""
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     data = zlib.compress(bytes(10_000_000), 9)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[str, Writer | None, str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_read_is_one_line_and_status_2(pipeline: Script, photo: RgbImage, tmp_path: Path, kind: str) -> None:
+def test_unreadable_image_is_one_line_and_status_2(pipeline: Script, photo: RgbImage, tmp_path: Path, kind: str) -> None:
     name, write, reason = REFUSED[kind]
     if write is not None:
         write(tmp_path / name, photo)
@@ -93,7 +93,7 @@ def with_alpha(image: Image.Image) -> Image.Image:
 
 
 def rotated(image: Image.Image) -> Image.Image:
-    """As a camera that was held upright stores it: lying, with a note in the EXIF data to turn it."""
+    """Rotate an image and set the EXIF orientation that undoes it."""
     turned = image.transpose(Image.Transpose.ROTATE_90)
     turned.getexif()[0x0112] = 6
     return turned
@@ -115,7 +115,7 @@ READ: dict[str, tuple[str, Writer]] = {
 
 
 def assert_result(ended: Ended, name: str, height: int, width: int) -> dict[str, str]:
-    """One row, one mask in the size of the image, one figure; returns the row."""
+    """Check the row, mask and figure of one image; return the row."""
     assert ended.status == 0, ended.err
     (row,) = results(Path("out")).to_dict("records")
     assert (row["path"], row["status"]) == (name, "ok")
@@ -130,7 +130,7 @@ def assert_result(ended: Ended, name: str, height: int, width: int) -> dict[str,
 
 
 @pytest.mark.parametrize("kind", READ)
-def test_unusual_image_gives_a_result_in_its_own_size(pipeline: Script, photo: RgbImage, tmp_path: Path, kind: str) -> None:
+def test_unusual_image_has_a_result_of_its_size(pipeline: Script, photo: RgbImage, tmp_path: Path, kind: str) -> None:
     name, write = READ[kind]
     write(tmp_path / name, photo)
     shape = read_image(tmp_path / name).shape
@@ -138,9 +138,7 @@ def test_unusual_image_gives_a_result_in_its_own_size(pipeline: Script, photo: R
 
 
 @pytest.mark.parametrize("kind", ["all_black", "all_white"])
-def test_image_without_a_lesion_is_taken_whole_with_a_reason(
-    pipeline: Script, photo: RgbImage, tmp_path: Path, kind: str
-) -> None:
+def test_image_without_a_lesion_is_used_whole_with_a_reason(pipeline: Script, photo: RgbImage, tmp_path: Path, kind: str) -> None:
     name, write = READ[kind]
     write(tmp_path / name, photo)
     assert pipeline(image=name, localize="contour").status == 0
@@ -149,7 +147,7 @@ def test_image_without_a_lesion_is_taken_whole_with_a_reason(
     assert row["mask_reasons"].startswith("contour:")
 
 
-def test_image_that_exif_turns_gives_what_the_upright_one_gives(pipeline: Script, photo: RgbImage, tmp_path: Path) -> None:
+def test_exif_orientation_does_not_change_the_result(pipeline: Script, photo: RgbImage, tmp_path: Path) -> None:
     Image.fromarray(photo).save(tmp_path / "upright.png")
     upright = assert_result(pipeline(image="upright.png", figures=True), "upright.png", 60, 80)
     lying = rotated(Image.fromarray(photo))
@@ -160,7 +158,7 @@ def test_image_that_exif_turns_gives_what_the_upright_one_gives(pipeline: Script
     assert differ == {"path", "sha256", "latency_ms"}
 
 
-def test_cap_on_pixels_is_a_key(pipeline: Script, photo: RgbImage, tmp_path: Path) -> None:
+def test_limit_of_pixels_is_a_key(pipeline: Script, photo: RgbImage, tmp_path: Path) -> None:
     Image.fromarray(photo).save(tmp_path / "photo.png")
     refused = pipeline(image="photo.png", max_pixels=4799)
     assert refused.status == 2
@@ -171,7 +169,7 @@ def test_cap_on_pixels_is_a_key(pipeline: Script, photo: RgbImage, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_image_of_108_megapixels_gives_a_result(pipeline: Script, photo: RgbImage, tmp_path: Path) -> None:
+def test_image_of_108_megapixels_has_a_result(pipeline: Script, photo: RgbImage, tmp_path: Path) -> None:
     Image.fromarray(photo).resize((12_000, 9_000)).save(tmp_path / "photo.jpg")
     row = assert_result(pipeline(image="photo.jpg", figures=True), "photo.jpg", 9_000, 12_000)
     assert int(row["box_bottom"]) > 3_000
@@ -195,7 +193,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_name_is_taken_literally(pipeline: Script, photo: RgbImage, tmp_path: Path, name: str) -> None:
+def test_any_file_name_is_literal(pipeline: Script, photo: RgbImage, tmp_path: Path, name: str) -> None:
     Image.fromarray(photo).save(tmp_path / name)
     ended = pipeline(image=name, figures=True, tta="none")
     assert_result(ended, name, 60, 80)
@@ -203,7 +201,7 @@ def test_any_name_is_taken_literally(pipeline: Script, photo: RgbImage, tmp_path
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_name_may_be_that_of_a_folder_and_of_the_output(
+def test_any_name_of_folder_and_output_is_literal(
     trained: Trained, photo: RgbImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

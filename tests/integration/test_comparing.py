@@ -1,11 +1,11 @@
-"""A comparison beside run_pipeline.py: one code path, so one set of figures."""
+"""Metrics of a comparison and of run_pipeline.py, which share their code."""
 
 from pathlib import Path
 
 from conftest import Script, Trained, call, read_json, results
 
 
-def test_figures_of_a_comparison_are_those_of_run_pipeline(pipeline: Script, trained: Trained, photos: Path) -> None:
+def test_comparison_has_the_metrics_of_run_pipeline(pipeline: Script, trained: Trained, photos: Path) -> None:
     ended = pipeline(folder=photos / "images", labels=photos / "labels.csv", tta="flips", explain="none")
     assert ended.status == 0, ended.err
     unet, bundle = trained.bundles[0], trained.folder / "cls" / "bundle"

@@ -40,7 +40,7 @@ def test_student_is_trained_and_its_card_names_the_teacher(student: tuple[Path, 
     assert read_json(student[0] / "test" / "metrics.json")["classification"]["images"] > 0
 
 
-def test_it_resumes_as_an_unbroken_one_ends_without_running_the_teacher(
+def test_resumed_distillation_equals_an_uninterrupted_one_without_running_the_teacher(
     student: tuple[Path, Ended], trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(distillation, "load_classifier")
@@ -59,8 +59,8 @@ def test_it_resumes_as_an_unbroken_one_ends_without_running_the_teacher(
         assert key in refused.error
 
 
-def test_validation_compares_with_a_training_without_a_teacher(student: tuple[Path, Ended], trained: Trained) -> None:
-    """The loss of the labels alone, near the entropy of seven classes at the start."""
+def test_validation_loss_is_that_of_the_labels(student: tuple[Path, Ended], trained: Trained) -> None:
+    """At the start it is near the entropy of seven classes."""
     table = pd.read_csv(student[0] / "metrics.csv")
     alone = pd.read_csv(trained.folder / "cls" / "metrics.csv")
     assert table["val_loss"][0] == pytest.approx(alone["val_loss"][0], rel=0.1)

@@ -1,4 +1,4 @@
-"""The documentation as a site, with the notebook executed: no warning, nothing from other servers."""
+"""Documentation site: no warnings, no requests to other servers."""
 
 import json
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
-# Addresses that a browser would load by itself; links are not among them.
+# Addresses that a browser loads without a click.
 LOADED = re.compile(
     r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=[\"']?\s*(?:https?:)?//|<link\b[^>]*\bhref=[\"']?\s*(?:https?:)?//"
     r"|\bimport\s*\(\s*[\"'](?:https?:)?//|@import\s|url\([\"']?\s*(?:https?:)?//",
@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_there_and_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_site_has_every_page_and_loads_nothing_from_other_servers(site: Path) -> None:
     pages = {path.stem for path in ROOT.glob("docs/*.md")} | {"example", "readme", "changelog", "contributing", "license", "data"}
     assert {path.stem for path in site.glob("*.html")} - {"404"} == pages
     for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
@@ -48,7 +48,7 @@ def test_search_finds_pages_and_docstrings(site: Path) -> None:
     assert {"troubleshooting.html", "data.html", "reference.html#segpipe.load_pipeline"} <= found
 
 
-def test_search_works_from_disk_without_a_request_to_others(site: Path, browser: "Browser") -> None:
+def test_search_works_from_disk_without_requests(site: Path, browser: "Browser") -> None:
     page = browser.new_page()
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))

@@ -1,4 +1,4 @@
-"""Every command line of README and docs names keys and values that exist; cheap ones are run."""
+"""Command lines of README and docs are valid calls."""
 
 import configparser
 import re
@@ -10,16 +10,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from pages import PAGES, ROOT, all_blocks, command_lines, read_page
 
-from segpipe.cli.main import SUBCOMMANDS, main
+from segpipe.cli.main import main
+from segpipe.cli.subcommands import SUBCOMMANDS
 from segpipe.config.composing import compose_config
 from segpipe.config.values import TRAINING_FILES
 
-# Command lines that are not composed, by their program: how many there are, and why.
+# Command lines of other programs: their number, and what they do.
 OTHERS = {
     "pip": (3, "installs; the extras that it names are checked"),
     "ray": (2, "starts a cluster"),
 }
-# Calls within a sentence; those that end in `key=` stand for any value.
+# Calls within a sentence, except those that end with `key=`.
 INLINE = re.compile(r"`(segpipe [a-z-]+ [^`]*[^`=])`")
 LANGUAGES = {"sh", "python", "text", "csv", "json", "yaml"}
 FILES = re.compile(r"\.(csv|ckpt|safetensors)$")
@@ -30,14 +31,14 @@ PATHS = {
 
 
 def documented() -> dict[str, list[str]]:
-    """Each command line once."""
+    """Return the words of each command line."""
     lines = [line for block in all_blocks() if block.language == "sh" for line in command_lines(block)]
     lines += [shlex.split(call) for page in PAGES for call in INLINE.findall(read_page(page)) if " --" not in call]
     return {" ".join(line): [word for word in line if not re.fullmatch(r"[A-Z_]+=\S+", word)] for line in lines}
 
 
 def subcommand_of(words: list[str]) -> tuple[str, list[str]] | None:
-    """The subcommand and the arguments of a call of segpipe; None for another program."""
+    """Return subcommand and arguments; None for another program."""
     return (words[1], words[2:]) if words[0] == "segpipe" else None
 
 
@@ -46,7 +47,7 @@ REST = {text: words for text, words in documented().items() if text not in CALLS
 
 
 def one_job(arguments: list[str]) -> list[str]:
-    """The arguments of the first job of a sweep; those of a plain call as they are."""
+    """Return the arguments of the first job of a sweep."""
     if "-m" not in arguments:
         return arguments
     parser = OverridesParser.create()
@@ -63,7 +64,7 @@ def first_value(override: Override) -> str:
 
 
 def make_paths(arguments: list[str], folder: Path) -> None:
-    """Make the files and folders that arguments name."""
+    """Create the files and folders that arguments name."""
     for argument in arguments:
         key, _, value = argument.partition("=")
         named = [folder / part for part in value.strip("[]").split(",")] if key in PATHS and "://" not in value else []
@@ -78,7 +79,7 @@ def make_paths(arguments: list[str], folder: Path) -> None:
                 (named[0].parent.parent / name).touch()
 
 
-def test_pages_are_found_and_their_blocks_name_a_language() -> None:
+def test_blocks_of_all_pages_have_a_language() -> None:
     assert len(PAGES) > 15
     assert {block.language for block in all_blocks()} <= LANGUAGES
     assert len(CALLS) > 50
@@ -93,14 +94,14 @@ def test_command_line_composes(text: str, tmp_path: Path, monkeypatch: pytest.Mo
     compose_config(SUBCOMMANDS[name].config, one_job(arguments))
 
 
-def test_other_command_lines_are_those_of_the_list() -> None:
+def test_other_programs_are_listed() -> None:
     programs = [words[0] for words in REST.values()]
     assert {program: programs.count(program) for program in programs} == {
         program: count for program, (count, _) in OTHERS.items()
     }
 
 
-def test_targets_and_extras_that_the_pages_name_exist() -> None:
+def test_documented_make_targets_and_extras_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", read_page("Makefile"), re.MULTILINE))
     named = {target for page in PAGES for target in re.findall(r"`make ([a-z]+)", read_page(page))}
     assert {"demo", "app", "test", "docs"} <= named <= targets

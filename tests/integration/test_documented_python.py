@@ -1,4 +1,4 @@
-"""Python blocks of README and docs, and the table of wrong calls; the models are tiny ones, but for the README."""
+"""Python blocks of README and docs, and the table of wrong calls."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ import segpipe
 from segpipe.errors import SegpipeError
 
 BLOCKS = {"README.md": 1, "docs/python.md": 9}
-# What shortens a block: the same training on a few small images.
+# Arguments that shorten a training: few small images.
 SMALL = (
     *("trainer.max_epochs=1", "classifier.name=test_efficientnet", "classifier.input_size=64", "batch_size=8", "data.lesions=42"),
     *("data.images_per_lesion=1", "data.height=60", "data.width=80", "trainer.accelerator=cpu", "workers=0"),
@@ -22,7 +22,7 @@ SHORTENED = {'"trainer.max_epochs=1"': ", ".join(f'"{argument}"' for argument in
 
 @pytest.fixture
 def folder(ensemble_folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with an image, a folder of images, and two trained models."""
+    """A working directory with images and two trained models."""
     samples = ROOT / "data" / "samples"
     shutil.copy(samples / "synthetic_mel.jpg", tmp_path / "photo.jpg")
     (tmp_path / "photos").mkdir()
@@ -36,13 +36,13 @@ def folder(ensemble_folders: list[Path], tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def tiny(bundles: Path, few_resamples: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny models in place of the shipped ones."""
-    for module in ("inference.loading", "evaluation.held_out", "training.identity"):
+    """Tiny models instead of the shipped ones."""
+    for module in ("bundle.folder", "inference.loading", "training.identity"):
         monkeypatch.setattr(f"segpipe.{module}.SHIPPED", bundles)
 
 
 def run_blocks(page: str) -> dict[str, Any]:
-    """Run the Python blocks of a page, one after another in one namespace."""
+    """Run the Python blocks of a page in one namespace."""
     namespace: dict[str, Any] = {}
     for block in blocks(page):
         if block.language == "python":
@@ -53,7 +53,7 @@ def run_blocks(page: str) -> dict[str, Any]:
     return namespace
 
 
-def test_python_blocks_are_those_that_are_run() -> None:
+def test_every_python_block_is_run() -> None:
     found = [block.page for block in all_blocks() if block.language == "python"]
     assert {page: found.count(page) for page in found} == BLOCKS
 
@@ -72,7 +72,7 @@ def test_python_page_runs(folder: Path, tiny: None) -> None:
     assert names["result"].bundle == Path("runs/first/bundle")
 
 
-def test_wrong_calls_are_refused_as_the_table_says(folder: Path, tiny: None) -> None:
+def test_wrong_calls_have_the_documented_messages(folder: Path, tiny: None) -> None:
     image = segpipe.read_image("photo.jpg")
     pipeline = segpipe.load_pipeline(tta="none", explain="none")
     finding = pipeline.predict(image)

@@ -1,4 +1,4 @@
-"""Trainings that diverge, and trainings whose parts lack classes."""
+"""Trainings that diverge, and splits without some classes in a part."""
 
 import re
 import shlex
@@ -12,11 +12,11 @@ from conftest import CLASSIFIER, SEGMENTER, Trained, call, read_json
 
 from segpipe.diagnosis import CODES
 from segpipe.losses.dice import BceDiceLoss
-from segpipe.training.fit import read_checkpoint
+from segpipe.training.resuming import read_checkpoint
 from segpipe.training.tasks import Task
 
 
-def test_training_that_diverges_ends_in_one_line_without_a_bundle(trained: Trained, tmp_path: Path) -> None:
+def test_diverged_training_ends_with_one_line_without_a_bundle(trained: Trained, tmp_path: Path) -> None:
     ended = call("train_seg", *trained.data, *SEGMENTER, "optimizer.lr=1e30", "trainer.max_epochs=2", output=tmp_path / "out")
     assert ended.status == 1
     assert ended.error.startswith("training diverged in epoch 0: ")
@@ -25,14 +25,14 @@ def test_training_that_diverges_ends_in_one_line_without_a_bundle(trained: Train
     assert not list((tmp_path / "out").rglob("*.ckpt"))
 
 
-def test_epochs_before_the_divergence_are_kept_and_the_advice_is_a_call_that_works(
+def test_epochs_before_the_divergence_are_kept_and_the_advice_works(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, forward = tmp_path / "out put", BceDiceLoss.forward
     with monkeypatch.context() as patch:
         epoch: list[int] = []
         patch.setattr(Task, "on_train_epoch_start", lambda task: epoch.append(task.current_epoch))
-        patch.setattr(BceDiceLoss, "forward", lambda *given: forward(*given) * (torch.nan if epoch[-1] else 1))
+        patch.setattr(BceDiceLoss, "forward", lambda *given: forward(*given) * (torch.nan if epoch and epoch[-1] else 1))
         known = (*trained.data, *SEGMENTER, "trainer.max_epochs=2")
         ended = call("train_seg", *known, output=output)
     assert ended.status == 1
@@ -49,9 +49,7 @@ def test_epochs_before_the_divergence_are_kept_and_the_advice_is_a_call_that_wor
     assert read_json(output / "bundle" / "card.json")["training"]["epochs"] == 2
 
 
-def test_classes_that_a_part_lacks_are_named_at_the_start_and_the_training_goes_to_its_end(
-    trained: Trained, tmp_path: Path
-) -> None:
+def test_missing_classes_are_reported_and_the_training_finishes(trained: Trained, tmp_path: Path) -> None:
     split = pd.read_csv(trained.folder / "seg" / "split.csv")
     metadata = pd.read_csv(trained.folder / "data" / "HAM10000_metadata.csv")
     diagnosis = split["image_id"].map(metadata.set_index("image_id")["dx"])

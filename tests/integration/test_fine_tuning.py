@@ -1,4 +1,4 @@
-"""From a trained bundle to images of other classes, and over the pipeline to figures for them."""
+"""Fine-tuning of a bundle to other classes, and scores of the result."""
 
 import shutil
 from pathlib import Path
@@ -15,13 +15,13 @@ from segpipe.data.splits import read_split
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.io.images import read_mask
 
-# Made-up classes and the diagnoses they are drawn as; blanks, capitals and signs as people write them.
+# Invented classes with spaces, capitals and signs, and the diagnoses that they are drawn as.
 DRAWN_AS = {"Dark spot (old)": "mel", "mole": "nv", "red-spot": "vasc"}
 
 
 @pytest.fixture(scope="module")
 def own_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each class with twelve photographs, without masks and lesion ids; and one photograph in no class."""
+    """A folder of photographs for each class, and one photograph outside."""
     root = tmp_path_factory.mktemp("own images")
     rng = np.random.default_rng(0)
     for name, code in DRAWN_AS.items():
@@ -34,7 +34,7 @@ def own_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def table(own_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The classes of the photographs; each two of a class show one lesion."""
+    """A table of classes and lesions, two photographs of each lesion."""
     path = tmp_path_factory.mktemp("tables") / "labels, mine.csv"
     files = sorted(own_images.glob("*/*.png"))
     rows = [(file.name, file.parent.name, f"{file.parent.name} {int(file.stem[-2:]) // 2}") for file in files]
@@ -56,7 +56,7 @@ def tuned(trained: Trained, own_images: Path, tmp_path_factory: pytest.TempPathF
     return output, ended
 
 
-def test_bundle_knows_the_classes_of_the_folders(tuned: tuple[Path, Ended]) -> None:
+def test_bundle_has_the_classes_of_the_folders(tuned: tuple[Path, Ended]) -> None:
     card = load_classifier(tuned[0] / "bundle").card
     assert card.classes == tuple(DRAWN_AS)
     assert card.malignant == ("Dark spot (old)",)
@@ -66,20 +66,22 @@ def test_bundle_knows_the_classes_of_the_folders(tuned: tuple[Path, Ended]) -> N
     assert {f"sensitivity_{name}" for name in DRAWN_AS} <= set(scores["metrics"])
 
 
-def test_what_happens_to_the_weights_and_the_masks_is_said(tuned: tuple[Path, Ended], trained: Trained) -> None:
+def test_starting_weights_and_found_masks_are_reported(tuned: tuple[Path, Ended], trained: Trained) -> None:
     lines = tuned[1].out.splitlines()
     start = trained.folder / "cls" / "bundle"
-    assert f"starting weights: {start}, with a fresh linear layer for the classes {', '.join(DRAWN_AS)}" in lines
+    (line,) = [line for line in lines if line.startswith("starting weights: ")]
+    assert line.startswith(f"starting weights: {start}, ")
+    assert line.endswith(", ".join(DRAWN_AS))
     assert "1 x image without metadata (unsorted): left out" in lines
     split = read_split(tuned[0] / "split.csv")
     found = {path.stem for path in (tuned[0] / "found_masks").iterdir()}
     assert found <= set(split.loc[split["part"] != "test", "image_id"])
-    said = f"training and validation images without a mask: 30; the lesion was found in {len(found)} of them"
-    assert said in lines
+    line = f"training and validation images without a mask: 30; the lesion was found in {len(found)} of them"
+    assert line in lines
     assert len(found) > 20
 
 
-def test_pipeline_scores_the_classes_of_ones_own(
+def test_pipeline_scores_other_classes(
     tuned: tuple[Path, Ended], trained: Trained, own_images: Path, table: Path, tmp_path: Path
 ) -> None:
     bundle = f"bundle.classifier={tuned[0] / 'bundle'}"
@@ -96,7 +98,7 @@ def test_pipeline_scores_the_classes_of_ones_own(
     scores = read_json(tmp_path / "out" / "metrics.json")["classification"]
     assert (scores["images"], scores["images_without_label"], scores["intervals_over"]) == (36, 1, "lesion")
     assert scores["metrics"]["support_Dark spot (old)"]["value"] == 12
-    # The training has cut its crops by the masks that the pipeline finds.
+    # The training cropped by the masks that the pipeline finds.
     for trained_on in (tuned[0] / "found_masks").iterdir():
         now = next((tmp_path / "out" / "masks").rglob(trained_on.name))
         np.testing.assert_array_equal(read_mask(trained_on), read_mask(now))
@@ -104,7 +106,7 @@ def test_pipeline_scores_the_classes_of_ones_own(
     assert (tmp_path / "out" / "plots" / "confusion_matrix.png").is_file()
 
 
-def test_table_gives_classes_and_lesions(trained: Trained, own_images: Path, table: Path, tmp_path: Path) -> None:
+def test_table_has_classes_and_lesions(trained: Trained, own_images: Path, table: Path, tmp_path: Path) -> None:
     more = (f"data.table={table}", "trainer.max_epochs=1", "data.fold=0")
     ended = fine_tune(trained, own_images, tmp_path / "out", *more, data="csv")
     assert ended.status == 0, ended.err
@@ -112,7 +114,7 @@ def test_table_gives_classes_and_lesions(trained: Trained, own_images: Path, tab
     assert (card.classes, card.malignant) == (tuple(DRAWN_AS), ())
     assert read_split(tmp_path / "out" / "split.csv").groupby("lesion_id")["part"].nunique().max() == 1
     assert str(table) not in (tmp_path / "out" / "bundle" / "card.json").read_text()
-    # The masks that the segmenter found for the crops are no true masks, by which it could be scored.
+    # Masks that the segmenter found for the crops are not true masks, so they do not score it.
     held_out = read_json(tmp_path / "out" / "out_of_fold" / "metrics.json")
     assert held_out["classification"]["test_set"]["part"] == "val"
     assert "segmentation" not in held_out
@@ -128,7 +130,7 @@ def test_same_classes_keep_the_linear_layer(trained: Trained, tmp_path: Path) ->
     torch.testing.assert_close(after.linear.weight, before.linear.weight, atol=1e-6, rtol=0)
 
 
-def test_what_the_start_has_seen_is_seen_by_what_came_of_it(tuned: tuple[Path, Ended], trained: Trained) -> None:
+def test_bundle_records_the_images_of_its_starting_weights(tuned: tuple[Path, Ended], trained: Trained) -> None:
     before = load_classifier(trained.folder / "cls" / "bundle").card.training.seen
     after = load_classifier(tuned[0] / "bundle").card.training.seen
     eights = {
@@ -140,8 +142,10 @@ def test_what_the_start_has_seen_is_seen_by_what_came_of_it(tuned: tuple[Path, E
 
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])
-def test_start_that_has_seen_what_judges_it_is_refused_unless_allowed(trained: Trained, tmp_path: Path, kind: str) -> None:
-    """A few images are taken away, so that the data set is not the same; the lesions are."""
+def test_start_trained_on_validation_or_test_lesions_is_refused_unless_allowed(
+    trained: Trained, tmp_path: Path, kind: str
+) -> None:
+    """The data set has fewer images, but the same lesions."""
     data = Path(shutil.copytree(trained.folder / "data", tmp_path / "data"))
     names = pd.read_csv(data / "HAM10000_metadata.csv")["image_id"]
     for image_id in names[::7]:
@@ -166,7 +170,7 @@ def test_start_that_has_seen_what_judges_it_is_refused_unless_allowed(trained: T
         (["classifier.name=resnet10t"], "but differs in classifier.name; set classifier.name=test_efficientnet"),
         (["data.without_lesion_ids=false"], "has no lesion ids, and a split without them leaks"),
         (["data.malignant=[mel]"], "data.malignant must name classes among Dark spot (old), mole, red-spot, got mel"),
-        (["classifier.init=absent"], "shipped, a safetensors file or the folder of a bundle, got 'absent'"),
+        (["classifier.init=absent"], "shipped, or an existing path, got 'absent'"),
         (["data=csv"], "data.table"),
         (["data=csv", "data.table=absent.csv"], "data.table must be an existing path, got 'absent.csv'"),
     ],
@@ -179,7 +183,7 @@ def test_wrong_call_is_one_line_and_status_2(
     assert reason in ended.error
 
 
-def test_bundle_of_the_other_kind_is_no_start(trained: Trained, own_images: Path, tmp_path: Path) -> None:
+def test_bundle_of_a_segmenter_is_refused_as_a_start(trained: Trained, own_images: Path, tmp_path: Path) -> None:
     start = f"classifier.init={trained.folder / 'seg' / 'bundle'}"
     ended = fine_tune(trained, own_images, tmp_path / "out", "data.without_lesion_ids=true", start)
     assert ended.status == 2

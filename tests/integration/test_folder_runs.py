@@ -1,4 +1,4 @@
-"""Folders as they are overnight: bad files among the good, a process that is killed, a second one on the same output."""
+"""Runs over folders: bad files, killed processes, locked outputs."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ SIZE = (60, 80)
 
 
 def draw(folder: Path, names: list[str], seed: int = 0) -> None:
-    """Photographs of these names, each another one."""
+    """Write different photographs with these names."""
     rng = np.random.default_rng(seed)
     for number, name in enumerate(names):
         path = folder / os.fsdecode(name) if isinstance(name, bytes) else folder / name
@@ -36,7 +36,7 @@ def draw(folder: Path, names: list[str], seed: int = 0) -> None:
 
 
 def rows(output: Path) -> list[dict[str, str]]:
-    """The lines of results.csv but for the time that they took."""
+    """Read the rows of results.csv without `latency_ms`."""
     with (output / "results.csv").open(encoding="utf-8", newline="") as file:
         return [{name: value for name, value in row.items() if name != "latency_ms"} for row in csv.DictReader(file)]
 
@@ -70,7 +70,7 @@ def photo_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 
 @pytest.mark.usefixtures("photo_bytes")
-def test_forty_bad_files_among_two_hundred_good_ones(pipeline: Script, tmp_path: Path) -> None:
+def test_bad_files_are_listed_and_the_other_images_have_results(pipeline: Script, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     odd = [
         "a b.jpg",
@@ -101,7 +101,7 @@ def test_forty_bad_files_among_two_hundred_good_ones(pipeline: Script, tmp_path:
     assert len(Path("out/failures.csv").read_text(encoding="utf-8").splitlines()) == 41
 
 
-def test_unreadable_files_and_folders_are_told(pipeline: Script, tmp_path: Path) -> None:
+def test_unreadable_files_and_folders_are_listed(pipeline: Script, tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
     draw(tmp_path / "photos", ["a.jpg", "b.jpg", "closed/c.jpg"])
@@ -116,7 +116,7 @@ def test_unreadable_files_and_folders_are_told(pipeline: Script, tmp_path: Path)
         assert {row["path"] for row in csv.DictReader(file)} == {"b.jpg", "closed"}
 
 
-def test_images_of_unread_formats_fail_and_images_without_an_ending_are_done(pipeline: Script, tmp_path: Path) -> None:
+def test_unsupported_formats_fail_and_images_without_an_extension_are_read(pipeline: Script, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     draw(folder, ["a.jpg", "b", "c.jfif", "sub/d.JPE", "e.heic", "f.20210101"])
     for name, content in {
@@ -142,7 +142,7 @@ def test_images_of_unread_formats_fail_and_images_without_an_ending_are_done(pip
     assert read_json(Path("out/summary.json"))["ignored_files"] == 4
 
 
-def test_doubled_files_are_reported_for_each_path(pipeline: Script, tmp_path: Path) -> None:
+def test_duplicate_files_have_a_row_for_each_path(pipeline: Script, tmp_path: Path) -> None:
     draw(tmp_path / "photos", ["a.jpg", "b.jpg"])
     (tmp_path / "photos" / "c.jpg").write_bytes((tmp_path / "photos" / "a.jpg").read_bytes())
     (tmp_path / "photos" / "d.jpg").symlink_to("b.jpg")
@@ -155,12 +155,12 @@ def test_doubled_files_are_reported_for_each_path(pipeline: Script, tmp_path: Pa
 
 
 def run_quietly(arguments: tuple[str, ...]) -> None:
-    """In a process of its own: run_pipeline.py, whose status is that of the process."""
+    """Run run_pipeline.py and exit with its status; for a separate process."""
     sys.exit(call("run_pipeline", *arguments).status)
 
 
 @pytest.mark.slow
-def test_run_that_is_killed_ten_times_ends_as_an_unbroken_one(trained: Trained, tmp_path: Path) -> None:
+def test_run_killed_ten_times_equals_an_uninterrupted_one(trained: Trained, tmp_path: Path) -> None:
     folder, output = tmp_path / "photos", tmp_path / "out"
     draw(folder, [f"{number % 5}/{number}.jpg" for number in range(300)])
     for number in (7, 150):
@@ -175,11 +175,11 @@ def test_run_that_is_killed_ten_times_ends_as_an_unbroken_one(trained: Trained, 
         until = known + rng.randrange(20)
         process = context.Process(target=run_quietly, args=((*arguments, f"output={output}", "resume=true"),))
         process.start()
-        # Some are killed at once, others after so many lines, and all at any moment within the work on a batch.
+        # Some are killed at once, others after some lines, all at a random moment of a batch.
         while process.is_alive() and len(journal_lines(output)) <= until and kill % 5:
             time.sleep(0.001)
         time.sleep(rng.random() * (0.02 if kill % 5 else 0.5))
-        assert process.is_alive(), "it was done before it could be killed; draw more photographs"
+        assert process.is_alive(), "the run ended before it could be killed; draw more photographs"
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -196,17 +196,17 @@ def test_run_that_is_killed_ten_times_ends_as_an_unbroken_one(trained: Trained, 
         assert len(pictures) == 302
         assert all((tmp_path / "unbroken" / name).read_bytes() == content for name, content in pictures.items())
     paths = [json.loads(line)["path"] for line in journal_lines(output)]
-    assert len(paths) == len(set(paths)), "an image was done twice"
+    assert len(paths) == len(set(paths)), "an image was processed twice"
     assert not list(output.rglob("*.part"))
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on_and_that_goes_on(trained: Trained, tmp_path: Path) -> None:
+def test_interrupted_run_prints_a_command_that_resumes_it(trained: Trained, tmp_path: Path) -> None:
     folder, output = tmp_path / "my photos", tmp_path / "out"
     draw(folder, [f"{number}.jpg" for number in range(250)])
     arguments = [*trained.bundles, f"folder={folder}", f"output={output}", "overwrite=true", "figures=true"]
     command = [sys.executable, ROOT / "run_pipeline.py", *arguments]
-    # A shell that started the tests in the background has told them to ignore it, which a new process would take over.
+    # A background shell makes its processes ignore SIGINT, which a new process would inherit.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     signal.signal(signal.SIGINT, before)
@@ -236,21 +236,21 @@ def test_second_run_on_the_same_output_is_refused(pipeline: Script, photos: Path
         for arguments in ({}, {"overwrite": True}, {"resume": True}):
             ended = pipeline(folder=photos / "images", **arguments)
             assert ended.status == 2
-            assert ended.error == "out is being written by another run; wait for its end, or name another output"
+            assert ended.error == "out is being written by another run; wait until it ends, or name another output"
     assert pipeline(folder=photos / "images").status == 0
 
 
-def test_resume_refuses_other_settings_and_begins_where_there_is_nothing(pipeline: Script, photos: Path) -> None:
+def test_resume_refuses_other_settings_and_starts_without_results(pipeline: Script, photos: Path) -> None:
     assert pipeline(folder=photos / "images", resume=True, tta="none").status == 0
     ended = pipeline(folder=photos / "images", resume=True, tta="flips")
     assert ended.status == 2
-    assert "but tta changed; give them as they were" in ended.error
+    assert "but tta changed" in ended.error
     before = Path("out/results.jsonl").read_bytes()
     ended = pipeline(folder=photos / "images", resume=True, tta="none", workers=0, batch_size=3)
     assert (ended.status, Path("out/results.jsonl").read_bytes()) == (0, before)
-    assert "images done: 6 (6 of them before), failed: 0" in ended.out
+    assert "images done: 6 (6 of them earlier), failed: 0" in ended.out
     ended = pipeline(folder=photos / "images", tta="none")
-    assert (ended.status, "resume=true goes on with them, overwrite=true replaces them" in ended.error) == (2, True)
+    assert (ended.status, "resume=true resumes them, overwrite=true replaces them" in ended.error) == (2, True)
 
 
 def test_resume_and_overwrite_exclude_each_other(pipeline: Script, photos: Path) -> None:
@@ -260,15 +260,15 @@ def test_resume_and_overwrite_exclude_each_other(pipeline: Script, photos: Path)
     assert "overwrite=true" in ended.error
 
 
-def test_output_inside_of_the_folder_is_not_taken_for_photographs(pipeline: Script, tmp_path: Path) -> None:
+def test_output_inside_the_folder_is_not_read_as_photographs(pipeline: Script, tmp_path: Path) -> None:
     draw(tmp_path / "photos", ["a.jpg", "b.jpg"])
     inside = {"folder": tmp_path / "photos", "output": tmp_path / "photos" / "found", "figures": True, "report": "html"}
     assert pipeline(**inside).status == 0
     ended = pipeline(**inside, resume=True)
-    assert "images done: 2 (2 of them before), failed: 0" in ended.out
+    assert "images done: 2 (2 of them earlier), failed: 0" in ended.out
 
 
-def test_shards_share_out_the_images_without_loss_or_overlap(pipeline: Script, tmp_path: Path) -> None:
+def test_shards_cover_the_images_without_overlap(pipeline: Script, tmp_path: Path) -> None:
     names = [f"{number % 2}/{number}.jpg" for number in range(20)]
     draw(tmp_path / "photos", names)
     found = []

@@ -1,4 +1,4 @@
-"""The four-class form of ISIC 2019, from folders of photographs over a short training to named images."""
+"""Training and predictions with four classes of ISIC 2019."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ FOUR = ("mel", "nv", "bcc", "bkl")
 
 @pytest.fixture(scope="module")
 def isic2019(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve photographs of each of four classes, below train/ and test/; no table says anything of them."""
+    """Photographs of four classes in folders below train/ and test/."""
     root = tmp_path_factory.mktemp("isic2019")
     rng = np.random.default_rng(0)
     for number in range(12 * len(FOUR)):
@@ -30,7 +30,7 @@ def isic2019(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ground_truth(isic2019: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The photographs in the table of the challenge, the last of them unknown."""
+    """The challenge's table of the photographs; the last one is unknown."""
     names = sorted(path.stem for path in isic2019.rglob("*.jpg"))
     codes = [*(FOUR[number % 4] for number in range(len(names) - 1)), "unk"]
     one_hot = {code.upper(): [float(code == found) for found in codes] for code in (*ISIC_2019_CODES, "unk")}
@@ -52,7 +52,7 @@ def four(trained: Trained, isic2019: Path, tmp_path_factory: pytest.TempPathFact
     return output, ended
 
 
-def test_bundle_and_figures_are_of_the_four_classes(four: tuple[Path, Ended]) -> None:
+def test_bundle_and_metrics_have_the_four_classes(four: tuple[Path, Ended]) -> None:
     output, ended = four
     card = load_classifier(output / "bundle").card
     assert (card.classes, card.malignant) == (FOUR, ("mel", "bcc"))
@@ -64,7 +64,7 @@ def test_bundle_and_figures_are_of_the_four_classes(four: tuple[Path, Ended]) ->
     assert not (output / "test" / "submission.csv").exists()
 
 
-def test_bundle_names_images_and_is_scored_by_the_table_of_the_challenge(
+def test_predictions_are_scored_by_the_table_of_the_challenge(
     four: tuple[Path, Ended], trained: Trained, isic2019: Path, ground_truth: Path, tmp_path: Path
 ) -> None:
     done = call(
@@ -102,7 +102,7 @@ def test_wrong_call_is_one_line_and_status_2(
     assert reason in ended.error
 
 
-def test_second_remedy_is_warned_of_before_anything_else(trained: Trained, isic2019: Path, tmp_path: Path) -> None:
+def test_second_remedy_against_imbalance_is_warned_of_first(trained: Trained, isic2019: Path, tmp_path: Path) -> None:
     ended = train(trained, isic2019, tmp_path / "out", "loss=weighted_cross_entropy", "sampler=balanced")
     assert ended.err.startswith("warning: loss.weighting=effective and sampler=balanced act on class imbalance at once, ")
     assert "has no lesion ids" in ended.error

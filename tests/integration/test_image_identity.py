@@ -1,4 +1,4 @@
-"""Names, masks and earlier results in a user's folder: each image is scored by what is its own, and nothing else is data."""
+"""Images with equal names, masks, and earlier results in one folder."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ CODES = ("mel", "nv")
 
 @pytest.fixture
 def same_names(tmp_path: Path) -> Path:
-    """Photographs of equal names in the folders of two classes, and their masks of 0 and 1."""
+    """Photographs with equal names in two folders, and their masks."""
     folder = tmp_path / "same"
     for seed, (code, number) in enumerate((code, number) for code in CODES for number in range(3)):
         image, mask = make_image(code, np.random.default_rng(seed), (60, 80))
@@ -32,7 +32,7 @@ def score(pipeline: Script, folder: Path, **values: object) -> Ended:
     return pipeline(folder=folder, explain="none", tta="none", labels=folder / "labels.csv", masks=folder, **values)
 
 
-def test_images_of_equal_names_keep_their_labels_and_masks_also_beside_results(pipeline: Script, same_names: Path) -> None:
+def test_images_with_equal_names_keep_their_labels_and_masks_beside_results(pipeline: Script, same_names: Path) -> None:
     first = score(pipeline, same_names, output=same_names / "results")
     assert first.status == 0, first.err
     again = score(pipeline, same_names)
@@ -51,7 +51,7 @@ def test_images_of_equal_names_keep_their_labels_and_masks_also_beside_results(p
     assert [line.partition(",")[0] for line in submission] == [f"Imgs/{code}/{number}" for code in CODES for number in range(3)]
 
 
-def test_bad_labels_and_masks_are_left_out_and_told_before_the_work(pipeline: Script, same_names: Path) -> None:
+def test_bad_labels_and_masks_are_left_out_and_reported_first(pipeline: Script, same_names: Path) -> None:
     table = same_names / "labels.csv"
     table.write_text(table.read_text().replace("0.jpg; mel", "0.jpg; wart"))
     (same_names / "GT" / "nv" / "1.bmp").write_bytes(b"no picture")
@@ -75,7 +75,7 @@ def test_bad_labels_and_masks_are_left_out_and_told_before_the_work(pipeline: Sc
         ("mel/0,mel\nmel/0.png,nv\n", "labels must agree, got mel and nv"),
     ],
 )
-def test_labels_that_cannot_be_used_stop_before_the_first_image(
+def test_unusable_labels_stop_before_the_first_image(
     pipeline: Script, same_names: Path, tmp_path: Path, rows: str, reason: str
 ) -> None:
     (tmp_path / "labels.csv").write_text(f"image,label\n{rows}")
@@ -85,7 +85,7 @@ def test_labels_that_cannot_be_used_stop_before_the_first_image(
     assert not Path("out").exists()
 
 
-def test_a_training_without_usable_masks_says_why(same_names: Path, tmp_path: Path) -> None:
+def test_training_without_usable_masks_lists_the_reasons(same_names: Path, tmp_path: Path) -> None:
     for path in (same_names / "GT").rglob("*.bmp"):
         Image.fromarray(np.zeros((60, 80), np.uint8)).save(path)
     (same_names / "GT" / "nv" / "1.bmp").write_bytes(b"no picture")
@@ -96,7 +96,7 @@ def test_a_training_without_usable_masks_says_why(same_names: Path, tmp_path: Pa
     assert "1 x mask that does not decode" in ended.error
 
 
-def test_benign_and_malignant_are_trained_and_named_as_they_are_called(pipeline: Script, trained: object, tmp_path: Path) -> None:
+def test_benign_and_malignant_keep_their_names(pipeline: Script, trained: object, tmp_path: Path) -> None:
     root = tmp_path / "two"
     for seed, (part, (name, code), number) in enumerate(
         (part, pair, number)

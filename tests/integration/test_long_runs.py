@@ -1,4 +1,4 @@
-"""Trainings that are killed and go on, that meet a full disk, and that run in two processes."""
+"""Trainings that are killed, fill the disk, or use two processes."""
 
 import errno
 import multiprocessing
@@ -13,20 +13,20 @@ import pytest
 import torch
 from conftest import CLASSIFIER, SEGMENTER, Ended, Trained, call, read_json
 from lightning import Trainer
-from omegaconf import OmegaConf
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from segpipe.bundle.folder import load_segmenter
+from segpipe.config.composing import compose_config, typed
 from segpipe.data.datasets import Draw, MaskDataset
 from segpipe.models.preprocessing import normalize
-from segpipe.training.fit import read_checkpoint
-from segpipe.training.segmenter import build_untrained
-from segpipe.training.setup import prepare_data
-from segpipe.training.tasks import MaskMetrics, Task
+from segpipe.training.preparation import prepare_data
+from segpipe.training.resuming import read_checkpoint
+from segpipe.training.segmenter import MaskMetrics, build_untrained
+from segpipe.training.tasks import Task
 
 EPOCHS = 3
 NETWORKS = {"seg": SEGMENTER, "cls": (*CLASSIFIER, "classifier.dropout=0.5", "unfreeze=progressive", "trainer.ema_decay=0.9")}
-# Nothing here depends on which images share a batch, or on a random number; and stages are thawed on the way.
+# Independent of batches and random numbers; stages are unfrozen during the training.
 STEADY = (
     *("classifier.name=test_convnext", "classifier.attention=none", "classifier.dropout=0", "classifier.input_size=64"),
     "loss=cross_entropy",
@@ -34,7 +34,7 @@ STEADY = (
 
 
 def arguments_of(trained: Trained, kind: str) -> tuple[str, ...]:
-    """Of a training on the data of the tests."""
+    """Return the arguments of a training on the data of the tests."""
     crops = trained.bundles[:1] if kind == "cls" else ()
     return (f"train_{kind}", *trained.data, *NETWORKS[kind], *crops)
 
@@ -48,7 +48,7 @@ def die(*_: object, **__: object) -> None:
 
 
 def dying(function: Callable[..., Any], when: Callable[..., bool], *, first: bool) -> Callable[..., Any]:
-    """A function that kills its process at a certain call, before or after its work."""
+    """Wrap a function to kill its process before or after a call."""
 
     def call_or_die(*arguments: Any, **values: Any) -> Any:
         if first and when(*arguments):
@@ -62,9 +62,9 @@ def dying(function: Callable[..., Any], when: Callable[..., bool], *, first: boo
 
 
 def train_and_die(moment: str, arguments: tuple[str, ...]) -> None:
-    """In a process of its own: train until the moment has come."""
+    """Train and kill the process at a moment; for a separate process."""
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # of its workers, as in any training: else they outlive it
+    multiprocessing.set_start_method("fork", force=True)  # forked workers, as in any training, end with the process
 
     def is_last(_: Path, target: Path) -> bool:
         return target.name == "last.ckpt"
@@ -89,7 +89,7 @@ def assert_killed(moment: str, arguments: tuple[str, ...]) -> None:
 
 
 def assert_same_state(first: Any, second: Any, *, within: float) -> None:
-    """Two trees of dictionaries and lists hold the same values."""
+    """Check that two trees of dictionaries and lists have the same values."""
     if isinstance(first, dict):
         assert first.keys() == second.keys()
         first, second = list(first.values()), list(second.values())
@@ -113,7 +113,7 @@ def assert_same_state(first: Any, second: Any, *, within: float) -> None:
         ("seg", ("in the middle of the second epoch",)),
     ],
 )
-def test_a_training_that_was_killed_ends_as_an_unbroken_one(
+def test_killed_training_equals_an_uninterrupted_one(
     trained: Trained, tmp_path: Path, kind: str, moments: tuple[str, ...]
 ) -> None:
     output, last = tmp_path / "killed", tmp_path / "killed" / "checkpoints" / "last.ckpt"
@@ -137,14 +137,14 @@ def test_a_training_that_was_killed_ends_as_an_unbroken_one(
     assert not list(output.rglob("*.part"))
 
 
-def test_a_full_disk_is_one_line_and_the_training_goes_on_from_the_epoch_before(
+def test_full_disk_is_one_line_and_the_training_resumes_from_the_last_epoch(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saves = []
 
     def fill_up(_: int) -> None:
         saves.append(1)
-        if len(saves) > 2:  # best.ckpt and last.ckpt of the first epoch had room
+        if len(saves) > 2:  # after best.ckpt and last.ckpt of the first epoch
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     last = tmp_path / "out" / "checkpoints" / "last.ckpt"
@@ -153,7 +153,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_from_the_epoch_before(
         ended = train(trained, "seg", tmp_path / "out")
     assert ended.status == 1
     assert ended.error == (
-        f"a file could not be read or written: [Errno {errno.ENOSPC}] No space left on device; go on with ckpt_path={last}"
+        f"a file could not be read or written: [Errno {errno.ENOSPC}] No space left on device; resume with ckpt_path={last}"
     )
     assert read_checkpoint(last)["epoch"] == 0
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -162,7 +162,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_from_the_epoch_before(
     assert len((tmp_path / "out" / "metrics.csv").read_text().splitlines()) == 1 + EPOCHS
 
 
-def test_last_checkpoint_follows_also_where_the_score_falls(
+def test_last_checkpoint_is_updated_when_the_score_falls(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.5, 0.4, 0.3, 0.2])
@@ -171,7 +171,7 @@ def test_last_checkpoint_follows_also_where_the_score_falls(
     assert ended.status == 0, ended.err
     checkpoints = tmp_path / "out" / "checkpoints"
     assert [read_checkpoint(checkpoints / name)["epoch"] for name in ("best.ckpt", "last.ckpt")] == [0, 2]
-    # What stopped early has ended: going on adds no epoch, whereas more patience does.
+    # A training that stopped early has ended: resuming adds no epoch, more patience does.
     for patience, epochs in ((2, 3), (3, 4)):
         values = {"trainer.max_epochs": 9, "trainer.patience": patience, "ckpt_path": checkpoints / "last.ckpt"}
         resumed = train(trained, "seg", tmp_path / "out", **values)
@@ -182,7 +182,7 @@ def test_last_checkpoint_follows_also_where_the_score_falls(
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(trained: Trained, tmp_path: Path) -> None:
+def test_two_processes_give_the_training_of_one(trained: Trained, tmp_path: Path) -> None:
     tables, weights = [], []
     for devices in (1, 2):
         output = tmp_path / f"{devices} devices"
@@ -202,13 +202,13 @@ def test_metrics_of_two_processes_count_every_image_once(trained: Trained, tmp_p
     ended = train(trained, "seg", output, seed=2, **{"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.max_epochs": 1})
     assert ended.status == 0, ended.err
 
-    config = OmegaConf.load(output / "config.yaml")
+    config = typed(compose_config("train_seg", [*trained.data, *SEGMENTER, "seed=2"]))
     model = build_untrained(config)
     state = read_checkpoint(output / "checkpoints" / "last.ckpt")["state_dict"]
     model.load_state_dict({name.removeprefix("model."): values for name, values in state.items()})
     table = prepare_data(config, tmp_path, need_masks=True).parts["val"]
     examples = MaskDataset(table, size=64)
-    assert len(examples) == 9  # one process has two batches of them, the other has one
+    assert len(examples) == 9  # two batches in one process, one in the other
     metrics = MaskMetrics()
     with torch.inference_mode():
         for index in range(len(examples)):
@@ -221,13 +221,13 @@ def test_metrics_of_two_processes_count_every_image_once(trained: Trained, tmp_p
 
 def test_failure_of_a_process_is_one_line(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
-        """What torch does when one of the processes it has started ends with an exception."""
+        """Raise the error of torch for a failed process."""
         raise ProcessRaisedException("\n\n-- Process 1 terminated:\nTraceback ...\nOSError: [Errno 28] No space left\n", 1, 2)
 
     monkeypatch.setattr(Trainer, "fit", fail)
     ended = train(trained, "seg", tmp_path / "out", **{"trainer.devices": 2})
     assert ended.status == 1
-    assert ended.error == "a process of the training failed: OSError: [Errno 28] No space left; no epoch was done"
+    assert ended.error == "a process of the training failed: OSError: [Errno 28] No space left; no epoch was finished"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A folder that is named by a URL."""
+"""Folders given as a URL."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from conftest import Script, results
 
 
-def test_results_of_a_url_are_those_of_the_folder(pipeline: Script, photos: Path) -> None:
+def test_url_gives_the_results_of_the_folder(pipeline: Script, photos: Path) -> None:
     for output, folder in (("by path", f"{photos}/images"), ("by url", f"file://{photos}/images")):
         ended = pipeline(folder=folder, output=output)
         assert ended.status == 0, ended.err
@@ -17,7 +17,7 @@ def test_results_of_a_url_are_those_of_the_folder(pipeline: Script, photos: Path
         assert (Path("by url") / mask.relative_to("by path")).read_bytes() == mask.read_bytes()
 
 
-def test_bad_object_is_a_failure_and_the_rest_is_done(pipeline: Script, photos: Path, tmp_path: Path) -> None:
+def test_bad_object_is_a_failure_and_the_others_have_results(pipeline: Script, photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "a b,[c]"
     folder.mkdir()
     (folder / "bad.jpg").write_bytes(b"no image")
@@ -39,6 +39,6 @@ def test_bad_object_is_a_failure_and_the_rest_is_done(pipeline: Script, photos: 
         ("memory://no-such-bucket", "memory://no-such-bucket: no such folder"),
     ],
 )
-def test_folder_that_cannot_be_reached_is_one_line(pipeline: Script, folder: str, reason: str) -> None:
+def test_unreachable_folder_is_one_line(pipeline: Script, folder: str, reason: str) -> None:
     ended = pipeline(folder=folder)
     assert (ended.status, ended.error, Path("out").exists()) == (2, reason, False)

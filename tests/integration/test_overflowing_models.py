@@ -1,4 +1,4 @@
-"""Models whose weights are finite and whose answers are not: status 1, and the image in failures.csv."""
+"""Models with finite weights and predictions that are not finite."""
 
 import shutil
 from pathlib import Path
@@ -8,14 +8,14 @@ import pytest
 from conftest import call
 from safetensors.torch import load_file, save_file
 
-from segpipe.bundle.folder import WEIGHTS
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.io.images import encode_png
+from segpipe.io.run_files import WEIGHTS
 
 
 @pytest.fixture
 def arguments(bundles: Path, tmp_path: Path) -> list[str]:
-    """A call with copies of the tiny bundles, which may be spoiled, on a folder of one photograph."""
+    """Arguments of a run with copies of the tiny bundles."""
     shutil.copytree(bundles, tmp_path / "bundles")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(encode_png(make_image("mel", np.random.default_rng(0), (50, 60))[0]))
@@ -40,7 +40,7 @@ def spoil(folder: Path, name: str, value: float) -> None:
         ("segmenter", "segmentation_head.0.weight", 3e38),
     ],
 )
-def test_answer_that_is_not_finite_is_a_failure_of_the_image(
+def test_prediction_that_is_not_finite_is_a_failure_of_the_image(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, kind: str, tensor: str, value: float
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The engine of many machines on this one, with two actors: what comes out is what the local engine gives."""
+"""Ray engine with two actors, compared with the local engine."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ FOLDERS = ("masks", "crops", "heatmaps")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Ray is started once, whatever runs on this machine; the runs find it and leave it on."""
+    """Ray, started once and used by all runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "local")
         assert connect()
@@ -35,7 +35,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten photographs, two of them with the content of others, and two files that are no images."""
+    """Ten photographs, two of them duplicates, and two bad files."""
     folder = tmp_path_factory.mktemp("many photos")
     rng = np.random.default_rng(7)
     for number, code in enumerate(("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc", "nv")):
@@ -54,14 +54,14 @@ def on_ray(pipeline: Script, folder: Path, **values: Any) -> Ended:
 
 @pytest.fixture
 def local(pipeline: Script, folder: Path) -> Path:
-    """The output of the local engine."""
+    """Output of the local engine."""
     ended = pipeline(folder=folder, output="local", batch_size=2, crops=True, heatmaps=True)
     assert ended.status == 1, ended.err
     return Path("local").absolute()
 
 
 def assert_same_results(found: Path, expected: Path) -> None:
-    """Each row, mask and picture, and each failure; but not the time that an image took."""
+    """Check that all results except times are equal."""
     tables = [results(output).drop(columns="latency_ms") for output in (found, expected)]
     pd.testing.assert_frame_equal(tables[0], tables[1], atol=1e-6, rtol=0)
     assert (found / "failures.csv").read_bytes() == (expected / "failures.csv").read_bytes()
@@ -77,7 +77,7 @@ def lines(output: Path) -> int:
 
 
 def dying(marker: Path) -> Callable[..., bytes]:
-    """Draws nothing, and kills its process over one of the images, but not a second time; pickled by value."""
+    """Return a function, pickled by value, that kills its process once."""
 
     def draw(_: object, title: str) -> bytes:
         if title == "5" and not marker.exists():
@@ -89,7 +89,7 @@ def dying(marker: Path) -> Callable[..., bytes]:
 
 
 def failing() -> Callable[..., bytes]:
-    """Has a bug; pickled by value."""
+    """Return a drawing function with a bug; pickled by value."""
 
     def draw(*_: object) -> bytes:
         raise ZeroDivisionError("a bug")
@@ -97,7 +97,7 @@ def failing() -> Callable[..., bytes]:
     return draw
 
 
-def test_two_actors_give_what_the_local_engine_gives(pipeline: Script, cluster: None, folder: Path, local: Path) -> None:
+def test_two_actors_give_the_results_of_the_local_engine(pipeline: Script, cluster: None, folder: Path, local: Path) -> None:
     ended = on_ray(pipeline, folder)
     assert ended.status == 1, ended.err
     assert ended.error.startswith("2 images failed, see out/failures.csv; the first is bad.jpg: not an image")
@@ -105,7 +105,7 @@ def test_two_actors_give_what_the_local_engine_gives(pipeline: Script, cluster: 
     assert ray.is_initialized()
 
 
-def test_a_killed_actor_loses_no_image_and_none_is_there_twice(
+def test_killed_actor_loses_and_repeats_no_image(
     pipeline: Script, cluster: None, folder: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = Path("killed").absolute()
@@ -117,7 +117,7 @@ def test_a_killed_actor_loses_no_image_and_none_is_there_twice(
     assert lines(Path("out")) == 10
 
 
-def test_an_interrupted_run_goes_on(
+def test_interrupted_run_resumes(
     pipeline: Script, cluster: None, folder: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = Recorder.record
@@ -135,22 +135,22 @@ def test_an_interrupted_run_goes_on(
 
     ended = on_ray(pipeline, folder, resume=True)
     assert ended.status == 1, ended.err
-    assert "images done: 10 (3 of them before)" in ended.out or "images done: 10 (4 of them before)" in ended.out
+    assert "images done: 10 (3 of them earlier)" in ended.out or "images done: 10 (4 of them earlier)" in ended.out
     assert_same_results(Path("out"), local)
     assert lines(Path("out")) == 10
 
 
-def test_a_bug_on_an_actor_ends_the_run_with_its_cause(
+def test_bug_on_an_actor_ends_the_run_with_its_traceback(
     pipeline: Script, cluster: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segpipe.report.figure.encode_figure", failing())
     ended = on_ray(pipeline, folder, figures=True)
     assert ended.status == 1
     assert "ZeroDivisionError: a bug\non an actor of Ray:\nTraceback" in ended.err
-    assert "segpipe/runs/pictures.py" in ended.err
+    assert "segpipe/runs/local_engine.py" in ended.err
 
 
-def test_workers_must_be_there_before_anything_is_begun(pipeline: Script, folder: Path) -> None:
+def test_ray_without_workers_is_refused_first(pipeline: Script, folder: Path) -> None:
     ended = pipeline(folder=folder, engine="ray", workers=0)
     assert (ended.status, Path("out").exists()) == (2, False)
     assert ended.error == "workers must be 1 or more with engine=ray, got 0; engine=local works in the main process"

@@ -1,4 +1,4 @@
-"""The same on real photographs: the check, a short training, and what the shipped weights are worth."""
+"""Check, short training and shipped weights on HAM10000."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ TEST_IMAGES = 60
 
 @pytest.fixture(scope="module")
 def excerpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Links to the first 200 images in the layout of the data set, with their masks and the whole metadata."""
+    """Links to 200 images and their masks, in HAM10000's layout."""
     source, root = Path(os.environ["SEGPIPE_HAM10000"]), tmp_path_factory.mktemp("excerpt") / "ham10000"
     for folder in ("HAM10000_images_part_1", "HAM10000_segmentations_lesion_tschandl"):
         (root / folder).mkdir(parents=True)
@@ -39,7 +39,7 @@ def excerpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_check_of_a_data_set_is_a_command(excerpt: Path) -> None:
+def test_check_counts_the_usable_images(excerpt: Path) -> None:
     command = [sys.executable, "-m", "segpipe", "check", f"data.root={excerpt}"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stderr
@@ -47,7 +47,7 @@ def test_check_of_a_data_set_is_a_command(excerpt: Path) -> None:
     assert "200 with a mask" in ended.stdout
 
 
-def test_short_trainings_end_with_bundles_that_the_pipeline_takes(excerpt: Path, tmp_path: Path) -> None:
+def test_short_trainings_give_bundles_for_the_pipeline(excerpt: Path, tmp_path: Path) -> None:
     data = (f"data.root={excerpt}", f"data.cache={tmp_path / 'cache'}", "data.limit=150")
     common = (*data, "trainer.max_epochs=1", "trainer.accelerator=cpu", "batch_size=16")
     segmenter = call("train_seg", *common, *SEGMENTER, output=tmp_path / "seg")
@@ -62,7 +62,7 @@ def test_short_trainings_end_with_bundles_that_the_pipeline_takes(excerpt: Path,
     assert results(tmp_path / "out")["path"].tolist() == [image.name]
 
 
-def test_shipped_weights_find_and_name_lesions_that_they_have_never_seen(tmp_path: Path) -> None:
+def test_shipped_weights_find_and_classify_unseen_lesions(tmp_path: Path) -> None:
     source = Path(os.environ["SEGPIPE_HAM10000"])
     split = read_split(SHIPPED / "split.csv")
     test = split[split["part"] == "test"].drop_duplicates("lesion_id")["image_id"]

@@ -1,4 +1,4 @@
-"""The HTML report in a real browser, opened from disk: the table sorts, the filters filter, the pages of images open."""
+"""HTML report in a browser, opened from disk: sorting, filters and pages of images."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -13,15 +13,16 @@ from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.io.images import Photograph, display_path, write_png
+from segpipe.io.files import display_path
+from segpipe.io.images import write_png
 from segpipe.lesion.crop import cut_out, mask_box, resize_square
-from segpipe.lesion.localizer import Localization, MaskSource
+from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.report.html import write_report
+from segpipe.report.html_report import write_report
 from segpipe.report.overlays import report_pictures
+from segpipe.runs.image_jobs import result_names
 from segpipe.runs.results import Row
-from segpipe.runs.source import result_names
-from segpipe.types import Box
+from segpipe.types import Box, Photograph
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -42,7 +43,7 @@ SUMMARY = {
 
 
 def drawn_finding(number: int, rng: np.random.Generator) -> Finding:
-    """A drawn photograph, and an answer made up for it; every third mask is one of the contour, some are suspicious."""
+    """Generated image with random probabilities; every third mask is from the contour."""
     image, mask = make_image(CODES[number % len(CODES)], rng, (60, 80))
     probs = rng.dirichlet(np.full(len(CODES), 0.4))
     box = Box(0, 0, 60, 60)
@@ -66,7 +67,7 @@ def suspicious(row: Row) -> bool:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
-    """A folder with the report of 300 images, and its rows."""
+    """Report of 300 images, and its rows."""
     output, rng = tmp_path_factory.mktemp("run"), np.random.default_rng(0)
     names = result_names([Path(ODD_NAME), *(Path(f"part {number % 2}/image_{number}.jpg") for number in range(1, IMAGES))])
     rows: list[Row] = []
@@ -85,26 +86,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
 
 @pytest.fixture
 def page(run: tuple[Path, list[Row]], browser: "Browser") -> "Iterator[Page]":
-    """The report, open; at the end nothing was complained about, and nothing asked for but files."""
-    complaints: list[str] = []
+    """Open the report; check for errors and foreign requests at the end."""
+    faults: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(10_000)
     page = context.new_page()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-    page.on("request", lambda request: None if request.url.startswith("file:") else complaints.append(request.url))
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    page.on("request", lambda request: None if request.url.startswith("file:") else faults.append(request.url))
     page.goto((run[0] / "report.html").as_uri())
     yield page
     context.close()
-    assert complaints == []
+    assert faults == []
 
 
 def column(page: "Page", key: str) -> list[str]:
     return [text.strip() for text in page.locator(f"tbody td.{key}").all_inner_texts()]
 
 
-def shares(page: "Page", key: str) -> list[float]:
+def percentages(page: "Page", key: str) -> list[float]:
     return [float(text.strip(" %<>")) for text in column(page, key) if text != "\N{EN DASH}"]
 
 
@@ -126,30 +127,32 @@ def expect_filter(page: "Page", rows: list[Row], condition: Callable[[Row], Any]
     assert set(column(page, "path")) <= expected and len(column(page, "path")) == min(len(expected), 100)
 
 
-def test_the_table_sorts_by_confidence_both_ways(page: "Page", run: tuple[Path, list[Row]]) -> None:
-    everything = sorted((round(100 * row["confidence"], 1) for row in run[1]), reverse=True)
+def test_table_sorts_by_confidence_in_both_directions(page: "Page", run: tuple[Path, list[Row]]) -> None:
+    expected = sorted((round(100 * row["confidence"], 1) for row in run[1]), reverse=True)
     assert sort(page, "confidence") == "descending"
-    assert shares(page, "confidence") == pytest.approx(everything[:100], abs=0.11)
+    assert percentages(page, "confidence") == pytest.approx(expected[:100], abs=0.11)
     assert sort(page, "confidence") == "ascending"
-    assert shares(page, "confidence") == pytest.approx(everything[:-101:-1], abs=0.11)
-    others = page.locator("th[aria-sort]:not([data-key=confidence])").evaluate_all("all => all.map(one => one.ariaSort)")
+    assert percentages(page, "confidence") == pytest.approx(expected[:-101:-1], abs=0.11)
+    others = page.locator("th[aria-sort]:not([data-key=confidence])").evaluate_all(
+        "headers => headers.map(header => header.ariaSort)"
+    )
     assert set(others) == {"none"}
 
 
-def test_what_has_no_value_stands_last_both_ways(page: "Page") -> None:
+def test_missing_values_come_last_in_both_directions(page: "Page") -> None:
     for _ in range(2):
         sort(page, "spread")
         assert "\N{EN DASH}" not in column(page, "spread")
 
 
-def test_headers_are_reached_and_pressed_by_the_keyboard(page: "Page") -> None:
+def test_headers_work_with_the_keyboard(page: "Page") -> None:
     page.locator("th[data-key=diagnosis] button").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert page.locator("th[data-key=confidence]").get_attribute("aria-sort") == "descending"
 
 
-def test_filters_filter_and_the_count_follows(page: "Page", run: tuple[Path, list[Row]]) -> None:
+def test_filters_select_rows_and_update_the_count(page: "Page", run: tuple[Path, list[Row]]) -> None:
     rows = run[1]
     assert count(page) == IMAGES
     page.select_option("[name=diagnosis]", "mel")
@@ -166,10 +169,10 @@ def test_filters_filter_and_the_count_follows(page: "Page", run: tuple[Path, lis
     page.fill("[name=text]", "PART 1/")
     expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605 and suspicious(row) and "part 1/" in row["path"])
     page.fill("[name=text]", "no such path")
-    assert count(page) == 0 and "No image fits" in page.locator("tbody").inner_text()
+    assert count(page) == 0 and "No images match" in page.locator("tbody").inner_text()
 
 
-def test_the_table_is_turned_page_by_page(page: "Page") -> None:
+def test_table_is_split_into_pages(page: "Page") -> None:
     seen = column(page, "path")
     for _ in range(2):
         page.get_by_role("button", name="Next").click()
@@ -179,13 +182,13 @@ def test_the_table_is_turned_page_by_page(page: "Page") -> None:
 
 
 def loaded(page: "Page", pictures: str) -> list[int]:
-    """The widths of pictures as they really are; 0 for one that did not load."""
-    width = "one => one.decode().then(() => one.naturalWidth, () => 0)"
-    widths: list[int] = page.locator(pictures).evaluate_all(f"all => Promise.all(all.map({width}))")
+    """Widths of pictures; 0 for one that did not load."""
+    width = "image => image.decode().then(() => image.naturalWidth, () => 0)"
+    widths: list[int] = page.locator(pictures).evaluate_all(f"images => Promise.all(images.map({width}))")
     return widths
 
 
-def test_an_image_page_opens_from_its_link_and_the_way_back_keeps_the_filters(page: "Page") -> None:
+def test_page_of_an_image_opens_and_going_back_keeps_the_filters(page: "Page") -> None:
     page.fill("[name=text]", "image_77.")
     sort(page, "confidence")
     assert loaded(page, "tbody img") == [80, 80]
@@ -199,7 +202,7 @@ def test_an_image_page_opens_from_its_link_and_the_way_back_keeps_the_filters(pa
     assert page.locator("th[data-key=confidence]").get_attribute("aria-sort") == "descending"
 
 
-def test_the_oddest_name_leads_to_its_page(page: "Page") -> None:
+def test_name_with_special_characters_leads_to_its_page(page: "Page") -> None:
     page.fill("[name=text]", "odd #")
     assert column(page, "path") == [display_path(Path(ODD_NAME))]
     assert all(loaded(page, "tbody img"))
@@ -210,18 +213,18 @@ def test_the_oddest_name_leads_to_its_page(page: "Page") -> None:
     assert count(page) == IMAGES
 
 
-def test_a_long_table_waits_with_pictures_that_are_out_of_sight(page: "Page") -> None:
-    waiting = page.locator("tbody img").evaluate_all("all => all.filter(one => !one.complete).length")
+def test_pictures_out_of_sight_are_loaded_lazily(page: "Page") -> None:
+    waiting = page.locator("tbody img").evaluate_all("images => images.filter(image => !image.complete).length")
     assert waiting > 50
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: "Page", scheme: Any) -> None:
+def test_pages_fit_a_phone(page: "Page", scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 390, "height": 844})
     for _ in range(2):
         widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
         assert widths == [390, 390]
-        notice = page.get_by_text("Not a medical device").bounding_box()
-        assert notice and notice["y"] + notice["height"] <= 844.5
+        disclaimer = page.get_by_text("Not a medical device").bounding_box()
+        assert disclaimer and disclaimer["y"] + disclaimer["height"] <= 844.5
         page.goto(page.locator("tbody td.path a, nav a[rel=next]").first.evaluate("link => link.href"))

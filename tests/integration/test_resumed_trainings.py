@@ -1,4 +1,4 @@
-"""Trainings that resume: only as what they were, wherever their folder lies now, and without harm to what is there."""
+"""Resumed trainings: unchanged settings and data, moved folders, damaged checkpoints."""
 
 import re
 import shutil
@@ -11,17 +11,17 @@ import torch
 from conftest import SEGMENTER, Ended, Trained, call, read_json
 
 from segpipe.data.loading import _load
-from segpipe.training.fit import read_checkpoint
 from segpipe.training.identity import RECORD
+from segpipe.training.resuming import read_checkpoint
 from segpipe.training.schedule import WarmupCosine
-from segpipe.training.tasks import MaskMetrics
+from segpipe.training.segmenter import MaskMetrics
 
 EPOCHS = 2
 
 
 @pytest.fixture(scope="module")
 def root(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training of two epochs, of which the first was the better one, in `run/`."""
+    """A training in `run/` whose first of two epochs is the best."""
     folder = tmp_path_factory.mktemp("resuming")
     with pytest.MonkeyPatch.context() as patch:
         score(patch, 0.9, 0.1)
@@ -35,7 +35,7 @@ def arguments(trained: Trained) -> tuple[str, ...]:
 
 
 def score(patch: pytest.MonkeyPatch, *values: float) -> None:
-    """Give the epochs to come these scores."""
+    """Set the scores of the next epochs."""
     scores = iter(values)
     patch.setattr(MaskMetrics, "compute", lambda _: {"val_dice": torch.tensor(next(scores))})
 
@@ -54,7 +54,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_another_training_is_refused_before_a_file_is_written(trained: Trained, run: Path) -> None:
+def test_checkpoint_of_another_training_is_refused_before_a_file_is_written(trained: Trained, run: Path) -> None:
     before, last = contents(run.parent), run / "checkpoints" / "last.ckpt"
     split = pd.read_csv(run / "split.csv")
     split.assign(part=split["part"].replace({"test": "val", "val": "test"})).to_csv(run.parent.parent / "other.csv", index=False)
@@ -75,13 +75,13 @@ def test_another_training_is_refused_before_a_file_is_written(trained: Trained, 
     assert contents(run.parent) == before
 
 
-def test_the_same_data_elsewhere_are_taken_and_changed_ones_refused(trained: Trained, run: Path, tmp_path: Path) -> None:
+def test_moved_data_are_accepted_and_changed_data_refused(trained: Trained, run: Path, tmp_path: Path) -> None:
     last, data = run / "checkpoints" / "last.ckpt", Path(shutil.copytree(trained.folder / "data", tmp_path / "data"))
     resumed = resume(trained, last, f"data.root={data}")
     assert resumed.status == 0, resumed.err
     before, images = contents(run), sorted(data.rglob("*.jpg"))
     shutil.copyfile(images[0], images[1])
-    _load.cache_clear()  # of this process, which stands for two
+    _load.cache_clear()  # one process stands for two
     refused = resume(trained, last, f"data.root={data}")
     assert refused.status == 2
     assert re.search(r"data was \d+ images, SHA-256 .*, is \d+ images, SHA-256 ", refused.error)
@@ -99,7 +99,7 @@ def test_moved_training_keeps_its_best_epoch(trained: Trained, run: Path, monkey
     assert training["changes"] == [{"epoch": 2, "key": "trainer.max_epochs", "before": 2, "after": 4}]
 
 
-def test_training_resumed_into_another_folder_takes_its_past_along(
+def test_training_resumed_into_another_folder_copies_its_epochs(
     trained: Trained, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(run)
@@ -113,13 +113,13 @@ def test_training_resumed_into_another_folder_takes_its_past_along(
     training = read_json(tmp_path / "new" / "bundle" / "card.json")["training"]
     assert (training["epochs"], training["best_epoch"], training["settings"]["optimizer"]["lr"]) == (4, 3, 1e-4)
     assert [change["key"] for change in training["changes"]] == ["optimizer.lr", "trainer.max_epochs"]
-    # The schedule is that of four epochs, and of the rate that was asked for, from the first resumed step on.
+    # From the first resumed step on, the schedule has four epochs and the new learning rate.
     steps = read_checkpoint(tmp_path / "new" / "checkpoints" / "last.ckpt")["global_step"] // 4
     expected = [1e-4 * WarmupCosine()(epoch * steps, 4 * steps) for epoch in (3, 4)]
     assert table["learning_rate"].tolist()[2:] == pytest.approx(expected, rel=1e-5)
 
 
-def test_checkpoint_is_taken_only_out_of_a_training_unless_output_says_where_to_write(
+def test_checkpoint_outside_a_training_needs_an_output(
     trained: Trained, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run / "work").mkdir()
@@ -152,7 +152,7 @@ def test_checkpoint_without_a_record_of_its_training_is_refused(trained: Trained
     before = contents(run)
     refused = resume(trained, last)
     assert refused.status == 2
-    assert "must be a checkpoint that says which training it belongs to" in refused.error
+    assert "must be a checkpoint with a record of its training" in refused.error
     assert contents(run) == before
 
 
@@ -167,11 +167,11 @@ def test_checkpoint_with_a_flipped_byte_is_refused(trained: Trained, run: Path) 
     assert contents(run) == before
 
 
-def test_best_epoch_that_a_kill_left_half_way_is_trained_again(
+def test_best_checkpoint_newer_than_the_last_is_trained_again(
     trained: Trained, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = read_checkpoint(run / "checkpoints" / "best.ckpt")
-    torch.save(checkpoint | {"epoch": EPOCHS}, run / "fresh")  # of the epoch after last.ckpt
+    torch.save(checkpoint | {"epoch": EPOCHS}, run / "fresh")  # one epoch after last.ckpt
     (run / "fresh").replace(run / "checkpoints" / "best.ckpt")
     score(monkeypatch, 0.5)
     resumed = resume(trained, run / "checkpoints" / "last.ckpt", **{"trainer.max_epochs": 3})

@@ -1,4 +1,4 @@
-"""run_pipeline.py from end to end: every file and column of the contract, every option, every exit status."""
+"""run_pipeline.py: files and columns that it writes, options, exit statuses."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def files(output: Path) -> set[str]:
 
 
 def assert_sound(output: Path) -> None:
-    """What must hold for every row of every run."""
+    """Check the rules for every row of a run."""
     table = results(output)
     for _, row in table.iterrows():
         probs = row[PROBS].to_numpy(dtype=float)
@@ -36,7 +36,7 @@ def assert_sound(output: Path) -> None:
         assert row["mask_source"] != "whole_image" or mask.all()
 
 
-def test_one_image_gives_every_file_and_a_table_on_the_terminal(pipeline: Script, photos: Path) -> None:
+def test_one_image_has_every_file_and_a_table_on_the_terminal(pipeline: Script, photos: Path) -> None:
     ended = pipeline(image=photos / "images" / "a.jpg", figures="auto", crops=True, heatmaps=True)
     assert ended.status == 0, ended.err
     tables = {"results.csv", "results.jsonl", "failures.csv", "submission.csv", "summary.json"}
@@ -53,7 +53,7 @@ def test_one_image_gives_every_file_and_a_table_on_the_terminal(pipeline: Script
     assert_sound(Path("out"))
 
 
-def test_pictures_are_in_the_sizes_of_the_contract(pipeline: Script, photos: Path) -> None:
+def test_pictures_have_the_documented_sizes(pipeline: Script, photos: Path) -> None:
     assert pipeline(image=photos / "images" / "a.jpg", crops=True, heatmaps=True, figures=True).status == 0
     with Image.open("out/masks/a.png") as mask, Image.open("out/heatmaps/a.png") as heatmap:
         assert (mask.size, set(np.unique(np.asarray(mask)))) == ((80, 60), {0, 255})
@@ -62,7 +62,7 @@ def test_pictures_are_in_the_sizes_of_the_contract(pipeline: Script, photos: Pat
     assert min(read_image(Path("out/figures/a.png")).shape[:2]) > 300
 
 
-def test_several_images_may_be_named(pipeline: Script, photos: Path) -> None:
+def test_image_may_be_a_list(pipeline: Script, photos: Path) -> None:
     first, second = photos / "images" / "a.jpg", photos / "images" / "sub" / "d.bmp"
     ended = pipeline(f"image=[{first},{second}]")
     assert ended.status == 0, ended.err
@@ -70,7 +70,7 @@ def test_several_images_may_be_named(pipeline: Script, photos: Path) -> None:
     assert "images done: 2, failed: 0" in ended.out
 
 
-def test_folder_gives_each_image_what_it_gets_alone(pipeline: Script, photos: Path) -> None:
+def test_image_of_a_folder_has_the_result_of_a_single_image(pipeline: Script, photos: Path) -> None:
     assert pipeline(folder=photos / "images", batch_size=4).status == 0
     table = results(Path("out"))
     assert table["path"].tolist() == ["a.jpg", "b.png", "c.jpg", "sub/d.bmp", "sub/e.tif", "sub/f.webp"]
@@ -86,7 +86,7 @@ def test_folder_gives_each_image_what_it_gets_alone(pipeline: Script, photos: Pa
             assert alone[column] == together[column]
 
 
-def test_bad_file_of_a_folder_does_not_stop_the_others(pipeline: Script, photos: Path, tmp_path: Path) -> None:
+def test_bad_file_does_not_stop_the_other_images(pipeline: Script, photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()
     (folder / "good.jpg").write_bytes((photos / "images" / "a.jpg").read_bytes())
@@ -122,7 +122,7 @@ def test_labels_and_masks_score_the_part_of_a_split(pipeline: Script, photos: Pa
     assert read_json(Path("out/metrics.json"))["heatmaps"]["images"] == 1
 
 
-def test_without_lesion_ids_intervals_are_over_images_and_the_file_says_so(pipeline: Script, photos: Path) -> None:
+def test_without_lesion_ids_intervals_are_over_images(pipeline: Script, photos: Path) -> None:
     assert pipeline(folder=photos / "images", labels=photos / "labels.csv").status == 0
     metrics = read_json(Path("out/metrics.json"))
     assert metrics["classification"]["intervals_over"] == "image"
@@ -131,12 +131,12 @@ def test_without_lesion_ids_intervals_are_over_images_and_the_file_says_so(pipel
 
 
 @pytest.mark.parametrize("left_out", [{"explain": "none"}, {"heatmap_sample": 0}], ids=str)
-def test_heatmaps_are_tested_unless_that_is_left_out(pipeline: Script, photos: Path, left_out: dict[str, object]) -> None:
+def test_heatmaps_are_tested_unless_switched_off(pipeline: Script, photos: Path, left_out: dict[str, object]) -> None:
     assert pipeline(folder=photos / "images", labels=photos / "labels.csv", tta="none", **left_out).status == 0
     assert "heatmaps" not in read_json(Path("out/metrics.json"))
 
 
-def test_labels_that_are_none_stop_before_the_first_image(pipeline: Script, photos: Path, tmp_path: Path) -> None:
+def test_labels_without_a_match_stop_before_the_first_image(pipeline: Script, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("name,disease\na,mel\n")
     ended = pipeline(folder=photos / "images", labels=tmp_path / "labels.csv")
     assert ended.status == 2
@@ -144,7 +144,7 @@ def test_labels_that_are_none_stop_before_the_first_image(pipeline: Script, phot
     assert not Path("out/results.jsonl").exists()
 
 
-def test_no_explanation_leaves_its_fields_empty(pipeline: Script, photos: Path) -> None:
+def test_fields_of_the_heatmap_are_empty_without_it(pipeline: Script, photos: Path) -> None:
     assert pipeline(image=photos / "images" / "a.jpg", explain="none", heatmaps=True, figures=True).status == 0
     (row,) = results(Path("out")).to_dict("records")
     assert row["heatmap_in_lesion"] == ""
@@ -152,7 +152,7 @@ def test_no_explanation_leaves_its_fields_empty(pipeline: Script, photos: Path) 
     assert "figures/a.png" in files(Path("out"))
 
 
-def test_explained_diagnosis_may_be_chosen(pipeline: Script, photos: Path) -> None:
+def test_explained_diagnosis_is_a_key(pipeline: Script, photos: Path) -> None:
     assert pipeline("explain.diagnosis=bkl", image=photos / "images" / "a.jpg").status == 0
     refused = pipeline("explain.diagnosis=scc", image=photos / "images" / "a.jpg", output="other")
     assert refused.status == 2
@@ -167,7 +167,7 @@ def test_spread_is_empty_with_a_single_view(pipeline: Script, photos: Path, tta:
 
 
 @pytest.mark.parametrize("start", ["contour", "whole_image"])
-def test_way_to_the_lesion_may_begin_later(pipeline: Script, photos: Path, start: str) -> None:
+def test_first_mask_source_is_a_key(pipeline: Script, photos: Path, start: str) -> None:
     assert pipeline(folder=photos / "images", localize=start, tta="none", explain="none").status == 0
     table = results(Path("out"))
     assert set(table["mask_source"]) <= {"contour", "whole_image"}
@@ -178,7 +178,7 @@ def test_way_to_the_lesion_may_begin_later(pipeline: Script, photos: Path, start
 
 
 @pytest.mark.parametrize(("figures", "count", "drawn"), [("auto", 6, 6), ("auto", 21, 0), ("true", 21, 21), ("false", 1, 0)])
-def test_figures_are_drawn_on_their_own_for_up_to_twenty_images(
+def test_figures_are_drawn_by_default_for_up_to_twenty_images(
     pipeline: Script, photos: Path, tmp_path: Path, figures: str, count: int, drawn: int
 ) -> None:
     folder = tmp_path / "many"
@@ -198,7 +198,7 @@ def test_exactly_one_of_image_and_folder_is_given(pipeline: Script, arguments: d
     assert ended.error == "give exactly one of image=FILE and folder=DIR; --help shows examples"
 
 
-def test_folder_with_results_is_refused_and_replaced_only_when_told(pipeline: Script, photos: Path) -> None:
+def test_folder_with_results_is_replaced_only_with_overwrite(pipeline: Script, photos: Path) -> None:
     assert pipeline(image=photos / "images" / "a.jpg").status == 0
     Path("out/notes.txt").write_text("mine")
     refused = pipeline(image=photos / "images" / "b.png")
@@ -215,7 +215,7 @@ def test_folder_without_images_is_a_wrong_call(pipeline: Script, tmp_path: Path)
     (tmp_path / "empty").mkdir()
     ended = pipeline(folder=tmp_path / "empty")
     assert ended.status == 2
-    assert ended.error.startswith("no image to work on in folder=")
+    assert ended.error.startswith("no image to process in folder=")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_each_job_of_a_sweep_has_its_own_folder(pipeline: Script, photos: Path) 
     assert [results(Path("swept", job))["tta_spread"][0] == "" for job in ("0", "1")] == [True, False]
 
 
-def test_run_without_an_output_names_the_folder_that_it_made(
+def test_run_without_an_output_prints_its_folder(
     trained: Trained, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -267,7 +267,7 @@ def test_run_without_an_output_names_the_folder_that_it_made(
     assert f"results in {found.parent.relative_to(tmp_path)}" in ended.out
 
 
-# In processes of their own
+# In separate processes
 
 
 def shell(*arguments: str, cwd: Path, flags: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
@@ -278,7 +278,7 @@ def shell(*arguments: str, cwd: Path, flags: tuple[str, ...] = ()) -> "subproces
 @pytest.mark.parametrize(
     ("arguments", "status"), [(["--help"], 0), (["imge=a.jpg"], 2), (["image=absent.jpg"], 2), (["figures=maybe", "image=."], 2)]
 )
-def test_help_and_wrong_calls_answer_before_anything_heavy_is_imported(tmp_path: Path, arguments: list[str], status: int) -> None:
+def test_help_and_wrong_calls_import_no_heavy_library(tmp_path: Path, arguments: list[str], status: int) -> None:
     ended = shell(*arguments, cwd=tmp_path, flags=("-X", "importtime"))
     lines = ended.stderr.splitlines()
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
@@ -290,7 +290,7 @@ def test_help_and_wrong_calls_answer_before_anything_heavy_is_imported(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_shell_gets_results_and_status_0(trained: Trained, photos: Path, tmp_path: Path) -> None:
+def test_script_has_results_and_status_0(trained: Trained, photos: Path, tmp_path: Path) -> None:
     ended = shell(*trained.bundles, f"image={photos / 'images' / 'a.jpg'}", "output=out", "device=cpu", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""

@@ -1,4 +1,4 @@
-"""`segpipe app` in a process of its own: the page is up on its port, and an interrupt ends it without a traceback."""
+"""`segpipe app` in its own process: served on its port, stopped by an interrupt."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def is_up(port: int) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as answer:
-        return bool(answer.status == 200)
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as response:
+        return bool(response.status == 200)
     return False
 
 

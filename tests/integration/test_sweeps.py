@@ -1,4 +1,4 @@
-"""Sweeps as users start them: what is done is skipped, what was broken off goes on, what fails ends nothing else."""
+"""Sweeps: finished jobs are skipped, interrupted jobs resume, failed jobs are listed."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def arguments(tmp_path: Path, trained_data: Path) -> tuple[str, ...]:
-    """Of a sweep over trainings of seconds."""
+    """Arguments of a sweep over trainings of a few seconds."""
     return ("-m", *small(trained_data), *CLASSIFIER, "trainer.max_epochs=1", f"output={tmp_path / 'swept'}")
 
 
@@ -30,14 +30,14 @@ def trained_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a sweep in a process of its own, as a shell does."""
+    """Start a sweep in a separate process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "train_cls.py"), *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def finish(arguments: Sequence[str]) -> str:
-    """Run a sweep in a process of its own to its end, and return what it printed."""
+    """Run a sweep in a separate process and return its output."""
     process = start(arguments)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out.decode()
@@ -45,7 +45,7 @@ def finish(arguments: Sequence[str]) -> str:
 
 
 def kill_when(process: subprocess.Popen[bytes], folder: Path, pattern: str, count: int) -> None:
-    """Kill a sweep as soon as so many files are there."""
+    """Kill a sweep as soon as `count` files match a pattern."""
     until = time.monotonic() + 300
     while len(list(folder.glob(pattern))) < count:
         assert process.poll() is None and time.monotonic() < until, "it ended before it could be killed"
@@ -58,7 +58,7 @@ def records(folder: Path) -> dict[str, dict[str, object]]:
     return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/job.json")}
 
 
-def test_a_second_start_does_nothing_again_and_the_leaderboard_goes_by_validation(
+def test_second_start_skips_finished_jobs_and_the_leaderboard_is_sorted_by_validation(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "swept"
@@ -73,7 +73,7 @@ def test_a_second_start_does_nothing_again_and_the_leaderboard_goes_by_validatio
     assert len(stamps) == 4
 
     second = call("train_cls", *arguments, "optimizer.lr=1e-3,1e-2,3e-3")
-    assert second.out.count("was done before") == 2
+    assert second.out.count("was finished before") == 2
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert len(pd.read_csv(folder / "leaderboard.csv")) == 3
 
@@ -81,7 +81,7 @@ def test_a_second_start_does_nothing_again_and_the_leaderboard_goes_by_validatio
     assert {path: path.stat().st_mtime_ns for path in stamps} != stamps
 
 
-def test_segmenters_are_swept_alike(tmp_path: Path, trained_data: Path) -> None:
+def test_segmenters_are_swept_like_classifiers(tmp_path: Path, trained_data: Path) -> None:
     folder = tmp_path / "swept"
     sweep = ("-m", *small(trained_data), *SEGMENTER, "trainer.max_epochs=1", f"output={folder}", "optimizer.lr=1e-3,1e-2")
     first = call("train_seg", *sweep)
@@ -90,11 +90,11 @@ def test_segmenters_are_swept_alike(tmp_path: Path, trained_data: Path) -> None:
     assert set(table["optimizer.lr"]) == {1e-3, 1e-2}
     assert table["val_dice"].is_monotonic_decreasing
     second = call("train_seg", *sweep)
-    assert second.out.count("was done before") == 2
+    assert second.out.count("was finished before") == 2
     assert len(load_segmenter(next(folder.glob("*/bundle"))).sha256) == 64
 
 
-def test_a_job_that_fails_is_listed_and_the_others_are_done(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_failed_job_is_listed_and_the_others_finish(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     ended = call("train_cls", *arguments, "classifier.name=nonsense,test_efficientnet")
     assert ended.status == 2
     assert ended.error.startswith("job 0: classifier.name must be a network that timm knows, got 'nonsense'")
@@ -105,7 +105,7 @@ def test_a_job_that_fails_is_listed_and_the_others_are_done(tmp_path: Path, argu
     assert len(pd.read_csv(tmp_path / "swept" / "leaderboard.csv")) == 1
 
 
-def test_a_killed_sweep_goes_on_in_the_job_in_which_it_was(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_killed_sweep_resumes_in_its_job(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     folder, values = tmp_path / "swept", ("optimizer.lr=1e-3,1e-2", "trainer.max_epochs=12", "trainer.patience=12")
     kill_when(start([*arguments, *values]), folder, "*/checkpoints/last.ckpt", 2)
     cut = {name: record["status"] for name, record in records(folder).items()}
@@ -116,7 +116,7 @@ def test_a_killed_sweep_goes_on_in_the_job_in_which_it_was(tmp_path: Path, argum
     epochs = pd.read_csv(folder / broken / "metrics.csv")
 
     out = finish([*arguments, *values])
-    assert out.count("was done before") == 1
+    assert out.count("was finished before") == 1
     assert (folder / done / "job.json").stat().st_mtime_ns == stamp
     resumed = pd.read_csv(folder / broken / "metrics.csv")
     assert len(epochs) < 12 == len(resumed)
@@ -124,7 +124,7 @@ def test_a_killed_sweep_goes_on_in_the_job_in_which_it_was(tmp_path: Path, argum
     assert {record["status"] for record in records(folder).values()} == {"finished"}
 
 
-def test_two_jobs_at_once_leave_both_bundles_whole(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_parallel_jobs_write_both_bundles(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     finish([*arguments, "optimizer.lr=1e-3,1e-2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=64"])
     bundles = sorted((tmp_path / "swept").glob("*/bundle"))
     assert len(bundles) == 2
@@ -133,13 +133,13 @@ def test_two_jobs_at_once_leave_both_bundles_whole(tmp_path: Path, arguments: tu
 
 
 @pytest.mark.parametrize("launcher", ["ray", "submitit_local"])
-def test_other_launchers_do_the_same(tmp_path: Path, arguments: tuple[str, ...], launcher: str) -> None:
+def test_other_launchers_run_all_jobs(tmp_path: Path, arguments: tuple[str, ...], launcher: str) -> None:
     pytest.importorskip({"ray": "ray", "submitit_local": "submitit"}[launcher])
     finish([*arguments, "optimizer.lr=1e-3,1e-2", f"hydra/launcher={launcher}"])
     assert len(pd.read_csv(tmp_path / "swept" / "leaderboard.csv")) == 2
 
 
-def test_a_search_that_was_killed_runs_only_what_is_missing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_killed_search_runs_only_the_remaining_trials(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     optuna = pytest.importorskip("optuna")
     search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "optimizer.lr=tag(log,interval(1e-4,1e-1))")
     folder = tmp_path / "swept"
@@ -149,7 +149,7 @@ def test_a_search_that_was_killed_runs_only_what_is_missing(tmp_path: Path, argu
     stamps = {path: path.stat().st_mtime_ns for name in done for path in (folder / name).glob("bundle/*")}
 
     out = finish([*arguments, *search])
-    assert "was done before" not in out  # what is done is not even launched
+    assert "was finished before" not in out  # finished trials are not launched
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal")))
     study = optuna.load_study(study_name=None, storage=storage)
@@ -162,7 +162,7 @@ def test_a_search_that_was_killed_runs_only_what_is_missing(tmp_path: Path, argu
     assert len(records(folder)) == 6
 
 
-def test_folds_hold_out_each_lesion_once_and_leave_the_test_part_alone(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_folds_hold_out_each_lesion_once_and_exclude_the_test_part(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     ended = call("train_cls", *arguments, "data.folds=3", "data.fold=0,1,2")
     assert ended.status == 0, ended.err
     folder = tmp_path / "swept"

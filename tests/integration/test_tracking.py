@@ -1,4 +1,4 @@
-"""A training with all trackers, read back from each of them; it goes on with the same runs, also in two processes."""
+"""Trainings with all trackers: metrics, settings and resumed runs."""
 
 import json
 import math
@@ -21,7 +21,7 @@ ALL = "logger=[csv,tensorboard,wandb,mlflow]"
 
 @pytest.fixture(scope="module")
 def home(few_resamples: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that holds whatever the trackers write beside the output, and the data."""
+    """A folder for data and files of the trackers."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
@@ -40,9 +40,9 @@ def train(home: Path, output: Path, *arguments: str, epochs: int, **values: Any)
 
 @pytest.fixture(scope="module")
 def tracked(home: Path) -> Path:
-    """The output of two epochs."""
+    """Output of a training of two epochs."""
     train(home, home / "a b=ü,[1]", ALL, epochs=2)
-    assert wandb.run is None  # it has ended, and would take in the next job of a sweep
+    assert wandb.run is None  # a run that is still open would receive the next job of a sweep
     assert {path.name for path in home.iterdir()} <= {"data", "cache", "a b=ü,[1]", "wandb_cache_dir"}
     return home / "a b=ü,[1]"
 
@@ -75,7 +75,7 @@ def in_wandb(output: Path) -> list[float]:
 
 
 def records_of_wandb(output: Path) -> Iterator[Any]:
-    """What the files of a run hold: protobuf in the log format of LevelDB, behind a header of 7 bytes."""
+    """Read the records of a run, protobuf in LevelDB's log format."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     files = sorted((output / "wandb").glob("offline-run-*/*.wandb"))
@@ -90,7 +90,7 @@ def records_of_wandb(output: Path) -> Iterator[Any]:
             if kind in (1, 4):  # whole, or the last part
                 yield Record.FromString(parts)
                 parts = b""
-            if math.ceil(position / 2**15) * 2**15 - position < 7:  # too little is left of the block for another one
+            if math.ceil(position / 2**15) * 2**15 - position < 7:  # the rest of the block is too short for a record
                 position = math.ceil(position / 2**15) * 2**15
 
 
@@ -117,7 +117,7 @@ def test_training_is_the_same_without_trackers(tracked: Path, home: Path, tmp_pa
     assert not {"tensorboard", "wandb", "mlflow"} & {path.name for path in (tmp_path / "out").iterdir()}
 
 
-def test_training_goes_on_with_the_same_runs(tracked: Path, home: Path, tmp_path: Path) -> None:
+def test_resumed_training_continues_the_same_runs(tracked: Path, home: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     shutil.copytree(tracked, output, symlinks=True)
     train(home, output, ALL, epochs=3, ckpt_path=output / "checkpoints" / "last.ckpt")
@@ -136,7 +136,7 @@ def test_new_training_replaces_the_runs(tracked: Path, home: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_one_of_two_processes_writes_the_runs(home: Path, tmp_path: Path) -> None:
+def test_only_one_of_two_processes_writes_the_runs(home: Path, tmp_path: Path) -> None:
     train(home, tmp_path / "out", ALL, epochs=2, **{"trainer.devices": 2})
     assert len(table(tmp_path / "out")) == 2
     for read in (in_tensorboard, in_wandb, in_mlflow):

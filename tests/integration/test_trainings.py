@@ -1,4 +1,4 @@
-"""Both trainings from end to end: what they write and print, how they go on, and what they refuse."""
+"""Both trainings: files, output, resuming, and wrong calls."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash, write_split
 from segpipe.diagnosis import CODES
-from segpipe.evaluation.score import classifier_figures, segmenter_figures
+from segpipe.evaluation.score import classifier_test_metrics, segmenter_test_metrics
 from segpipe.io.images import read_image
 from segpipe.release.model_card import model_card
 
@@ -23,18 +23,18 @@ COLUMNS = {
 
 
 def train(trained: Trained, kind: str, output: Path, *arguments: str, epochs: int = 1, **values: Any) -> Any:
-    """Train once more on the same data."""
+    """Train again on the same data."""
     networks = SEGMENTER if kind == "seg" else (*CLASSIFIER, trained.bundles[0])
     every = (*trained.data, *networks, f"trainer.max_epochs={epochs}", *arguments)
     return call(f"train_{kind}", *every, output=output, **values)
 
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])
-def test_training_leaves_all_of_its_files(trained: Trained, kind: str) -> None:
+def test_training_writes_all_of_its_files(trained: Trained, kind: str) -> None:
     folder = trained.folder / kind
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files >= {
-        *("config.yaml", "split.csv", "metrics.csv", "checkpoints/last.ckpt", "test/metrics.json"),
+        *("config.yaml", "split.csv", "metrics.csv", "plots/training.png", "checkpoints/last.ckpt", "test/metrics.json"),
         *("bundle/model.safetensors", "bundle/card.json"),
     }
     assert not {name for name in files if "=" in name or ".part" in name}
@@ -53,7 +53,7 @@ def test_table_of_metrics_has_one_row_for_each_epoch(trained: Trained, kind: str
     assert table[COLUMNS[kind]].notna().all(axis=None)
 
 
-def test_segmenter_is_scored_and_pictured(trained: Trained) -> None:
+def test_segmenter_is_scored_and_its_predictions_are_drawn(trained: Trained) -> None:
     metrics = read_json(trained.folder / "seg" / "test" / "metrics.json")
     assert metrics["segmentation"]["intervals_over"] == "lesion"
     assert metrics["segmentation"]["metrics"]["dice"]["value"] > 0.6
@@ -63,7 +63,7 @@ def test_segmenter_is_scored_and_pictured(trained: Trained) -> None:
     assert read_image(trained.folder / "seg" / "test" / "predictions.png").shape[1] == 1280
 
 
-def test_classifier_is_scored_by_what_a_run_over_the_test_split_writes(trained: Trained) -> None:
+def test_classifier_is_scored_by_a_run_over_the_test_part(trained: Trained) -> None:
     folder = trained.folder / "cls"
     metrics = read_json(folder / "test" / "metrics.json")
     split = read_split(folder / "split.csv")
@@ -78,7 +78,7 @@ def test_classifier_is_scored_by_what_a_run_over_the_test_split_writes(trained: 
 
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])
-def test_last_lines_are_the_headline_and_the_path_of_the_bundle(trained: Trained, kind: str) -> None:
+def test_last_lines_are_the_headline_metrics_and_the_bundle(trained: Trained, kind: str) -> None:
     ended = trained.segmenter if kind == "seg" else trained.classifier
     lines = ended.out.splitlines()
     assert lines[-1] == f"bundle in {trained.folder / kind / 'bundle'}"
@@ -91,7 +91,7 @@ def test_last_lines_are_the_headline_and_the_path_of_the_bundle(trained: Trained
     assert "Traceback" not in ended.err
 
 
-def test_start_and_plan_of_the_unfreezing_are_printed(trained: Trained) -> None:
+def test_starting_weights_and_unfreezing_plan_are_printed(trained: Trained) -> None:
     lines = trained.classifier.out.splitlines()
     lines = lines[lines.index("starting weights: random") + 1 :]
     assert lines[0].split()[:2] == ["stage", "weights"]
@@ -102,17 +102,17 @@ def test_start_and_plan_of_the_unfreezing_are_printed(trained: Trained) -> None:
     assert lines[7] == "training and validation images without a mask: 0; the lesion was found in 0 of them"
 
 
-def test_cards_tell_the_story_of_the_training(trained: Trained) -> None:
+def test_cards_record_the_training(trained: Trained) -> None:
     split = read_split(trained.folder / "seg" / "split.csv")
     segmenter = load_segmenter(trained.folder / "seg" / "bundle").card
     classifier = load_classifier(trained.folder / "cls" / "bundle").card
-    for card, kind, figures in ((segmenter, "seg", segmenter_figures), (classifier, "cls", classifier_figures)):
+    for card, kind, figures in ((segmenter, "seg", segmenter_test_metrics), (classifier, "cls", classifier_test_metrics)):
         assert card.training.split_hash == split_hash(split)
         assert card.training.images == (split["part"] == "train").sum()
         assert card.metrics == figures(read_json(trained.folder / kind / "test" / "metrics.json"))
         assert str(trained.folder) not in (trained.folder / kind / "bundle" / "card.json").read_text()
     text = model_card(load_segmenter(trained.folder / "seg" / "bundle"), load_classifier(trained.folder / "cls" / "bundle"))
-    assert "crops by the segmenter above" in text and "the images of the test above." in text
+    assert "crops by the segmenter above" in text and "the same images as in the test of the classifier." in text
     assert f"| macro AUROC | {classifier.metrics['metrics']['macro_auroc']['value']:.3f}" in text
     assert segmenter.training.dataset_hash == classifier.training.dataset_hash
     assert classifier.classes == CODES
@@ -121,7 +121,7 @@ def test_cards_tell_the_story_of_the_training(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])
-def test_training_goes_on_from_its_checkpoint_and_keeps_its_rows(trained: Trained, tmp_path: Path, kind: str) -> None:
+def test_training_resumes_from_its_checkpoint_and_keeps_its_rows(trained: Trained, tmp_path: Path, kind: str) -> None:
     output = tmp_path / "out"
     first = train(trained, kind, output, epochs=1)
     assert first.status == 0, first.err
@@ -135,7 +135,7 @@ def test_training_goes_on_from_its_checkpoint_and_keeps_its_rows(trained: Traine
     assert read_card(output / "bundle").card.training.epochs == 3
 
 
-def test_checkpoint_of_another_folder_does_not_open_this_one(trained: Trained, tmp_path: Path) -> None:
+def test_checkpoint_does_not_allow_writing_into_another_training(trained: Trained, tmp_path: Path) -> None:
     elsewhere = trained.folder / "seg" / "checkpoints" / "last.ckpt"
     refused = train(trained, "seg", trained.folder / "cls", ckpt_path=elsewhere)
     assert refused.status == 2
@@ -143,7 +143,7 @@ def test_checkpoint_of_another_folder_does_not_open_this_one(trained: Trained, t
 
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])
-def test_seed_gives_the_whole_training(trained: Trained, tmp_path: Path, kind: str) -> None:
+def test_seed_determines_the_whole_training(trained: Trained, tmp_path: Path, kind: str) -> None:
     tables = []
     for number, seed in enumerate((3, 3, 4)):
         ended = train(trained, kind, tmp_path / str(number), seed=seed, split=trained.folder / "seg" / "split.csv")
@@ -160,9 +160,11 @@ def test_damaged_checkpoint_is_one_clear_line(trained: Trained, tmp_path: Path, 
     assert "ckpt_path must be a checkpoint of a training" in refused.error
 
 
-def test_interrupted_training_says_how_to_go_on(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_training_prints_the_checkpoint_to_resume_from(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(self: Trainer, *_: object, **__: object) -> None:
-        """What Lightning does after Ctrl-C."""
+        """Stop as Lightning does after Ctrl-C."""
         raise SystemExit(1)
 
     output = tmp_path / "out"
@@ -171,9 +173,9 @@ def test_interrupted_training_says_how_to_go_on(trained: Trained, tmp_path: Path
     last = output / "checkpoints" / "last.ckpt"
     ended = train(trained, "seg", output, epochs=2, ckpt_path=last)
     assert ended.status == 130
-    assert ended.err.splitlines()[-1] == f"interrupted: go on with ckpt_path={last}"
+    assert ended.err.splitlines()[-1] == f"interrupted: resume with ckpt_path={last}"
     ended = train(trained, "seg", tmp_path / "new", epochs=2)
-    assert (ended.status, ended.err.splitlines()[-1]) == (130, "interrupted: no epoch was done")
+    assert (ended.status, ended.err.splitlines()[-1]) == (130, "interrupted: no epoch was finished")
 
 
 def test_limited_training_uses_whole_lesions_of_every_class(trained: Trained, tmp_path: Path) -> None:
@@ -182,11 +184,11 @@ def test_limited_training_uses_whole_lesions_of_every_class(trained: Trained, tm
     card = load_segmenter(tmp_path / "out" / "bundle").card
     whole = load_segmenter(trained.folder / "seg" / "bundle").card
     assert card.training.images < whole.training.images / 2
-    # The split is still that of the whole data set, so that bundles of both know each other.
+    # The split is that of the whole data set, so that leaks between the bundles are found.
     assert card.training.split_hash == whole.training.split_hash
 
 
-def test_folder_with_a_training_is_refused_and_replaced_only_when_told(trained: Trained, tmp_path: Path) -> None:
+def test_folder_with_a_training_is_replaced_only_with_overwrite(trained: Trained, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert train(trained, "seg", output).status == 0
     (output / "notes.txt").write_text("mine")
@@ -203,14 +205,14 @@ def test_folder_with_a_training_is_refused_and_replaced_only_when_told(trained: 
 
 
 def other_split(trained: Trained, tmp_path: Path) -> Path:
-    """The split of the training with two parts exchanged."""
+    """The split of the training with two parts swapped."""
     split = read_split(trained.folder / "seg" / "split.csv")
     exchanged = split.assign(part=split["part"].replace({"test": "val", "val": "test"}))
     write_split(tmp_path / "other.csv", exchanged)
     return tmp_path / "other.csv"
 
 
-def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(trained: Trained, tmp_path: Path) -> None:
+def test_segmenter_trained_on_test_lesions_is_refused_unless_allowed(trained: Trained, tmp_path: Path) -> None:
     split = other_split(trained, tmp_path)
     refused = train(trained, "cls", tmp_path / "refused", split=split)
     assert refused.status == 2
@@ -221,7 +223,7 @@ def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(trai
     assert load_classifier(tmp_path / "allowed" / "bundle").card.training.leaks_allowed
 
 
-def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: Path) -> None:
+def test_split_of_an_earlier_training_is_used(trained: Trained, tmp_path: Path) -> None:
     split = other_split(trained, tmp_path)
     assert train(trained, "seg", tmp_path / "out", split=split).status == 0
     pd.testing.assert_frame_equal(read_split(tmp_path / "out" / "split.csv"), read_split(split))
@@ -243,7 +245,7 @@ def test_split_of_an_earlier_training_is_taken_over(trained: Trained, tmp_path: 
         (
             "seg",
             "segmenter.init=absent.safetensors",
-            "init must be random, imagenet, shipped, a safetensors file or the folder of a bundle",
+            "init must be random, imagenet, shipped",
         ),
         ("cls", "classifier.name=nonsense", "classifier.name must be a network that timm knows, got 'nonsense'"),
         ("cls", "classifier.attention=full", "attention must be one of none, channel, spatial, cbam, got 'full'"),
@@ -267,7 +269,7 @@ def test_wrong_value_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize("script", ["train_seg", "train_cls"])
-def test_data_set_that_is_not_there_is_one_line(trained: Trained, tmp_path: Path, script: str) -> None:
+def test_missing_data_set_is_one_line(trained: Trained, tmp_path: Path, script: str) -> None:
     ended = call(
         script, trained.bundles[0] if script == "train_cls" else "seed=1", **{"data.root": "no=where", "output": tmp_path}
     )

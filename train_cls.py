@@ -1,4 +1,4 @@
-"""Train the classifier and score it end to end on the test split: `segpipe train-cls`. Not a medical device."""
+"""Train the classifier and score it end to end: `segpipe train-cls`. Not a medical device."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train the segmenter, a U-Net, and score it on the test split: `segpipe train-seg`. Not a medical device."""
+"""Train the segmenter and score it on the test split: `segpipe train-seg`. Not a medical device."""
 
 import sys
 

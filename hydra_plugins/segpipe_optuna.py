@@ -1,7 +1,7 @@
-"""Hydra's sweeper for Optuna: a search that is kept in a file, and goes on where it was broken off.
+"""Hydra sweeper for Optuna with searches that resume from a file.
 
-Hydra takes sweepers only from a package of the name `hydra_plugins`. Its own one for Optuna needs Optuna 2 and counts its trials
-anew at each start.
+Hydra finds sweepers only in a package with the name `hydra_plugins`. Hydra's own sweeper for Optuna needs Optuna 2 and does not
+resume.
 """
 
 import hashlib
@@ -30,15 +30,17 @@ STORAGE = "optuna.journal"
 
 
 class OptunaSweeper(Sweeper):
-    """Searches for the settings with the largest score, which is what the task function returns.
+    """Search for the settings with the largest score.
+
+    The score of a job is what the task function returns.
 
     Args:
-        n_trials: in all, those of earlier starts counted.
-        n_jobs: trials that the launcher gets at once.
-        storage: file of the search, or a URL for a database; None for `optuna.journal` in the folder of the sweep.
-        seed: of the sampler (TPE).
-        params: what is searched, in Hydra's grammar: `interval(a,b)`, `range(a,b)`, `choice(a,b)`, or with a logarithmic scale
-            `tag(log,interval(a,b))`; arguments of the call may be such, too.
+        n_trials: Number of trials, including those of earlier starts.
+        n_jobs: Number of trials that are passed to the launcher at once.
+        storage: Path of a journal file, or URL of a database; None for `optuna.journal` in the folder of the sweep.
+        seed: Seed of the TPE sampler.
+        params: Search space in Hydra's grammar, by key: `interval(a,b)`, `range(a,b)`, `choice(a,b)`, or
+            `tag(log,interval(a,b))` for a logarithmic scale. Arguments of the call may add to it or replace it.
     """
 
     def __init__(self, n_trials: int, n_jobs: int, storage: str | None, seed: int, params: Mapping[str, Any]) -> None:
@@ -49,7 +51,7 @@ class OptunaSweeper(Sweeper):
         self._params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra."""
+        """Receive the context of the sweep from Hydra."""
         self._parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         self._folder = Path(config.hydra.sweep.dir)
         self._launcher: Launcher = Plugins.instance().instantiate_launcher(
@@ -57,25 +59,25 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Called by Hydra; runs the trials that are missing.
+        """Run the remaining trials.
 
         Raises:
-            ConfigError: Optuna is not installed, nothing is to be searched, or another search writes into the storage now.
-            Exception: of the first trial that failed, when all others are done.
+            ConfigError: Optuna is not installed, no key has a range, or another process uses the folder of the sweep.
+            Exception: The first error of a trial; raised after all trials have run.
         """
         given = self._parser.parse_overrides([f"{key}={value}" for key, value in self._params.items()])
         overrides = {override.key_or_group: override for override in [*given, *self._parser.parse_overrides(arguments)]}
         space = {key: distribution(override) for key, override in overrides.items() if override.is_sweep_override()}
         fixed = [str(override.input_line) for key, override in overrides.items() if key not in space]
         if not space:
-            raise ConfigError("the Optuna sweeper needs a key to search, 'optimizer.lr=interval(1e-4,1e-2)' for one")
+            raise ConfigError("the Optuna sweeper needs a key with a range, such as 'optimizer.lr=interval(1e-4,1e-2)'")
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._folder / ".optuna.lock")
         try:
             lock.acquire(blocking=False)
         except Timeout as error:
             raise ConfigError(
-                f"{self._folder} is searched by another process; wait for its end, or name another output"
+                f"{self._folder} is in use by another search; wait until it ends, or name another output"
             ) from error
         with lock:
             failures = self._search(self._open_study(space, fixed), space, fixed)
@@ -89,27 +91,27 @@ class OptunaSweeper(Sweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = self._storage or str(self._folder / STORAGE)
-        question = repr([sorted((key, repr(values)) for key, values in space.items()), sorted(fixed)])
+        problem = repr([sorted((key, repr(values)) for key, values in space.items()), sorted(fixed)])
         try:
             study = optuna.create_study(
                 storage=storage if "://" in storage else JournalStorage(JournalFileBackend(storage)),
-                study_name=f"segpipe-{hashlib.sha256(question.encode()).hexdigest()[:12]}",  # another question is another study
+                study_name=f"segpipe-{hashlib.sha256(problem.encode()).hexdigest()[:12]}",  # one study for each search space
                 direction="maximize",
                 load_if_exists=True,
             )
-        except Exception as error:  # Optuna lets through whatever it meets in a damaged journal or a database
+        except Exception as error:  # any error of a damaged journal or a database
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise ConfigError(
                 f"hydra.sweeper.storage must be a journal or a database of Optuna, got {storage} ({reason}); name another one"
             ) from error
-        # Not the seed alone: a start that goes on would draw the first trials again.
+        # With the same seed, a resumed search would draw the first trials again.
         study.sampler = optuna.samplers.TPESampler(seed=self._seed + len(study.trials))
         return study
 
     def _search(self, study: "optuna.Study", space: Mapping[str, "BaseDistribution"], fixed: Sequence[str]) -> list[JobReturn]:
         from optuna.trial import TrialState
 
-        # Trials that a killed start left behind are done again, under their own numbers.
+        # Unfinished trials of an interrupted search run again with their numbers.
         waiting = [(trial.number, trial.params) for trial in study.trials if not trial.state.is_finished()]
         failures = []
         while waiting or len(study.trials) < self._n_trials:
@@ -133,7 +135,7 @@ class OptunaSweeper(Sweeper):
 
 
 def distribution(override: Override) -> "BaseDistribution":
-    """What Optuna draws for a sweep of Hydra's grammar.
+    """Convert a sweep of Hydra's grammar to a distribution of Optuna.
 
     Raises:
         ConfigError: Optuna is not installed.

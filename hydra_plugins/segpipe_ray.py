@@ -1,7 +1,7 @@
-"""Hydra's launcher for Ray: each job of a sweep is a task on the cluster, or on this machine where there is none.
+"""Hydra launcher that runs each job as a task of Ray.
 
-Hydra takes launchers only from a package of the name `hydra_plugins`. The `hydra-ray-launcher` of PyPI asks for Ray's dashboard
-and for old versions of other libraries, which do not go together with today's.
+Hydra finds launchers only in a package with the name `hydra_plugins`. `hydra-ray-launcher` from PyPI needs Ray's dashboard and
+old versions of other libraries that conflict with current ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,52 +18,62 @@ Context = tuple[HydraContext, TaskFunction, DictConfig]
 
 
 class RayLauncher(Launcher):
-    """Runs jobs as tasks of Ray; `RAY_ADDRESS` names a cluster, whose machines see the same folders as this one.
+    """Run jobs as tasks of Ray.
+
+    The environment variable `RAY_ADDRESS` names a cluster whose machines share their folders with this one. Without it the jobs
+    run on this machine.
 
     Args:
-        num_cpus: cores of each job.
-        num_gpus: GPUs of each job; a fraction lets several share one.
+        num_cpus: Cores of each job.
+        num_gpus: GPUs of each job; with a fraction, several jobs share a GPU.
     """
 
     def __init__(self, num_cpus: int, num_gpus: float) -> None:
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra."""
+        """Receive the context of the sweep from Hydra."""
         self._job = (hydra_context, task_function, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Called by Hydra; runs one batch of jobs.
+        """Run one batch of jobs.
 
         Raises:
             ConfigError: Ray is not installed, or cannot be reached or started.
         """
         from segpipe.runs.ray_cluster import connect
 
-        ours = connect()
+        started = connect()
         import ray
 
         task = ray.remote(**self._resources, max_retries=0)(run_one)
         try:
             state = ray.put(Singleton.get_state())
             jobs = [
-                task.remote(self._job, list(overrides), initial_job_idx + place, state)
-                for place, overrides in enumerate(job_overrides)
+                task.remote(self._job, list(overrides), number, state)
+                for number, overrides in enumerate(job_overrides, initial_job_idx)
             ]
             return [self._wait(ray.get, job) for job in jobs]
         finally:
-            if ours:
+            if started:
                 ray.shutdown()
 
     def _wait(self, get: Callable[[Any], JobReturn], job: Any) -> JobReturn:
-        ended = get(job)
-        # What the job itself printed stays with Ray.
-        print(f"{' '.join(ended.overrides or [])}: {ended.status.name.lower()}")
-        return ended
+        result = get(job)
+        # The output of the job itself stays in Ray's logs.
+        print(f"{' '.join(result.overrides or [])}: {result.status.name.lower()}")
+        return result
 
 
 def run_one(context: Context, overrides: list[str], number: int, singletons: dict[Any, Any]) -> JobReturn:
-    """One job, in a process of Ray; `singletons` is what Hydra knows in the process that launched it."""
+    """Run one job in a process of Ray.
+
+    Args:
+        context: Arguments of `RayLauncher.setup`.
+        overrides: Arguments of the job.
+        number: Number of the job in the sweep.
+        singletons: State of Hydra in the launching process.
+    """
     hydra_context, task_function, config = context
     setup_globals()
     Singleton.set_state(singletons)

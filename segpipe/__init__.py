@@ -1,4 +1,4 @@
-"""Find a skin lesion in a dermoscopic photograph, crop it, name it, and show why. Not a medical device."""
+"""Locate, crop and classify skin lesions in dermoscopic images. Not a medical device."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ __all__ = [
     "train_segmenter",
 ]
 
-# Modules that public names come from; they are imported when a name is used, because torch takes seconds.
+# Modules of the public names, imported at first use because importing torch takes seconds.
 _MODULES = {
     "Box": "segpipe.types",
     "Finding": "segpipe.inference.finding",

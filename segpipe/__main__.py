@@ -1,4 +1,4 @@
-"""`python -m segpipe`, which is the command `segpipe`."""
+"""Entry point of `python -m segpipe`, the same as the command `segpipe`."""
 
 import sys
 

@@ -5,13 +5,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from tiny import TRAINING, drawn_batch, settle, tiny_classifier
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, SegmenterCard
 from segpipe.bundle.folder import save_bundle
-from segpipe.data.synthetic.dataset import write_dataset
+from segpipe.data.synthetic.dataset import make_image, write_dataset
+from segpipe.diagnosis import CODES
+from segpipe.io.images import write_png
 from segpipe.lesion.crop import CropRule
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.models.input_spec import InputSpec
@@ -97,3 +102,18 @@ def ham10000() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip(f"needs HAM10000: SEGPIPE_HAM10000 must name its folder, got {root!r}")
     return Path(root)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Ten drawn images with their masks, as rows of a checked data set."""
+    folder = tmp_path_factory.mktemp("table")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(10):
+        image, mask = make_image(CODES[number % 7], rng, (60, 80))
+        Image.fromarray(image).save(folder / f"{number}.png")
+        write_png(folder / f"{number}_segmentation.png", mask)
+        paths = {"image_path": str(folder / f"{number}.png"), "mask_path": str(folder / f"{number}_segmentation.png")}
+        rows.append({"image_id": str(number), "lesion_id": f"L{number // 2}", "dx": CODES[number % 7], **paths})
+    return pd.DataFrame(rows)

@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from tiny import TRAINING, drawn_batch, settle, tiny_classifier
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, SegmenterCard
 from segpipe.bundle.folder import save_bundle
+from segpipe.config import CONF
 from segpipe.data.synthetic.dataset import make_image, write_dataset
 from segpipe.diagnosis import CODES
 from segpipe.io.images import write_png
@@ -117,3 +120,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         paths = {"image_path": str(folder / f"{number}.png"), "mask_path": str(folder / f"{number}_segmentation.png")}
         rows.append({"image_id": str(number), "lesion_id": f"L{number // 2}", "dx": CODES[number % 7], **paths})
     return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def hydra() -> Iterator[None]:
+    """Hydra with the configurations of segpipe, for `compose`."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield

@@ -3,14 +3,12 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.config.composing import typed
@@ -27,11 +25,7 @@ from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, read_reco
 CONF = Path(__file__).parents[3] / "conf"
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 @pytest.fixture(scope="module")

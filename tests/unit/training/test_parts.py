@@ -1,13 +1,11 @@
 """Losses and schedulers of a training, those of segpipe and those of torch."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -22,11 +20,7 @@ STEPS = 12
 ONE_CYCLE = ("scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "+scheduler._partial_=true")
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def configure(*overrides: str) -> Any:

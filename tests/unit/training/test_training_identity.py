@@ -2,15 +2,13 @@
 
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from PIL import Image
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
@@ -26,11 +24,7 @@ from segpipe.training.identity import FREE, RECORD, identify_data, identify_sett
 CONF = Path(__file__).parents[3] / "conf"
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def configure(*overrides: str, script: str = "train_cls") -> Any:

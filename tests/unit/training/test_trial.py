@@ -1,12 +1,10 @@
 """Settings that are tried before data are read."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from torch import nn
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
@@ -20,11 +18,7 @@ CONF = Path(__file__).parents[3] / "conf"
 TINY = ("data=synthetic", "classifier.name=test_efficientnet", "classifier.input_size=64", "trainer.accelerator=cpu")
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 @pytest.fixture(scope="module")

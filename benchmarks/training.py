@@ -45,7 +45,7 @@ from segpipe.inference.memory import keep_freed_memory
 from segpipe.training import classifier, segmenter
 from segpipe.training.parts import build_optimizer, fit_as_configured
 from segpipe.training.preparation import prepare_data
-from segpipe.training.unfreezing import UnfreezePlan
+from segpipe.training.schedule import UnfreezePlan
 
 CONF = Path(__file__).parents[1] / "conf"
 LEAST_RATE = 0.9

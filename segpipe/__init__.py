@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
     from segpipe.io.images import read_image
     from segpipe.types import Box
-    from segpipe.workflows.classifier_training import train_classifier
     from segpipe.workflows.prediction import predict_folder
-    from segpipe.workflows.segmenter_training import train_segmenter
+    from segpipe.workflows.training import train_classifier, train_segmenter
 
 __all__ = [
     "Box",
@@ -38,8 +37,8 @@ _MODULES = {
     "load_pipeline": "segpipe.inference.loading",
     "predict_folder": "segpipe.workflows.prediction",
     "read_image": "segpipe.io.images",
-    "train_classifier": "segpipe.workflows.classifier_training",
-    "train_segmenter": "segpipe.workflows.segmenter_training",
+    "train_classifier": "segpipe.workflows.training",
+    "train_segmenter": "segpipe.workflows.training",
 }
 
 

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from segpipe import __version__
 from segpipe.errors import ImageError, PredictionError
-from segpipe.evaluation.headline import images_text
-from segpipe.evaluation.table import metric_text
+from segpipe.evaluation.text import images_text, metric_text
 from segpipe.inference.finding import Finding
 from segpipe.io.files import counted
+from segpipe.io.files import encode_json as encode_strict_json
 from segpipe.io.images import decode_photograph
-from segpipe.io.strict_json import encode_json as encode_strict_json
 from segpipe.report.wording import DISCLAIMER, printable
 from segpipe.runs.results import Row, encode_results
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from segpipe.io.files import read_json
 from segpipe.io.run_files import CARD, JOURNAL, METRICS, PLOT_FOLDER, TEST, WEIGHTS
-from segpipe.io.strict_json import read_json
 
 OUTPUTS = Path("outputs")  # default folder of trainings
 

@@ -8,9 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from segpipe.bundle.card import Card
 from segpipe.errors import BundleError
-from segpipe.io.files import one_line
+from segpipe.io.files import encode_json, one_line, read_json
 from segpipe.io.run_files import BUNDLE, CARD, WEIGHTS
-from segpipe.io.strict_json import encode_json, read_json
 
 FORMAT = "segpipe-bundle-1"
 

@@ -22,9 +22,8 @@ from torch import nn
 from segpipe.bundle.card import Card, ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard, kind_of
 from segpipe.bundle.card_file import FORMAT, parse_card, read_card, read_content
 from segpipe.errors import BundleError, WriteError
-from segpipe.io.files import one_line
+from segpipe.io.files import encode_json, one_line, parse_json
 from segpipe.io.run_files import CARD, WEIGHTS
-from segpipe.io.strict_json import encode_json, parse_json
 from segpipe.models.classifier import build_classifier
 from segpipe.models.unet import build_unet
 from segpipe.models.weights import hash_tensors, load_weights, read_metadata, require_finite

@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from segpipe.config.call_errors import explain, unwrap
+from segpipe.config.arguments import explain, unwrap
 from segpipe.errors import ConfigError, SegpipeError, as_write_error
 
 _program: list[str] = []  # for example segpipe, predict

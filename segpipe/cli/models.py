@@ -60,8 +60,7 @@ def heatmaps(config: DictConfig) -> None:
     from segpipe.bundle.folder import SHIPPED
     from segpipe.comparison.table import name_folders
     from segpipe.evaluation.heatmap_faithfulness import HeatmapSample, results_text, score_bundles
-    from segpipe.io.files import write_file
-    from segpipe.io.strict_json import encode_json
+    from segpipe.io.files import encode_json, write_file
 
     sample = HeatmapSample(
         folder=Path(config.folder),
@@ -83,7 +82,7 @@ def export(config: DictConfig) -> None:
     check_values(config)
     segmenter, classifier, split = find_models(config)
 
-    from segpipe.data.loading import load_dataset
+    from segpipe.data.check import load_dataset
     from segpipe.release.export import export_bundles
 
     headline = export_bundles(

@@ -45,7 +45,7 @@ def print_summary(config: DictConfig, predicted: "Prediction") -> None:
         figure = output / FIGURES / done.names[path]
         say(finding_table(path, finding, figure if figure.is_file() else None) + "\n")
     if predicted.metrics:
-        from segpipe.evaluation.headline import headline
+        from segpipe.evaluation.text import headline
 
         say(headline(predicted.metrics))
     if unsure := [f"{title}: {count}" for title, count in titled_warnings(done.summary["warnings"]).items()]:

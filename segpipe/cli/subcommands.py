@@ -74,7 +74,7 @@ SUBCOMMANDS = {
     "check": Subcommand(
         "check a data set before a training",
         "train_cls",
-        "datasets:check",
+        "training:check",
         (
             "data.root=/path/to/ham10000",
             "data=folders data.root=my_images data.without_lesion_ids=true",
@@ -87,7 +87,7 @@ SUBCOMMANDS = {
     "leaks": Subcommand(
         "list lesions and images that the parts of a split share",
         "train_cls",
-        "datasets:leaks",
+        "training:leaks",
         ("data.root=/path/to/ham10000", "data.root=/path/to/ham10000 split=runs/classifier/split.csv"),
         f"{_AS_TRAINING} The report has a line for each lesion in two parts, and for each pair of images in two parts that show "
         "the same skin. Nothing is written. Exit status: 0 nothing is shared, 1 something is shared, 2 a wrong call.",
@@ -143,7 +143,7 @@ SUBCOMMANDS = {
     "synthetic": Subcommand(
         "draw sample images with masks and labels",
         "synthetic",
-        "datasets:synthetic",
+        "training:synthetic",
         ("output=samples", "output=samples seed=7"),
         "data=synthetic gives a training a whole data set of drawn images.",
     ),

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from segpipe.errors import DatasetError
-from segpipe.evaluation.headline import hash_all, short_hash
 from segpipe.evaluation.run import Run, read_run
 from segpipe.evaluation.score import measure_overlaps
+from segpipe.evaluation.text import hash_all, short_hash
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.io.files import counted
 from segpipe.io.images import read_mask

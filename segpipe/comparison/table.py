@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.errors import ConfigError
-from segpipe.evaluation.headline import images_text
-from segpipe.evaluation.table import markdown_table, metric_text
+from segpipe.evaluation.text import images_text, markdown_table, metric_text
 from segpipe.io.files import counted
 from segpipe.io.run_files import BUNDLE, TEST
 from segpipe.metrics.classification import LabeledPredictions
@@ -70,7 +69,7 @@ class Comparison:
         majority_baseline: Majority-class baseline accuracy.
         melanomas: Number of scored images of a melanoma; None where it is not one of the classes.
         segmenter_seen: Number of scored images that the U-Net has seen, as `ComparedClassifier.seen`; 0 without a U-Net.
-        test_set: Identity of the scored images, see `segpipe.evaluation.headline.describe_test_set`.
+        test_set: Identity of the scored images, see `segpipe.evaluation.text.describe_test_set`.
     """
 
     classifiers: Sequence[ComparedClassifier]

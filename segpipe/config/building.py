@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segpipe.config.call_errors import unwrap
+from segpipe.config.arguments import unwrap
 from segpipe.config.fields import drop_empty, to_dict
 from segpipe.errors import ConfigError
 

@@ -21,8 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from segpipe.config import CONF
-from segpipe.config.arguments import as_override, quote_text
-from segpipe.config.call_errors import explain, explain_unknown_key
+from segpipe.config.arguments import as_override, explain, explain_unknown_key, quote_text
 from segpipe.config.fields import list_keys
 from segpipe.config.loading import CheckedConfigLoader
 from segpipe.config.schemas import SCHEMAS, register_resolvers, register_schemas

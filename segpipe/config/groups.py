@@ -23,7 +23,7 @@ _segmenter = partial(setting, None, _SEGMENTER, path="existing")
 
 @dataclass
 class ExtraDataConfig:
-    """Further data set to train on, see `segpipe.data.loading`.
+    """Further data set to train on, see `segpipe.data.check`.
 
     `_target_` names its loader, whose arguments `root`, `table` and `without_lesion_ids` are.
     """

@@ -26,7 +26,7 @@ class BceDiceConfig(LossConfig):
 
 @dataclass
 class FocalConfig(LossConfig):
-    """Focal loss, see `segpipe.losses.focal.FocalLoss` and `class_weights`."""
+    """Focal loss, see `segpipe.losses.classification.FocalLoss` and `class_weights`."""
 
     gamma: float = setting(2.0, "Focusing parameter: down-weighting of easy examples; 0: none", least=0)
     weighting: str = setting(
@@ -39,7 +39,7 @@ class FocalConfig(LossConfig):
 
 @dataclass
 class LogitAdjustedConfig(LossConfig):
-    """Logit-adjusted cross-entropy, see `segpipe.losses.logit_adjusted.LogitAdjustedLoss`."""
+    """Logit-adjusted cross-entropy, see `segpipe.losses.classification.LogitAdjustedLoss`."""
 
     tau: float = setting(1.0, "Strength of the adjustment for class frequencies; 0: none, 1: full", least=0)
 
@@ -71,7 +71,7 @@ class CosineConfig(SchedulerConfig):
 
 @dataclass
 class UnfreezeConfig:
-    """Epochs at which stages begin to train, see `segpipe.training.unfreezing.plan_unfreezing`."""
+    """Epochs at which stages begin to train, see `segpipe.training.schedule.plan_unfreezing`."""
 
     from_epochs: list[int] = setting(
         MISSING, "Epochs at which the head, the last stage, the stage before it, ... begin to train", least=0
@@ -136,7 +136,7 @@ class MlflowConfig(LoggerConfig):
 
 @dataclass
 class DistillConfig:
-    """Distillation from trained classifiers, see `segpipe.losses.distillation`."""
+    """Distillation from trained classifiers, see `segpipe.losses.classification`."""
 
     teacher: Any = setting(
         None,

@@ -15,9 +15,8 @@ from typing import Any
 from filelock import FileLock
 
 from segpipe.errors import WriteError
-from segpipe.io.files import write_file
+from segpipe.io.files import encode_json, read_json, write_file
 from segpipe.io.progress import follow
-from segpipe.io.strict_json import encode_json, read_json
 
 FORMAT_VERSION = 1  # of the files, and of what the passes compute
 _AHEAD = 256

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
 from segpipe.errors import PredictionError
-from segpipe.evaluation.headline import images_text
 from segpipe.evaluation.heatmap_metrics import heatmap_metrics, heatmap_table
 from segpipe.evaluation.run import Run
+from segpipe.evaluation.text import images_text
 from segpipe.evaluation.truth import GroundTruth, read_truth
 from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops
 from segpipe.inference.heatmap import heatmap_in_lesion

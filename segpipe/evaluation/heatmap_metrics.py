@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segpipe.evaluation.headline import describe_test_set
-from segpipe.evaluation.table import markdown_table, metric_text
+from segpipe.evaluation.text import describe_test_set, markdown_table, metric_text
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.metrics.bootstrap import MIN_LESIONS, with_intervals
 from segpipe.metrics.heatmaps import TURNS, score_heatmaps

@@ -15,7 +15,7 @@ from segpipe.data.fingerprints import hash_id
 from segpipe.data.identity import parse_name
 from segpipe.errors import ConfigError
 from segpipe.evaluation.heatmap_faithfulness import HeatmapTest
-from segpipe.evaluation.out_of_fold import write_fold
+from segpipe.evaluation.run import write_fold
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.classifier import Classifier

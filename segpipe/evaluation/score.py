@@ -12,7 +12,6 @@ import pandas as pd
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.errors import DatasetError
-from segpipe.evaluation.headline import describe_test_set
 from segpipe.evaluation.heatmap_metrics import heatmap_metrics
 from segpipe.evaluation.plots import (
     draw_confusion_matrix,
@@ -23,12 +22,12 @@ from segpipe.evaluation.plots import (
     draw_worst_predictions,
 )
 from segpipe.evaluation.run import Run, read_run
+from segpipe.evaluation.text import describe_test_set
 from segpipe.evaluation.truth import GroundTruth
-from segpipe.io.files import write_file
+from segpipe.io.files import encode_json, write_file
 from segpipe.io.images import read_mask
 from segpipe.io.run_files import METRICS, PLOT_FOLDER
 from segpipe.io.storage import content_hash
-from segpipe.io.strict_json import encode_json
 from segpipe.metrics.bootstrap import ImageRows, WeightedMetric, Weights, join_groups, score_groups, with_intervals
 from segpipe.metrics.classification import classes_left_out, score_predictions
 from segpipe.metrics.screening import screening_metrics
@@ -194,7 +193,7 @@ def _score_masks(run: Run, true_masks: Mapping[str, Path], truth: GroundTruth) -
 
 
 def describe_masks(image_hashes: Iterable[str], true_masks: Sequence[Path], truth: GroundTruth) -> dict[str, Any]:
-    """Describe a test set of masks, see `segpipe.evaluation.headline.describe_test_set`.
+    """Describe a test set of masks, see `segpipe.evaluation.text.describe_test_set`.
 
     Args:
         image_hashes: SHA-256 of the file of each scored image.

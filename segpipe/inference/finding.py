@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from segpipe.diagnosis import full_name
 from segpipe.errors import PredictionError
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.io.files import display_path, one_line, write_file
-from segpipe.io.strict_json import encode_json
+from segpipe.io.files import display_path, encode_json, one_line, write_file
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, reached_targets

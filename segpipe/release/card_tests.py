@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.evaluation.headline import images_text, same_images, short_hash, sources_text
-from segpipe.evaluation.table import MASK_METRICS, markdown_table, metric_text, results_table
+from segpipe.evaluation.text import (
+    MASK_METRICS,
+    images_text,
+    markdown_table,
+    metric_text,
+    results_table,
+    same_images,
+    short_hash,
+    sources_text,
+)
 
 Metrics = Mapping[str, Any]
 

@@ -17,11 +17,11 @@ from segpipe.bundle.folder import load_classifier, load_segmenter, save_bundle
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, OutputError
-from segpipe.evaluation.headline import headline
 from segpipe.evaluation.heatmap_faithfulness import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS, Metrics, card_with_test_metrics, segmenter_test_metrics
 from segpipe.evaluation.segmenter_alone import score_segmenter
+from segpipe.evaluation.text import headline
 from segpipe.inference.loading import choose_device
 from segpipe.inference.localizer import Localizer
 from segpipe.inference.tta import VIEWS

@@ -10,9 +10,8 @@ from typing import Any
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, Training
 from segpipe.diagnosis import full_name
 from segpipe.errors import BundleError
-from segpipe.evaluation.headline import images_text
 from segpipe.evaluation.heatmap_metrics import heatmap_table
-from segpipe.evaluation.table import markdown_table, metric_text
+from segpipe.evaluation.text import images_text, markdown_table, metric_text
 from segpipe.io.files import counted, escape_unprintable, one_line
 from segpipe.release.card_tests import tests_text
 from segpipe.report.wording import target_name

@@ -11,9 +11,8 @@ from typing import Any
 
 from segpipe.errors import OutputError, RunStoppedError
 from segpipe.inference.finding import Finding
-from segpipe.io.files import display_path, write_file
+from segpipe.io.files import display_path, encode_json, parse_json, write_file
 from segpipe.io.run_files import JOURNAL
-from segpipe.io.strict_json import encode_json, parse_json
 from segpipe.runs.results import Row
 
 # Errors of the disk, not of one file, after which a run stops.

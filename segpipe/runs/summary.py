@@ -9,9 +9,8 @@ from typing import Any
 from segpipe import __version__
 from segpipe.bundle.card import library_versions
 from segpipe.errors import OutputError
-from segpipe.io.files import display_path, write_file
+from segpipe.io.files import display_path, encode_json, write_file
 from segpipe.io.run_files import SUMMARY
-from segpipe.io.strict_json import encode_json
 from segpipe.runs.journal import Journal, run_key
 from segpipe.runs.options import PictureOptions
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from segpipe.evaluation.headline import short_hash
-from segpipe.evaluation.out_of_fold import join_folds, score_folds
 from segpipe.evaluation.plots import COLORS, new_figure, save_figure, set_texts
-from segpipe.io.files import write_file
+from segpipe.evaluation.run import join_folds, score_folds
+from segpipe.evaluation.text import short_hash
+from segpipe.io.files import encode_json, write_file
 from segpipe.io.run_files import FAILED_JOBS, FOLD_TABLE, LEADERBOARD, LEADERBOARD_PLOT
-from segpipe.io.strict_json import encode_json
 from segpipe.sweep.record import FAILED, FINISHED, SCORES, JobRecord, read_records, read_test_metrics, read_test_set
 
 SHOWN = 40  # best trainings in the plot

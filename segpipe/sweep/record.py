@@ -11,9 +11,8 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from segpipe.errors import OutputError
-from segpipe.io.files import write_file
+from segpipe.io.files import encode_json, write_file
 from segpipe.io.run_files import BUNDLE, CARD, EPOCH_TABLE, JOB_RECORD, METRICS, TEST
-from segpipe.io.strict_json import encode_json
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 # Metrics that rank classifiers and segmenters.

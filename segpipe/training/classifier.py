@@ -22,12 +22,13 @@ from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, class_probs
 from segpipe.diagnosis import CODES
 from segpipe.lesion.crop import CropRule
-from segpipe.losses.distillation import DistillationLoss
+from segpipe.losses.classification import DistillationLoss
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.input_spec import InputSpec
 from segpipe.training.consistency import TurnConsistency
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
 from segpipe.training.preparation import TrainingData
+from segpipe.training.schedule import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
 from segpipe.training.starting_weights import (
     load_starting_weights,
     refuse_other_network,
@@ -36,7 +37,6 @@ from segpipe.training.starting_weights import (
     starting_point,
 )
 from segpipe.training.tasks import Task
-from segpipe.training.unfreezing import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
 
 _NETWORK = ("name", "attention", "dropout", "drop_path", "padding")  # arguments of the network
 

@@ -19,8 +19,14 @@ from segpipe.data.splits import PARTS, split_hash
 from segpipe.errors import ConfigError
 from segpipe.io.run_files import BEST_CHECKPOINT, CARD, WEIGHTS
 from segpipe.training.resuming import read_checkpoint, require_whole
-from segpipe.training.starting_weights import start_bundle, starting_point, trained_network
-from segpipe.training.teachers import KEY, describe_distillation, list_teachers
+from segpipe.training.starting_weights import (
+    KEY,
+    describe_distillation,
+    list_teachers,
+    start_bundle,
+    starting_point,
+    trained_network,
+)
 
 RECORD = "segpipe"  # key in a checkpoint
 # Settings that a resumed training may change without permission: duration, hardware, and the steps after the fit.

@@ -12,11 +12,10 @@ from omegaconf import OmegaConf
 from segpipe.bundle.card import Card, Training
 from segpipe.config.fields import to_dict
 from segpipe.config.schemas import TrainConfig
-from segpipe.data.check import CheckedDataset, Problem
+from segpipe.data.check import CheckedDataset, ExtraImages, Problem, load_dataset, load_extra
 from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.kept_results import keeping_results
 from segpipe.data.leaks import refuse_leaks
-from segpipe.data.loading import ExtraImages, load_dataset, load_extra
 from segpipe.data.splits import (
     PARTS,
     assign_parts,
@@ -43,8 +42,7 @@ from segpipe.training.identity import (
     read_resumed,
     resume_identity,
 )
-from segpipe.training.starting_weights import start_card
-from segpipe.training.teachers import read_teachers
+from segpipe.training.starting_weights import read_teachers, start_card
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Task(LightningModule):
     Args:
         model: Network that takes a normalized batch, float (N, 3, size, size), and returns logits.
         spec: Input specification of the model.
-        loss: Loss of logits and targets; in training it also takes the other items of a batch, see `segpipe.losses.distillation`.
+        loss: Loss of logits and targets; in training it also takes the other items of a batch, see `segpipe.losses`.
         metrics: Metric of the logits and targets of the validation images; it computes a dictionary of named values.
         optimizer: Function that makes the optimizer from parameters or parameter groups.
         scheduler: Function that makes the learning rate scheduler from the optimizer and the number of steps.

@@ -26,7 +26,7 @@ from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.localizer import localize
 from segpipe.training.preparation import TrainingData
-from segpipe.training.teachers import KEY, Teachers, hash_teacher, require_classes
+from segpipe.training.starting_weights import KEY, Teachers, hash_teacher, require_classes
 from segpipe.types import RgbImage
 
 _BATCH_SIZE = 8

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import SEGMENTER, Ended, Trained, call, read_json
 
-from segpipe.data.loading import _load
+from segpipe.data.check import _load
 from segpipe.training.identity import RECORD
 from segpipe.training.resuming import read_checkpoint
 from segpipe.training.schedule import WarmupCosine

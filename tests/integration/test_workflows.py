@@ -11,9 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.errors import OutputError
-from segpipe.workflows.classifier_training import train_classifier
 from segpipe.workflows.prediction import predict_folder
-from segpipe.workflows.segmenter_training import train_segmenter
+from segpipe.workflows.training import train_classifier, train_segmenter
 
 
 def test_predict_folder_returns_the_results_of_the_command(

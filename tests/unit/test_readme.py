@@ -12,9 +12,8 @@ import yaml
 from segpipe import __version__
 from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
-from segpipe.evaluation.headline import same_images, short_hash
 from segpipe.evaluation.heatmap_metrics import heatmap_table
-from segpipe.evaluation.table import ROWS, metric_text, results_table
+from segpipe.evaluation.text import ROWS, metric_text, results_table, same_images, short_hash
 from segpipe.release.model_card import model_card
 
 ROOT = Path(__file__).parents[2]

@@ -20,9 +20,8 @@ from segpipe.data.synthetic.lesion import APPEARANCES, draw_lesion
 from segpipe.data.synthetic.photo import draw_view, render
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError, OutputError
-from segpipe.io.files import display_path
+from segpipe.io.files import display_path, encode_json
 from segpipe.io.images import write_png
-from segpipe.io.strict_json import encode_json
 from segpipe.types import BoolMask, RgbImage
 
 RECIPE_NAME = "synthetic.json"

@@ -39,7 +39,7 @@ def test_added_argument_of_the_trainer_is_kept() -> None:
     ("settings", "group", "key", "missing"),
     [
         ({"_target_": "segpipe.data.loaders.load_csv", "root": "."}, "data", "data.extra[0]", r"data\.extra\[0\]\.table"),
-        ({"_target_": "segpipe.losses.logit_adjusted.build_logit_adjusted_loss", "tau": 1}, "loss", None, r"loss\.counts"),
+        ({"_target_": "segpipe.losses.classification.build_logit_adjusted_loss", "tau": 1}, "loss", None, r"loss\.counts"),
         ([{"_target_": "segpipe.data.loaders.load_folders"}], "data", None, r"data\[0\]\.root"),
     ],
 )
@@ -55,7 +55,7 @@ def test_missing_argument_of_a_part_that_is_completed_later_is_no_error() -> Non
 
 def test_refused_value_is_named_by_the_key_of_its_target(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^loss: .*weighting must be one of"):
-        settings = {"_target_": "segpipe.losses.focal.build_focal_loss", "gamma": 2, "beta": 0.9, "weighting": "maybe"}
+        settings = {"_target_": "segpipe.losses.classification.build_focal_loss", "gamma": 2, "beta": 0.9, "weighting": "maybe"}
         build(settings, "loss", counts=[1, 2])
     with pytest.raises(DatasetError, match=str(tmp_path)):
         build({"_target_": "segpipe.data.loaders.load_ham10000", "root": str(tmp_path)}, "data")

@@ -12,7 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from segpipe.config.call_errors import explain, explain_unknown_key, unwrap
+from segpipe.config.arguments import explain, explain_unknown_key, unwrap
 from segpipe.config.composing import quote_paths
 from segpipe.errors import ConfigError, DatasetError
 

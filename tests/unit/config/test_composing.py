@@ -15,9 +15,8 @@ from segpipe.config.composing import compose_config
 from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.errors import ConfigError
 from segpipe.workflows.calls import FolderResult, TrainingResult, own_folder, read_table, training_config
-from segpipe.workflows.classifier_training import train_classifier
 from segpipe.workflows.prediction import predict_folder
-from segpipe.workflows.segmenter_training import train_segmenter
+from segpipe.workflows.training import train_classifier, train_segmenter
 
 
 @pytest.fixture(autouse=True)

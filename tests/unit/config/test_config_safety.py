@@ -102,8 +102,8 @@ def test_target_outside_its_group_is_refused_by_its_name(argument: str) -> None:
     ("argument", "script"),
     [
         *((f"loss._target_=torch.nn.{name}", "train_cls") for name in ("Linear", "init.ones_", "modules.module.os.system")),
-        ("loss._target_=segpipe.losses.focal.torch.hub.load", "train_cls"),
-        ("loss._target_=segpipe.losses.focal.class_weights", "train_cls"),
+        ("loss._target_=segpipe.losses.classification.torch.hub.load", "train_cls"),
+        ("loss._target_=segpipe.losses.classification.class_weights", "train_cls"),
         ("loss._target_=segpipe.losses.nothing", "train_seg"),
         ("loss._target_=segmentation_models_pytorch.losses.constants.BINARY_MODE", "train_seg"),
         ("optimizer._target_=torch.optim.Adamw", "train_seg"),

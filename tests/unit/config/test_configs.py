@@ -33,7 +33,7 @@ from segpipe.inference.loading import PRECISIONS
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import BORDERS, CropRule
 from segpipe.lesion.localization import MaskSource
-from segpipe.losses.focal import WEIGHTINGS
+from segpipe.losses.classification import WEIGHTINGS
 from segpipe.metrics.calibration import METHODS
 from segpipe.models.attention import build_attention
 from segpipe.models.classifier import PADDINGS
@@ -43,7 +43,7 @@ from segpipe.training.classifier import build_untrained
 from segpipe.training.fit import trainer_arguments
 from segpipe.training.identity import portable_settings
 from segpipe.training.parts import build_augmentation, build_loggers
-from segpipe.training.unfreezing import parameter_groups
+from segpipe.training.schedule import parameter_groups
 
 CONF = Path(__file__).parents[3] / "conf"
 SCHEMAS = {

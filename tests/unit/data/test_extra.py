@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from segpipe.config.groups import ExtraDataConfig
-from segpipe.data.loading import load_extra
+from segpipe.data.check import load_extra
 from segpipe.errors import DatasetError
 
 TAKEN = pd.DataFrame({"image_id": ["ISIC_0000001"]})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from segpipe.evaluation.headline import describe_test_set, images_text, same_images
+from segpipe.evaluation.text import describe_test_set, images_text, same_images
 
 IMAGES, LABELS = ["a" * 64, "b" * 64, "c" * 64], ["mel", "nv", "nv"]
 

@@ -19,11 +19,11 @@ from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
 from segpipe.errors import PredictionError
 from segpipe.evaluation import score
-from segpipe.evaluation.headline import headline
 from segpipe.evaluation.heatmap_faithfulness import HeatmapTest, SampledImage, choose_sample
 from segpipe.evaluation.heatmap_metrics import ROWS, heatmap_metrics, heatmap_table
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import classifier_test_metrics
+from segpipe.evaluation.text import headline
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.localizer import Localizer

@@ -14,8 +14,8 @@ import torch
 
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
-from segpipe.evaluation.headline import headline
 from segpipe.evaluation.score import measure_overlaps, score_overlaps, score_run
+from segpipe.evaluation.text import headline
 from segpipe.evaluation.truth import GroundTruth, read_truth
 from segpipe.io.images import write_png
 from segpipe.runs.image_jobs import result_names

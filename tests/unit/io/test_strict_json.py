@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segpipe.io.strict_json import MAX_BYTES, MAX_LEVELS, encode_json, parse_json, read_json
+from segpipe.io.files import MAX_BYTES, MAX_LEVELS, encode_json, parse_json, read_json
 
 
 def refuse_constant(word: str) -> None:

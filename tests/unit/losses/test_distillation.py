@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from segpipe.losses.distillation import DistillationLoss
-from segpipe.losses.focal import FocalLoss
-from segpipe.losses.logit_adjusted import LogitAdjustedLoss
+from segpipe.losses.classification import DistillationLoss, FocalLoss, LogitAdjustedLoss
 from segpipe.models.classifier import build_classifier
 from segpipe.training.consistency import TurnConsistency
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from segpipe.losses.classification import FocalLoss, LogitAdjustedLoss, build_focal_loss, build_logit_adjusted_loss, class_weights
 from segpipe.losses.dice import BceDiceLoss
-from segpipe.losses.focal import FocalLoss, build_focal_loss, class_weights
-from segpipe.losses.logit_adjusted import LogitAdjustedLoss, build_logit_adjusted_loss
 
 LOGITS = torch.randn(16, 7, generator=torch.Generator().manual_seed(0)) * 3
 LABELS = torch.arange(16) % 7

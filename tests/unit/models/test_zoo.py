@@ -30,7 +30,7 @@ from segpipe.models.preprocessing import images_to_batch
 from segpipe.training import classifier as classifier_training
 from segpipe.training import segmenter as segmenter_training
 from segpipe.training.parts import build_loss, build_optimizer
-from segpipe.training.unfreezing import parameter_groups
+from segpipe.training.schedule import parameter_groups
 
 CONF = Path(__file__).parents[3] / "conf"
 CPU = torch.device("cpu")

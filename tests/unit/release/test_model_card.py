@@ -14,7 +14,7 @@ from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError
 from segpipe.evaluation.heatmap_metrics import heatmap_metrics, heatmap_table
-from segpipe.evaluation.table import metric_text, results_table
+from segpipe.evaluation.text import metric_text, results_table
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.metrics.bootstrap import with_intervals
 from segpipe.metrics.classification import LabeledPredictions, score_predictions

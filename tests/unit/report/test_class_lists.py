@@ -19,8 +19,8 @@ from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, full_name
-from segpipe.evaluation.headline import headline
 from segpipe.evaluation.score import score_run
+from segpipe.evaluation.text import headline
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding

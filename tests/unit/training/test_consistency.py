@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segpipe.losses.focal import FocalLoss
+from segpipe.losses.classification import FocalLoss
 from segpipe.models.classifier import build_classifier
 from segpipe.training.consistency import TURNS, TurnConsistency, class_maps, correlation, turn
 

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.optim.lr_scheduler import ConstantLR
 
+from segpipe.losses.classification import DistillationLoss, FocalLoss, LogitAdjustedLoss
 from segpipe.losses.dice import BceDiceLoss
-from segpipe.losses.distillation import DistillationLoss
-from segpipe.losses.focal import FocalLoss
-from segpipe.losses.logit_adjusted import LogitAdjustedLoss
 from segpipe.models.input_spec import InputSpec
 from segpipe.models.preprocessing import normalize
 from segpipe.training.classifier import DiagnosisMetrics

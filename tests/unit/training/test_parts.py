@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.config.composing import typed
-from segpipe.losses.focal import FocalLoss
+from segpipe.losses.classification import FocalLoss
 from segpipe.training.parts import build_loss, build_optimizer, build_scheduler
 from segpipe.training.schedule import fast_forward
 

@@ -31,7 +31,7 @@ from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.models.classifier import build_classifier
 from segpipe.training.preparation import TrainingData, origin_cards
-from segpipe.training.teachers import read_teachers
+from segpipe.training.starting_weights import read_teachers
 from segpipe.workflows import distillation
 from segpipe.workflows.distillation import predict_for_training, refuse_unfit
 

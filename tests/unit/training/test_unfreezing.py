@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segpipe.models.classifier import LesionClassifier, build_classifier
-from segpipe.training.unfreezing import ProgressiveUnfreezing, parameter_groups, plan_unfreezing
+from segpipe.training.schedule import ProgressiveUnfreezing, parameter_groups, plan_unfreezing
 
 
 @pytest.fixture(scope="module")

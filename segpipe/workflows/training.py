@@ -1,11 +1,11 @@
-"""Training of the classifier, scored end to end on the test split."""
+"""Trainings of the segmenter and the classifier, each scored on the test split."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segpipe.config.schemas import TrainClsConfig, optional_path
+from segpipe.config.schemas import TrainClsConfig, TrainSegConfig, optional_path
 from segpipe.config.values import AUTO, refuse_values, threshold_targets
 from segpipe.inference.memory import keep_freed_memory
 from segpipe.io.output import check_output
@@ -15,6 +15,62 @@ from segpipe.workflows.calls import Say, TrainingResult, call_training, training
 if TYPE_CHECKING:
     from segpipe.inference.localizer import Localizer
     from segpipe.training.preparation import TrainingData
+
+
+def train_segmenter(config: Sequence[str] | TrainSegConfig, output: str | Path | None = None) -> TrainingResult:
+    """Train a segmenter and score it on the test split.
+
+    The call corresponds to `segpipe train-seg`.
+
+    Args:
+        config: List of overrides such as `["data=synthetic", "trainer.max_epochs=1"]`, or the whole configuration.
+        output: Folder of the results; None takes that of `config`, or one named after the date and time.
+
+    Returns:
+        Folder of the trained model, and its metrics on the test split.
+
+    Raises:
+        ConfigError: A key or a value of the configuration is wrong.
+        DatasetError: The data set or its split cannot be used.
+        BundleError: A model on disk cannot be used.
+        OutputError: The output folder cannot be used, or holds results.
+        TrainingError: The training started and failed.
+    """
+    return call_training(run_segmenter_training, training_config(config, "train_seg", TrainSegConfig, output))
+
+
+def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) -> dict[str, Any]:
+    """Train a segmenter, write its bundle, and return its test metrics.
+
+    Args:
+        config: Configuration with checked values.
+        output: Folder of the results.
+        say: Function that reports lines about the data and the metrics.
+    """
+    check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
+    keep_freed_memory()
+
+    from segpipe.bundle.folder import bundle_segmenter, save_bundle
+    from segpipe.evaluation.score import segmenter_test_metrics
+    from segpipe.evaluation.segmenter_alone import score_segmenter
+    from segpipe.evaluation.text import headline
+    from segpipe.evaluation.training_curves import draw_training
+    from segpipe.training.preparation import prepare_data
+    from segpipe.training.segmenter import MONITOR, build_untrained, fit_segmenter
+    from segpipe.training.trial import try_parts
+
+    with refuse_values():
+        model = build_untrained(config)
+        try_parts(config, model)
+    data = prepare_data(config, output, need_masks=True)
+    say(data.report())
+    card = fit_segmenter(config, data, model, output)
+    draw_training(output, monitor=config.trainer.monitor or MONITOR, best_epoch=card.training.best_epoch)
+    trained = bundle_segmenter(model, card)
+    metrics = score_segmenter(trained, data.parts["test"], output / TEST, dataset=data.dataset.name)
+    save_bundle(output / BUNDLE, model, replace(card, metrics=segmenter_test_metrics(metrics)))
+    say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
+    return metrics
 
 
 def train_classifier(config: Sequence[str] | TrainClsConfig, output: str | Path | None = None) -> TrainingResult:
@@ -36,10 +92,10 @@ def train_classifier(config: Sequence[str] | TrainClsConfig, output: str | Path 
         OutputError: The output folder cannot be used, or holds results.
         TrainingError: The training started and failed.
     """
-    return call_training(train, training_config(config, "train_cls", TrainClsConfig, output))
+    return call_training(run_classifier_training, training_config(config, "train_cls", TrainClsConfig, output))
 
 
-def train(config: TrainClsConfig, output: Path, *, say: Say) -> dict[str, Any]:
+def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -> dict[str, Any]:
     """Train a classifier, write its bundle, and return its test metrics.
 
     Args:
@@ -52,13 +108,13 @@ def train(config: TrainClsConfig, output: Path, *, say: Say) -> dict[str, Any]:
 
     from segpipe.bundle.folder import bundle_classifier, save_bundle
     from segpipe.evaluation import held_out
-    from segpipe.evaluation.headline import headline
     from segpipe.evaluation.score import card_with_test_metrics
+    from segpipe.evaluation.text import headline
     from segpipe.evaluation.training_curves import draw_training
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
     from segpipe.training.preparation import prepare_data
-    from segpipe.training.teachers import read_teachers
+    from segpipe.training.starting_weights import read_teachers
     from segpipe.training.trial import double_remedy, try_parts
     from segpipe.workflows.distillation import predict_for_training, refuse_unfit
 

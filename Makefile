@@ -4,28 +4,33 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: help install demo app docs test lint types tests format build clean
+.PHONY: help install demo app docs test lint types selftest tests format build clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(VENV)/installed  ## create .venv with all requirements of training, inference and tests
+install: $(VENV)/dev  ## create .venv with all requirements of inference, training and tests
 
-$(VENV)/installed: setup.cfg constraints.txt
+# Markers in .venv: the base, and the extras that were added to it.
+$(VENV)/base: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-demo: install  ## find and classify the lesion of a sample with the shipped models
+$(VENV)/app $(VENV)/dev: $(VENV)/base
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(@F)]"
+	touch $@
+
+demo: $(VENV)/base  ## find and classify the lesion of a sample with the shipped models
 	$(BIN)/segpipe predict image=data/samples/synthetic_mel.jpg output=outputs/demo overwrite=true
 
-app: install  ## serve the web page on 127.0.0.1, port 8501 or PORT; OPTIONS are key=value, such as bundles=outputs
+app: $(VENV)/app  ## serve the web page on 127.0.0.1, port 8501 or PORT; OPTIONS are key=value, such as bundles=outputs
 	$(BIN)/segpipe app port=$(PORT) $(OPTIONS)
 
 docs: install  ## build the documentation site, outputs/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
-test: lint types tests  ## all checks: lint, types and tests
+test: lint types selftest tests  ## all checks: lint, types, self-test and tests
 
 lint: install  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -33,6 +38,9 @@ lint: install  ## ruff: rules and format
 
 types: install  ## mypy, strict on segpipe/
 	$(BIN)/mypy
+
+selftest: install  ## the shipped models give the expected outputs in all runtimes
+	$(BIN)/segpipe selftest
 
 tests: install  ## pytest
 	$(BIN)/python -m pytest

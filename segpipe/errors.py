@@ -1,7 +1,28 @@
 """Error classes, each with the exit status that it leads to."""
 
 import errno
+from importlib.util import find_spec
 from typing import ClassVar
+
+# Libraries of each extra in setup.cfg, as imported and the best known first. A library of two extras belongs to the first.
+EXTRAS = {
+    "metrics": ("pandas", "scipy", "sklearn"),
+    "torch": (
+        "torch",
+        "lightning",
+        "timm",
+        "segmentation_models_pytorch",
+        "torchmetrics",
+        "albumentations",
+        "onnx",
+        "onnxscript",
+    ),
+    "openvino": ("openvino",),
+    "app": ("streamlit", "starlette", "click", "pandas"),
+    "ray": ("ray", "pyarrow"),
+    "sweeps": ("optuna",),
+    "tracking": ("wandb", "tensorboard", "mlflow", "sqlalchemy", "alembic"),
+}
 
 
 class SegpipeError(Exception):
@@ -16,6 +37,10 @@ class SegpipeError(Exception):
 
 class ConfigError(SegpipeError, ValueError):
     """Wrong key or value of the configuration."""
+
+
+class MissingExtraError(ConfigError, ImportError):
+    """Call that needs an extra of segpipe that is not installed."""
 
 
 class ImageError(SegpipeError):
@@ -56,6 +81,12 @@ class PredictionError(SegpipeError):
     exit_status = 1
 
 
+class SelfTestError(SegpipeError):
+    """Outputs of a bundle that differ from its golden ones."""
+
+    exit_status = 1
+
+
 class ImagesFailedError(SegpipeError):
     """Run over a folder in which some or all images failed."""
 
@@ -72,6 +103,44 @@ class TrainingError(SegpipeError):
     """Training that started and failed."""
 
     exit_status = 1
+
+
+def require_extra(extra: str, feature: str, *libraries: str) -> None:
+    """Refuse a feature whose libraries are not installed.
+
+    Args:
+        extra: Key of `EXTRAS`.
+        feature: Feature that the user chose, the start of the message.
+        *libraries: Names of the libraries as imported; none for all of the extra.
+
+    Raises:
+        MissingExtraError: A library is not installed.
+    """
+    for library in libraries or EXTRAS[extra]:
+        if not _is_installed(library):
+            raise MissingExtraError(_advice(feature, library, extra))
+
+
+def as_missing_extra(error: BaseException) -> MissingExtraError | None:
+    """Convert the failed import of an extra's library; otherwise return None."""
+    if isinstance(error, ModuleNotFoundError):
+        library = str(error.name).partition(".")[0]
+        for extra, libraries in EXTRAS.items():
+            if library in libraries:
+                return MissingExtraError(_advice("this call", library, extra))
+    return None
+
+
+def _advice(feature: str, library: str, extra: str) -> str:
+    return f'{feature} needs {library}, which is not installed; pip install "segpipe[{extra}]"'
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        # A folder of that name, such as wandb makes where it is called, has no origin.
+        return getattr(find_spec(library), "origin", None) is not None
+    except ImportError:
+        return False
 
 
 # Errors of the disk and its permissions, not of segpipe.

@@ -5,11 +5,13 @@ import re
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import segpipe
+from segpipe import errors
 from segpipe.config import CONF, SAMPLES
 
 PACKAGE = Path(segpipe.__file__).parent
@@ -34,17 +36,46 @@ NOT_IMPORTED = {
     "sweeps": {"hydra-joblib-launcher", "hydra-submitit-launcher"},
     "tracking": {"alembic", "sqlalchemy", "tensorboard"},
 }
+# Extra without which a part of the package, or a single module, cannot be imported; the others need the base alone.
+EXTRA_OF_PART = {
+    **dict.fromkeys(("data", "evaluation", "comparison", "release", "sweep"), "metrics"),
+    **dict.fromkeys(("losses", "models", "training"), "torch"),
+    "app": "app",
+}
+EXTRA_OF_MODULE = {
+    "bundle/folder.py": "torch",
+    "comparison/candidates.py": "torch",
+    "comparison/compare.py": "torch",
+    "data/augmentation.py": "torch",
+    "data/datamodules.py": "torch",
+    "data/datasets.py": "torch",
+    "inference/folding.py": "torch",
+    "inference/gradcam.py": "torch",
+    "inference/openvino_runtime.py": "openvino",
+    "inference/torch_runtime.py": "torch",
+    "metrics/screening.py": "metrics",
+    **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "golden", "graphs", "tracing")), "torch"),
+    "sweep/job.py": "torch",
+    "workflows/distillation.py": "torch",
+}
 EXTRAS = set(SETUP["options.extras_require"])
 RUNTIME_EXTRAS = EXTRAS - {"dev", "docs"}
 
 
 def requirements(text: str) -> set[str]:
-    """Return the names in a list of requirements, without versions and extras."""
-    return {re.split(r"[\[<>=!~; ]", line)[0].lower() for line in text.split("\n") if line}
+    """Return the names in a list of requirements, without versions and extras; not segpipe itself."""
+    return {re.split(r"[\[<>=!~; ]", line)[0].lower() for line in text.split("\n") if line} - {"segpipe"}
+
+
+def included(extra: str) -> set[str]:
+    """Return the extras that an extra includes."""
+    lines = SETUP["options.extras_require"][extra].split("\n")
+    return {name for line in lines for names in re.findall(r"^segpipe\[(.+)\]$", line) for name in names.split(",")}
 
 
 REQUIRED = requirements(SETUP["options"]["install_requires"])
 OF_EXTRA = {name: requirements(SETUP["options.extras_require"][name]) for name in EXTRAS}
+WITH_EXTRA = {name: REQUIRED.union(OF_EXTRA[name], *(OF_EXTRA[other] for other in included(name))) for name in EXTRAS}
 
 
 def imported_distributions(path: Path, *, late: bool) -> Iterator[str]:
@@ -69,21 +100,53 @@ def test_requirements_are_the_imported_distributions() -> None:
     assert all(names <= OF_EXTRA[extra] for extra, names in NOT_IMPORTED.items())
 
 
-def test_extras_repeat_no_requirement() -> None:
-    every = [name for names in (REQUIRED, *(OF_EXTRA[name] for name in RUNTIME_EXTRAS)) for name in names]
-    assert len(every) == len(set(every))
+@pytest.mark.parametrize("extra", sorted(EXTRAS))
+def test_extras_repeat_no_requirement(extra: str) -> None:
+    assert not OF_EXTRA[extra] & REQUIRED.union(*(OF_EXTRA[other] for other in included(extra)))
+
+
+@cache
+def needed_by(path: Path) -> frozenset[str]:
+    """Return the distributions without which a module cannot be imported."""
+    inner = [ROOT.joinpath(*name.split(".")) for name in imported_modules(path)]
+    files = [file for base in inner for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()]
+    return frozenset(imported_distributions(path, late=False)).union(*map(needed_by, files))
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Yield the names of `segpipe` that a module imports at once."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("segpipe"):
+            yield from (f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def extra_of(path: Path) -> str | None:
+    name = path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else path.name
+    return EXTRA_OF_MODULE.get(name, EXTRA_OF_PART.get(name.partition("/")[0]))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_libraries_of_extras_are_imported_late(path: Path) -> None:
-    """Modules can be imported without the extras, except those of the app."""
-    own = OF_EXTRA["app"] if path.is_relative_to(PACKAGE / "app") else set()
-    assert set(imported_distributions(path, late=False)) <= REQUIRED | own
+def test_module_can_be_imported_with_its_extra(path: Path) -> None:
+    extra = extra_of(path)
+    assert needed_by(path) <= (REQUIRED if extra is None else WITH_EXTRA[extra])
+
+
+@pytest.mark.parametrize("name", EXTRA_OF_MODULE)
+def test_exceptions_are_needed(name: str) -> None:
+    of_part = EXTRA_OF_PART.get(name.partition("/")[0])
+    assert not needed_by(PACKAGE / name) <= (REQUIRED if of_part is None else WITH_EXTRA[of_part])
 
 
 def test_extra_dev_includes_the_others() -> None:
-    (line,) = [line for line in SETUP["options.extras_require"]["dev"].split("\n") if line.startswith("segpipe[")]
-    assert RUNTIME_EXTRAS <= set(line.removeprefix("segpipe[").removesuffix("]").split(",")) <= EXTRAS
+    assert RUNTIME_EXTRAS <= included("dev") <= EXTRAS
+
+
+def test_messages_know_the_libraries_of_each_extra() -> None:
+    known = {extra: {DISTRIBUTIONS.get(library, library) for library in libraries} for extra, libraries in errors.EXTRAS.items()}
+    not_imported = {extra: names - known.get(extra, set()) for extra, names in NOT_IMPORTED.items()}
+    assert known == {extra: OF_EXTRA[extra] - not_imported.get(extra, set()) for extra in RUNTIME_EXTRAS if extra != "start"}
+    assert [library for library in known["app"] if library in known["metrics"]] == ["pandas"]
+    assert list(known).index("metrics") < list(known).index("app")
 
 
 def test_mentioned_extras_exist() -> None:
@@ -94,13 +157,13 @@ def test_mentioned_extras_exist() -> None:
         for names in re.findall(r"(?:segpipe|\.)\[([a-z]+(?:,[a-z]+)*)\]", path.read_text(encoding="utf-8"))
         for name in names.split(",")
     }
-    assert {"ray", "sweeps", "tracking"} <= named <= EXTRAS
+    assert {"app", "metrics", "torch"} <= named <= EXTRAS
 
 
 def test_every_requirement_is_pinned() -> None:
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").split("\n")
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in pins}
-    assert REQUIRED.union(*OF_EXTRA.values()) - {"segpipe"} <= pinned
+    assert REQUIRED.union(*OF_EXTRA.values()) <= pinned
     assert not [line for line in pins if "://" in line]
 
 

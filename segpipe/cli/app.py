@@ -1,14 +1,13 @@
 """`segpipe app`: web page served by Streamlit."""
 
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from segpipe.cli.call import given_values
 from segpipe.config.values import check_values
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, require_extra
 
 PAGE = Path(__file__).parents[1] / "app" / "main.py"
 
@@ -16,8 +15,7 @@ PAGE = Path(__file__).parents[1] / "app" / "main.py"
 def run(config: DictConfig) -> None:
     """Serve the web page until it is stopped."""
     check_values(config)
-    if find_spec("streamlit") is None:
-        raise ConfigError('the web page needs streamlit, which is not installed; pip install "segpipe[app]"')
+    require_extra("app", "the web page")
     check_port(config.address, config.port)
 
     from click import Abort

@@ -8,14 +8,12 @@ import traceback
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from segpipe.errors import ConfigError, SegpipeError, as_missing_extra, as_write_error
 
-from segpipe.config.arguments import explain, unwrap
-from segpipe.errors import ConfigError, SegpipeError, as_write_error
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 _program: list[str] = []  # for example segpipe, predict
 _arguments: list[str] = []
@@ -52,15 +50,20 @@ def given_values(*, without: Collection[str]) -> list[str]:
 
 def in_sweep() -> bool:
     """Return True for a job of a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def output_folder(config: DictConfig) -> Path:
+def output_folder(config: "DictConfig") -> Path:
     """Choose the output folder of a run; call it once per run.
 
     It is `output`, or a folder named after the date and time. In a multirun each job has a subfolder with its number, except that
     `segpipe.sweep.job` chooses the subfolder of a training.
     """
+    from hydra.core.hydra_config import HydraConfig
+
     from segpipe.workflows.calls import own_folder
 
     if in_sweep():
@@ -84,23 +87,40 @@ def report(error: Exception, arguments: Sequence[str], call_errors: tuple[type[E
         call_errors: Classes of errors that only a wrong call can cause.
         prefix: Text before the message.
     """
-    if isinstance(error, InstantiationException):
-        error = unwrap(error)
     if isinstance(error, BrokenPipeError):  # the reader of stdout has closed it
         _close_stdout()
         return 1
+    if not isinstance(error, SegpipeError):
+        error = _inner_error(error)
     if isinstance(error, SegpipeError):
         write_error(prefix + str(error))
         return error.exit_status
     if isinstance(error, call_errors):
+        from segpipe.config.arguments import explain
+
         write_error(prefix + explain(error, arguments))
         return ConfigError.exit_status
-    refusal = as_write_error(error)
+    refusal = as_missing_extra(error) or as_write_error(error)
     if refusal is not None:
         write_error(prefix + str(refusal))
         return refusal.exit_status
     traceback.print_exception(error)
     return 1
+
+
+def report_interrupt(stop: KeyboardInterrupt) -> int:
+    """Show an interrupt on stderr and return the exit status."""
+    sys.stderr.write(": ".join(["interrupted", *map(str, stop.args)]) + "\n")
+    return 130
+
+
+def _inner_error(error: Exception) -> Exception:
+    """Return the error inside an `InstantiationException`, or the error itself."""
+    from hydra.errors import InstantiationException
+
+    from segpipe.config.arguments import unwrap
+
+    return unwrap(error) if isinstance(error, InstantiationException) else error
 
 
 def write_error(message: str) -> None:

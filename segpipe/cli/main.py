@@ -1,14 +1,42 @@
 """The command `segpipe`, which imports a subcommand only when it is called."""
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
+from contextlib import suppress
 
 from segpipe import __version__
-from segpipe.cli.subcommands import SUBCOMMANDS
+from segpipe.cli.subcommands import SUBCOMMANDS, load_function
 
 _COMPLETION = ("-sc", "--shell-completion")
+
+
+def run_process(program: Sequence[str] = ("segpipe",)) -> int:
+    """Run the command `segpipe` in a process that ends quickly.
+
+    Python would take all loaded libraries apart, which takes longer than its start. Handlers that were registered with `atexit`
+    run before.
+
+    Args:
+        program: Words of the command before the arguments, for help and advice.
+
+    Returns:
+        Exit status, see `main`.
+    """
+    statuses: list[int] = []
+    atexit.register(_end_process, statuses)  # runs last, because it is registered first
+    statuses.append(main(program=program))
+    return statuses[0]
+
+
+def _end_process(statuses: Sequence[int]) -> None:
+    """End the process with its status, if its output is written."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if statuses:
+            os._exit(statuses[0])
 
 
 def main(arguments: Sequence[str] | None = None, program: Sequence[str] = ("segpipe",)) -> int:
@@ -54,9 +82,14 @@ def run_subcommand(name: str, arguments: Sequence[str], program: Sequence[str]) 
     Returns:
         Exit status.
     """
+    subcommand = SUBCOMMANDS[name]
+    status: int | None = load_function(subcommand.plain)(arguments, program=program) if subcommand.plain else None
+    if status is not None:
+        return status
+
     from segpipe.cli.running import run_work
 
-    return run_work(SUBCOMMANDS[name], arguments, program=program)
+    return run_work(subcommand, arguments, program=program)
 
 
 def complete(arguments: Sequence[str], program: Sequence[str]) -> int:
@@ -111,5 +144,7 @@ def _unknown(name: str) -> str:
     """Explain a first word that is no subcommand."""
     if name.startswith("-") or "=" in name:
         return f"a subcommand must come first, got {name!r}; write segpipe SUBCOMMAND {name};"
+    from difflib import get_close_matches
+
     near = get_close_matches(name.replace("_", "-"), SUBCOMMANDS, n=1)
     return f"unknown subcommand {name!r};" + (f" did you mean {near[0]}?" if near else "")

@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from segpipe.cli.call import output_folder, say
+from segpipe.cli.call import given_values, output_folder, say
 from segpipe.config.composing import typed
-from segpipe.config.schemas import optional_path
+from segpipe.config.fields import optional_path
 from segpipe.config.values import check_values
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, require_extra
 from segpipe.io.run_files import SPLIT
 
 
@@ -26,6 +26,7 @@ def compare(config: DictConfig) -> None:
         localize=config.localize,
         tta=config.tta.views,
         explain="none",
+        runtime=config.runtime,
         device=config.device,
         batch_size=config.batch_size,
     )
@@ -57,7 +58,7 @@ def heatmaps(config: DictConfig) -> None:
     """Test the heatmaps of classifiers; prints the table."""
     check_values(config)
 
-    from segpipe.bundle.folder import SHIPPED
+    from segpipe.bundle.card_file import SHIPPED
     from segpipe.comparison.table import name_folders
     from segpipe.evaluation.heatmap_faithfulness import HeatmapSample, results_text, score_bundles
     from segpipe.io.files import encode_json, write_file
@@ -68,6 +69,7 @@ def heatmaps(config: DictConfig) -> None:
         part=config.part,
         images=config.heatmap_sample,
         segmenter=optional_path(config.bundle.segmenter) or SHIPPED / "segmenter",
+        runtime=config.runtime,
         device=config.device,
     )
     results = score_bundles(name_folders(config.bundles, config.titles), sample)
@@ -78,7 +80,14 @@ def heatmaps(config: DictConfig) -> None:
 
 
 def export(config: DictConfig) -> None:
-    """Write half-precision copies and score them; prints the headline metrics."""
+    """Write half-precision copies and score them, or add graphs to bundles.
+
+    Prints the headline metrics, or the parity of the graphs.
+    """
+    require_extra("torch", "export")
+    if config.output is None:
+        _export_in_place(config)
+        return
     check_values(config)
     segmenter, classifier, split = find_models(config)
 
@@ -94,6 +103,27 @@ def export(config: DictConfig) -> None:
         results=optional_path(config.results),
     )
     say(f"{headline}\nbundles in {config.output}")
+
+
+def _export_in_place(config: DictConfig) -> None:
+    """Add graphs to the given bundles.
+
+    Raises:
+        ConfigError: No bundle is given, or a key that only the copies need.
+    """
+    folders = [Path(path) for path in (config.bundle.segmenter, config.bundle.classifier) if path is not None]
+    others = [argument for argument in given_values(without=()) if not argument.startswith(("bundle.", "output="))]
+    if others or not folders:
+        given = ", ".join(others) or "no model"
+        raise ConfigError(
+            f"output must be given for copies, or else bundle.classifier or bundle.segmenter and nothing more, got {given}"
+        )
+    check_values(OmegaConf.masked_copy(config, ["bundle"]))
+
+    from segpipe.release.export import export_in_place
+
+    for folder in folders:
+        say(export_in_place(folder))
 
 
 def find_models(config: DictConfig) -> tuple[Path, Path, Path]:
@@ -119,7 +149,8 @@ def card(config: DictConfig) -> None:
     """Write a model card to a file or to stdout."""
     check_values(config)
 
-    from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+    from segpipe.bundle.card_file import SHIPPED
+    from segpipe.bundle.folder import load_classifier, load_segmenter
     from segpipe.io.files import write_file
     from segpipe.release.model_card import model_card
 
@@ -131,3 +162,20 @@ def card(config: DictConfig) -> None:
     else:
         write_file(Path(config.output), text.encode())
         say(f"model card in {config.output}")
+
+
+def selftest(config: DictConfig) -> None:
+    """Compare bundles with their golden outputs on stdout.
+
+    Raises:
+        SelfTestError: Some outputs differ.
+    """
+    check_values(config)
+
+    from segpipe.bundle.card_file import SHIPPED
+    from segpipe.workflows.selftest import require_passed, run_selftest, selftest_table
+
+    segmenter = Path(config.bundle.segmenter or SHIPPED / "segmenter")
+    checks = run_selftest(segmenter, Path(config.bundle.classifier or SHIPPED / "classifier"))
+    say(selftest_table(checks))
+    require_passed(checks)

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any, ClassVar, NoReturn
 
 import hydra
@@ -15,8 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, ValidationError
 
-from segpipe.cli.call import remember_call, report, write_error
-from segpipe.cli.subcommands import Subcommand
+from segpipe.cli.call import remember_call, report, report_interrupt, write_error
+from segpipe.cli.subcommands import Subcommand, load_function
 from segpipe.config import CONF
 from segpipe.config.arguments import quote_text
 from segpipe.config.composing import CALL_ERRORS, checked_loading, quote_paths, refuse_unknown_key, replaced
@@ -35,9 +34,8 @@ def run_work(subcommand: Subcommand, arguments: Sequence[str], *, program: Seque
         arguments: Arguments of the call, without the program.
         program: Words by which the program was called.
     """
-    module, _, function = subcommand.work.partition(":")
-    work = getattr(import_module(f"segpipe.cli.{module}"), function)
-    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=subcommand.config)(work)
+    decorate = hydra.main(version_base="1.3", config_path=str(CONF), config_name=subcommand.config)
+    main = decorate(load_function(subcommand.work))
     return run_main(main, arguments, program=program, subcommand=subcommand)
 
 
@@ -70,8 +68,7 @@ def run_main(
     except SystemExit as stop:
         return 2 if stop.code else 0  # a job never exits: 0 is Hydra's after --help, the rest is a wrong call
     except KeyboardInterrupt as stop:
-        sys.stderr.write(": ".join(["interrupted", *map(str, stop.args)]) + "\n")
-        return 130
+        return report_interrupt(stop)
     except Exception as error:  # an error that is no wrong call is shown as a bug
         if not JobErrors.statuses:
             return report(error, arguments, CALL_ERRORS)

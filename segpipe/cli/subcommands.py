@@ -1,6 +1,9 @@
 """Table of the subcommands; `segpipe.cli.help` adds their keys."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,7 @@ class Subcommand:
         examples: Arguments of example calls, as a shell reads them.
         notes: Text for the end of the help page.
         keys: Top-level keys on the help page; empty for all.
+        plain: Function that runs a call without Hydra where it can, named like `work`; empty for none.
     """
 
     summary: str
@@ -22,6 +26,7 @@ class Subcommand:
     examples: tuple[str, ...]
     notes: str = ""
     keys: tuple[str, ...] = ()
+    plain: str = ""
 
 
 _AS_TRAINING = "All keys of train-cls are accepted, so that the arguments of a training can be tried here."
@@ -40,6 +45,7 @@ SUBCOMMANDS = {
             "folder=data/samples labels=data/samples/labels.csv masks=data/samples/masks",
         ),
         "--multirun tries several values, for example tta=none,flips,d4,crops.",
+        plain="predict:run_plain",
     ),
     "train-seg": Subcommand(
         "train the U-Net that finds the lesion, and score it on the test split",
@@ -125,13 +131,16 @@ SUBCOMMANDS = {
         "docs/heatmaps.md defines the metrics.",
     ),
     "export": Subcommand(
-        "write half-precision copies of trained models, and score them on the test split",
+        "write half-precision copies of trained models and score them, or add ONNX graphs to bundles",
         "export",
         "models:export",
         (
             "data.root=/path/to/ham10000 bundle.segmenter=runs/seg/bundle bundle.classifier=runs/cls/bundle output=models",
             "data.root=/path/to/ham10000 output=models results=runs/scored",
+            "bundle.classifier=runs/cls/bundle",
         ),
+        "Copies have graphs, too. Without output=, graphs are added to the models where they are, and compared with PyTorch on "
+        "the generated samples instead of test images.",
     ),
     "card": Subcommand(
         "write the model card of a segmenter and a classifier",
@@ -139,6 +148,13 @@ SUBCOMMANDS = {
         "models:card",
         ("", "bundle.classifier=runs/mine/bundle output=runs/mine/model_card.md"),
         "The card is Markdown, made from the two card.json.",
+    ),
+    "selftest": Subcommand(
+        "compare the outputs of trained models with the expected ones, in all runtimes",
+        "selftest",
+        "models:selftest",
+        ("", "bundle.classifier=runs/mine/bundle"),
+        "Exit status: 0 all agree, 1 some differ, 2 a model cannot be used.",
     ),
     "synthetic": Subcommand(
         "draw sample images with masks and labels",
@@ -155,3 +171,10 @@ SUBCOMMANDS = {
         'The page needs pip install "segpipe[app]". The environment variables STREAMLIT_... set the options of Streamlit itself.',
     ),
 }
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """Import a function, given as `module:function` within `segpipe.cli`."""
+    module, _, function = name.partition(":")
+    loaded: Callable[..., Any] = getattr(import_module(f"segpipe.cli.{module}"), function)
+    return loaded

@@ -10,7 +10,7 @@ from segpipe.cli.call import in_sweep, output_folder, say
 from segpipe.config.composing import typed
 from segpipe.config.schemas import TrainConfig
 from segpipe.config.values import check_values
-from segpipe.errors import LeakError
+from segpipe.errors import LeakError, require_extra
 from segpipe.io.output import check_output
 
 
@@ -90,5 +90,6 @@ def _run(config: DictConfig, train: Callable[..., dict[str, Any]]) -> float | No
 
         return run_job(typed(config), checked, say=say)
     check_values(config)
+    require_extra("torch", "a training")
     train(typed(config), output_folder(config), say=say)
     return None

@@ -1,4 +1,4 @@
-"""Arguments of calls: written for a shell or Hydra, and explained where they are wrong."""
+"""Arguments of calls: quoting for shells and Hydra, and error messages."""
 
 import csv
 import difflib
@@ -23,10 +23,9 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from segpipe.config.fields import is_plain_text
 from segpipe.errors import ConfigError, SegpipeError
 
-_PLAIN = re.compile(r"[A-Za-z_][\w./:-]*", re.ASCII)
-_WORDS = ("null", "true", "false", "nan", "inf")  # read by Hydra as other values than text
 _EXPECTED_TYPES: dict[type, str] = {
     IntegerNode: "an integer",
     FloatNode: "a number",
@@ -74,7 +73,7 @@ def _as_value(value: Any) -> str:
 def _as_text(text: str) -> str:
     """Write a text plainly, or in double quotes where Hydra needs them."""
     # Within them a backslash counts only before a quote or at the end.
-    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+    if is_plain_text(text):
         return text
     escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), text)
     interpolation = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)

@@ -3,32 +3,31 @@
 from dataclasses import dataclass
 from functools import partial
 
-from omegaconf import MISSING
-
-from segpipe.config.fields import LARGEST_SEED, setting
-from segpipe.config.groups import PARTS, BundleConfig, DataConfig, ExplainConfig, ModelsConfig, SegmenterBundleConfig, TtaConfig
-
-# Settings that several commands have.
-DATED = "null: outputs/<date>/<time>"
-device_setting = partial(setting, "auto", "Device: auto, cpu, cuda, cuda:N or mps")
-precision_setting = partial(
-    setting,
-    "auto",
-    "Numeric precision; the metrics of the cards were measured in float32",
-    choices={"auto": "float32", "float32": "", "bfloat16": "", "float16": ""},
+from segpipe.config.fields import LARGEST_SEED, MISSING, setting
+from segpipe.config.groups import DataConfig
+from segpipe.config.prediction import (
+    DATED,
+    BundleConfig,
+    ExplainConfig,
+    ModelsConfig,
+    SegmenterBundleConfig,
+    TtaConfig,
+    batch_size_setting,
+    config_group,
+    device_setting,
+    labels_setting,
+    localize_setting,
+    masks_setting,
+    max_pixels_setting,
+    part_setting,
+    precision_setting,
+    runtime_setting,
+    split_setting,
 )
-localize_setting = partial(
-    setting, "unet", "First mask source; the later ones are its fallbacks", choices=("unet", "contour", "whole_image")
-)
-batch_size_setting = partial(setting, None, "Images, or views of images, per forward pass; null: suited to the device", least=1)
-max_pixels_setting = partial(setting, text="Largest accepted image, height x width in pixels", least=1)
+
 folder_setting = partial(setting, text="Folder of images, searched with its subfolders; a data set's root will do", path="any")
-labels_setting = partial(setting, path="existing", text="CSV of the true diagnoses, with lesion ids where they are known")
-split_setting = partial(setting, None, "CSV that lists the images to use; null: all", path="existing")
-part_setting = partial(setting, None, "Part of split to use; null: all parts", choices=PARTS)
 bundles_setting = partial(setting, path="folder")
 titles_setting = partial(setting, None, "Names in the table, as [A,B]; null: names of the folders")
-config_group = partial(setting, MISSING)
 
 
 @dataclass
@@ -40,6 +39,7 @@ class AppConfig:
     localize: str = localize_setting()
     tta: TtaConfig = config_group("Test-time augmentation where the page's switch is on")
     explain: ExplainConfig = config_group("Heatmap where the page's switch is on")
+    runtime: str = runtime_setting()
     device: str = device_setting()
     precision: str = precision_setting()
     batch_size: int | None = batch_size_setting()
@@ -70,6 +70,7 @@ class CompareConfig:
     bundle: SegmenterBundleConfig = setting(SegmenterBundleConfig, "Segmenter that all share")
     localize: str = localize_setting()
     tta: TtaConfig = config_group("Test-time augmentation")
+    runtime: str = runtime_setting()
     device: str = device_setting()
     batch_size: int | None = batch_size_setting()
     output: str | None = setting(
@@ -87,7 +88,7 @@ class AblationsConfig:
     )
     titles: list[str] | None = titles_setting()
     labels: str | None = labels_setting(None)
-    masks: str | None = setting(None, "Folder of the true masks, named after the images", path="existing")
+    masks: str | None = masks_setting("Folder of the true masks, named after the images")
 
 
 @dataclass
@@ -101,6 +102,7 @@ class HeatmapsConfig:
     part: str | None = part_setting()
     bundle: SegmenterBundleConfig = setting(SegmenterBundleConfig, "Segmenter that all share")
     heatmap_sample: int = setting(200, "Largest number of images", least=1)
+    runtime: str = runtime_setting()
     device: str = device_setting()
     output: str | None = setting(None, "JSON file for the metrics in full precision; null: none", path="any")
 
@@ -110,11 +112,15 @@ class ExportConfig:
     """`segpipe export`."""
 
     data: DataConfig = config_group("Data set of both trainings")
-    bundle: ModelsConfig = setting(ModelsConfig, "Models; without them the copies in output are scored again")
+    bundle: ModelsConfig = setting(ModelsConfig, "Models; null: the copies in output are scored again")
     split: str | None = setting(
         None, "split.csv that both models were trained on; null: the one beside bundle.classifier, or in output", path="existing"
     )
-    output: str = setting(MISSING, "Folder of the copies: segmenter/, classifier/, split.csv, test/plots/", path="any")
+    output: str | None = setting(
+        None,
+        "Folder of the copies: segmenter/, classifier/, split.csv, test/plots/; null: add graphs to the models where they are",
+        path="any",
+    )
     results: str | None = setting(None, "Folder for the run over the test split, with metrics.json; null: not kept", path="any")
 
 
@@ -124,6 +130,13 @@ class CardConfig:
 
     bundle: ModelsConfig = setting(ModelsConfig, "Models")
     output: str | None = setting(None, "File to write; null: stdout", path="any")
+
+
+@dataclass
+class SelfTestConfig:
+    """`segpipe selftest`."""
+
+    bundle: ModelsConfig = setting(ModelsConfig, "Models")
 
 
 @dataclass

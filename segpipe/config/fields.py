@@ -1,15 +1,19 @@
 """Fields of the schemas: metadata, and conversion of their values."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from segpipe.errors import ConfigError
 
+MISSING: Any = "???"  # that of OmegaConf, which a plain call does not import
 LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
 LARGEST_SIDE = 2048  # largest side of a network's input in pixels, also in a card
+
+_PLAIN = re.compile(r"[A-Za-z_][\w./:-]*", re.ASCII)
+_WORDS = ("null", "true", "false", "nan", "inf")  # read by Hydra as other values than text
 
 PathKind = Literal["any", "existing", "folder", "new_folder"]
 
@@ -58,6 +62,7 @@ class Setting:
             `existing` must exist, `folder` must be an existing folder and `new_folder` may become one.
         advice: Next step for a user whose path is refused.
         bounds: Range of the number, or of each number of a list.
+        extra: Extra of segpipe that the setting needs; empty for none.
     """
 
     text: str
@@ -65,12 +70,14 @@ class Setting:
     path: PathKind | None
     advice: str
     bounds: Bounds | None
+    extra: str
 
     def describe(self) -> str:
-        """Write the help text with the choices and the bounds."""
+        """Write the help text with the choices, the bounds and the extra."""
         words = [f"{word} ({meaning})" if meaning else word for word, meaning in self.choices.items()]
         listed = f"{', '.join(words)}" + (", or a path" if self.path and words else "")
-        return ": ".join(filter(None, (self.text, listed))) + (f" ({self.bounds})" if self.bounds else "")
+        needed = f"; needs segpipe[{self.extra}]" if self.extra else ""
+        return ": ".join(filter(None, (self.text, listed))) + (f" ({self.bounds})" if self.bounds else "") + needed
 
 
 def setting(
@@ -80,6 +87,7 @@ def setting(
     choices: Mapping[str, str] | Collection[str] = (),
     path: PathKind | None = None,
     advice: str = "check its spelling",
+    extra: str = "",
     **bounds: Any,
 ) -> Any:
     """Define a field of a schema with its metadata.
@@ -90,10 +98,11 @@ def setting(
         choices: Allowed words, or a mapping from each word to its explanation.
         path: See `Setting`.
         advice: See `Setting`.
+        extra: See `Setting`.
         **bounds: Attributes of `Bounds`.
     """
     words = choices if isinstance(choices, Mapping) else dict.fromkeys(choices, "")
-    metadata = {"setting": Setting(text, words, path, advice, Bounds(**bounds) if bounds else None)}
+    metadata = {"setting": Setting(text, words, path, advice, Bounds(**bounds) if bounds else None, extra)}
     return (
         field(default_factory=default, metadata=metadata)
         if isinstance(default, type)
@@ -127,6 +136,11 @@ def require_choice(name: str, value: object, choices: Collection[str], *, advice
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}; {advice}")
 
 
+def is_plain_text(text: str) -> bool:
+    """Return True for a text that Hydra reads unchanged without quotes."""
+    return bool(_PLAIN.fullmatch(text)) and text.lower() not in _WORDS
+
+
 def to_dict(settings: Any) -> Any:
     """Convert dataclasses to plain containers, with attributes added to them.
 
@@ -136,18 +150,27 @@ def to_dict(settings: Any) -> Any:
     Returns:
         Dicts, lists and values; interpolations are resolved.
     """
-    if isinstance(settings, DictConfig | ListConfig):
-        return OmegaConf.to_container(settings, resolve=True)
     if is_dataclass(settings):
         return to_dict(vars(settings))
-    if isinstance(settings, Mapping):
+    if isinstance(settings, dict):
         return {name: to_dict(value) for name, value in settings.items()}
-    return [to_dict(value) for value in settings] if isinstance(settings, list | tuple) else settings
+    if isinstance(settings, list | tuple):
+        return [to_dict(value) for value in settings]
+    if settings is None or isinstance(settings, str | int | float):
+        return settings
+    from omegaconf import OmegaConf  # imported late: a plain call does not need it
+
+    return OmegaConf.to_container(settings, resolve=True) if OmegaConf.is_config(settings) else settings
 
 
 def drop_empty(settings: Any) -> dict[str, Any]:
     """Return the settings that are not null."""
     return {name: value for name, value in to_dict(settings).items() if value is not None}
+
+
+def optional_path(value: str | None) -> Path | None:
+    """Convert a path of the configuration; None stays None."""
+    return None if value is None else Path(value)
 
 
 def list_keys(schema: Any, prefix: str = "") -> Iterator[tuple[str, Setting]]:

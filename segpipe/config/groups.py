@@ -4,21 +4,12 @@ The yaml files of conf/ hold the values. A key, its field and its documentation 
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from omegaconf import MISSING
+from segpipe.config.fields import LARGEST_SEED, LARGEST_SIDE, MISSING, setting
 
-from segpipe.config.fields import LARGEST_SEED, LARGEST_SIDE, setting
-
-VIEWS = {"none": "", "flips": "4 views", "d4": "8, flips and quarter turns", "crops": "12, flips of crops with three margins"}
 STARTS = ("random", "imagenet", "shipped")
-PARTS = ("train", "val", "test")
-
-_SEGMENTER = "Folder of a trained segmenter; null: the shipped one"
-_CLASSIFIER = "Folder of a trained classifier; null: the shipped one"
 _WITHOUT_IDS = "True to treat an image without a lesion id as a lesion of its own"
-_segmenter = partial(setting, None, _SEGMENTER, path="existing")
 
 
 @dataclass
@@ -179,41 +170,3 @@ class ClassifierConfig:
         choices=STARTS,
         path="existing",
     )
-
-
-@dataclass
-class SegmenterBundleConfig:
-    """Trained segmenter on disk."""
-
-    segmenter: str | None = _segmenter()
-
-
-@dataclass
-class ModelsConfig(SegmenterBundleConfig):
-    """Trained segmenter and one trained classifier on disk."""
-
-    classifier: str | None = setting(None, _CLASSIFIER, path="existing")
-
-
-@dataclass
-class BundleConfig(SegmenterBundleConfig):
-    """Trained segmenter and one or several trained classifiers on disk."""
-
-    classifier: Any = setting(
-        None, f"{_CLASSIFIER}. The probabilities of several classifiers, [a,b,c], are averaged", path="existing"
-    )
-
-
-@dataclass
-class TtaConfig:
-    """Test-time augmentation, see `segpipe.inference.tta.VIEWS`."""
-
-    views: str = setting(MISSING, "Views of the crop whose predictions are averaged", choices=VIEWS)
-
-
-@dataclass
-class ExplainConfig:
-    """Explanation of a diagnosis."""
-
-    method: str = setting(MISSING, "Heatmap of the image regions that a diagnosis rests on", choices=("gradcam", "none"))
-    diagnosis: str | None = setting(None, "Class that the heatmap explains, such as mel; null: the predicted class")

@@ -1,31 +1,17 @@
-"""Typed schemas of the trainings and predictions; registration of all schemas.
+"""Typed schemas of the trainings; registration of all schemas.
 
 A misspelt key or a wrong type stops before anything heavy is imported. The other subcommands are in `segpipe.config.commands`,
 the config groups in `segpipe.config.groups` and `segpipe.config.training_groups`.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from omegaconf import OmegaConf
 
 from segpipe.config import commands, groups, training_groups
-from segpipe.config.commands import (
-    DATED,
-    batch_size_setting,
-    config_group,
-    device_setting,
-    labels_setting,
-    localize_setting,
-    max_pixels_setting,
-    part_setting,
-    precision_setting,
-    split_setting,
-)
-from segpipe.config.fields import LARGEST_SEED, setting
-from segpipe.config.groups import BundleConfig, ExplainConfig, SegmenterBundleConfig, TtaConfig
+from segpipe.config.fields import LARGEST_SEED, MISSING, setting
+from segpipe.config.prediction import DATED, ExplainConfig, RunPipelineConfig, SegmenterBundleConfig, TtaConfig, config_group
 from segpipe.config.training_groups import DistillConfig, ThresholdConfig
 
 # Settings that a training may change on resuming where allow_change lists them.
@@ -95,48 +81,6 @@ class TrainClsConfig(TrainConfig):
     bundle: SegmenterBundleConfig = setting(SegmenterBundleConfig, "Segmenter that cuts the crops")
 
 
-@dataclass
-class RunPipelineConfig:
-    """`segpipe predict`."""
-
-    image: Any = setting(None, "Image, or a list of images as [a.jpg,b.jpg]; give either image or folder", path="any")
-    folder: str | None = setting(None, "Folder of images, searched with its subfolders", path="any")
-    output: str | None = setting(None, f"Folder of the results; {DATED}", path="any")
-    overwrite: bool = setting(False, "True to replace the results of an earlier run in output")
-    resume: bool = setting(False, "True to resume an earlier run in output, if there is one; no image is processed twice")
-    shard: str | None = setting(None, "k/n, for example 0/8: part k of n of the folder, for n runs side by side; k counts from 0")
-    bundle: BundleConfig = setting(BundleConfig, "Trained models")
-    localize: str = localize_setting()
-    tta: TtaConfig = config_group("Test-time augmentation")
-    explain: ExplainConfig = config_group("Heatmap of the image regions that a diagnosis rests on")
-    device: str = device_setting()
-    precision: str = precision_setting()
-    engine: str = setting("local", "Engine", choices={"local": "this machine", "ray": "several machines; needs segpipe[ray]"})
-    workers: int | None = setting(
-        None,
-        "With engine=local: threads beside the main thread, null: one per core. With engine=ray: actors, null: one per GPU, or "
-        "without GPUs one per node and at least two",
-        least=0,
-    )
-    batch_size: int | None = batch_size_setting()
-    max_pixels: int = max_pixels_setting(150_000_000)
-    labels: str | None = labels_setting(None, text="CSV of the true diagnoses (HAM10000, ISIC, or image,label): scores the run")
-    masks: str | None = setting(None, "Folder of the true masks, named after the images: scores the run", path="existing")
-    heatmap_sample: int = setting(
-        200, "With labels or masks and explain=gradcam: number of images whose heatmaps are tested; 0: no test", least=0
-    )
-    split: str | None = split_setting()
-    part: str | None = part_setting()
-    figures: str = setting(
-        "auto", "Summary picture of each image", choices={"auto": "for up to 20 images", "true": "", "false": ""}
-    )
-    crops: bool = setting(False, "True to write the crops")
-    heatmaps: bool = setting(False, "True to write the heatmaps as pictures of their own")
-    report: str = setting(
-        "none", "Report", choices={"none": "", "html": "report.html, a table of all images with a page for each"}
-    )
-
-
 # Schemas by config group (None: primary configurations) and by name; yaml files name them as NAME_schema.
 SCHEMAS: dict[str | None, dict[str, type]] = {
     None: {
@@ -150,6 +94,7 @@ SCHEMAS: dict[str | None, dict[str, type]] = {
         "ablations": commands.AblationsConfig,
         "export": commands.ExportConfig,
         "card": commands.CardConfig,
+        "selftest": commands.SelfTestConfig,
         "synthetic": commands.SyntheticSamplesConfig,
     },
     "data": {
@@ -193,11 +138,6 @@ def register_schemas() -> None:
 def register_resolvers() -> None:
     """Register `${first:a,b}`, which is `b` where `a` is null."""
     OmegaConf.register_new_resolver("first", lambda value, other: other if value is None else value, replace=True)
-
-
-def optional_path(value: str | None) -> Path | None:
-    """Convert a path of the configuration; None stays None."""
-    return None if value is None else Path(value)
 
 
 register_schemas()

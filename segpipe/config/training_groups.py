@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import MISSING
-
-from segpipe.config.fields import setting
-from segpipe.config.groups import VIEWS
+from segpipe.config.fields import MISSING, setting
+from segpipe.config.prediction import VIEWS
 
 
 @dataclass

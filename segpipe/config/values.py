@@ -2,16 +2,14 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
-from importlib.util import find_spec
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
-from segpipe.config.fields import Setting, require_choice, settings_of
-from segpipe.errors import ConfigError
+from segpipe.config.fields import Setting, require_choice, settings_of, to_dict
+from segpipe.errors import ConfigError, require_extra
 from segpipe.io.run_files import CHECKPOINTS, CONFIG, EPOCH_TABLE, SPLIT
 
 TRAINING_FILES = (CONFIG, SPLIT, EPOCH_TABLE)
@@ -21,25 +19,28 @@ AUTO_TARGETS = ["mel", "malignant"]  # of threshold.diagnosis=auto where they oc
 LIBRARIES = {"tensorboard": ("tensorboard",), "wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 
 
-def check_values(config: DictConfig) -> None:
+def check_values(config: Any) -> None:
     """Refuse the first value that is missing or not allowed.
 
     A key that is null, or absent from the configuration, passes.
 
     Args:
-        config: Configuration of a command.
+        config: Configuration of a command, composed or typed; a typed one must have no missing value.
 
     Raises:
+        MissingExtraError: A value needs an extra that is not installed.
         ConfigError: A required key has no value, a path does not exist, a word is not one of the choices, a number is outside its
-            bounds, values do not fit together, or a tracker cannot be used.
+            bounds, values do not fit together, or a tracker has no login.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
+    missing = [] if is_dataclass(config) else sorted(_omegaconf().missing_keys(config))
     if missing:
         raise ConfigError(f"{missing[0]} must be given, got nothing; write {missing[0]}=...")
     for key, value, setting in list_settings(config):
         if setting is not None and value is not None:
             _check_path(key, value, setting)
             _check_choice(key, value, setting)
+            if setting.extra:
+                require_extra(setting.extra, key)
         _check_numbers(key, value, setting)
     _check_resuming(config)
     if _value(config, "resume") and _value(config, "overwrite"):
@@ -49,7 +50,7 @@ def check_values(config: DictConfig) -> None:
     _check_trackers(config)
 
 
-def list_settings(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, Setting | None]]:
+def list_settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Setting | None]]:
     """List the values of a configuration with their metadata.
 
     Args:
@@ -59,17 +60,33 @@ def list_settings(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, A
     Yields:
         Dotted key, value and metadata; None for a key without any, such as those of transforms.
     """
-    settings = settings_of(OmegaConf.get_type(config))
-    for name in map(str, config):
-        if not OmegaConf.is_missing(config, name):
-            yield f"{prefix}{name}", config[name], settings.get(name)
-            yield from _list_inner(config[name], f"{prefix}{name}")
+    settings, items = _read_node(config)
+    for name, value in items:
+        yield f"{prefix}{name}", value, settings.get(name)
+        yield from _list_inner(value, f"{prefix}{name}")
+
+
+def _omegaconf() -> Any:
+    """Import OmegaConf, which a plain call does not need."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf
+
+
+def _read_node(node: Any) -> tuple[Mapping[str, Setting], Iterable[tuple[str, Any]]]:
+    """Return the metadata and the values of a node, typed or composed."""
+    if isinstance(node, dict):
+        return {}, node.items()
+    if is_dataclass(node):
+        return settings_of(node), vars(node).items()
+    given = ((str(name), node[name]) for name in node if not _omegaconf().is_missing(node, name))
+    return settings_of(_omegaconf().get_type(node)), given
 
 
 def _list_inner(value: Any, key: str) -> Iterator[tuple[str, Any, Setting | None]]:
-    if isinstance(value, DictConfig):
+    if isinstance(value, Mapping) or is_dataclass(value):
         yield from list_settings(value, f"{key}.")
-    elif isinstance(value, ListConfig):
+    elif isinstance(value, MutableSequence):
         for number, item in enumerate(value):
             yield from _list_inner(item, f"{key}[{number}]")
 
@@ -86,7 +103,7 @@ def _check_path(key: str, value: Any, setting: Setting) -> None:
             words = "".join(f"{word}, " for word in setting.choices)
             raise ConfigError(f"{key} must be {words and words + 'or '}an existing path, got {path!r}; {setting.advice}")
         if setting.path == "folder" and not os.path.isdir(path):
-            rule = "a list of folders" if isinstance(value, ListConfig) else "a folder"
+            rule = "a list of folders" if isinstance(value, MutableSequence) else "a folder"
             raise ConfigError(f"{key} must be {rule}, got {path!r}; {setting.advice}")
         if setting.path == "new_folder" and (not path or (os.path.exists(path) and not os.path.isdir(path))):
             raise ConfigError(f"{key} must be a folder, which may not exist yet, or null, got {path!r}")
@@ -101,7 +118,7 @@ def _check_choice(key: str, value: Any, setting: Setting) -> None:
 
 def _check_numbers(key: str, value: Any, setting: Setting | None) -> None:
     """Check a number, or all numbers in a list, nested or not."""
-    if isinstance(value, ListConfig):
+    if isinstance(value, MutableSequence):
         for item in value:
             _check_numbers(key, item, setting)
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -111,7 +128,7 @@ def _check_numbers(key: str, value: Any, setting: Setting | None) -> None:
             raise ConfigError(f"{key} must be {setting.bounds}, got {value}")
 
 
-def _check_resuming(config: DictConfig) -> None:
+def _check_resuming(config: Any) -> None:
     """Check that a training resumes in a known folder."""
     ckpt_path = _value(config, "ckpt_path")
     if ckpt_path is None:
@@ -127,12 +144,10 @@ def _check_resuming(config: DictConfig) -> None:
         )
 
 
-def _check_trackers(config: DictConfig) -> None:
+def _check_trackers(config: Any) -> None:
     for name in _value(config, "logger") or ():
-        # A folder of that name, such as wandb makes where it is called, has no origin.
-        missing = [library for library in LIBRARIES.get(name, ()) if getattr(find_spec(library), "origin", None) is None]
-        if missing:
-            raise ConfigError(f'logger={name} needs {" and ".join(missing)}; pip install "segpipe[tracking]"')
+        if name in LIBRARIES:
+            require_extra("tracking", f"logger={name}", *LIBRARIES[name])
     if _value(config, "logger.wandb.offline") is False:
         import wandb
 
@@ -140,12 +155,12 @@ def _check_trackers(config: DictConfig) -> None:
             raise ConfigError("logger.wandb.offline=false needs a login; run wandb login, or set WANDB_API_KEY")
 
 
-def _check_fits(config: DictConfig) -> None:
+def _check_fits(config: Any) -> None:
     """Check numbers that depend on another one or on the network."""
     fold, folds = _value(config, "data.fold"), _value(config, "data.folds")
     if fold is not None and (folds < 2 or fold >= folds):
         raise ConfigError(f"data.fold must be below data.folds, which must be 2 or more, got {fold} of {folds}")
-    if "threshold" in config:
+    if _value(config, "threshold") is not None:
         threshold_targets(config)
     size = _value(config, "segmenter.input_size")
     if size is not None and size % 32:
@@ -153,7 +168,7 @@ def _check_fits(config: DictConfig) -> None:
     if _value(config, "loss.bce_weight") == _value(config, "loss.dice_weight") == 0:
         raise ConfigError("one of loss.bce_weight and loss.dice_weight must be above 0, got 0 and 0")
     devices = _value(config, "trainer.devices")
-    numbers = list(devices) if isinstance(devices, ListConfig) else []
+    numbers = list(devices) if isinstance(devices, MutableSequence) else []
     if not (devices in (None, "auto") or _is_count(devices, 1) or (numbers and all(_is_count(number, 0) for number in numbers))):
         raise ConfigError(f"trainer.devices must be auto, a number of devices, or a list of their numbers, got {devices!r}")
 
@@ -200,14 +215,14 @@ def as_list(value: Any) -> list[Any]:
     """Convert a single value, a list or null to a list."""
     if value is None:
         return []
-    return list(value) if isinstance(value, ListConfig | list | tuple) else [value]
+    return list(value) if isinstance(value, MutableSequence | tuple) else [value]
 
 
-def _check_sizes(config: DictConfig) -> None:
+def _check_sizes(config: Any) -> None:
     """Check the image sizes over the epochs, and mixup against consistency."""
     pairs = _value(config, "augment.sizes") or []
     largest = _value(config, "classifier.input_size") or _value(config, "segmenter.input_size")
-    step = 32 if "segmenter" in config else 1
+    step = 32 if _value(config, "segmenter") is not None else 1
     epochs = [pair[0] for pair in pairs if len(pair) == 2]
     paired = len(epochs) == len(pairs)
     fitting = paired and all(epoch >= 0 and 32 <= size <= largest and size % step == 0 for epoch, size in pairs)
@@ -215,7 +230,7 @@ def _check_sizes(config: DictConfig) -> None:
         multiples = " and a multiple of 32" if step > 1 else ""
         raise ConfigError(
             "augment.sizes must hold pairs of an increasing epoch and a size from 32 to the input size, "
-            f"{largest}{multiples}, such as [[0,{max(32, largest // 64 * 32)}]], got {OmegaConf.to_container(pairs)}"
+            f"{largest}{multiples}, such as [[0,{max(32, largest // 64 * 32)}]], got {to_dict(pairs)}"
         )
     if _value(config, "augment.turn_consistency") and _value(config, "augment.mixup_alpha"):
         raise ConfigError("augment.turn_consistency and augment.mixup_alpha must not both be above 0; set one of them to 0")
@@ -234,5 +249,10 @@ def refuse_values() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
-def _value(config: DictConfig, key: str) -> Any:
-    return OmegaConf.select(config, key)
+def _value(config: Any, key: str) -> Any:
+    if not is_dataclass(config):
+        return _omegaconf().select(config, key)
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    return value

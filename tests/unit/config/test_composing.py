@@ -14,7 +14,7 @@ from omegaconf.resolvers import oc
 from segpipe.config.composing import compose_config
 from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.errors import ConfigError
-from segpipe.workflows.calls import FolderResult, TrainingResult, own_folder, read_table, training_config
+from segpipe.workflows.calls import FolderResult, TrainingResult, own_folder, training_config
 from segpipe.workflows.prediction import predict_folder
 from segpipe.workflows.training import train_classifier, train_segmenter
 
@@ -145,7 +145,8 @@ def test_table_of_results_has_numbers_and_texts(folder: Path) -> None:
     header = "path,diagnosis,confidence,p_1,flagged,mask_reasons,box_top,tta_spread,warnings,crop_border"
     rows = "NA,1,0.5,0.5,true,,3,,,squeeze\nnull.jpg,nv,0.25,0.1,false,x;y,4,,w,reflect\n"
     (folder / "results.csv").write_text(f"{header}\n{rows}")
-    table = read_table(folder / "results.csv")
+    result = FolderResult.read(folder, [], {})
+    table = result.table
     assert table["path"].to_list() == ["NA", "null.jpg"]
     assert table["diagnosis"].to_list() == ["1", "nv"]
     assert table["mask_reasons"].to_list() == ["", "x;y"]
@@ -154,6 +155,9 @@ def test_table_of_results_has_numbers_and_texts(folder: Path) -> None:
     assert table["box_top"].dtype == int
     assert table["confidence"].dtype == table["tta_spread"].dtype == float
     assert table["tta_spread"].isna().all()
+    assert [list(row) for row in result.rows] == [header.split(",")] * 2
+    assert list(result.rows[0].values()) == ["NA", "1", 0.5, 0.5, True, "", 3, None, "", "squeeze"]
+    assert list(result.rows[1].values()) == ["null.jpg", "nv", 0.25, 0.1, False, "x;y", 4, None, "w", "reflect"]
 
 
 def test_results_unpack_and_show_themselves_on_a_line(folder: Path) -> None:
@@ -162,6 +166,7 @@ def test_results_unpack_and_show_themselves_on_a_line(folder: Path) -> None:
     table, failures = result
     assert len(table) == 1
     assert table["flagged"].isna().all()
+    assert result.rows == [{"path": "a.jpg", "confidence": 0.5, "flagged": None}]
     assert [(failure.path, failure.reason) for failure in failures] == [("b.jpg", "no image")]
     assert (result.output, result.metrics) == (folder, {"images": 1})
     trained = TrainingResult(Path("a/bundle"), {"images": 1, "classification": {"many": "numbers"}})

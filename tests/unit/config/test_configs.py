@@ -16,20 +16,23 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from segpipe.bundle.card import ClassifierBundle
-from segpipe.bundle.folder import SHIPPED, load_classifier
+from segpipe.bundle.card_file import SHIPPED
+from segpipe.bundle.folder import load_classifier
 from segpipe.config.building import check_targets
 from segpipe.config.commands import AppConfig, AppServerConfig, CompareConfig, ExportConfig
 from segpipe.config.composing import typed
 from segpipe.config.fields import LARGEST_SIDE, settings_of
-from segpipe.config.groups import ClassifierConfig, CropConfig, TtaConfig
+from segpipe.config.groups import ClassifierConfig, CropConfig
+from segpipe.config.prediction import RunPipelineConfig, TtaConfig
 from segpipe.config.schemas import SCHEMAS as ALL_SCHEMAS
-from segpipe.config.schemas import RunPipelineConfig, TrainClsConfig, TrainSegConfig
+from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.config.training_groups import FocalConfig
 from segpipe.config.values import check_values, list_settings, refuse_values, threshold_targets
 from segpipe.data.datasets import _SAMPLING_POWERS
 from segpipe.errors import ConfigError
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.loading import PRECISIONS
+from segpipe.inference.runtimes import PRECISIONS
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import BORDERS, CropRule
 from segpipe.lesion.localization import MaskSource
@@ -283,7 +286,7 @@ def test_each_prediction_setting_builds(classifier: ClassifierBundle, tta: str, 
     explained = None if config.explain.method == "none" else config.explain.diagnosis or "predicted"
     assert (explained is None) == (explain == "none")
     views = VIEWS[config.tta.views]
-    ClassifierEnsemble([classifier], device=torch.device("cpu"), views=views, explained=explained, batch_size=config.batch_size)
+    ClassifierEnsemble([TorchClassifier(classifier, "cpu")], views=views, explained=explained, batch_size=config.batch_size)
 
 
 CHECKED = {"run_pipeline": [], "train_cls": ["data=synthetic", "loss=focal"], "train_seg": ["data=synthetic"]}

@@ -3,28 +3,43 @@
 import hashlib
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from segpipe import __version__
 from segpipe.diagnosis import check_class_name
+from segpipe.io.run_files import GRAPHS
 from segpipe.lesion.crop import CropRule
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, check_targets
-from segpipe.models.classifier import LesionClassifier
 from segpipe.models.input_spec import InputSpec
 
-LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "lightning", "numpy", "opencv-python-headless")
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segpipe.models.classifier import LesionClassifier
+
+# Import names of the libraries whose versions are recorded, by distribution.
+LIBRARIES = {
+    "torch": "torch",
+    "timm": "timm",
+    "segmentation-models-pytorch": "segmentation_models_pytorch",
+    "lightning": "lightning",
+    "onnxruntime": "onnxruntime",
+    "numpy": "numpy",
+    "opencv-python-headless": "cv2",
+}
 LICENCE = "CC BY-NC 4.0 where trained on HAM10000 or ISIC 2019, or from weights that were (non-commercial), see LICENSE"
 INTENDED_USE = "Research and teaching on dermoscopic photographs. Not a medical device: not for diagnosis or treatment."
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of segpipe, Python and the numerical libraries."""
-    return {"segpipe": __version__, "python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    """Return the versions of segpipe, Python and the imported numerical libraries."""
+    loaded = {name: sys.modules[module] for name, module in LIBRARIES.items() if module in sys.modules}
+    return {"segpipe": __version__, "python": platform.python_version()} | {
+        name: str(module.__version__).partition("+")[0] for name, module in loaded.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,24 @@ class Training:
     changes: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True)
+class GraphRecord:
+    """Record of an ONNX graph of a bundle.
+
+    Attributes:
+        sha256: SHA-256 of the file.
+        largest_difference: Largest absolute difference between ONNX Runtime and PyTorch: of a probability for `model.onnx`, of a
+            heatmap scaled to [0, 1] for `gradcam.onnx`.
+        images: Number of images that it was measured on.
+        source: Origin of these images.
+    """
+
+    sha256: str
+    largest_difference: float
+    images: int
+    source: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """Fields that the cards of segmenters and classifiers share.
@@ -72,10 +105,11 @@ class Card:
         versions: Versions of segpipe, Python and the libraries.
         licence: Licence of the weights.
         intended_use: Intended use, and uses that are excluded.
+        graphs: ONNX graphs of the bundle by file name, see `segpipe.bundle.graphs`; empty for none.
 
     Raises:
         ValueError: `metrics.metrics` holds anything but scores, see `segpipe.metrics.bootstrap.with_intervals`, or the number
-            of images is missing.
+            of images is missing, or a graph has an unknown name.
     """
 
     arguments: Mapping[str, Any]
@@ -85,6 +119,7 @@ class Card:
     versions: Mapping[str, str] = field(default_factory=library_versions)
     licence: str = LICENCE
     intended_use: str = INTENDED_USE
+    graphs: Mapping[str, GraphRecord] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         scores = self.metrics.get("metrics", {})
@@ -92,6 +127,8 @@ class Card:
             raise ValueError("metrics.metrics must hold scores, each with value, low and high, which are numbers or null")
         if scores and type(self.metrics.get("images")) is not int:
             raise ValueError(f"metrics.images must be the number of scored images, got {self.metrics.get('images')!r}")
+        if unknown := sorted(self.graphs.keys() - set(GRAPHS)):
+            raise ValueError(f"graphs must be among {', '.join(GRAPHS)}, got {', '.join(unknown)}")
 
 
 def _is_score(score: Any) -> bool:
@@ -173,6 +210,11 @@ def kind_of(card: Card) -> str:
     return "classifier" if isinstance(card, ClassifierCard) else "segmenter"
 
 
+def outputs_of(card: Card) -> dict[str, Any]:
+    """Return `kind` and `classes` of a card; no classes for a segmenter."""
+    return {"kind": kind_of(card), "classes": list(card.classes) if isinstance(card, ClassifierCard) else None}
+
+
 @dataclass(frozen=True)
 class SegmenterBundle:
     """A loaded U-Net with its card.
@@ -183,7 +225,7 @@ class SegmenterBundle:
         sha256: SHA-256 of the weights file.
     """
 
-    model: nn.Module
+    model: "nn.Module"
     card: SegmenterCard
     sha256: str
 
@@ -192,12 +234,13 @@ class SegmenterBundle:
 class ClassifierBundle:
     """A loaded classifier with its card; the fields are those of `SegmenterBundle`."""
 
-    model: LesionClassifier
+    model: "LesionClassifier"
     card: ClassifierCard
     sha256: str
 
 
-def fingerprint(bundle: SegmenterBundle | ClassifierBundle) -> str:
-    """Hash the weights and the card."""
-    card = json.dumps(asdict(bundle.card), sort_keys=True, default=str)
-    return hashlib.sha256((bundle.sha256 + card).encode()).hexdigest()
+def fingerprint(card: Card, sha256: str) -> str:
+    """Hash a card without its graphs, and the SHA-256 of its weights."""
+    fields = {name: value for name, value in asdict(card).items() if name != "graphs"}
+    text = json.dumps(fields, sort_keys=True, default=str)
+    return hashlib.sha256((sha256 + text).encode()).hexdigest()

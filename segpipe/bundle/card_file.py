@@ -1,17 +1,21 @@
 """Reading and checking of `card.json`."""
 
 import os
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from segpipe.bundle.card import Card
 from segpipe.errors import BundleError
-from segpipe.io.files import encode_json, one_line, read_json
+from segpipe.io.files import one_line, read_json
 from segpipe.io.run_files import BUNDLE, CARD, WEIGHTS
 
 FORMAT = "segpipe-bundle-1"
+SHIPPED = Path(__file__).parents[1] / "weights"
 
 AnyCard = TypeVar("AnyCard", bound=Card)
 
@@ -73,12 +77,32 @@ def parse_card(folder: Path, content: Any, kind: str, schema: type[AnyCard]) -> 
         )
     _list_operating_point(content)
     try:
-        # Strict: no text or boolean for a number. From JSON, where a list may stand for a tuple.
-        return TypeAdapter(schema).validate_json(encode_json(content), strict=True, extra="forbid")
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = ": ".join([".".join(map(str, first["loc"])), first["msg"]])
-        raise BundleError(f"{folder}: {CARD} is damaged, {one_line(reason)}") from error
+        card = msgspec.convert(content, schema)  # strict: no text or boolean for a number
+        for key in _unknown_keys(content, card):
+            raise msgspec.ValidationError(f"unknown key - at `$.{key}`")
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{folder}: {CARD} is damaged, {one_line(_reason(error))}") from error
+    return card
+
+
+def _unknown_keys(content: Any, built: Any, key: str = "") -> Iterator[str]:
+    """List the keys of a content that its dataclasses do not have."""
+    if isinstance(built, tuple):
+        for number, item in enumerate(built):
+            yield from _unknown_keys(content[number], item, f"{key}{number}.")
+    elif is_dataclass(built):
+        known = {field.name for field in fields(built)}
+        yield from (f"{key}{name}" for name in content if name not in known)
+        for name in known & content.keys():
+            yield from _unknown_keys(content[name], getattr(built, name), f"{key}{name}.")
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    """Write the dotted key of a refused value and the reason."""
+    text, _, path = str(error).partition(" - at `$")
+    missing = re.findall(r"missing required field `(\w+)`", text)
+    key = ".".join([*re.findall(r"\w+", path), *missing])
+    return f"{key}: {text}" if key else text
 
 
 def _list_operating_point(content: dict[str, Any]) -> None:

@@ -1,42 +1,43 @@
 """Bundles on disk: folders with `model.safetensors` and `card.json`, without pickles.
 
 The card says what to build and how to feed it, so inference needs no configuration. Only segpipe's own builders can be named.
-The metadata of the weights repeat the kind of the model and its classes in order, which a card alone cannot prove, and hold a
-hash of the tensors.
+Graphs for ONNX Runtime may lie beside them, see `segpipe.bundle.graphs`.
 """
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from segpipe.bundle.card import Card, ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard, kind_of
+from segpipe.bundle.card import Card, ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard, kind_of, outputs_of
 from segpipe.bundle.card_file import FORMAT, parse_card, read_card, read_content
+from segpipe.bundle.graphs import read_graph
+from segpipe.bundle.weights_file import IDENTITY, check_identity, identity
 from segpipe.errors import BundleError, WriteError
 from segpipe.io.files import encode_json, one_line, parse_json
-from segpipe.io.run_files import CARD, WEIGHTS
+from segpipe.io.run_files import CARD, GRAPHS, WEIGHTS
 from segpipe.models.classifier import build_classifier
 from segpipe.models.unet import build_unet
-from segpipe.models.weights import hash_tensors, load_weights, read_metadata, require_finite
+from segpipe.models.weights import load_weights, require_finite
 
-IDENTITY = "segpipe"  # entry of the metadata of the weights
 MAX_HEADER_BYTES = 100_000_000  # limit of safetensors itself
-SHIPPED = Path(__file__).parents[1] / "weights"
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
 def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = False) -> None:
     """Write a bundle atomically, replacing an existing one.
+
+    Graphs that the card lists are kept where the existing bundle holds them and the weights stay the same; others are removed.
 
     Args:
         folder: Folder of the bundle; its parent must exist.
@@ -48,20 +49,58 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         BundleError: The card could not be read again, or a weight is not finite; nothing is written.
         WriteError: The bundle cannot be written; an existing one is kept.
     """
-    kind = kind_of(card)
-    text = encode_json({"format": FORMAT, "kind": kind} | asdict(card))
-    parse_card(folder, parse_json(text), kind, type(card))
+    _encode_card(folder, card)
     try:
         weights = _encode_weights(model, card, half=half)
     except ValueError as error:
         raise BundleError(f"{folder}: the bundle is not written, its weight {error}; train the model again") from error
+    graphs = _fitting_graphs(folder, weights, card)
+    _write_bundle(folder, replace(card, graphs=card.graphs if graphs else {}), weights, graphs)
+
+
+def save_graphs(folder: Path, card: Card, graphs: Mapping[str, bytes]) -> None:
+    """Add graphs to an existing bundle and its card, atomically.
+
+    Args:
+        folder: Folder of the bundle.
+        card: Card of the bundle with the records of these graphs.
+        graphs: Content of each graph by file name.
+
+    Raises:
+        BundleError: A graph could not be read again, see `segpipe.bundle.graphs.read_graph`; nothing is written.
+        WriteError: The bundle cannot be written; the existing one is kept.
+    """
+    _write_bundle(folder, card, (folder / WEIGHTS).read_bytes(), graphs)
+
+
+def _fitting_graphs(folder: Path, weights: bytes, card: Card) -> dict[str, bytes]:
+    """Return the graphs of a card, or none if one is unfit."""
+    try:
+        if not card.graphs or (folder / WEIGHTS).read_bytes() != weights:
+            return {}
+        return {name: read_graph(folder, name, card) for name in card.graphs}
+    except (OSError, BundleError):
+        return {}
+
+
+def _encode_card(folder: Path, card: Card) -> bytes:
+    """Encode a card that can be read again."""
+    kind = kind_of(card)
+    text = encode_json({"format": FORMAT, "kind": kind} | asdict(card))
+    parse_card(folder, parse_json(text), kind, type(card))
+    return text
+
+
+def _write_bundle(folder: Path, card: Card, weights: bytes, graphs: Mapping[str, bytes]) -> None:
+    text = _encode_card(folder, card)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             new = Path(temporary, "new")
             new.mkdir()
-            # Not save_file, which makes files that only their owner may read.
-            (new / WEIGHTS).write_bytes(weights)
-            (new / CARD).write_bytes(text)
+            for name, content in {WEIGHTS: weights, CARD: text, **graphs}.items():
+                (new / name).write_bytes(content)
+            for name in graphs:
+                read_graph(new, name, card)
             _replace_folder(new, folder, old=Path(temporary, "old"))
     except OSError as error:
         raise WriteError(f"{folder}: the bundle cannot be written ({error.strerror})") from error
@@ -79,7 +118,7 @@ def _encode_weights(model: nn.Module, card: Card, *, half: bool = False) -> byte
     }
     require_finite(state)
     # A single entry: safetensors writes several in any order, and equal weights must give equal files.
-    return save(state, {IDENTITY: json.dumps(_identity(card, save(state)))})
+    return save(state, {IDENTITY: json.dumps(identity(outputs_of(card), save(state)))})
 
 
 def bundle_segmenter(model: nn.Module, card: SegmenterCard) -> SegmenterBundle:
@@ -118,7 +157,7 @@ def _replace_folder(new: Path, folder: Path, *, old: Path) -> None:
         old.replace(folder)
         raise
     for path in old.iterdir() if old.is_dir() else ():
-        if path.name not in (WEIGHTS, CARD):
+        if path.name not in (WEIGHTS, CARD, *GRAPHS):
             path.replace(folder / path.name)
 
 
@@ -173,7 +212,7 @@ def _load_model(folder: Path, card: Card, build: Callable[[], AnyModel]) -> tupl
         state = load(content)
     except SafetensorError as error:
         raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({one_line(str(error))})") from error
-    _check_identity(folder, content, card)
+    check_identity(folder, content, outputs_of(card))
     with _refuse_mismatch(folder):
         load_weights(model, state)
         _check_output_shape(model, card)
@@ -214,33 +253,3 @@ def _check_output_shape(model: nn.Module, card: Card) -> None:
     found = tuple(model(torch.zeros(1, 3, size, size)).shape)
     if found != expected:
         raise ValueError(f"the output of the network must have the shape {expected}, got {found}")
-
-
-def _identity(card: Card, content: bytes) -> dict[str, Any]:
-    """Return the metadata of weights with this content."""
-    classes = list(card.classes) if isinstance(card, ClassifierCard) else None
-    return {"kind": kind_of(card), "classes": classes, "tensors": hash_tensors(content)}
-
-
-def _check_identity(folder: Path, content: bytes, card: Card) -> None:
-    """Check that the weights are undamaged and match the card.
-
-    Weights of older versions have no metadata to check.
-    """
-    text = read_metadata(content).get(IDENTITY)
-    if text is None:
-        return
-    expected = _identity(card, content)
-    try:
-        stored = json.loads(text)
-        differing = {key: stored.get(key) for key in expected if stored.get(key) != expected[key]}
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{folder}: {WEIGHTS} is damaged, its metadata are none of segpipe's; copy it again") from error
-    if "tensors" in differing:
-        raise BundleError(f"{folder}: {WEIGHTS} is damaged, its tensors are not those that were saved; copy it again")
-    if differing:
-        got = {key: expected[key] for key in differing}
-        raise BundleError(
-            f"{folder}: weights and card do not belong together ({CARD} must say {one_line(str(differing))} as the weights do, "
-            f"got {one_line(str(got))}); copy both files again"
-        )

@@ -1,19 +1,22 @@
-"""Half-precision copies of two trained bundles, with the metrics of the copies.
+"""Half-precision copies of trained bundles, with graphs and metrics.
 
 Both are scored on the test split, end to end and the segmenter alone; their split and the plots of the test are written next to
-the copies.
+the copies. Graphs can also be added to a bundle where it is.
 """
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.card import Card, ClassifierCard
+from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter, save_bundle
+from segpipe.config import SAMPLES
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, OutputError
@@ -22,13 +25,20 @@ from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS, Metrics, card_with_test_metrics, segmenter_test_metrics
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.text import headline
-from segpipe.inference.loading import choose_device
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.networks import ClassifierNetwork, SegmenterNetwork
+from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
+from segpipe.io.images import read_image, read_mask
 from segpipe.io.output import find_results
 from segpipe.io.run_files import PLOT_FOLDER, SPLIT, TEST
+from segpipe.lesion.crop import cut_lesion, mask_box, resize_square
+from segpipe.release.golden import write_classifier_golden, write_own_golden, write_segmenter_golden
+from segpipe.release.graphs import Images, add_graphs, build_graphs, write_graphs
+from segpipe.types import BoolMask, RgbImage
 
 BATCH_SIZE = 8
+PARITY_IMAGES = 32  # test images on which the graphs are compared with PyTorch
 
 
 def export_bundles(
@@ -40,7 +50,7 @@ def export_bundles(
     output: Path,
     results: Path | None = None,
 ) -> str:
-    """Copy two trained bundles in half precision, and score the copies.
+    """Copy two bundles in half precision with graphs, and score them.
 
     Args:
         load_data: Loader of the data set that both were trained on.
@@ -54,7 +64,7 @@ def export_bundles(
         Headline metrics of the copies.
 
     Raises:
-        BundleError: The two were not trained on this split.
+        BundleError: The two were not trained on this split, or a network cannot be exported.
         DatasetError: The data set or the split cannot be used.
         OutputError: The output folder has the results of a training or of a run.
     """
@@ -73,23 +83,75 @@ def export_bundles(
         save_bundle(Path(scratch, "segmenter"), unet.model, unet.card, half=True)
         save_bundle(Path(scratch, "classifier"), network.model, network.card, half=True)
         unet, network = load_segmenter(Path(scratch, "segmenter")), load_classifier(Path(scratch, "classifier"))
-        metrics = _score(unet, network, table[table["part"] == "test"], run, dataset=dataset.name)
+        test = table[table["part"] == "test"]
+        runs = TorchSegmenter(unet), TorchClassifier(network)
+        images = [read_image(path) for path in test["image_path"][:PARITY_IMAGES]]
+        masks = [found.mask for found in Localizer(runs[0])(images)]
+        graphs = {
+            kind: build_graphs(
+                Path(scratch, kind), network_inputs(bundle.card, images, masks), source=f"{dataset.name}, test split"
+            )
+            for kind, bundle in (("segmenter", unet), ("classifier", network))
+        }
+        metrics = _score(*runs, test, run, dataset=dataset.name)
         # Without the worst cases, which show images of patients.
         (output / TEST / PLOT_FOLDER).mkdir(parents=True, exist_ok=True)
         for name in PLOTS:
             shutil.copyfile(run / PLOT_FOLDER / name, output / TEST / PLOT_FOLDER / name)
     save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=segmenter_test_metrics(metrics)), half=True)
     save_bundle(output / "classifier", network.model, card_with_test_metrics(network.card, metrics), half=True)
+    for kind, built in graphs.items():
+        write_graphs(output / kind, built)
+    write_segmenter_golden(output / "segmenter", runs[0])
+    write_classifier_golden(output / "classifier", runs[1])
     if not (output / SPLIT).exists() or not split.samefile(output / SPLIT):
         shutil.copyfile(split, output / SPLIT)
     return headline(metrics)
 
 
-def _score(unet: SegmenterBundle, network: ClassifierBundle, test: pd.DataFrame, run: Path, *, dataset: str) -> Metrics:
-    """Score both end to end, and the segmenter alone in `segmenter/`."""
-    localizer = Localizer(unet, device=choose_device("auto"))
-    metrics = score_classifier(
-        localizer, network, test, run, views=VIEWS["d4"], batch_size=BATCH_SIZE, dataset=dataset, heatmaps=SAMPLE
+def export_in_place(folder: Path) -> str:
+    """Add graphs to a bundle, compared with PyTorch on the generated samples.
+
+    Args:
+        folder: Folder of the bundle.
+
+    Returns:
+        A line for each graph with its largest difference.
+
+    Raises:
+        BundleError: The bundle cannot be loaded, or its network cannot be exported; nothing is written.
+    """
+    photographs = sorted(SAMPLES.glob("*.jpg"))
+    images = [read_image(path) for path in photographs]
+    masks = [read_mask(path.parent / "masks" / f"{path.stem}_segmentation.png") for path in photographs]
+    records = add_graphs(folder, network_inputs(load_bundle(folder).card, images, masks), source="generated samples of segpipe")
+    write_own_golden(folder)
+    return "\n".join(
+        f"{folder / name}: differs from PyTorch by at most {record.largest_difference:.1g}" for name, record in records.items()
     )
-    alone = score_segmenter(unet, test, run / "segmenter", dataset=dataset)
+
+
+def network_inputs(card: Card, images: Sequence[RgbImage], masks: Sequence[BoolMask]) -> Images:
+    """Prepare images as the pipeline does for a network.
+
+    Args:
+        card: Card of the network.
+        images: RGB uint8, each of any size (H, W, 3).
+        masks: Lesion mask of each image, bool, (H, W), not empty.
+
+    Returns:
+        RGB uint8, shape (N, size, size, 3).
+    """
+    size = card.input.size
+    if not isinstance(card, ClassifierCard):
+        return np.stack([resize_square(image, size) for image in images])
+    cut = [cut_lesion(image, mask, mask_box(mask), card.crop, size=size) for image, mask in zip(images, masks, strict=True)]
+    return np.stack([pixels for _, pixels in cut])
+
+
+def _score(segmenter: SegmenterNetwork, classifier: ClassifierNetwork, test: pd.DataFrame, run: Path, *, dataset: str) -> Metrics:
+    """Score both end to end, and the segmenter alone in `segmenter/`."""
+    options: dict[str, Any] = {"views": VIEWS["d4"], "batch_size": BATCH_SIZE, "dataset": dataset, "heatmaps": SAMPLE}
+    metrics = score_classifier(Localizer(segmenter), classifier, test, run, **options)
+    alone = score_segmenter(segmenter, test, run / "segmenter", dataset=dataset)
     return metrics | {"segmenter_alone": alone["segmenter_alone"]}

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard, SegmenterCard
 from segpipe.bundle.card_file import read_card
@@ -19,6 +18,7 @@ from segpipe.errors import BundleError
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.run_files import CARD
 from segpipe.lesion.localization import MaskSource
@@ -302,9 +302,9 @@ def test_card_within_the_bounds_gives_finite_predictions(
     folder = shutil.copytree(bundles / "classifier", tmp_path / "classifier")
     (folder / CARD).write_text(json.dumps(altered(card, key, value)))
     ensemble = ClassifierEnsemble(
-        [load_classifier(folder)], device=torch.device("cpu"), views=VIEWS["flips"], explained="predicted", batch_size=8
+        [TorchClassifier(load_classifier(folder), "cpu")], views=VIEWS["flips"], explained="predicted", batch_size=8
     )
-    pipeline = Pipeline(Localizer(None, device=torch.device("cpu"), start=MaskSource.CONTOUR), ensemble)
+    pipeline = Pipeline(Localizer(None, start=MaskSource.CONTOUR), ensemble)
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     (finding,) = pipeline([image])
     assert math.isclose(sum(finding.probabilities.values()), 1)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from segpipe import __version__
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import IDENTITY, SHIPPED, load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.card_file import SHIPPED
+from segpipe.bundle.folder import IDENTITY, load_classifier, load_segmenter, save_bundle
 from segpipe.errors import BundleError, OutputError
 from segpipe.io.run_files import CARD, WEIGHTS
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs
@@ -380,6 +381,11 @@ def test_card_without_a_field_is_refused_with_its_name(folder: Path, field: str)
         ("validation", {"images": "a" * 8, "labels": "é", "probs": "AAAA"}, "validation must be base64"),
         ("validation", {"images": "a" * 8, "labels": "CQA=", "probs": "AAAA" * 9 + "AA=="}, "probabilities of 7 classes"),
         ("training", "much", "training: "),
+        ("size", 1, r"size: unknown key"),
+        ("crop", {"margin": 0.1}, r"crop\.margin: unknown key"),
+        ("input", {"size": 64, "mean": [0.5, 0.5, True]}, r"input\.mean\.2: "),
+        ("temperature", "1", "temperature: "),
+        ("operating_points", [{"target": "mel", "threshold": 0.5, "level": 1}], r"operating_points\.0\.level: unknown key"),
     ],
 )
 def test_a_card_with_a_wrong_value_is_refused(folder: Path, field: str, value: object, message: str) -> None:

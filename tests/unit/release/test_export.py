@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.graphs import read_graph
 from segpipe.cli.main import main
 from segpipe.data.check import CheckedDataset
 from segpipe.data.loaders import load_ham10000
@@ -25,6 +26,7 @@ from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.release.export import export_bundles
 from segpipe.release.model_card import model_card
@@ -88,9 +90,10 @@ def test_copies_are_the_weights_rounded_to_half_precision(shipped: Path, trainin
 
 
 def test_cards_have_the_metrics_of_the_copies_on_the_test_split(shipped: Path, data: Path, tmp_path: Path) -> None:
-    unet, network = load_segmenter(shipped / "segmenter"), load_classifier(shipped / "classifier")
+    unet = TorchSegmenter(load_segmenter(shipped / "segmenter"), "cpu")
+    network = TorchClassifier(load_classifier(shipped / "classifier"), "cpu")
     table = assign_parts(load_ham10000(str(data)).table, read_split(shipped / "split.csv"))
-    localizer, test = Localizer(unet, device=torch.device("cpu")), table[table["part"] == "test"]
+    localizer, test = Localizer(unet), table[table["part"] == "test"]
     options = {"views": VIEWS["d4"], "batch_size": 8, "dataset": "synthetic", "heatmaps": SAMPLE}
     metrics = score_classifier(localizer, network, test, tmp_path / "run", **options)
     assert metrics["images"] == 3
@@ -101,6 +104,41 @@ def test_cards_have_the_metrics_of_the_copies_on_the_test_split(shipped: Path, d
     assert network.card.metrics == metrics["classification"] | of_run | {"localizer": metrics["segmentation"]}
 
 
+def test_copies_have_graphs_compared_on_test_images(shipped: Path) -> None:
+    for kind, names in (("segmenter", ["model.onnx"]), ("classifier", ["model.onnx", "gradcam.onnx"])):
+        card = load_bundle(shipped / kind).card
+        assert [*card.graphs] == names
+        for name, record in card.graphs.items():
+            assert read_graph(shipped / kind, name, card)
+            assert (record.images, record.source) == (3, "synthetic, test split")
+            assert 0 <= record.largest_difference < 1e-4
+
+
+def test_command_adds_graphs_to_a_bundle_without_a_data_set(
+    trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(trainings / "cls" / "bundle", tmp_path / "bundle"))
+    assert main(["export", f"bundle.classifier={folder}"]) == 0
+    output = capsys.readouterr().out
+    assert f"{folder}/model.onnx: " in output and f"{folder}/gradcam.onnx: " in output
+    card = load_bundle(folder).card
+    assert {name: (record.images, record.source) for name, record in card.graphs.items()} == {
+        "model.onnx": (7, "generated samples of segpipe"),
+        "gradcam.onnx": (7, "generated samples of segpipe"),
+    }
+    assert read_graph(folder, "gradcam.onnx", card)
+    assert replace(card, graphs={}) == load_bundle(trainings / "cls" / "bundle").card
+
+
+@pytest.mark.parametrize("arguments", [[], ["data.root=."], ["split=table.csv"], ["results=run"]])
+def test_export_in_place_takes_bundles_only(arguments: list[str], trainings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = [f"bundle.classifier={trainings / 'cls' / 'bundle'}"] if arguments else []
+    assert main(["export", *named, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "output must be given" in error and (arguments[0] if arguments else "no model") in error
+
+
 def test_export_of_copies_changes_only_their_metrics(shipped: Path, data: Path, tmp_path: Path) -> None:
     again = tmp_path / "weights"
     shutil.copytree(shipped, again)
@@ -109,7 +147,7 @@ def test_export_of_copies_changes_only_their_metrics(shipped: Path, data: Path, 
         (again / kind / "card.json").write_text(json.dumps(card | {"metrics": {}}))
     assert main(["export", f"data.root={data}", f"output={again}", f"results={tmp_path / 'run'}"]) == 0
     for kind in ("segmenter", "classifier"):
-        for name in ("card.json", "model.safetensors"):
+        for name in ("card.json", "model.onnx", "model.safetensors"):
             assert (again / kind / name).read_bytes() == (shipped / kind / name).read_bytes()
     kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert kept["classification"].items() <= load_classifier(again / "classifier").card.metrics.items()

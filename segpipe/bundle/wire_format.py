@@ -1,0 +1,101 @@
+"""Parser of ONNX files that accepts only what segpipe writes.
+
+It reads protobuf's wire format without a library, whose import would take longer than the whole check. Fields that segpipe does
+not write, such as functions, sparse tensors and training graphs, are refused, so that nothing reaches a runtime unchecked.
+
+Reference:
+    Protocol buffers, "Encoding"; field numbers from onnx.proto of ONNX 1.23.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_VARINT, _BYTES, _FLOAT = 0, 2, 5  # wire types
+_NUMBER, _TEXT, _IGNORED = "number", "text", "ignored"  # kinds of fields beside messages
+# Kind of each field of a message by its number. Those that are ignored hold names and values, which need no check.
+_MESSAGES: Mapping[str, Mapping[int, str]] = {
+    "model": {1: _NUMBER, 2: _IGNORED, 3: _IGNORED, 7: "graph", 8: "opset", 14: "entry"},
+    "opset": {1: _TEXT, 2: _NUMBER},
+    "entry": {1: _TEXT, 2: _TEXT},
+    "graph": {1: "node", 2: _IGNORED, 5: "tensor", 11: _IGNORED, 12: _IGNORED},
+    "node": {1: _IGNORED, 2: _IGNORED, 3: _IGNORED, 4: _IGNORED, 5: "attribute", 7: _TEXT},
+    "attribute": {
+        **{1: _IGNORED, 2: "float", 3: _NUMBER, 4: _IGNORED, 7: "float", 8: _NUMBER, 9: _IGNORED, 20: _NUMBER},
+        **{5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+    },
+    "tensor": {1: _NUMBER, 2: _NUMBER, 4: _IGNORED, 5: _IGNORED, 7: _IGNORED, 8: _IGNORED, 9: _IGNORED, 13: "entry", 14: _NUMBER},
+}
+_WIRE_TYPES = {_NUMBER: _VARINT, "float": _FLOAT}
+# Number and kind of each field by its tag, for each message.
+_TAGS = {
+    name: {number << 3 | _WIRE_TYPES.get(kind, _BYTES): (number, kind) for number, kind in fields.items()}
+    for name, fields in _MESSAGES.items()
+}
+
+# Values of each field by its number: parsed messages, texts as bytes, and numbers.
+Message = dict[int, list[Any]]
+
+
+def parse_model(content: bytes) -> Message:
+    """Parse the content of an ONNX file.
+
+    Args:
+        content: Bytes of the file.
+
+    Returns:
+        Values of each field of the model by its number, without names and values of tensors.
+
+    Raises:
+        ValueError: The content is damaged, or holds a field that segpipe does not write.
+    """
+    try:
+        return _parse(content, 0, len(content), "model")
+    except IndexError as error:
+        raise ValueError("it ends too early") from error
+    except RecursionError as error:
+        raise ValueError("its graphs are nested too deeply") from error
+
+
+def _parse(content: bytes, position: int, end: int, kind: str) -> Message:
+    """Parse a message between two positions."""
+    tags = _TAGS[kind]
+    message: Message = {}
+    while position < end:
+        tag, position = _varint(content, position)
+        if tag not in tags:
+            raise ValueError(f"field {tag >> 3} of a {kind} must not occur")
+        number, inner = tags[tag]
+        value: Any = None
+        if tag & 7 == _BYTES:
+            length, start = _varint(content, position)
+            position = start + length
+            if position > end:
+                raise IndexError
+            if inner == _TEXT:
+                value = content[start:position]
+            elif inner != _IGNORED:
+                value = _parse(content, start, position, inner)
+        elif inner == _NUMBER:
+            value, position = _varint(content, position)
+        else:
+            position += 4
+        if inner != _IGNORED:
+            message.setdefault(number, []).append(value)
+    if position > end:
+        raise IndexError
+    return message
+
+
+def _varint(content: bytes, position: int) -> tuple[int, int]:
+    value = content[position]
+    position += 1
+    if value < 0x80:
+        return value, position
+    value &= 0x7F
+    for shift in range(7, 70, 7):
+        byte = content[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("a number has more than ten bytes")

@@ -5,18 +5,17 @@ from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from segpipe.bundle.card import ClassifierBundle, ClassifierCard
+from segpipe.bundle.card import ClassifierCard
 from segpipe.errors import ConfigError
 from segpipe.inference.classifier import Classifier, Crops, ViewPredictions, group_crops
 from segpipe.inference.heatmap import ClassMap, mean_heatmap
+from segpipe.inference.networks import ClassifierNetwork
 from segpipe.inference.tta import IDENTITY, View, mean_probs, spread
 from segpipe.lesion.localization import Localization
 from segpipe.metrics.operating_points import OperatingPoint, fit_point, has_target
-from segpipe.types import RgbImage
+from segpipe.types import FloatArray, RgbImage
 
 EnsembleCrops = tuple[Crops, ...]  # crops of one image for each classifier, in the order of the bundles
 
@@ -31,7 +30,7 @@ class Prediction:
         class_map: Heatmap in the frame of the first crop of the first classifier; None without an explanation.
     """
 
-    probs: NDArray[np.float64]
+    probs: FloatArray
     tta_spread: float | None
     class_map: ClassMap | None
 
@@ -40,48 +39,35 @@ class ClassifierEnsemble:
     """One or more classifiers whose probabilities are averaged.
 
     Args:
-        bundles: Bundles of the classifiers, at least one, with the same classes, see
-            `segpipe.inference.loading.load_classifiers`.
-        device: Device of the networks.
+        networks: Networks of the classifiers, at least one, with the same classes, see
+            `segpipe.inference.runtimes.Runtime.load_classifiers`.
         views: Views for test-time augmentation, the identity first.
         explained: Code of the class to explain, `predicted` for the most probable one, None for no explanation.
         batch_size: Largest number of images x views in one pass through a backbone.
-        precision: Precision of the backbones; the heads run in float32.
 
     Attributes:
-        bundles: Bundles with the networks in the form that runs.
         classes: Codes in the order of the probabilities.
         malignant: Codes of the malignant classes; empty where they are not known.
         operating_points: Operating points of the card, or of the averaged probabilities; empty where none are known.
 
     Raises:
-        ConfigError: `explained` is not a class of the bundles.
+        ConfigError: `explained` is not a class of the networks.
     """
 
     def __init__(
-        self,
-        bundles: Sequence[ClassifierBundle],
-        *,
-        device: torch.device,
-        views: Sequence[View],
-        explained: str | None,
-        batch_size: int,
-        precision: torch.dtype = torch.float32,
+        self, networks: Sequence[ClassifierNetwork], *, views: Sequence[View], explained: str | None, batch_size: int
     ) -> None:
-        card = bundles[0].card
+        card = networks[0].card
         if explained not in (None, "predicted", *card.classes):
             raise ConfigError(f"explain.diagnosis must be one of {', '.join(card.classes)}, got {explained!r}; or leave it out")
+        self.networks = tuple(networks)
         self.views = views
         self.explained = explained
         self.batch_size = batch_size
-        self.precision = precision
-        self._classifiers = [
-            Classifier(bundle, device=device, views=views, batch_size=batch_size, precision=precision) for bundle in bundles
-        ]
-        self.bundles = tuple(classifier.bundle for classifier in self._classifiers)
+        self._classifiers = [Classifier(network, views=views, batch_size=batch_size) for network in networks]
         self.classes = card.classes
         self.malignant = card.malignant
-        self.operating_points = ensemble_points([bundle.card for bundle in bundles])
+        self.operating_points = ensemble_points([network.card for network in networks])
 
     def in_one_view(self) -> "ClassifierEnsemble":
         """Return a copy without augmentation and explanation that shares the networks."""
@@ -113,7 +99,6 @@ class ClassifierEnsemble:
             on_step()
         return predictions
 
-    @torch.inference_mode()
     def explain(self, crops: Sequence[EnsembleCrops], classes: Sequence[int]) -> list[ClassMap]:
         """Explain a given class of each image.
 
@@ -126,30 +111,31 @@ class ClassifierEnsemble:
         """
         chosen, class_maps = iter(classes), list[ClassMap]()
         for group in group_crops(crops, self.views, self.batch_size):
-            class_maps += self._class_maps(self._view_predictions(group), group, torch.tensor([next(chosen) for _ in group]))
+            class_maps += self._class_maps(self._view_predictions(group), group, np.array([next(chosen) for _ in group]))
         return class_maps
 
-    @torch.inference_mode()
     def _predict(self, crops: Sequence[EnsembleCrops]) -> list[Prediction]:
         members = self._view_predictions(crops)
         # All classifiers see the same views, so each view has its own mean.
-        view_probs = torch.stack([member.probs for member in members]).mean(0)
+        view_probs = np.mean([member.probs for member in members], axis=0)
         probs = mean_probs(view_probs)
         spreads = spread(view_probs).tolist() if len(self.views) > 1 else [None] * len(crops)
         class_maps = [None] * len(crops) if self.explained is None else self._class_maps(members, crops, self._explained(probs))
-        return [Prediction(*parts) for parts in zip(probs.numpy(), spreads, class_maps, strict=True)]
+        return [Prediction(*parts) for parts in zip(probs, spreads, class_maps, strict=True)]
 
     def _view_predictions(self, crops: Sequence[EnsembleCrops]) -> list[ViewPredictions]:
         return [classifier(own) for classifier, own in zip(self._classifiers, zip(*crops, strict=True), strict=True)]
 
-    def _explained(self, probs: Tensor) -> Tensor:
+    def _explained(self, probs: FloatArray) -> NDArray[np.int64]:
         """Return the index of the class to explain for each image."""
-        predicted = probs.argmax(1)
+        predicted: NDArray[np.int64] = probs.argmax(1)
         if self.explained == "predicted":
             return predicted
-        return torch.full_like(predicted, self.classes.index(str(self.explained)))
+        return np.full_like(predicted, self.classes.index(str(self.explained)))
 
-    def _class_maps(self, members: Sequence[ViewPredictions], crops: Sequence[EnsembleCrops], indices: Tensor) -> list[ClassMap]:
+    def _class_maps(
+        self, members: Sequence[ViewPredictions], crops: Sequence[EnsembleCrops], indices: NDArray[np.int64]
+    ) -> list[ClassMap]:
         """Average the heatmaps of all classifiers for one class per image."""
         heatmaps = zip(*(member.heatmaps(indices) for member in members), strict=True)
         return [

@@ -13,12 +13,10 @@ class HeadPass:
     Grad-CAM needs the gradient at the last feature map only. So the backbone runs without a graph, autograd sees nothing but
     the head, and the class may be chosen late, from the logits of this same pass: over all views of an image, for example::
 
-        stacked = stack_views({1.0: batch}, views)
         features = torch.cat([model.features(part) for part in stacked.split(batch_size)])
         head_pass = HeadPass(model.head, features)
-        probs = unstack((head_pass.logits / temperature).softmax(1), views)
-        predicted = mean_probs(probs).argmax(1).repeat(len(views))
-        heatmaps = scale_to_unit(mean_maps(head_pass.maps(predicted), views)[0])
+        predicted = head_pass.logits.softmax(1).unflatten(0, (views, -1)).mean(0).argmax(1)
+        maps = head_pass.maps(predicted.repeat(views))
 
     It works inside `torch.no_grad()` and `torch.inference_mode()`, and leaves no hook, gradient or changed mode behind. The model
     must be in evaluation mode, as for any prediction, and must have been built outside `torch.inference_mode()`.
@@ -60,19 +58,6 @@ class HeadPass:
             # No image's logit depends on another's features, so one backward pass gives each its own gradient.
             (gradient,) = torch.autograd.grad(self._output, self._leaf, chosen, retain_graph=True)
         return _weigh_channels(self._leaf.detach(), gradient)
-
-
-def scale_to_unit(maps: Tensor) -> Tensor:
-    """Scale each map by its maximum; a map of zeros stays unchanged.
-
-    Args:
-        maps: float, shape (N, h, w), 0 or more.
-
-    Returns:
-        The same shape, in [0, 1].
-    """
-    peaks = maps.amax((1, 2), keepdim=True)
-    return maps / torch.where(peaks > 0, peaks, 1)
 
 
 def _weigh_channels(features: Tensor, gradient: Tensor) -> Tensor:

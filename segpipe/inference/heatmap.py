@@ -113,6 +113,19 @@ def mean_heatmap(maps: Sequence[HeatmapArray], boxes: Sequence[Box]) -> HeatmapA
     return np.asarray(total / weight, dtype=np.float32)
 
 
+def scale_to_unit(maps: HeatmapArray) -> HeatmapArray:
+    """Scale each map by its maximum; a map of zeros stays unchanged.
+
+    Args:
+        maps: Shape (N, h, w), 0 or more.
+
+    Returns:
+        The same shape, in [0, 1].
+    """
+    peaks = maps.max(axis=(1, 2), keepdims=True)
+    return np.asarray(maps / np.where(peaks > 0, peaks, 1), dtype=np.float32)
+
+
 def _edges(box: Box, values: HeatmapArray) -> tuple[FloatArray, FloatArray]:
     """Return the edges of rows and columns, in pixels of the image."""
     height, width = values.shape

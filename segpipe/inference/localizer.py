@@ -1,18 +1,14 @@
 """Lesion localization in batches: U-Net, then contour, then whole image."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from segpipe.bundle.card import SegmenterBundle
-from segpipe.inference.networks import exclusive_device, prepare_network, require_finite_logits
+from segpipe.inference.networks import Float32Array, SegmenterNetwork, sigmoid
 from segpipe.io.arrays import require_images
+from segpipe.lesion.crop import resize_square
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.localizer import localize
-from segpipe.models.preprocessing import images_to_batch
 from segpipe.types import RgbImage
 
 
@@ -20,29 +16,13 @@ class Localizer:
     """Localizer of lesions in a batch of images.
 
     Args:
-        bundle: Bundle of the U-Net; None where `start` is a later mask source.
-        device: Device of the U-Net.
-        start: First mask source.
-        precision: Precision of the U-Net.
-
-    Attributes:
-        bundle: Bundle with the U-Net in the form that runs; None without a U-Net.
+        network: U-Net; None where `start` is a later mask source.
         start: First mask source.
     """
 
-    def __init__(
-        self,
-        bundle: SegmenterBundle | None,
-        *,
-        device: torch.device,
-        start: MaskSource = MaskSource.UNET,
-        precision: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, network: SegmenterNetwork | None, *, start: MaskSource = MaskSource.UNET) -> None:
+        self.network = network
         self.start = start
-        self._device = device
-        self._precision = precision
-        # No reference to the model as it was loaded is kept, so its memory is released.
-        self.bundle = None if bundle is None else replace(bundle, model=prepare_network(bundle.model, device, precision))
 
     def __call__(self, images: Sequence[RgbImage]) -> list[Localization]:
         """Localize the lesions of a batch.
@@ -60,7 +40,7 @@ class Localizer:
         images = require_images(images)
         return self.localize(images, self.mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images))
 
-    def localize(self, images: Sequence[RgbImage], maps: Sequence[NDArray[np.float32] | None]) -> list[Localization]:
+    def localize(self, images: Sequence[RgbImage], maps: Sequence[Float32Array | None]) -> list[Localization]:
         """Localize lesions from the probability maps of the U-Net.
 
         Args:
@@ -72,8 +52,7 @@ class Localizer:
         """
         return [localize(image, mask_probs, start=self.start) for image, mask_probs in zip(images, maps, strict=True)]
 
-    @torch.inference_mode()
-    def mask_probs(self, images: Sequence[RgbImage]) -> list[NDArray[np.float32]]:
+    def mask_probs(self, images: Sequence[RgbImage]) -> list[Float32Array]:
         """Run the U-Net alone.
 
         Args:
@@ -85,9 +64,8 @@ class Localizer:
         Raises:
             ValueError: There is no U-Net.
         """
-        if self.bundle is None:
+        if self.network is None:
             raise ValueError("a segmenter must be given where the first mask source is the U-Net, got None")
-        batch = images_to_batch(images, self.bundle.card.input, self._device)
-        with exclusive_device(self._device, self._precision):
-            logits = require_finite_logits(self.bundle.model(batch), "segmenter")
-        return list(torch.sigmoid(logits.float())[:, 0].cpu().numpy())
+        size = self.network.card.input.size
+        logits = self.network.logits(np.stack([resize_square(image, size) for image in images]))
+        return list(sigmoid(logits))

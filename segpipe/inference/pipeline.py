@@ -10,6 +10,7 @@ from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops, Predic
 from segpipe.inference.finding import Finding
 from segpipe.inference.image_sources import ImageSource, predict_all, read_source
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.networks import Network
 from segpipe.io.arrays import kind_of
 from segpipe.io.image_decoding import DEFAULT_MAX_PIXELS
 from segpipe.lesion.localization import Localization
@@ -40,7 +41,7 @@ class Pipeline:
     def __init__(self, localizer: Localizer, ensemble: ClassifierEnsemble) -> None:
         self.localizer = localizer
         self.ensemble = ensemble
-        sizes = [bundle.card.input.size for bundle in (localizer.bundle, *ensemble.bundles) if bundle is not None]
+        sizes = [network.card.input.size for network in self.networks]
         self.least_side = OVERSAMPLING * max(sizes)
 
     @overload
@@ -104,6 +105,8 @@ class Pipeline:
         """
         if not isinstance(images, list | tuple):
             raise ValueError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")
+        for network in self.ensemble.networks:
+            network.preload()
         localizations = self.localizer(images)
         on_step()
         crops = [self.ensemble.cut(image, localization) for image, localization in zip(images, localizations, strict=True)]
@@ -125,16 +128,33 @@ class Pipeline:
             class_map=prediction.class_map,
         )
 
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Networks of the segmenter, if there is one, and of the classifiers."""
+        segmenter = self.localizer.network
+        return (*(() if segmenter is None else (segmenter,)), *self.ensemble.networks)
+
+    @property
+    def threads(self) -> int:
+        """Number of cores that a network uses in this thread."""
+        return self.ensemble.networks[0].threads
+
+    def use_threads(self, count: int) -> None:
+        """Set the number of cores that a network uses in this thread."""
+        for network in self.networks:
+            network.use_threads(count)
+
     def identity(self) -> dict[str, Any]:
         """Return the bundles and settings that determine findings, by key."""
         localizer, ensemble = self.localizer, self.ensemble
         return {
-            "bundle.segmenter": None if localizer.bundle is None else fingerprint(localizer.bundle),
-            "bundle.classifier": _one_or_all([fingerprint(bundle) for bundle in ensemble.bundles]),
+            "bundle.segmenter": None if localizer.network is None else _fingerprint(localizer.network),
+            "bundle.classifier": _one_or_all([_fingerprint(network) for network in ensemble.networks]),
             "localize": str(localizer.start),
             "tta": [asdict(view) for view in ensemble.views],
             "explain": ensemble.explained,
-            "precision": str(ensemble.precision),
+            "runtime": sorted({network.runtime for network in self.networks}),
+            "precision": sorted({network.precision for network in self.networks}),
         }
 
     def describe_models(self) -> dict[str, Any]:
@@ -144,15 +164,19 @@ class Pipeline:
             Plain values: `models`, the SHA-256 of the weights by role (None without a segmenter, a list for several
             classifiers), `malignant` and `operating_points`.
         """
-        segmenter, ensemble = self.localizer.bundle, self.ensemble
+        segmenter, ensemble = self.localizer.network, self.ensemble
         return {
             "models": {
                 "segmenter": None if segmenter is None else segmenter.sha256,
-                "classifier": _one_or_all([bundle.sha256 for bundle in ensemble.bundles]),
+                "classifier": _one_or_all([network.sha256 for network in ensemble.networks]),
             },
             "malignant": list(ensemble.malignant),
             "operating_points": [{"target": point.target, "threshold": point.threshold} for point in ensemble.operating_points],
         }
+
+
+def _fingerprint(network: Network) -> str:
+    return fingerprint(network.card, network.sha256)
 
 
 def _one_or_all(values: Sequence[Any]) -> Any:

@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from segpipe.config.commands import AppConfig
 from segpipe.config.fields import require_choice, settings_of
-from segpipe.config.groups import ExplainConfig, TtaConfig
-from segpipe.config.schemas import RunPipelineConfig
+from segpipe.config.prediction import ExplainConfig, RunPipelineConfig, TtaConfig
 from segpipe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segpipe.config.commands import AppConfig
 
 BundlePath = str | Path
 _OPTIONS = {
     "tta": settings_of(TtaConfig)["views"],
     "explain": settings_of(ExplainConfig)["method"],
-    "localize": settings_of(AppConfig)["localize"],
-    "precision": settings_of(AppConfig)["precision"],
+    "localize": settings_of(RunPipelineConfig)["localize"],
+    "runtime": settings_of(RunPipelineConfig)["runtime"],
+    "precision": settings_of(RunPipelineConfig)["precision"],
 }
 
 
@@ -29,8 +32,9 @@ class PipelineSettings:
         tta: Views for test-time augmentation, a key of `segpipe.inference.tta.VIEWS`.
         explain: Method of the heatmap, `gradcam` or `none`.
         localize: First mask source, a value of `segpipe.lesion.localization.MaskSource`.
-        device: Name of the device, see `segpipe.inference.loading.choose_device`.
-        precision: Key of `segpipe.inference.loading.PRECISIONS`.
+        runtime: Runtime of the networks, see `segpipe.inference.runtimes.Runtime`.
+        device: Name of the device, see `segpipe.inference.devices.choose_device`.
+        precision: Key of `segpipe.inference.runtimes.PRECISIONS`.
         explain_diagnosis: Code of the class to explain; None for the predicted one.
         batch_size: Number of images, and of images x views, in one pass through a network; None for the device's default.
 
@@ -43,6 +47,7 @@ class PipelineSettings:
     tta: str = "d4"
     explain: str = "gradcam"
     localize: str = "unet"
+    runtime: str = "auto"
     device: str = "auto"
     precision: str = "auto"
     explain_diagnosis: str | None = None
@@ -58,7 +63,7 @@ class PipelineSettings:
             raise ConfigError(f"batch_size must be 1 or more, or None for the default of the device, got {size!r}; leave it out")
 
     @classmethod
-    def of(cls, config: RunPipelineConfig | AppConfig) -> "PipelineSettings":
+    def of(cls, config: "RunPipelineConfig | AppConfig") -> "PipelineSettings":
         """Take the settings from a configuration."""
         return cls(
             classifier=list_bundles(config.bundle.classifier),
@@ -66,6 +71,7 @@ class PipelineSettings:
             tta=config.tta.views,
             explain=config.explain.method,
             localize=config.localize,
+            runtime=config.runtime,
             device=config.device,
             precision=config.precision,
             explain_diagnosis=config.explain.diagnosis,

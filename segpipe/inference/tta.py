@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.inference.heatmap import HeatmapArray
+from segpipe.types import FloatArray
+
+Array = TypeVar("Array", bound=NDArray[Any])
 
 
 @dataclass(frozen=True)
@@ -25,40 +31,41 @@ class View:
         if self.rotations not in range(4):
             raise ValueError(f"rotations must be 0, 1, 2 or 3 quarter turns, got {self.rotations}")
 
-    def apply(self, batch: Tensor) -> Tensor:
+    def apply(self, images: Array) -> Array:
         """Transform a batch of images to this view.
 
         Args:
-            batch: Shape (..., H, W), usually (N, 3, H, W).
+            images: Shape (N, H, W, ...), usually (N, H, W, 3).
 
         Returns:
-            The same shape and dtype.
+            The same shape and dtype; it may share memory with `images`.
 
         Raises:
             ValueError: The view has an odd number of quarter turns, and H and W differ.
         """
-        self._check_shape(batch)
-        mirrored = batch.flip(-1) if self.flip else batch
-        return torch.rot90(mirrored, self.rotations, (-2, -1))
+        self._check_shape(images)
+        mirrored = images[:, :, ::-1] if self.flip else images
+        turned: Array = np.rot90(mirrored, self.rotations, (1, 2))  # type: ignore[assignment]
+        return turned
 
-    def undo(self, maps: Tensor) -> Tensor:
+    def undo(self, maps: Array) -> Array:
         """Transform maps of this view back to the original image.
 
         Args:
-            maps: Shape (..., h, w), for example (N, h, w) or (N, C, h, w).
+            maps: Shape (N, h, w, ...).
 
         Returns:
-            The same shape and dtype.
+            The same shape and dtype; it may share memory with `maps`.
 
         Raises:
             ValueError: The view has an odd number of quarter turns, and h and w differ.
         """
         self._check_shape(maps)
-        upright = torch.rot90(maps, -self.rotations, (-2, -1))
-        return upright.flip(-1) if self.flip else upright
+        upright: Array = np.rot90(maps, -self.rotations, (1, 2))
+        return upright[:, :, ::-1] if self.flip else upright  # type: ignore[return-value]
 
-    def _check_shape(self, batch: Tensor) -> None:
-        height, width = batch.shape[-2:]
+    def _check_shape(self, batch: NDArray[Any]) -> None:
+        height, width = batch.shape[1:3]
         if self.rotations % 2 and height != width:
             raise ValueError(
                 f"a batch must be square for a quarter turn, got {height} x {width}; resize it, or use the views of 'flips'"
@@ -86,23 +93,23 @@ def margin_scales(views: Sequence[View]) -> tuple[float, ...]:
     return tuple(dict.fromkeys(view.margin_scale for view in views))
 
 
-def stack_views(crops: Mapping[float, Tensor], views: Sequence[View]) -> Tensor:
+def stack_views(crops: Mapping[float, Array], views: Sequence[View]) -> Array:
     """Stack all views of all images in one batch, view by view.
 
     Args:
-        crops: Crops of the images for each of `margin_scales(views)`, float, shape (N, 3, H, W).
+        crops: Crops of the images for each of `margin_scales(views)`, shape (N, H, W, 3).
         views: Views, V of them, at least one.
 
     Returns:
-        Shape (V * N, 3, H, W): all images in the first view, then all in the second, and so on.
+        Shape (V * N, H, W, 3): all images in the first view, then all in the second, and so on.
 
     Raises:
         ValueError: A view has an odd number of quarter turns, and H and W differ.
     """
-    return torch.cat([view.apply(crops[view.margin_scale]) for view in views])
+    return np.concatenate([view.apply(crops[view.margin_scale]) for view in views])  # type: ignore[return-value]
 
 
-def unstack(stacked: Tensor, views: Sequence[View]) -> Tensor:
+def unstack(stacked: Array, views: Sequence[View]) -> Array:
     """Split the output for a batch of `stack_views` into views.
 
     Args:
@@ -112,35 +119,41 @@ def unstack(stacked: Tensor, views: Sequence[View]) -> Tensor:
     Returns:
         Shape (V, N, ...); no copy where `stacked` is contiguous.
     """
-    return stacked.reshape(len(views), -1, *stacked.shape[1:])
+    return stacked.reshape(len(views), -1, *stacked.shape[1:])  # type: ignore[return-value]
 
 
-def mean_probs(probs: Tensor) -> Tensor:
+def softmax(logits: FloatArray) -> FloatArray:
+    """Compute probabilities of logits along the last axis."""
+    exponentials: FloatArray = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def mean_probs(probs: FloatArray) -> FloatArray:
     """Average probabilities over the views.
 
     Args:
-        probs: Float, shape (V, N, classes), each row sums to 1.
+        probs: Shape (V, N, classes), each row sums to 1.
 
     Returns:
         Shape (N, classes), each row sums to 1.
     """
-    return probs.mean(0)
+    return np.asarray(probs.mean(0))
 
 
-def spread(probs: Tensor) -> Tensor:
+def spread(probs: FloatArray) -> FloatArray:
     """Measure the disagreement of the views.
 
     Args:
-        probs: Float, shape (V, N, classes), in [0, 1].
+        probs: Shape (V, N, classes), in [0, 1].
 
     Returns:
         Shape (N,), in [0, 0.5]: for each image the largest population standard deviation of a class over the views; 0 for a
         single view.
     """
-    return probs.std(0, correction=0).amax(1)
+    return np.asarray(probs.std(0).max(1))
 
 
-def mean_maps(maps: Tensor, views: Sequence[View]) -> Tensor:
+def mean_maps(maps: HeatmapArray, views: Sequence[View]) -> HeatmapArray:
     """Average the maps of each crop over its views, transformed back first.
 
     Args:
@@ -150,7 +163,7 @@ def mean_maps(maps: Tensor, views: Sequence[View]) -> Tensor:
     Returns:
         Shape (K, N, h, w) for the K `margin_scales(views)`, in the orientation of the crops.
     """
-    maps_by_scale: dict[float, list[Tensor]] = {scale: [] for scale in margin_scales(views)}
+    maps_by_scale: dict[float, list[HeatmapArray]] = {scale: [] for scale in margin_scales(views)}
     for view, view_maps in zip(views, unstack(maps, views), strict=True):
         maps_by_scale[view.margin_scale].append(view.undo(view_maps))
-    return torch.stack([torch.stack(upright).mean(0) for upright in maps_by_scale.values()])
+    return np.stack([np.mean(upright, axis=0) for upright in maps_by_scale.values()])

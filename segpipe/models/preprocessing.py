@@ -1,6 +1,6 @@
 """Preprocessing of RGB images: resizing, normalization and batching."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def normalize(pixels: Tensor, spec: InputSpec) -> Tensor:
     return rows.sub_(mean).div_(std).view(images, height, width, 3).permute(0, 3, 1, 2)
 
 
-def images_to_batch(images: Sequence[RgbImage], spec: InputSpec, device: torch.device) -> Tensor:
+def images_to_batch(images: Iterable[RgbImage], spec: InputSpec, device: torch.device) -> Tensor:
     """Resize images to the input size of a network and normalize them.
 
     Args:

@@ -1,7 +1,5 @@
-"""Weights of a file: loading into a network, checks, metadata and hash."""
+"""Weights of a file: loading into a network, and checks."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 
 import torch
@@ -36,18 +34,3 @@ def require_finite(state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds values that are not finite")
-
-
-def read_metadata(content: bytes) -> dict[str, str]:
-    """Return the metadata of a safetensors file with this content."""
-    metadata: dict[str, str] = json.loads(content[8 : _header_end(content)]).get("__metadata__", {})
-    return metadata
-
-
-def hash_tensors(content: bytes) -> str:
-    """Hash the tensors of a safetensors file, without its metadata."""
-    return hashlib.sha256(memoryview(content)[_header_end(content) :]).hexdigest()
-
-
-def _header_end(content: bytes) -> int:
-    return 8 + int.from_bytes(content[:8], "little")

@@ -1,7 +1,6 @@
 """The engine of one machine, with workers on threads."""
 
 import hashlib
-import os
 import threading
 import time
 from collections import deque
@@ -14,9 +13,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from segpipe.errors import ImageError
+from segpipe.inference.devices import available_cores
 from segpipe.inference.finding import Finding
 from segpipe.inference.image_sources import FailedPrediction, predict_batch
 from segpipe.inference.pipeline import Pipeline
@@ -57,6 +56,10 @@ class Worker:
     def stop(self) -> None:
         """Stop all calls before their next image; they raise a WorkerStoppedError."""
         self._stopped.set()
+
+    def use_threads(self, count: int) -> None:
+        """Set the number of cores of a call from this thread."""
+        self._pipeline.use_threads(count)
 
     def __call__(self, jobs: Sequence[ImageJob]) -> list[Outcome]:
         """Process a batch; return one outcome per job, in order, failures included."""
@@ -144,7 +147,7 @@ class LocalEngine:
 
     def __init__(self, pipeline: Pipeline, workers: int | None) -> None:
         self._pipeline = pipeline
-        self._workers = min(_available_cores(), MAX_WORKERS) if workers is None else workers
+        self._workers = min(available_cores(), MAX_WORKERS) if workers is None else workers
 
     def run(self, plan: RunPlan, batches: Sequence[Sequence[ImageJob]]) -> Iterator[list[Outcome]]:
         """Yield the outcomes of each batch in order.
@@ -157,7 +160,7 @@ class LocalEngine:
         if self._workers == 0 or len(batches) < 2:
             yield from map(worker, batches)
             return
-        with _shared_cores(workers) as start_thread, _pool(workers, start_thread, worker) as submit:
+        with _shared_cores(self._pipeline, workers) as start_thread, _pool(workers, start_thread, worker) as submit:
             window: deque[Future[list[Outcome]]] = deque()
             try:
                 for batch in batches:
@@ -184,18 +187,12 @@ def _pool(
 
 
 @contextmanager
-def _shared_cores(workers: int) -> Iterator[Callable[[], None]]:
+def _shared_cores(pipeline: Pipeline, workers: int) -> Iterator[Callable[[], None]]:
     """Divide the cores among threads, which must call the yielded function."""
-    torch_threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
-    threads = max(1, torch_threads // workers)
+    opencv_threads = cv2.getNumThreads()
+    threads = max(1, pipeline.threads // workers)
     cv2.setNumThreads(threads)
     try:
-        yield lambda: torch.set_num_threads(threads)
+        yield lambda: pipeline.use_threads(threads)
     finally:
-        torch.set_num_threads(torch_threads)
         cv2.setNumThreads(opencv_threads)
-
-
-def _available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

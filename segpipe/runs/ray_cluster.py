@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, require_extra
 
 
 class Claims:
@@ -97,14 +97,14 @@ def connect() -> bool:
         True where the caller must shut Ray down; false where this process was connected before.
 
     Raises:
-        ConfigError: Ray is not installed, or cannot be reached or started.
+        MissingExtraError: Ray is not installed.
+        ConfigError: Ray cannot be reached or started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        import ray.data
-    except ImportError as error:
-        raise ConfigError("Ray is not installed; install segpipe[ray]") from error
+    require_extra("ray", "a run on Ray")
+    import ray.data
+
     if ray.is_initialized():
         return False
     address = os.environ.get("RAY_ADDRESS")

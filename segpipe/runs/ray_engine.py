@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from segpipe.errors import ConfigError, RunStoppedError
-from segpipe.inference.loading import default_batch_size, load_pipeline
+from segpipe.inference.devices import default_batch_size
+from segpipe.inference.loading import load_pipeline
 from segpipe.inference.memory import keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.runs.image_jobs import ImageJob
@@ -45,7 +44,8 @@ class RayEngine:
         settings: Settings of all actors, with device, batch size and absolute paths.
 
     Raises:
-        ConfigError: Ray is not installed or cannot be reached, `workers` is 0, or the cluster has no such device.
+        MissingExtraError: Ray is not installed.
+        ConfigError: Ray cannot be reached, `workers` is 0, or the cluster has no such device.
     """
 
     def __init__(self, settings: PipelineSettings, workers: int | None) -> None:
@@ -60,6 +60,8 @@ class RayEngine:
             segmenter=None if settings.segmenter is None else os.path.abspath(settings.segmenter),
             classifier=None if settings.classifier is None else tuple(map(os.path.abspath, settings.classifier)),
             device=device,
+            # The main process, which has no GPU, must name the runtime that the actors choose.
+            runtime="torch" if settings.runtime == "auto" and device != "cpu" else settings.runtime,
             batch_size=settings.batch_size or default_batch_size(device),
         )
 
@@ -143,9 +145,9 @@ class _Actor:
         # Ray itself would never stop.
         if ray.get(self._claims.begin.remote(jobs[0].path)) > MAX_DEATHS:
             raise RunStoppedError(f"{MAX_DEATHS} actors of Ray died while they processed {jobs[0].path} and others")
-        torch.set_num_threads(self._threads)  # applies to the calling thread
         with self._loading:
             self._worker = self._worker or self._load()
+        self._worker.use_threads(self._threads)  # applies to the calling thread
         return self._worker(jobs)
 
     def _load(self) -> Worker:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segpipe.config.arguments import as_argument
-from segpipe.config.schemas import RunPipelineConfig
+from segpipe.config.prediction import RunPipelineConfig
 from segpipe.errors import ConfigError, ImageError
 from segpipe.io.files import counted, display_path
 from segpipe.io.folders import find_images, select_images
@@ -58,6 +57,8 @@ def images_of_files(paths: Sequence[Path]) -> Source:
             hint = "a * is not expanded, use folder=DIR for many images" if "*" in path.name else "check the path"
             raise ImageError(f"{display_path(path)}: no such file; {hint}")
         if path.is_dir():
+            from segpipe.config.arguments import as_argument  # brings in Hydra
+
             advice = as_argument("folder", Path(display_path(path)))
             raise ImageError(f"{display_path(path)}: is a folder; use {advice} for all images in it")
     repeated = [name for name, count in Counter(path.name for path in paths).items() if count > 1]

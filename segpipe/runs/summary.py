@@ -89,7 +89,8 @@ def write_summary(
         "run": identity,
         **models,
         "versions": library_versions(),
-        "platform": platform.platform(),
+        # Not platform.platform(), which starts a process to ask for the processor.
+        "platform": "-".join((platform.system(), platform.release(), platform.machine())),
         "notice": "Not a medical device.",
     }
     write_file(folder / SUMMARY, encode_json(summary))

@@ -13,7 +13,7 @@ from pages import read_page
 from torch import Tensor, nn
 
 from segpipe.bundle.card import ClassifierBundle
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble
@@ -21,12 +21,12 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import heatmap_on_image, mean_heatmap
 from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import IDENTITY, VIEWS, View, margin_scales, mean_maps, stack_views
 from segpipe.lesion.crop import BORDERS, CropRule, crop_box, mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.types import Box, RgbImage
 
-CPU = torch.device("cpu")
 CELLS = 12
 CROPS = VIEWS["crops"]
 Bundles = list[ClassifierBundle]
@@ -39,10 +39,9 @@ def images() -> list[RgbImage]:
 
 
 def findings(bundles: Bundles, images: Sequence[RgbImage], views: Sequence[View], *, batch_size: int = 8) -> list[Finding]:
-    localizer = Localizer(None, device=CPU, start=MaskSource.CONTOUR)
-    return Pipeline(
-        localizer, ClassifierEnsemble(bundles, device=CPU, views=views, explained="predicted", batch_size=batch_size)
-    )(list(images))
+    networks = [TorchClassifier(bundle, "cpu") for bundle in bundles]
+    ensemble = ClassifierEnsemble(networks, views=views, explained="predicted", batch_size=batch_size)
+    return Pipeline(Localizer(None, start=MaskSource.CONTOUR), ensemble)(list(images))
 
 
 def assert_same(found: Sequence[Finding], expected: Sequence[Finding], *, atol: float) -> None:
@@ -77,16 +76,17 @@ def test_documented_cost_is_the_number_of_network_inputs(
     classifier: ClassifierBundle, images: list[RgbImage], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[int] = []
-    network = Classifier(classifier, device=CPU, views=VIEWS[name], batch_size=8)
-    features = network.bundle.model.features
+    network = TorchClassifier(classifier, "cpu")
+    features = network.model.features
 
     def count(batch: Tensor) -> Tensor:
         counted.append(len(batch))
         return features(batch)
 
-    monkeypatch.setattr(network.bundle.model, "features", count)
-    localizations = Localizer(None, device=CPU, start=MaskSource.CONTOUR)(images)
-    network.view_logits([network.cut(*pair) for pair in zip(images, localizations, strict=True)])
+    monkeypatch.setattr(network.model, "features", count)
+    of_views = Classifier(network, views=VIEWS[name], batch_size=8)
+    localizations = Localizer(None, start=MaskSource.CONTOUR)(images)
+    of_views.view_logits([of_views.cut(*pair) for pair in zip(images, localizations, strict=True)])
     (documented,) = re.findall(rf"^\| `{name}`[^|]*\| (\d+) \| ([\d.]+) \|", read_page("docs/performance.md"), re.MULTILINE)
     assert sum(counted) == len(images) * int(documented[0])
     assert float(documented[1]) == int(documented[0]) / 8
@@ -121,11 +121,10 @@ def test_probabilities_and_spread_are_over_all_views_of_all_crops(classifier: Cl
     probs_by_crop = []
     for scale in margin_scales(CROPS):
         rule = replace(classifier.card.crop, margin_fraction=0.25 * scale)
-        network = Classifier(
-            replace(classifier, card=replace(classifier.card, crop=rule)), device=CPU, views=VIEWS["flips"], batch_size=8
-        )
-        crops = [network.cut(finding.photograph.image, finding.localization) for finding in found]
-        probs_by_crop.append(torch.from_numpy(network.view_logits(crops) / classifier.card.temperature).softmax(2))
+        bundle = replace(classifier, card=replace(classifier.card, crop=rule))
+        of_crop = Classifier(TorchClassifier(bundle, "cpu"), views=VIEWS["flips"], batch_size=8)
+        crops = [of_crop.cut(finding.photograph.image, finding.localization) for finding in found]
+        probs_by_crop.append(torch.from_numpy(of_crop.view_logits(crops) / classifier.card.temperature).softmax(2))
     probs = torch.cat(probs_by_crop).numpy()
     np.testing.assert_allclose([list(one.probabilities.values()) for one in found], probs.mean(0), atol=1e-6)
     assert [one.tta_spread for one in found] == pytest.approx(probs.std(0).max(1).tolist(), abs=1e-6)
@@ -133,7 +132,7 @@ def test_probabilities_and_spread_are_over_all_views_of_all_crops(classifier: Cl
 
 
 def test_closer_crops_lie_in_the_card_crop_and_contain_the_lesion(classifier: ClassifierBundle) -> None:
-    network = Classifier(classifier, device=CPU, views=CROPS, batch_size=8)
+    network = Classifier(TorchClassifier(classifier, "cpu"), views=CROPS, batch_size=8)
     for box in (np.s_[80:120, 90:150], np.s_[0:30, 0:40], np.s_[150:200, 20:240], np.s_[0:200, 0:240]):
         image, localization = lesion(box)
         first, *closer = network.cut(image, localization)
@@ -178,7 +177,7 @@ def test_heatmap_is_at_the_position_of_the_spot(
     image[:] = 40
     image[spot[0] - 4 : spot[0] + 4, spot[1] - 4 : spot[1] + 4] = 250
     bundle = bright(classifier, CropRule(margin_fraction=0.5, border=border))
-    ensemble = ClassifierEnsemble([bundle], device=CPU, views=VIEWS[views], explained="mel", batch_size=8)
+    ensemble = ClassifierEnsemble([TorchClassifier(bundle, "cpu")], views=VIEWS[views], explained="mel", batch_size=8)
     (prediction,) = ensemble([ensemble.cut(image, localization)])
     window = crop_box(image, localization.box, bundle.card.crop)
     assert prediction.class_map is not None and prediction.class_map.border == border
@@ -193,7 +192,7 @@ def test_heatmap_is_at_the_position_of_the_spot(
 
 def test_closer_crops_count_only_where_they_reach() -> None:
     views = tuple(View(0, False, scale) for scale in (1.0, 0.5))
-    maps = mean_maps(torch.stack([torch.zeros(4, 4), torch.ones(4, 4)]), views).numpy()[:, 0]
+    maps = mean_maps(np.stack([np.zeros((4, 4), np.float32), np.ones((4, 4), np.float32)]), views)[:, 0]
     found = mean_heatmap(list(maps), [Box(0, 0, 80, 80), Box(20, 20, 60, 60)])
     expected = np.zeros((4, 4))
     expected[1:3, 1:3] = 0.5
@@ -201,18 +200,18 @@ def test_closer_crops_count_only_where_they_reach() -> None:
 
 
 def test_views_of_several_crops_are_stacked_view_by_view_and_undone() -> None:
-    crops = {scale: torch.arange(32.0).reshape(2, 1, 4, 4) + 100 * scale for scale in margin_scales(CROPS)}
+    crops = {scale: np.arange(32.0, dtype=np.float32).reshape(2, 4, 4, 1) + 100 * scale for scale in margin_scales(CROPS)}
     stacked = stack_views(crops, CROPS)
-    assert stacked.shape == (24, 1, 4, 4)
+    assert stacked.shape == (24, 4, 4, 1)
     for number, view in enumerate(CROPS):
-        assert torch.equal(view.undo(stacked[2 * number : 2 * number + 2]), crops[view.margin_scale])
-    assert torch.equal(mean_maps(stacked[:, 0], CROPS), torch.stack([crop[:, 0] for crop in crops.values()]))
+        np.testing.assert_array_equal(view.undo(stacked[2 * number : 2 * number + 2]), crops[view.margin_scale])
+    np.testing.assert_array_equal(mean_maps(stacked[..., 0], CROPS), np.stack([crop[..., 0] for crop in crops.values()]))
 
 
 def test_ensemble_in_one_view_uses_the_card_crop(classifier: ClassifierBundle) -> None:
     image, localization = lesion(np.s_[80:120, 90:150])
-    many = ClassifierEnsemble([classifier], device=CPU, views=CROPS, explained=None, batch_size=8)
-    plain = ClassifierEnsemble([classifier], device=CPU, views=VIEWS["none"], explained=None, batch_size=8)
+    many = ClassifierEnsemble([TorchClassifier(classifier, "cpu")], views=CROPS, explained=None, batch_size=8)
+    plain = ClassifierEnsemble([TorchClassifier(classifier, "cpu")], views=VIEWS["none"], explained=None, batch_size=8)
     single = many.in_one_view()
     assert len(many.cut(image, localization)[0]) == 3 and len(single.cut(image, localization)[0]) == 1
     expected = plain([plain.cut(image, localization)])[0]

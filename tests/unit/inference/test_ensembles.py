@@ -16,17 +16,19 @@ from tiny import TRAINING
 from segpipe.bundle.card import ClassifierBundle
 from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.data.fingerprints import hash_id
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble, ensemble_points
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import mean_heatmap
-from segpipe.inference.loading import load_classifiers, load_pipeline
+from segpipe.inference.loading import load_pipeline
 from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.runtimes import Runtime
 from segpipe.inference.settings import PipelineSettings
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs
@@ -35,6 +37,7 @@ from segpipe.runs.ray_engine import RayEngine
 from segpipe.types import Box, RgbImage
 
 CPU = torch.device("cpu")
+CPU = Runtime.of(device="cpu")
 Ensemble = list[ClassifierBundle]
 
 
@@ -54,8 +57,9 @@ def findings(
     batch_size: int = 8,
 ) -> list[Finding]:
     """Run the pipeline with an ensemble of these classifiers."""
-    ensemble = ClassifierEnsemble(bundles, device=CPU, views=VIEWS[views], explained=explained, batch_size=batch_size)
-    return Pipeline(Localizer(None, device=CPU, start=MaskSource.CONTOUR), ensemble)(images)
+    networks = [TorchClassifier(bundle, "cpu") for bundle in bundles]
+    ensemble = ClassifierEnsemble(networks, views=VIEWS[views], explained=explained, batch_size=batch_size)
+    return Pipeline(Localizer(None, start=MaskSource.CONTOUR), ensemble)(images)
 
 
 def probs_of(found: Sequence[Finding]) -> NDArray[np.float64]:
@@ -146,10 +150,10 @@ def test_findings_have_the_operating_points_of_the_ensemble(ensemble: Ensemble, 
 
 
 def test_spread_is_computed_from_mean_probabilities_of_each_view(ensemble: Ensemble, images: list[RgbImage]) -> None:
-    localizations = Localizer(None, device=CPU, start=MaskSource.CONTOUR)(images)
+    localizations = Localizer(None, start=MaskSource.CONTOUR)(images)
     member_probs = []
     for bundle in ensemble:
-        network = Classifier(bundle, device=CPU, views=VIEWS["d4"], batch_size=8)
+        network = Classifier(TorchClassifier(bundle, "cpu"), views=VIEWS["d4"], batch_size=8)
         logits = network.view_logits([network.cut(*pair) for pair in zip(images, localizations, strict=True)])
         bias = np.array(bundle.card.logit_bias or [0.0])
         member_probs.append(torch.from_numpy(logits / bundle.card.temperature + bias).softmax(2).numpy())
@@ -188,8 +192,9 @@ def test_order_of_classifiers_changes_only_the_frame(ensemble: Ensemble, images:
 
 
 def test_least_side_depends_on_the_largest_network(ensemble: Ensemble) -> None:
-    ensemble = ClassifierEnsemble(ensemble, device=CPU, views=VIEWS["none"], explained=None, batch_size=1)
-    assert Pipeline(Localizer(None, device=CPU, start=MaskSource.CONTOUR), ensemble).least_side == 3 * 160
+    networks = [TorchClassifier(bundle, "cpu") for bundle in ensemble]
+    classifiers = ClassifierEnsemble(networks, views=VIEWS["none"], explained=None, batch_size=1)
+    assert Pipeline(Localizer(None, start=MaskSource.CONTOUR), classifiers).least_side == 3 * 160
 
 
 # Mean heatmaps
@@ -261,13 +266,13 @@ def test_class_unknown_to_the_ensemble_cannot_be_explained(ensemble_folders: lis
 def test_duplicate_model_is_refused_but_not_another_calibration(ensemble_folders: list[Path], tmp_path: Path) -> None:
     first, second, _ = ensemble_folders
     with pytest.raises(BundleError, match=f"must name each model once, got the same one in {first} and in {first}; leave one"):
-        load_classifiers([second, first, first])
+        CPU.load_classifiers([second, first, first])
     shutil.copytree(first, tmp_path / "copy")
     with pytest.raises(BundleError, match=f"got the same one in {first} and in {tmp_path / 'copy'}"):
-        load_classifiers([first, second, tmp_path / "copy"])
+        CPU.load_classifiers([first, second, tmp_path / "copy"])
     bundle = load_classifier(first)
     save_bundle(tmp_path / "copy", bundle.model, replace(bundle.card, temperature=9.0))
-    assert len(load_classifiers([first, second, tmp_path / "copy"])) == 3
+    assert len(CPU.load_classifiers([first, second, tmp_path / "copy"])) == 3
 
 
 @pytest.mark.parametrize(
@@ -285,4 +290,4 @@ def test_models_with_other_classes_are_refused(
     bundle = load_classifier(ensemble_folders[2])
     save_bundle(tmp_path / "other", bundle.model, replace(bundle.card, **changed))
     with pytest.raises(BundleError, match=rf"models that agree in {message} {tmp_path / 'other'}; leave one out"):
-        load_classifiers([*ensemble_folders[:2], tmp_path / "other"])
+        CPU.load_classifiers([*ensemble_folders[:2], tmp_path / "other"])

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +16,18 @@ from torch import Tensor, nn
 
 from segpipe.app.analysis import Upload, analyze
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, PredictionError
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.inference import ensemble as ensemble_module
-from segpipe.inference.classifier import Classifier, Crops
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import ClassMap
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.networks import ClassifierNetwork
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import encode_png
 from segpipe.runs.folder import RunResult, run_images
@@ -35,7 +36,6 @@ from segpipe.runs.options import RunOptions
 from segpipe.runs.source import images_of_folder
 from segpipe.types import RgbImage
 
-CPU = torch.device("cpu")
 POISON = "c.png"  # the image of this name is black, and some networks fail on it
 NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
 MakePipeline = Callable[..., Pipeline]
@@ -58,9 +58,9 @@ def make_pipeline(segmenter: SegmenterBundle, ensemble: list[ClassifierBundle]) 
     """A pipeline of tiny networks."""
 
     def make(members: int = 1, views: str = "none") -> Pipeline:
-        chosen = ensemble[:members]
-        classifier = ClassifierEnsemble(chosen, device=CPU, views=VIEWS[views], explained="predicted", batch_size=20)
-        return Pipeline(Localizer(segmenter, device=CPU), classifier)
+        networks = [TorchClassifier(bundle, "cpu") for bundle in ensemble[:members]]
+        classifiers = ClassifierEnsemble(networks, views=VIEWS[views], explained="predicted", batch_size=20)
+        return Pipeline(Localizer(TorchSegmenter(segmenter, "cpu")), classifiers)
 
     return make
 
@@ -78,18 +78,18 @@ class PoisonedUnet(nn.Module):
         return logits
 
 
-def poison_classifier(monkeypatch: pytest.MonkeyPatch, value: float, *, sha256: str) -> None:
-    """Make one classifier fail on the last view of a black crop."""
-    features = Classifier._features
+def poison_classifier(network: ClassifierNetwork, value: float) -> None:
+    """Make a classifier fail on the last view of a black crop."""
+    assert isinstance(network, TorchClassifier)
+    features = network.model.features
 
-    def poisoned(self: Classifier, crops: Sequence[Crops]) -> Tensor:
-        found = features(self, crops)
-        if self.bundle.sha256 == sha256:
-            last_view = found[-len(crops) :]
-            last_view[[index for index, (crop, *_) in enumerate(crops) if not crop.pixels.any()]] = value
+    def poisoned(batch: Tensor) -> Tensor:
+        found = features(batch)
+        (black,) = torch.nonzero((batch.std((2, 3)) < 1e-3).all(1), as_tuple=True)
+        found[black[-1:]] = value
         return found
 
-    monkeypatch.setattr(Classifier, "_features", poisoned)
+    network.model.features = poisoned  # type: ignore[method-assign]
 
 
 def run(pipeline: Pipeline, folder: Path, workers: int = 0) -> RunResult:
@@ -113,23 +113,23 @@ def assert_only_the_poisoned_image_failed(result: RunResult, output: Path, reaso
 def test_classifier_failure_affects_one_image_only(
     make_pipeline: MakePipeline,
     folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
     value: float,
     members: int,
     views: str,
     workers: int,
 ) -> None:
-    poison_classifier(monkeypatch, value, sha256=("c", "c", "d")[members - 1] * 64)
-    result = run(make_pipeline(members, views), folder, workers)
+    pipeline = make_pipeline(members, views)
+    poison_classifier(pipeline.ensemble.networks[members // 2], value)
+    result = run(pipeline, folder, workers)
     assert_only_the_poisoned_image_failed(result, folder.parent / "out", "classifier")
 
 
 @pytest.mark.parametrize("value", NOT_FINITE)
 def test_segmenter_failure_is_not_an_empty_mask(make_pipeline: MakePipeline, folder: Path, value: float) -> None:
     pipeline = make_pipeline()
-    bundle = pipeline.localizer.bundle
-    assert bundle is not None
-    pipeline.localizer.bundle = replace(bundle, model=PoisonedUnet(bundle.model, value))
+    network = pipeline.localizer.network
+    assert isinstance(network, TorchSegmenter)
+    network.model = PoisonedUnet(network.model, value)
     assert_only_the_poisoned_image_failed(run(pipeline, folder), folder.parent / "out", "segmenter")
 
 
@@ -163,11 +163,12 @@ def test_finding_refuses_numbers_that_are_not_finite(field: str, value: float) -
         replace(finding, **{field: bad[field]})
 
 
-def test_page_refuses_the_photograph(make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    poison_classifier(monkeypatch, float("nan"), sha256="c" * 64)
+def test_page_refuses_the_photograph(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline()
+    poison_classifier(pipeline.ensemble.networks[0], float("nan"))
     black: RgbImage = np.zeros((50, 60, 3), dtype=np.uint8)
     with pytest.raises(ImageError, match="not finite"):
-        analyze(make_pipeline(), Upload("key", "black.png", encode_png(black)), max_pixels=10**6)
+        analyze(pipeline, Upload("key", "black.png", encode_png(black)), max_pixels=10**6)
 
 
 def test_old_result_with_nan_is_computed_again(make_pipeline: MakePipeline, folder: Path) -> None:
@@ -181,13 +182,13 @@ def test_old_result_with_nan_is_computed_again(make_pipeline: MakePipeline, fold
     assert len(result.rows) == 5 and all(np.isfinite(row["confidence"]) for row in result.rows)
 
 
-def test_metrics_are_refused_where_a_model_failed(
-    make_pipeline: MakePipeline, ensemble: list[ClassifierBundle], monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> None:
-    poison_classifier(monkeypatch, float("nan"), sha256="c" * 64)
+def test_metrics_are_refused_where_a_model_failed(make_pipeline: MakePipeline, folder: Path) -> None:
+    pipeline = make_pipeline()
+    (network,) = pipeline.ensemble.networks
+    poison_classifier(network, float("nan"))
     paths = sorted(folder.iterdir())
     columns = {"image_id": [path.stem for path in paths], "dx": CODES[:5], "lesion_id": list("abcde"), "mask_path": [None] * 5}
     table = pd.DataFrame(columns | {"image_path": list(map(str, paths)), "age": None, "sex": None, "localization": None})
     with pytest.raises(PredictionError, match=r"no prediction for 1 images, .*c\.png"):
-        score_classifier(make_pipeline().localizer, ensemble[0], table, folder.parent / "test", views=VIEWS["none"], batch_size=8)
+        score_classifier(pipeline.localizer, network, table, folder.parent / "test", views=VIEWS["none"], batch_size=8)
     assert not (folder.parent / "test" / "metrics.json").exists()

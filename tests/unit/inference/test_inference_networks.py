@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segpipe.inference.networks import PackedConvolution, fold_batch_norm, pack_convolutions
+from segpipe.inference.folding import PackedConvolution, fold_batch_norm, pack_convolutions
 from segpipe.models.classifier import build_classifier
 from segpipe.models.unet import build_unet
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from findings import drawn_finding
 
 from segpipe.bundle.card import ClassifierBundle
@@ -17,6 +16,7 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, frame_of, heatmap_in_lesion, heatmap_on_image
 from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.run_files import CARD
 from segpipe.lesion.crop import CropRule, crop_box, cut_lesion, reflect_square, resize_square
@@ -140,8 +140,8 @@ def found(classifier: ClassifierBundle) -> Finding:
     bundle = replace(classifier, card=replace(classifier.card, crop=REFLECT))
     image = np.full((60, 90, 3), 200, np.uint8)
     cv2.circle(image, (45, 30), 26, (90, 60, 50), cv2.FILLED)
-    localizer = Localizer(None, device=torch.device("cpu"), start=MaskSource.CONTOUR)
-    ensemble = ClassifierEnsemble([bundle], device=torch.device("cpu"), views=VIEWS["crops"], explained="predicted", batch_size=8)
+    localizer = Localizer(None, start=MaskSource.CONTOUR)
+    ensemble = ClassifierEnsemble([TorchClassifier(bundle, "cpu")], views=VIEWS["crops"], explained="predicted", batch_size=8)
     return Pipeline(localizer, ensemble)([image])[0]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe.inference.networks import fold_batch_norm
+from segpipe.inference.folding import fold_batch_norm
 from segpipe.models.classifier import build_classifier, require_feature_map
 from segpipe.models.layout import SubsampledConvolution, to_channels_last
 from segpipe.models.unet import build_unet

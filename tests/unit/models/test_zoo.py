@@ -16,12 +16,13 @@ import segpipe.config.schemas  # noqa: F401, registers the schemas with Hydra
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard
 from segpipe.bundle.folder import load_classifier, load_segmenter, save_bundle
 from segpipe.config.composing import typed
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.inference.classifier import Crop
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.gradcam import HeadPass, scale_to_unit
-from segpipe.inference.localizer import Localizer
+from segpipe.inference.gradcam import HeadPass
+from segpipe.inference.heatmap import scale_to_unit
+from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule, full_box, resize_square
 from segpipe.models.classifier import LesionClassifier
@@ -137,14 +138,15 @@ def test_one_step_changes_each_stage_of_a_classifier(classified: Trained) -> Non
 def test_classifier_predicts_and_explains_in_the_pipeline_as_trained(classified: Trained, crops: list[Crop]) -> None:
     model = classified.bundle.model
     assert isinstance(model, LesionClassifier)
-    ensemble = ClassifierEnsemble([classified.bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
+    network = TorchClassifier(classified.bundle, "cpu")
+    ensemble = ClassifierEnsemble([network], views=VIEWS["none"], explained="predicted", batch_size=8)
     batch = images_to_batch([crop.pixels for crop in crops], SPEC, CPU)
     expected = model(batch)
     largest = float(expected.abs().max())
-    torch.testing.assert_close(ensemble.bundles[0].model(batch), expected, atol=1e-4 * largest, rtol=1e-4)
+    torch.testing.assert_close(network.model(batch), expected, atol=1e-4 * largest, rtol=1e-4)
     answers = ensemble([((crop,),) for crop in crops])
     np.testing.assert_allclose([answer.probs for answer in answers], expected.softmax(1), atol=1e-4)
-    by_hand = scale_to_unit(HeadPass(model.head, model.features(batch)).maps(expected.argmax(1)))
+    by_hand = scale_to_unit(HeadPass(model.head, model.features(batch)).maps(expected.argmax(1)).numpy())
     np.testing.assert_allclose([answer.class_map.values for answer in answers if answer.class_map], by_hand, atol=1e-3)
     assert by_hand.max() == 1  # otherwise nothing would be shown
 
@@ -168,8 +170,7 @@ def test_saved_u_net_gives_the_same_numbers_in_the_pipeline(segmented: Trained, 
     batch = drawn_batch(SPEC)
     expected = segmented.bundle.model(batch)
     assert expected.shape == (14, 1, 64, 64)
-    prepared = Localizer(segmented.bundle, device=CPU).bundle
-    assert prepared is not None
+    prepared = TorchSegmenter(segmented.bundle, "cpu")
     largest = float(expected.abs().max())
     torch.testing.assert_close(prepared.model(batch), expected, atol=1e-4 * largest, rtol=1e-4)
     save_bundle(tmp_path / "bundle", segmented.bundle.model, segmented.bundle.card)

@@ -17,13 +17,14 @@ from PIL import Image
 
 import segpipe
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import OutputError, RunStoppedError
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.metrics.operating_points import OperatingPoint
@@ -52,8 +53,10 @@ def make_pipeline(segmenter: SegmenterBundle, classifier_with_point: ClassifierB
     def make(*, views: str = "flips", batch_size: int = 2, temperatures: Sequence[float] = (1.5,)) -> Pipeline:
         card = classifier_with_point.card
         bundles = [replace(classifier_with_point, card=replace(card, temperature=value)) for value in temperatures]
-        ensemble = ClassifierEnsemble(bundles, device=CPU, views=VIEWS[views], explained="predicted", batch_size=batch_size)
-        return Pipeline(Localizer(segmenter, device=CPU), ensemble)
+        ensemble = ClassifierEnsemble(
+            [TorchClassifier(each, "cpu") for each in bundles], views=VIEWS[views], explained="predicted", batch_size=batch_size
+        )
+        return Pipeline(Localizer(TorchSegmenter(segmenter, "cpu")), ensemble)
 
     return make
 

@@ -64,7 +64,7 @@ def test_ray_needs_workers_and_the_package(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigError, match="workers must be 1 or more with engine=ray, got 0"):
         RayEngine(PipelineSettings(), workers=0)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"^Ray is not installed; install segpipe\[ray\]$"):
+    with pytest.raises(ConfigError, match=r'^a run on Ray needs ray, .*pip install "segpipe\[ray\]"$'):
         RayEngine(PipelineSettings(), workers=1)
 
 

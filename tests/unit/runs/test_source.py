@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segpipe.config.schemas import RunPipelineConfig
+from segpipe.config.prediction import RunPipelineConfig
 from segpipe.errors import ConfigError, DatasetError, ImageError
 from segpipe.inference.networks import batched
 from segpipe.runs.image_jobs import result_names

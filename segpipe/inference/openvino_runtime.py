@@ -1,0 +1,107 @@
+"""Networks that OpenVINO runs on a CPU, in float32 or bfloat16."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from segpipe.errors import BundleError
+from segpipe.inference.devices import available_cores
+from segpipe.inference.networks import Float32Array
+from segpipe.inference.onnx_runtime import Feeds, Graph, OnnxClassifier, OnnxNetwork, OnnxSegmenter
+from segpipe.io.files import one_line
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVinoGraph:
+    """A graph that OpenVINO compiles when it is first run.
+
+    Args:
+        path: ONNX file that `read_graph` has checked; its weights lie beside it.
+        precision: `float32` or `bfloat16`.
+    """
+
+    def __init__(self, path: Path, precision: str) -> None:
+        self._path = path
+        self._precision = precision
+        self._compiled: Any = None
+        self._threads = 0
+        self._loading = threading.Lock()
+        self._local = threading.local()  # each thread has its own request
+
+    def run(self, feeds: Feeds, *, threads: int) -> list[Float32Array]:
+        """Compute all outputs of the graph.
+
+        Args:
+            feeds: Inputs by name.
+            threads: Number of cores, at which the graph is compiled again if it differs from the last call.
+
+        Raises:
+            BundleError: The graph cannot be compiled.
+        """
+        compiled = self.load(threads)
+        if getattr(self._local, "compiled", None) is not compiled:
+            self._local.compiled, self._local.request = compiled, compiled.create_infer_request()
+        found = self._local.request.infer(dict(feeds))
+        return [found[output].copy() for output in compiled.outputs]
+
+    def load(self, threads: int) -> Any:
+        """Return the graph, compiled for a number of cores."""
+        with self._loading:
+            if self._compiled is None or threads != self._threads:
+                self._compiled, self._threads = self._compile(threads), threads
+            return self._compiled
+
+    def _compile(self, threads: int) -> Any:
+        cores = available_cores()
+        properties = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "INFERENCE_NUM_THREADS": cores,
+            "NUM_STREAMS": max(1, cores // threads),
+        }
+        try:
+            return openvino.Core().compile_model(str(self._path), "CPU", properties)
+        except RuntimeError as error:
+            raise BundleError(f"{self._path}: OpenVINO cannot compile it ({one_line(str(error))}); export it again") from error
+
+
+class OpenVinoNetwork(OnnxNetwork):
+    """Graphs of a bundle in OpenVINO.
+
+    Attributes:
+        runtime: `openvino`.
+        precision: `float32` or `bfloat16`.
+    """
+
+    runtime = "openvino"
+
+    def _make_graph(self, path: Path, content: bytes, device: str) -> Graph:
+        return OpenVinoGraph(path, self.precision)
+
+
+class OpenVinoSegmenter(OpenVinoNetwork, OnnxSegmenter):
+    """A U-Net of OpenVINO.
+
+    Args:
+        folder: Folder of the bundle.
+        precision: `float32` or `bfloat16`.
+    """
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        self.precision = precision
+        super().__init__(folder)
+
+
+class OpenVinoClassifier(OpenVinoNetwork, OnnxClassifier):
+    """A classifier of OpenVINO.
+
+    Args:
+        folder: Folder of the bundle.
+        precision: `float32` or `bfloat16`.
+    """
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        self.precision = precision
+        super().__init__(folder)

@@ -20,7 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, require_extra
 
 if TYPE_CHECKING:
     import optuna
@@ -62,7 +62,8 @@ class OptunaSweeper(Sweeper):
         """Run the remaining trials.
 
         Raises:
-            ConfigError: Optuna is not installed, no key has a range, or another process uses the folder of the sweep.
+            MissingExtraError: Optuna is not installed.
+            ConfigError: No key has a range, or another process uses the folder of the sweep.
             Exception: The first error of a trial; raised after all trials have run.
         """
         given = self._parser.parse_overrides([f"{key}={value}" for key, value in self._params.items()])
@@ -138,12 +139,11 @@ def distribution(override: Override) -> "BaseDistribution":
     """Convert a sweep of Hydra's grammar to a distribution of Optuna.
 
     Raises:
-        ConfigError: Optuna is not installed.
+        MissingExtraError: Optuna is not installed.
     """
-    try:
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-    except ImportError as error:
-        raise ConfigError('hydra/sweeper=optuna needs Optuna: pip install "segpipe[sweeps]"') from error
+    require_extra("sweeps", "hydra/sweeper=optuna")
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     sweep: Any = override.value()
     kind = type(sweep)
     whole = all(isinstance(getattr(sweep, name, 0), int) for name in ("start", "stop", "end", "step"))

@@ -39,7 +39,8 @@ class RayLauncher(Launcher):
         """Run one batch of jobs.
 
         Raises:
-            ConfigError: Ray is not installed, or cannot be reached or started.
+            MissingExtraError: Ray is not installed.
+            ConfigError: Ray cannot be reached or started.
         """
         from segpipe.runs.ray_cluster import connect
 

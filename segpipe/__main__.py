@@ -2,7 +2,7 @@
 
 import sys
 
-from segpipe.cli.main import main
+from segpipe.cli.main import run_process
 
 if __name__ == "__main__":
-    sys.exit(main(program=("python", "-m", "segpipe")))
+    sys.exit(run_process(program=("python", "-m", "segpipe")))

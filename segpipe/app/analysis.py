@@ -114,7 +114,7 @@ def encode_json(analysis: Analysis, pipeline: "Pipeline") -> bytes:
         "localize": str(pipeline.localizer.start),
         "views": len(pipeline.ensemble.views),
         "explain": pipeline.ensemble.explained,
-        "precision": str(pipeline.ensemble.precision).removeprefix("torch."),
+        **{name: pipeline.identity()[name] for name in ("runtime", "precision")},
         "versions": library_versions(),
     }
     return encode_strict_json(content)
@@ -151,7 +151,7 @@ def _describe_provenance(pipeline: "Pipeline") -> list[str]:
     ]
     if len(classifiers) > 1:
         return [*lines, "No test metrics are available for this ensemble"]
-    return [*lines, _describe_metrics(pipeline.ensemble.bundles[0].card.metrics)]
+    return [*lines, _describe_metrics(pipeline.ensemble.networks[0].card.metrics)]
 
 
 def _describe_metrics(metrics: Mapping[str, Any]) -> str:

@@ -142,7 +142,7 @@ def show_performance(models: Sequence[Model]) -> None:
 
 
 def _show_model(model: Model) -> None:
-    from segpipe.bundle.folder import SHIPPED
+    from segpipe.bundle.card_file import SHIPPED
 
     settings = model.settings
     for classifier in settings.classifier or (str(SHIPPED / "classifier"),):

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -184,8 +185,7 @@ def count_macs(model: nn.Module, size: int) -> int:
 def measure_rates(works: Sequence[Callable[[], object]], items: int, *, rounds: int, seconds: float) -> FloatArray:
     """Measure the throughput of several workers in turn.
 
-    They take turns in each round, so that other load on the machine slows all of them alike. On a CPU each has one core, like
-    each batch in `segpipe.runs.image_jobs`.
+    They take turns in each round, so that other load on the machine slows all of them alike.
 
     Args:
         works: Workers; a call processes `items` items and returns when they are finished.
@@ -196,14 +196,25 @@ def measure_rates(works: Sequence[Callable[[], object]], items: int, *, rounds: 
     Returns:
         Items per second, shape (workers, rounds).
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    for work in works:
+        work()
+    return np.array([[items * _calls_per_second(work, seconds) for work in works] for _ in range(rounds)]).T
+
+
+@contextmanager
+def on_one_core(pipelines: Sequence[Pipeline]) -> Iterator[None]:
+    """Restrict pipelines to one core within a block.
+
+    Each batch of a run on a CPU has one core, too.
+    """
+    before = [pipeline.threads for pipeline in pipelines]
+    for pipeline in pipelines:
+        pipeline.use_threads(1)
     try:
-        for work in works:
-            work()
-        return np.array([[items * _calls_per_second(work, seconds) for work in works] for _ in range(rounds)]).T
+        yield
     finally:
-        torch.set_num_threads(threads)
+        for pipeline, threads in zip(pipelines, before, strict=True):
+            pipeline.use_threads(threads)
 
 
 def _load(title: str, folder: Path, settings: PipelineSettings, output: Path) -> Candidate:

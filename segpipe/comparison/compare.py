@@ -15,7 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segpipe.bundle.card import Training
-from segpipe.comparison.candidates import ScoredCandidate, check_candidates, load_candidates, measure_rates, run_candidate
+from segpipe.comparison.candidates import (
+    ScoredCandidate,
+    check_candidates,
+    load_candidates,
+    measure_rates,
+    on_one_core,
+    run_candidate,
+)
 from segpipe.comparison.plots import draw_cost, draw_metrics, draw_roc
 from segpipe.comparison.table import (
     METRICS,
@@ -31,7 +38,7 @@ from segpipe.data.fingerprints import find_seen
 from segpipe.data.identity import image_ids
 from segpipe.errors import ConfigError, DatasetError, OutputError
 from segpipe.evaluation.truth import GroundTruth, read_truth
-from segpipe.inference.loading import choose_device
+from segpipe.inference.devices import choose_device
 from segpipe.inference.memory import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.files import display_path, write_file
@@ -136,7 +143,7 @@ def compare(scored: Sequence[ScoredCandidate], source: Source, truth: GroundTrut
         )
         for run, change, own in zip(ordered, changes, rates, strict=True)
     ]
-    segmenter = best.candidate.pipeline.localizer.bundle
+    segmenter = best.candidate.pipeline.localizer.network
     return Comparison(
         classifiers=classifiers,
         images=len(images),
@@ -205,7 +212,8 @@ def _measure_rates(ordered: Sequence[ScoredCandidate], source: Source) -> NDArra
     images = _read_images(source, ordered[0].paths[:count], least_side=max(pipeline.least_side for pipeline in pipelines))
     localized = list(zip(images, pipelines[0].localizer(images), strict=True))
     works = [partial(pipeline.ensemble, [pipeline.ensemble.cut(*pair) for pair in localized]) for pipeline in pipelines]
-    return measure_rates(works, len(images), rounds=ROUNDS, seconds=SECONDS_A_TURN)
+    with on_one_core(pipelines):
+        return measure_rates(works, len(images), rounds=ROUNDS, seconds=SECONDS_A_TURN)
 
 
 def _read_images(source: Source, paths: Sequence[str], *, least_side: int) -> list[RgbImage]:
@@ -229,7 +237,7 @@ def _count_seen(training: Training, images: pd.DataFrame) -> int | None:
 def _write_files(settings: ComparisonSettings, comparison: Comparison) -> str:
     """Write tables and pictures; return the Markdown table and the paths."""
     part, device = "" if settings.part is None else f", part {settings.part}", choose_device(settings.pipeline.device)
-    timed = " (timed on one core)" if device.type == "cpu" else ""
+    timed = " (timed on one core)" if device == "cpu" else ""
     text = comparison_text(
         comparison,
         images_from=f"{Path(settings.folder).resolve().name}{part}",

@@ -11,16 +11,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+from segpipe.bundle.card_file import SHIPPED
 from segpipe.errors import PredictionError
 from segpipe.evaluation.heatmap_metrics import heatmap_metrics, heatmap_table
 from segpipe.evaluation.run import Run
 from segpipe.evaluation.text import images_text
 from segpipe.evaluation.truth import GroundTruth, read_truth
+from segpipe.inference.devices import default_batch_size
 from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops
 from segpipe.inference.heatmap import heatmap_in_lesion
-from segpipe.inference.loading import choose_device, default_batch_size
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.runtimes import Runtime
 from segpipe.inference.tta import VIEWS
 from segpipe.io.files import display_path
 from segpipe.io.images import read_image
@@ -47,7 +48,8 @@ class HeatmapSample:
         part: Part of the split.
         images: Largest number of images, 1 or more.
         segmenter: Bundle of the segmenter.
-        device: Device of the networks, see `segpipe.inference.loading.choose_device`.
+        runtime: Runtime of the networks, see `segpipe.inference.runtimes.Runtime`.
+        device: Device of the networks, see `segpipe.inference.devices.choose_device`.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class HeatmapSample:
     part: str | None = None
     images: int = SAMPLE
     segmenter: Path = SHIPPED / "segmenter"
+    runtime: str = "auto"
     device: str = "auto"
 
 
@@ -195,19 +198,19 @@ def score_bundles(bundles: Mapping[str, Path], sample: HeatmapSample) -> dict[st
         ConfigError: The folder or the device cannot be used.
         DatasetError: The split cannot be used.
     """
-    device = choose_device(sample.device)
-    segmenter = load_segmenter(sample.segmenter)
-    classifiers = {title: load_classifier(folder) for title, folder in bundles.items()}
+    runtime = Runtime.of(sample.runtime, device=sample.device)
+    segmenter = runtime.load_segmenter(sample.segmenter)
+    classifiers = {title: runtime.load_classifiers([folder])[0] for title, folder in bundles.items()}
     rows, truth = _choose(sample)
-    localizer, results = Localizer(segmenter, device=device), {}
-    for title, bundle in classifiers.items():
-        batch_size = default_batch_size(device.type)
-        ensemble = ClassifierEnsemble([bundle], device=device, views=VIEWS["none"], explained=None, batch_size=batch_size)
+    localizer, results = Localizer(segmenter), {}
+    for title, network in classifiers.items():
+        batch_size = default_batch_size(runtime.device)
+        ensemble = ClassifierEnsemble([network], views=VIEWS["none"], explained=None, batch_size=batch_size)
         table = HeatmapTest(ensemble).measure(_read(rows, localizer), len(rows))
         if table.empty:
             raise PredictionError(f"{title}: the classifier must give finite numbers for at least one image, got none")
         part = heatmap_metrics(table, truth, resamples=RESAMPLES)
-        results[title] = {"classifier": bundle.sha256, "segmenter": segmenter.sha256, **part}
+        results[title] = {"classifier": network.sha256, "segmenter": segmenter.sha256, **part}
     return results
 
 

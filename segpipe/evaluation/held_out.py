@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from segpipe.bundle.card import ClassifierBundle, ClassifierCard
+from segpipe.bundle.card import ClassifierCard
 from segpipe.data.fingerprints import hash_id
 from segpipe.data.identity import parse_name
 from segpipe.errors import ConfigError
@@ -20,9 +20,8 @@ from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.loading import choose_device
 from segpipe.inference.localizer import Localizer
-from segpipe.inference.networks import batched
+from segpipe.inference.networks import ClassifierNetwork, batched
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.tta import View
 from segpipe.io.files import display_path
@@ -42,7 +41,7 @@ _SILENT_SECONDS = 3.0
 
 def score_classifier(
     localizer: Localizer,
-    bundle: ClassifierBundle,
+    network: ClassifierNetwork,
     table: pd.DataFrame,
     output: Path,
     *,
@@ -57,7 +56,7 @@ def score_classifier(
 
     Args:
         localizer: Localizer of the lesions.
-        bundle: Bundle of the classifier.
+        network: Network of the classifier.
         table: Test images.
         output: Folder of the results, as of a run over a folder.
         views: Views for test-time augmentation.
@@ -69,7 +68,7 @@ def score_classifier(
         PredictionError: A model gave a number that is not finite.
     """
     output.mkdir(parents=True, exist_ok=True)
-    ensemble = ClassifierEnsemble([bundle], device=choose_device("auto"), views=views, explained=None, batch_size=batch_size)
+    ensemble = ClassifierEnsemble([network], views=views, explained=None, batch_size=batch_size)
     files = tuple((Path(row["image_path"]), _result_path(row)) for row in table.to_dict("records"))
     pipeline = Pipeline(localizer, ensemble)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training resumes
@@ -80,7 +79,7 @@ def score_classifier(
 
 def predict_fold(
     localizer: Localizer,
-    bundle: ClassifierBundle,
+    network: ClassifierNetwork,
     table: pd.DataFrame,
     output: Path,
     *,
@@ -93,7 +92,7 @@ def predict_fold(
 
     Args:
         localizer: Localizer of the lesions.
-        bundle: Calibrated bundle of the classifier.
+        network: Network of the calibrated classifier.
         table: Images of the fold: `image_id`, `lesion_id`, `dx`, `image_path`, `mask_path`.
         output: Folder of the training, for the table, and for the results of a run over images in `out_of_fold/`.
         fold: Number of the fold.
@@ -102,14 +101,14 @@ def predict_fold(
         dataset: Name of the data set.
     """
     folder = output / FOLD
-    score_classifier(localizer, bundle, table, folder, views=views, batch_size=batch_size, dataset=dataset)
+    score_classifier(localizer, network, table, folder, views=views, batch_size=batch_size, dataset=dataset)
     paths = [display_path(_result_path(row)) for row in table.to_dict("records")]
     write_fold(output, folder, table[["image_id", "lesion_id", "dx"]].assign(fold=fold, path=paths))
 
 
 def calibrate(
     localizer: Localizer,
-    bundle: ClassifierBundle,
+    network: ClassifierNetwork,
     parts: Mapping[str, pd.DataFrame],
     *,
     method: str,
@@ -121,7 +120,7 @@ def calibrate(
 
     Args:
         localizer: Localizer of the lesions.
-        bundle: Bundle of the classifier.
+        network: Network of the classifier.
         parts: Images of each part: the fit is to `val`, the class frequencies are those of `train`.
         method: Method of the card, one of `segpipe.metrics.calibration.METHODS`; the errors of all methods are measured.
         targets: Sensitivity of each operating point, in (0, 1], by its target; each target occurs in `val`.
@@ -129,12 +128,12 @@ def calibrate(
         batch_size: Largest number of images x views in a batch.
 
     Returns:
-        Card of the bundle with the calibration, its errors before and after, the operating points, and the probabilities that
+        Card of the network with the calibration, its errors before and after, the operating points, and the probabilities that
         these were fitted to.
     """
-    card, table = bundle.card, parts["val"]
+    card, table = network.card, parts["val"]
     counts = parts["train"]["dx"].value_counts().reindex(card.classes, fill_value=0).to_list()
-    logits, labels = view_logits(localizer, bundle, table, views=views, batch_size=batch_size)
+    logits, labels = view_logits(localizer, network, table, views=views, batch_size=batch_size)
     fits = {name: fit_calibration(name, logits, labels, counts=counts) for name in METHODS}
     chosen = fits[method]
     probs = chosen.probs(logits)
@@ -153,19 +152,19 @@ def calibrate(
 
 
 def view_logits(
-    localizer: Localizer, bundle: ClassifierBundle, table: pd.DataFrame, *, views: Sequence[View], batch_size: int
+    localizer: Localizer, network: ClassifierNetwork, table: pd.DataFrame, *, views: Sequence[View], batch_size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Compute the uncalibrated logits of each view, see `score_classifier`.
 
     Returns:
         Logits, shape (V, N, C), and the class index of each image, shape (N,).
     """
-    classifier = Classifier(bundle, device=choose_device("auto"), views=views, batch_size=batch_size)
+    classifier = Classifier(network, views=views, batch_size=batch_size)
     logits = []
     for paths in batched(table["image_path"], _BATCH_SIZE):
         images = [read_image(Path(path)) for path in paths]
         logits.append(classifier.view_logits([classifier.cut(*pair) for pair in zip(images, localizer(images), strict=True)]))
-    labels = np.array([bundle.card.classes.index(code) for code in table["dx"]])
+    labels = np.array([network.card.classes.index(code) for code in table["dx"]])
     return np.concatenate(logits, axis=1), labels
 
 

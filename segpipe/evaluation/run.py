@@ -1,4 +1,4 @@
-"""Runs over labeled images: their results, and the out-of-fold table of a cross-validation.
+"""Results of runs over labeled images, and out-of-fold tables.
 
 Each model of a cross-validation chose its best epoch and its calibration on its own fold, so metrics of out-of-fold predictions
 are slightly optimistic; those of the test split, which no fold uses, are not.

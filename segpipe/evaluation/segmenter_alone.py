@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.bundle.card import SegmenterBundle
 from segpipe.evaluation.score import Metrics, count_sources, describe_masks, measure_overlap, score_overlaps, write_metrics
 from segpipe.evaluation.truth import dataset_truth
-from segpipe.inference.loading import choose_device
 from segpipe.inference.localizer import Localizer
-from segpipe.inference.networks import batched
+from segpipe.inference.networks import SegmenterNetwork, batched
 from segpipe.io.images import read_image, read_mask
 from segpipe.io.run_files import METRICS, PREDICTIONS
 from segpipe.io.storage import content_hash
@@ -42,11 +40,11 @@ class _Segmented:
     true: BoolMask
 
 
-def score_segmenter(bundle: SegmenterBundle, table: pd.DataFrame, output: Path, *, dataset: str | None = None) -> Metrics:
+def score_segmenter(network: SegmenterNetwork, table: pd.DataFrame, output: Path, *, dataset: str | None = None) -> Metrics:
     """Score a segmenter alone and the localizer, at image resolution.
 
     Args:
-        bundle: Bundle of the segmenter.
+        network: Network of the segmenter.
         table: Test images, each with a mask.
         output: Folder for `metrics.json` and for `predictions.png`, the first images with the true outline and the segmenter's.
         dataset: Name of the data set.
@@ -56,7 +54,7 @@ def score_segmenter(bundle: SegmenterBundle, table: pd.DataFrame, output: Path, 
         the localizer, whose masks come from the contour or the whole image where the segmenter's mask is not plausible.
     """
     output.mkdir(parents=True, exist_ok=True)
-    localizer = Localizer(bundle, device=choose_device("auto"))
+    localizer = Localizer(network)
     image_ids, truth = list(table["image_id"]), dataset_truth(table, dataset=dataset)
     alone, end_to_end, sources = _measure(localizer, table)
     hashes = [str(content_hash(Path(path))) for path in table["image_path"]]
@@ -67,7 +65,7 @@ def score_segmenter(bundle: SegmenterBundle, table: pd.DataFrame, output: Path, 
         "mask_sources": count_sources(sources),
         "segmentation": score_overlaps(end_to_end, image_ids, truth) | of_localizer,
         "segmenter_alone": score_overlaps(alone, image_ids, truth) | {"component": "segmenter", **of_test},
-        "pipeline": {"segmenter": bundle.sha256, "localize": str(localizer.start)},
+        "pipeline": {"segmenter": network.sha256, "localize": str(localizer.start)},
     }
     write_metrics(output / METRICS, metrics)
     first = list(_segment(localizer, table.head(_SHOWN)))

@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
 _SILENT_SECONDS = 3.0
@@ -25,16 +26,16 @@ class Progress:
     def __init__(self, total: int, what: str = "", *, silent: float = 0.0) -> None:
         self._total = total
         self._what = f"{what}: " if what else ""
-        self._done = self._failed = 0
+        self._done = 0
         self._started = self._last_line = time.monotonic()
-        disable = None if total > 1 else True
-        self._bar = tqdm(total=total, desc=what or None, unit=" images", disable=disable, leave=False, delay=silent)
+        self._bar = _start_bar(total, what, silent) if total > 1 else None
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def update(self, images: int, *, failed: int = 0) -> None:
         """Count more images.
@@ -43,20 +44,27 @@ class Progress:
             images: Number of images that were finished since the last call, failed ones included.
             failed: Number of all images that have failed so far.
         """
-        self._done, self._failed = self._done + images, failed
+        if self._bar is None:
+            return
+        self._done += images
         self._bar.set_postfix_str(f"{failed} failed" if failed else "", refresh=False)
         self._bar.update(images)
         now = time.monotonic()
         # tqdm itself is silent without a terminal: its bar would fill a log file with carriage returns.
-        if self._bar.disable and now - self._last_line >= SECONDS_BETWEEN_LINES and self._total > 1:
+        if self._bar.disable and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            sys.stderr.write(f"{self._what}{self._line(now - self._started)}\n")
+            rate = self._done / (now - self._started)
+            left = self._bar.format_interval((self._total - self._done) / rate)
+            sys.stderr.write(
+                f"{self._what}{self._done} of {self._total} images, {rate:.1f} images/s, {failed} failed, {left} left\n"
+            )
             sys.stderr.flush()
 
-    def _line(self, seconds: float) -> str:
-        rate = self._done / seconds
-        left = tqdm.format_interval((self._total - self._done) / rate)
-        return f"{self._done} of {self._total} images, {rate:.1f} images/s, {self._failed} failed, {left} left"
+
+def _start_bar(total: int, what: str, silent: float) -> "tqdm[NoReturn]":
+    from tqdm import tqdm  # imported late: a single image needs no bar
+
+    return tqdm(total=total, desc=what or None, unit=" images", disable=None, leave=False, delay=silent)
 
 
 def follow(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax, logsumexp
 
 from segpipe.metrics.bootstrap import Weights, image_counts
 from segpipe.types import FloatArray, Labels
@@ -89,6 +87,8 @@ def fit_calibration(method: str, logits: FloatArray, labels: Labels, *, counts: 
         return Calibration(temperature)
     images = np.maximum(np.asarray(counts, dtype=np.float64), 1)
     log_prior = np.log(images / images.sum())
+
+    from scipy.optimize import minimize
 
     def loss(point: FloatArray) -> float:
         return negative_log_likelihood(_calibration_at(point, log_prior), logits, labels)
@@ -174,6 +174,8 @@ def reliability_curve(confidence: FloatArray, correct: NDArray[np.bool_], bins: 
 
 
 def _fit_temperature(logits: FloatArray, labels: Labels) -> float:
+    from scipy.optimize import minimize_scalar
+
     # With one view the loss is convex in 1/T, so the search over log T finds its only minimum.
     fit = minimize_scalar(
         lambda log_temperature: negative_log_likelihood(Calibration(math.exp(log_temperature)), logits, labels),
@@ -190,8 +192,15 @@ def _calibration_at(point: FloatArray, log_prior: FloatArray) -> Calibration:
 
 def _mean_log_probs(logits: FloatArray, calibration: Calibration) -> FloatArray:
     bias = np.array(calibration.logit_bias or 0.0)
-    log_probs = log_softmax(logits.astype(np.float64) / calibration.temperature + bias, axis=2)
-    return np.asarray(logsumexp(log_probs, axis=0) - math.log(len(logits)))
+    scaled = logits.astype(np.float64) / calibration.temperature + bias
+    log_probs = scaled - _log_sum_exp(scaled, axis=2)
+    return np.asarray(_log_sum_exp(log_probs, axis=0)[0] - math.log(len(logits)))
+
+
+def _log_sum_exp(values: FloatArray, *, axis: int) -> FloatArray:
+    """Compute `log(sum(exp(values)))` without overflow; keeps the axis."""
+    highest = values.max(axis=axis, keepdims=True)
+    return np.asarray(highest + np.log(np.exp(values - highest).sum(axis=axis, keepdims=True)))
 
 
 def _bin_of_image(confidence: FloatArray, correct: NDArray[np.bool_], bins: int) -> NDArray[np.intp]:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
-from pydantic import TypeAdapter
 
 from segpipe.errors import OutputError
 from segpipe.io.files import encode_json, write_file
@@ -59,9 +59,6 @@ class JobRecord:
         return self.seconds + (max(0.0, moment - self.started) if self.status == RUNNING else 0.0)
 
 
-_RECORDS = TypeAdapter(JobRecord)
-
-
 def write_record(record: JobRecord) -> None:
     """Write `job.json` into the folder of a training.
 
@@ -83,8 +80,8 @@ def read_record(folder: Path) -> JobRecord | None:
     except OSError:
         return None
     try:
-        return _RECORDS.validate_python(json.loads(content) | {"folder": folder})
-    except (ValueError, TypeError, RecursionError) as error:
+        return msgspec.convert(json.loads(content) | {"folder": folder}, JobRecord)
+    except (msgspec.ValidationError, ValueError, TypeError, RecursionError) as error:
         raise OutputError(
             f"{folder / JOB_RECORD} must be the record of a training, got something else; delete it to run that training again"
         ) from error

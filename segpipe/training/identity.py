@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 
-from segpipe.bundle.folder import SHIPPED
+from segpipe.bundle.card_file import SHIPPED
 from segpipe.config.arguments import as_argument
 from segpipe.config.fields import to_dict
 from segpipe.config.schemas import CHANGES_ALLOWED, TrainClsConfig, TrainConfig

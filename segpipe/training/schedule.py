@@ -1,4 +1,4 @@
-"""Learning rates by step, and the epochs in which each stage is trained."""
+"""Learning rates by step, and stages by epoch."""
 
 import math
 import warnings

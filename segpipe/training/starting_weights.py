@@ -1,4 +1,4 @@
-"""Models that a training starts from: weights of its own network, and teachers."""
+"""Models that a training starts from: starting weights and teachers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segpipe.bundle.card import Card, ClassifierCard, SegmenterCard
-from segpipe.bundle.card_file import read_card
-from segpipe.bundle.folder import SHIPPED
+from segpipe.bundle.card_file import SHIPPED, read_card
 from segpipe.config.arguments import as_argument
 from segpipe.config.fields import to_dict
 from segpipe.config.groups import ClassifierConfig, SegmenterConfig

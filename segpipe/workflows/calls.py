@@ -1,25 +1,24 @@
 """Configurations, output folders and results of calls from Python."""
 
+import csv
+import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from omegaconf import OmegaConf
-
-from segpipe.config.building import check_names
-from segpipe.config.composing import compose_config, typed
-from segpipe.config.schemas import TrainConfig
-from segpipe.config.values import check_values
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, require_extra
 from segpipe.io.files import one_line
 from segpipe.io.run_files import BUNDLE, RESULTS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from segpipe.config.schemas import TrainConfig
 
 
 # Columns that hold text; all others hold numbers, except `flagged`.
@@ -38,26 +37,54 @@ class Failure(NamedTuple):
     reason: str
 
 
-class _TableAndFailures(NamedTuple):
-    table: "pd.DataFrame"
-    failures: list[Failure]
-
-
-class FolderResult(_TableAndFailures):
+@dataclass(frozen=True)
+class FolderResult:
     """Results of a run over a folder.
 
     `table, failures = result` unpacks them.
 
     Attributes:
-        table: One row for each image with a result, sorted by path, with the columns of `results.csv`: text as str (empty where
-            there is none), `flagged` as boolean (missing without an operating point), numbers (NaN where there is none).
-        failures: Images without a result, sorted by path.
         output: Folder that the run wrote into.
+        failures: Images without a result, sorted by path.
         metrics: Content of `metrics.json`; empty without labels and masks.
+        results: Content of `results.csv`.
     """
 
     output: Path
+    failures: list[Failure]
     metrics: Mapping[str, Any]
+    results: str = field(repr=False)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each image with a result, sorted by path.
+
+        The keys are the columns of `results.csv`: text as str (empty where there is none), `flagged` as bool (None without an
+        operating point), numbers as int or float (None where there is none).
+        """
+        return [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(io.StringIO(self.results))]
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """The rows as a data frame.
+
+        `flagged` is a nullable boolean, and a missing number is NaN.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        require_extra("metrics", "a table as a data frame", "pandas")
+        import pandas as pd
+
+        table = pd.read_csv(io.StringIO(self.results), dtype=str, keep_default_na=False)
+        table["flagged"] = table["flagged"].map({"true": True, "false": False}).astype("boolean")
+        numbers = table.columns.difference([*_TEXTS, "flagged"])
+        table[numbers] = table[numbers].apply(pd.to_numeric)
+        return table
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the table and the failures."""
+        yield from (self.table, self.failures)
 
     @classmethod
     def read(cls, output: Path, failures: Sequence[tuple[str, str]], metrics: Mapping[str, Any]) -> "FolderResult":
@@ -68,25 +95,22 @@ class FolderResult(_TableAndFailures):
             failures: Path and reason of each image without a result.
             metrics: Metrics of the run.
         """
-        result = cls(read_table(output / RESULTS), [Failure(*failure) for failure in failures])
-        result.output, result.metrics = output, metrics
-        return result
+        results = (output / RESULTS).read_bytes().decode()  # without conversion of line ends
+        return cls(output, [Failure(*failure) for failure in failures], metrics, results)
 
 
-def read_table(path: Path) -> "pd.DataFrame":
-    """Read `results.csv` with the types of `FolderResult.table`."""
-    import pandas as pd
-
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table["flagged"] = table["flagged"].map({"true": True, "false": False}).astype("boolean")
-    numbers = table.columns.difference([*_TEXTS, "flagged"])
-    table[numbers] = table[numbers].apply(pd.to_numeric)
-    return table
+def _value(column: str, text: str) -> str | bool | float | None:
+    """Convert a field of `results.csv`."""
+    if column in _TEXTS:
+        return text
+    if column == "flagged" or not text:
+        return {"true": True, "false": False}.get(text)
+    return float(text) if "." in text else int(text)
 
 
 Say = Callable[[str], None]
 log_line: Say = logging.getLogger("segpipe").info
-AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
+AnyConfig = TypeVar("AnyConfig", bound="TrainConfig")
 
 
 def warn(text: str | None) -> None:
@@ -143,13 +167,14 @@ def as_paths(name: str, value: Any) -> str | list[str]:
     return [as_path(name, item) for item in value] if isinstance(value, list | tuple) else as_path(name, value)
 
 
-def call_training(train: Callable[..., Mapping[str, Any]], config: TrainConfig) -> TrainingResult:
+def call_training(train: Callable[..., Mapping[str, Any]], config: "TrainConfig") -> TrainingResult:
     """Run a training for Python; its report goes to the logger `segpipe`.
 
     Args:
         train: Body of the training, a function of the configuration, the folder of the results and `say`.
         config: Configuration, as `training_config` returns it.
     """
+    require_extra("torch", "a training")
     folder = own_folder(config.output, ckpt_path=config.ckpt_path)
     return TrainingResult(folder / BUNDLE, train(config, folder, say=log_line))
 
@@ -166,6 +191,12 @@ def training_config(given: Sequence[str] | AnyConfig, name: str, schema: type[An
     Raises:
         ConfigError: `given` is of another kind, or a key or value of it is wrong.
     """
+    from omegaconf import OmegaConf  # imported late: a prediction does not need it
+
+    from segpipe.config.building import check_names
+    from segpipe.config.composing import compose_config, typed
+    from segpipe.config.values import check_values
+
     folder = {} if output is None else {"output": as_path("output", output)}
     if isinstance(given, schema):
         config: Any = OmegaConf.merge(OmegaConf.structured(given), folder)

@@ -16,8 +16,8 @@ from segpipe.config.schemas import TrainClsConfig
 from segpipe.data.cache import entry_name
 from segpipe.errors import OutputError
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.loading import choose_device
 from segpipe.inference.networks import batched
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.files import counted, display_path, write_file
 from segpipe.io.images import read_image, read_mask
@@ -123,9 +123,7 @@ def _predict(folder: Path, rows: pd.DataFrame, *, views: str, batch_size: int) -
     """Predict the images of a table with one teacher, in its classes."""
     bundle = load_classifier(folder)
     unshifted = replace(bundle, card=replace(bundle.card, logit_bias=()))
-    ensemble = ClassifierEnsemble(
-        [unshifted], device=choose_device("auto"), views=VIEWS[views], explained=None, batch_size=batch_size
-    )
+    ensemble = ClassifierEnsemble([TorchClassifier(unshifted)], views=VIEWS[views], explained=None, batch_size=batch_size)
     probs = []
     progress = tqdm(total=len(rows), desc="predictions of a teacher", unit="image", delay=_SILENT_SECONDS, leave=False)
     with progress:

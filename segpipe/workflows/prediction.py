@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segpipe.config.composing import compose_config, typed
-from segpipe.config.fields import to_dict
-from segpipe.config.schemas import RunPipelineConfig, optional_path
+from segpipe.config.fields import optional_path, to_dict
+from segpipe.config.prediction import RunPipelineConfig
 from segpipe.inference.memory import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
@@ -50,6 +49,7 @@ def predict_folder(
     tta: str = "d4",
     explain: str = "gradcam",
     localize: str = "unet",
+    runtime: str = "auto",
     device: str = "auto",
     precision: str = "auto",
     labels: str | Path | None = None,
@@ -79,6 +79,7 @@ def predict_folder(
         tta: Views of the crop that are averaged: `none`, `flips` (4), `d4` (8) or `crops` (12).
         explain: Heatmap of what the diagnosis rests on: `gradcam` or `none`.
         localize: First mask source: `unet`, `contour` or `whole_image`.
+        runtime: `auto`, `torch`, `onnx` or `openvino`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto` (float32), `float32`, `bfloat16` or `float16`.
         labels: Table of the true diagnoses, for metrics.
@@ -106,6 +107,8 @@ def predict_folder(
         OutputError: The output folder cannot be used, or holds results.
         RunStoppedError: The disk is full or broken.
     """
+    from segpipe.config.composing import compose_config, typed
+
     paths = {"labels": labels, "masks": masks, "split": split, "output": output}
     values = {
         "folder": as_path("folder", folder),
@@ -115,6 +118,7 @@ def predict_folder(
         "tta": str(tta),
         "explain": str(explain),
         "localize": localize,
+        "runtime": runtime,
         "device": device,
         "precision": precision,
         "part": part,

@@ -1,11 +1,12 @@
-"""Trainings of the segmenter and the classifier, each scored on the test split."""
+"""Trainings of segmenter and classifier, scored on the test split."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segpipe.config.schemas import TrainClsConfig, TrainSegConfig, optional_path
+from segpipe.config.fields import optional_path
+from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.config.values import AUTO, refuse_values, threshold_targets
 from segpipe.inference.memory import keep_freed_memory
 from segpipe.io.output import check_output
@@ -30,6 +31,7 @@ def train_segmenter(config: Sequence[str] | TrainSegConfig, output: str | Path |
         Folder of the trained model, and its metrics on the test split.
 
     Raises:
+        MissingExtraError: The extra `torch` is not installed.
         ConfigError: A key or a value of the configuration is wrong.
         DatasetError: The data set or its split cannot be used.
         BundleError: A model on disk cannot be used.
@@ -55,6 +57,8 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     from segpipe.evaluation.segmenter_alone import score_segmenter
     from segpipe.evaluation.text import headline
     from segpipe.evaluation.training_curves import draw_training
+    from segpipe.inference.torch_runtime import TorchSegmenter
+    from segpipe.release.golden import write_segmenter_golden
     from segpipe.training.preparation import prepare_data
     from segpipe.training.segmenter import MONITOR, build_untrained, fit_segmenter
     from segpipe.training.trial import try_parts
@@ -67,8 +71,10 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     card = fit_segmenter(config, data, model, output)
     draw_training(output, monitor=config.trainer.monitor or MONITOR, best_epoch=card.training.best_epoch)
     trained = bundle_segmenter(model, card)
-    metrics = score_segmenter(trained, data.parts["test"], output / TEST, dataset=data.dataset.name)
+    network = TorchSegmenter(trained)
+    metrics = score_segmenter(network, data.parts["test"], output / TEST, dataset=data.dataset.name)
     save_bundle(output / BUNDLE, model, replace(card, metrics=segmenter_test_metrics(metrics)))
+    write_segmenter_golden(output / BUNDLE, network)
     say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
     return metrics
 
@@ -86,6 +92,7 @@ def train_classifier(config: Sequence[str] | TrainClsConfig, output: str | Path 
         Folder of the trained model, and its metrics on the test split.
 
     Raises:
+        MissingExtraError: The extra `torch` is not installed.
         ConfigError: A key or a value of the configuration is wrong.
         DatasetError: The data set or its split cannot be used.
         BundleError: A model on disk cannot be used.
@@ -111,7 +118,9 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     from segpipe.evaluation.score import card_with_test_metrics
     from segpipe.evaluation.text import headline
     from segpipe.evaluation.training_curves import draw_training
+    from segpipe.inference.torch_runtime import TorchClassifier
     from segpipe.inference.tta import VIEWS
+    from segpipe.release.golden import write_classifier_golden
     from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
     from segpipe.training.preparation import prepare_data
     from segpipe.training.starting_weights import read_teachers
@@ -148,19 +157,21 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
 
     # Calibration
     options: dict[str, Any] = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
-    bundle = bundle_classifier(model, card)
-    card = held_out.calibrate(segmenter, bundle, data.parts, method=config.calibration, targets=targets, **options)
+    network = TorchClassifier(bundle_classifier(model, card))
+    card = held_out.calibrate(segmenter, network, data.parts, method=config.calibration, targets=targets, **options)
 
     # Score
     options |= {"dataset": data.dataset.name}
-    bundle = bundle_classifier(model, card)
+    network = TorchClassifier(bundle_classifier(model, card))
     if config.data.fold is not None:
-        held_out.predict_fold(segmenter, bundle, tested["val"], output, fold=config.data.fold, **options)
-    options |= {"heatmaps": config.heatmap_sample}
-    metrics = held_out.score_classifier(segmenter, bundle, tested["test"], output / TEST, **options)
+        held_out.predict_fold(segmenter, network, tested["val"], output, fold=config.data.fold, **options)
+    metrics = held_out.score_classifier(
+        segmenter, network, tested["test"], output / TEST, heatmaps=config.heatmap_sample, **options
+    )
 
     # Bundle
     save_bundle(output / BUNDLE, model, card_with_test_metrics(card, metrics))
+    write_classifier_golden(output / BUNDLE, network)
     say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
     return metrics
 
@@ -187,10 +198,11 @@ def load_unseen_segmenter(config: TrainClsConfig, data: "TrainingData") -> "Loca
     Raises:
         BundleError: The segmenter has seen validation or test lesions of this training, and `allow_leak` is not set.
     """
-    from segpipe.bundle.folder import SHIPPED, load_segmenter
-    from segpipe.inference.loading import choose_device
+    from segpipe.bundle.card_file import SHIPPED
+    from segpipe.bundle.folder import load_segmenter
     from segpipe.inference.localizer import Localizer
+    from segpipe.inference.torch_runtime import TorchSegmenter
 
     bundle = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))
     data.refuse_seen(bundle.card.training, key="bundle.segmenter", allowed=config.allow_leak)
-    return Localizer(bundle, device=choose_device("auto"))
+    return Localizer(TorchSegmenter(bundle))

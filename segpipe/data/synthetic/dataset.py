@@ -17,12 +17,11 @@ from PIL import Image
 from segpipe.data.check import CheckedDataset
 from segpipe.data.loaders import load_ham10000
 from segpipe.data.synthetic.lesion import APPEARANCES, draw_lesion
-from segpipe.data.synthetic.photo import draw_view, render
+from segpipe.data.synthetic.photo import draw_view, make_image, render
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError, OutputError
 from segpipe.io.files import display_path, encode_json
 from segpipe.io.images import write_png
-from segpipe.types import BoolMask, RgbImage
 
 RECIPE_NAME = "synthetic.json"
 IMAGES_NAME = "HAM10000_images_part_1"
@@ -78,25 +77,6 @@ class Recipe:
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(f"{name} must be {minimum} or more, got {getattr(self, name)}")
-
-
-def make_image(code: str, rng: np.random.Generator, size: tuple[int, int] = (150, 200)) -> tuple[RgbImage, BoolMask]:
-    """Draw one dermoscopy-like image of a given diagnosis.
-
-    Args:
-        code: Diagnosis, one of `segpipe.diagnosis.CODES`.
-        rng: Random number generator.
-        size: Height and width in pixels.
-
-    Returns:
-        RGB uint8, shape (height, width, 3), and the lesion's mask, bool, shape (height, width).
-
-    Raises:
-        ValueError: `code` is not a diagnosis of HAM10000.
-    """
-    if code not in APPEARANCES:
-        raise ValueError(f"code must be one of {', '.join(CODES)}, got {code!r}")
-    return render(draw_lesion(APPEARANCES[code], rng), draw_view(rng), height=size[0], width=size[1])
 
 
 def write_dataset(

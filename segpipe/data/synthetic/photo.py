@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.data.synthetic.features import EXTENT, Color, FloatMap, blend, ramp, smooth_noise
-from segpipe.data.synthetic.lesion import Lesion, paint_lesion
+from segpipe.data.synthetic.lesion import APPEARANCES, Lesion, draw_lesion, paint_lesion
+from segpipe.diagnosis import CODES
 from segpipe.types import BoolMask, RgbImage
 
 _GRAIN_SIZE = 240
@@ -82,6 +83,25 @@ def render(lesion: Lesion, view: View, *, height: int, width: int) -> tuple[RgbI
     photo = _draw_bubbles(photo, view)
     photo = photo * _light_map(view, height, width)
     return np.clip(photo, 0, 255).astype(np.uint8), depth > 0
+
+
+def make_image(code: str, rng: np.random.Generator, size: tuple[int, int] = (150, 200)) -> tuple[RgbImage, BoolMask]:
+    """Draw one dermoscopy-like image of a given diagnosis.
+
+    Args:
+        code: Diagnosis, one of `segpipe.diagnosis.CODES`.
+        rng: Random number generator.
+        size: Height and width in pixels.
+
+    Returns:
+        RGB uint8, shape (height, width, 3), and the lesion's mask, bool, shape (height, width).
+
+    Raises:
+        ValueError: `code` is not a diagnosis of HAM10000.
+    """
+    if code not in APPEARANCES:
+        raise ValueError(f"code must be one of {', '.join(CODES)}, got {code!r}")
+    return render(draw_lesion(APPEARANCES[code], rng), draw_view(rng), height=size[0], width=size[1])
 
 
 def _place_lesion(lesion: Lesion, view: View, height: int, width: int) -> tuple[FloatMap, FloatMap]:

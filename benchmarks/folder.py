@@ -1,4 +1,4 @@
-"""Throughput, memory and cold start of runs over a folder.
+"""Throughput and memory of runs over a folder, in each runtime.
 
     python benchmarks/folder.py
     python benchmarks/folder.py --data data/ham10000 --output docs/results/folder_benchmark.json
@@ -8,14 +8,17 @@ and the same setting of the allocator (`keep_freed_memory`). Each measurement is
 each round, so that a busy machine slows all of them; a ratio is the median over the rounds. Loading and the first images are not
 timed.
 
+"plain" is without views and heatmaps, "full" with eight views and Grad-CAM. segpipe runs in PyTorch, and "full" also in ONNX
+Runtime and in OpenVINO with bfloat16, which need graphs in the shipped bundles. `benchmarks/start.py` measures the start of a
+call.
+
 "bare" is the throughput of the forward passes of both networks alone, folded and channels_last, on one batch in memory, at the
 fastest batch size; segpipe also packs convolutions, which helps small batches only. "segpipe" is a run over a folder that writes
-masks and tables without figures. "naive" is `benchmarks/naive.py`. "plain" is without views and heatmaps, "full" with eight views
-and Grad-CAM.
+masks and tables without figures. "naive" is `benchmarks/naive.py`.
 
 Exit status: 1 if segpipe has less than 0.85 of the throughput of the forward passes alone, less than twice that of the naive
 script, other probabilities (by more than 1e-4), or more memory; if its memory grows by more than 5 % from the 200th to the last
-image; or if a cold start takes more than 1.5 times its imports; else 0.
+image; or if ONNX Runtime is slower than PyTorch or needs more memory, or OpenVINO is less than 1.5 times as fast; else 0.
 """
 
 import argparse
@@ -29,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +43,19 @@ ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 600, 450
 WARM_UP = 16  # images
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-IMPORTS = "import torch, timm, segmentation_models_pytorch"
+# Options of the pipeline in each runtime.
+RUNTIMES = {
+    "torch": {"runtime": "torch"},
+    "onnx": {"runtime": "onnx"},
+    "openvino": {"runtime": "openvino", "precision": "bfloat16"},
+}
 
 
 def make_images(folder: Path, count: int, data: Path | None) -> list[Path]:
     """Write photographs, generated or resized from a data set."""
     folder.mkdir()
     if data is None:
-        from segpipe.data.synthetic.dataset import make_image
+        from segpipe.data.synthetic.photo import make_image
         from segpipe.diagnosis import CODES
 
         rng = np.random.default_rng(0)
@@ -71,8 +80,9 @@ def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
     """Measure the forward passes of both networks at each batch size."""
     import torch
 
-    from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
-    from segpipe.inference.networks import fold_batch_norm
+    from segpipe.bundle.card_file import SHIPPED
+    from segpipe.bundle.folder import load_classifier, load_segmenter
+    from segpipe.inference.folding import fold_batch_norm
 
     del full, paths
     bundles = load_segmenter(SHIPPED / "segmenter"), load_classifier(SHIPPED / "classifier")
@@ -93,7 +103,7 @@ def bare(paths: Sequence[Path], _: Path, *, full: bool) -> dict[str, Any]:
     return {"images_per_second": rates[best], "batch_size": best, "rates": rates}
 
 
-def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any]:
+def segpipe(paths: Sequence[Path], output: Path, *, full: bool, runtime: str) -> dict[str, Any]:
     """Measure a run over the images, and the memory after each batch."""
     from segpipe.inference.loading import load_pipeline
     from segpipe.inference.settings import PipelineSettings
@@ -102,7 +112,8 @@ def segpipe(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any
     from segpipe.runs.options import RunOptions
     from segpipe.runs.source import images_of_files
 
-    settings = PipelineSettings() if full else PipelineSettings(tta="none", explain="none")
+    options = RUNTIMES[runtime] | ({} if full else {"tta": "none", "explain": "none"})
+    settings = PipelineSettings(**options)
     pipeline = load_pipeline(**vars(settings))
     engine = RecordingEngine(LocalEngine(pipeline, None))
     for name, chosen in (("warm-up", paths[:WARM_UP]), ("run", paths)):
@@ -143,7 +154,11 @@ def naive(paths: Sequence[Path], output: Path, *, full: bool) -> dict[str, Any]:
     return {"images_per_second": len(paths) / (time.perf_counter() - start), "probs": probs}
 
 
-SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {"bare": bare, "segpipe": segpipe, "naive": naive}
+SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "bare": bare,
+    "naive": naive,
+    **{runtime: partial(segpipe, runtime=runtime) for runtime in RUNTIMES},
+}
 
 
 def child(name: str, folder: Path, count: int, output: Path, *, full: bool) -> None:
@@ -179,8 +194,9 @@ def largest_difference(results: Path, probs: dict[str, list[float]]) -> float:
 def one_round(folder: Path, scratch: Path, images: int) -> dict[str, Any]:
     """Measure all subjects once; the slower ones get fewer images."""
     bare = measure("bare", folder, 0, scratch / "bare", full=False)
-    plain = measure("segpipe", folder, images, scratch / "plain", full=False)
-    full = measure("segpipe", folder, images // 2, scratch / "full", full=True)
+    plain = measure("torch", folder, images, scratch / "plain", full=False)
+    full = measure("torch", folder, images // 2, scratch / "full", full=True)
+    others = {name: measure(name, folder, images // 2, scratch / name, full=True) for name in ("onnx", "openvino")}
     naive = measure("naive", folder, images // 4, scratch / "naive", full=True)
     return {
         "bare_images_per_second": bare["images_per_second"],
@@ -194,28 +210,19 @@ def one_round(folder: Path, scratch: Path, images: int) -> dict[str, Any]:
         "x_bare": plain["images_per_second"] / bare["images_per_second"],
         "x_naive": full["images_per_second"] / naive["images_per_second"],
         "x_naive_memory": full["peak_memory"] / naive["peak_memory"],
+        **{f"{name}_images_per_second": values["images_per_second"] for name, values in others.items()},
+        **{f"{name}_peak_mib": values["peak_memory"] for name, values in others.items()},
+        **{f"x_{name}": values["images_per_second"] / full["images_per_second"] for name, values in others.items()},
+        "x_onnx_memory": others["onnx"]["peak_memory"] / full["peak_memory"],
         "largest_difference": largest_difference(scratch / "full" / "run" / "results.csv", naive["probs"]),
     }
 
 
 def memory_growth(folder: Path, scratch: Path, images: int) -> dict[str, Any]:
     """Measure the memory after 200 images and after all images."""
-    memory = measure("segpipe", folder, images, scratch, full=True)["memory"]
+    memory = measure("torch", folder, images, scratch, full=True)["memory"]
     early, late = (next(mib for count, mib in memory if count >= number) for number in (min(200, images // 2), images))
     return {"images": images, "early_mib": early, "late_mib": late, "memory_growth": late / early}
-
-
-def cold_start(image: Path, scratch: Path, rounds: int) -> dict[str, Any]:
-    """Compare a call for one image with the imports of its networks."""
-    times: dict[str, list[float]] = {"imports": [], "image": []}
-    for number in range(rounds):
-        call = [sys.executable, "run_pipeline.py", f"image={image}", f"output={scratch / str(number)}"]
-        for name, command in (("imports", [sys.executable, "-c", IMPORTS]), ("image", call)):
-            start = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
-            times[name].append(time.perf_counter() - start)
-    ratios = [image / imports for image, imports in zip(times["image"], times["imports"], strict=True)]
-    return {"seconds": times, "x_imports": statistics.median(ratios)}
 
 
 def parse() -> argparse.Namespace:
@@ -246,8 +253,6 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
         for number in range(options.rounds):
             results["rounds"].append(one_round(folder, Path(scratch, f"round{number}"), options.images))
             print({name: float(f"{value:.4g}") for name, value in results["rounds"][-1].items()}, flush=True)
-        results["cold_start"] = cold_start(folder / "00000.jpg", Path(scratch, "cold"), options.rounds)
-        print(results["cold_start"], flush=True)
         if options.memory_images:
             results["memory"] = memory_growth(folder, Path(scratch, "memory"), options.memory_images)
             print(results["memory"], flush=True)
@@ -265,7 +270,9 @@ def judge(results: dict[str, Any]) -> dict[str, tuple[float, str, float, bool]]:
         "rate full / naive": (median("x_naive"), ">=", 2.0),
         "peak memory full / naive": (median("x_naive_memory"), "<=", 1.0),
         "largest difference of a probability": (max(one["largest_difference"] for one in results["rounds"]), "<=", 1e-4),
-        "cold start / imports": (results["cold_start"]["x_imports"], "<=", 1.5),
+        "rate onnx / torch, full": (median("x_onnx"), ">=", 1.0),
+        "peak memory onnx / torch, full": (median("x_onnx_memory"), "<=", 1.0),
+        "rate openvino bfloat16 / torch, full": (median("x_openvino"), ">=", 1.5),
     }
     if "memory" in results:
         values["memory at the end / after 200 images"] = (results["memory"]["memory_growth"], "<=", 1.05)

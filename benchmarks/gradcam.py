@@ -18,14 +18,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from torch import Tensor
 
-from segpipe.inference.gradcam import HeadPass, scale_to_unit
+from segpipe.inference.gradcam import HeadPass
+from segpipe.inference.heatmap import HeatmapArray, scale_to_unit
 from segpipe.inference.memory import keep_freed_memory
-from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, stack_views, unstack
+from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, softmax, stack_views, unstack
 from segpipe.models.classifier import LesionClassifier, build_classifier
 
 SIZE = 224
@@ -67,13 +69,20 @@ def explained_forward(model: LesionClassifier, batch: Tensor) -> Tensor:
     return head_pass.maps(head_pass.logits.argmax(1))
 
 
+def eight_views(batch: Tensor) -> Tensor:
+    """Stack the eight views of images (N, 3, SIZE, SIZE)."""
+    interleaved = batch.permute(0, 2, 3, 1).numpy()
+    return torch.from_numpy(stack_views({1.0: interleaved}, VIEWS["d4"])).permute(0, 3, 1, 2)
+
+
 @torch.inference_mode()
-def explained_views(model: LesionClassifier, batch: Tensor) -> Tensor:
+def explained_views(model: LesionClassifier, batch: Tensor) -> HeatmapArray:
     """Compute one heatmap for each image over the eight views."""
     views = VIEWS["d4"]
-    head_pass = HeadPass(model.head, model.features(stack_views({1.0: batch}, views)))
-    most_probable = mean_probs(unstack(head_pass.logits.softmax(1), views)).argmax(1).repeat(len(views))
-    return mean_maps(head_pass.maps(most_probable), views)[0]
+    head_pass = HeadPass(model.head, model.features(eight_views(batch)))
+    most_probable = mean_probs(unstack(softmax(head_pass.logits.double().numpy()), views)).argmax(1)
+    maps = head_pass.maps(torch.from_numpy(most_probable).repeat(len(views)))
+    return mean_maps(maps.numpy(), views)[0]
 
 
 @contextmanager
@@ -98,11 +107,11 @@ def map_difference(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> t
     enlarged = theirs(batch, None)
     kept = theirs.activations_and_grads
     raw = theirs.get_cam_image(batch, theirs.target_layers[0], None, kept.activations[0].numpy(), kept.gradients[0].numpy())
-    ours = explained_forward(model, batch)
-    small = (scale_to_unit(ours) - scale_to_unit(torch.from_numpy(raw).relu())).abs().max()
+    ours = explained_forward(model, batch).numpy()
+    small = abs(scale_to_unit(ours) - scale_to_unit(np.maximum(raw, 0))).max()
     # pytorch-grad-cam scales each heatmap before and after it enlarges it.
-    large = abs(scale_cam_image(scale_cam_image(ours.numpy(), (SIZE, SIZE))) - enlarged).max()
-    return max(small.item(), float(large)), int((ours.amax((1, 2)) > 0).sum())
+    large = abs(scale_cam_image(scale_cam_image(ours, (SIZE, SIZE))) - enlarged).max()
+    return max(float(small), float(large)), int((ours.max((1, 2)) > 0).sum())
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -121,7 +130,7 @@ def time_once(model: LesionClassifier, theirs: GradCAM, batch: Tensor) -> dict[s
     }
     with frozen_before_last_map(model):
         times["grad-cam frozen"] = milliseconds(lambda: theirs(batch, None))
-    times["forward, d4"] = milliseconds(lambda: forward(model, stack_views({1.0: batch}, VIEWS["d4"])))
+    times["forward, d4"] = milliseconds(lambda: forward(model, eight_views(batch)))
     times["ours, d4"] = milliseconds(lambda: explained_views(model, batch))
     return times
 

@@ -16,7 +16,8 @@ from pytorch_grad_cam import GradCAM
 from torch import Tensor, nn
 
 from segpipe.bundle.card import ClassifierBundle
-from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+from segpipe.bundle.card_file import SHIPPED
+from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.io.images import read_image
 from segpipe.lesion.crop import cut_lesion
 from segpipe.lesion.localizer import localize

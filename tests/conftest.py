@@ -17,7 +17,8 @@ from tiny import TRAINING, drawn_batch, settle, tiny_classifier
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, SegmenterCard
 from segpipe.bundle.folder import save_bundle
 from segpipe.config import CONF
-from segpipe.data.synthetic.dataset import make_image, write_dataset
+from segpipe.data.synthetic.dataset import write_dataset
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
 from segpipe.io.images import write_png
 from segpipe.lesion.crop import CropRule

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard, Training
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.models.classifier import build_classifier
 from segpipe.models.input_spec import InputSpec

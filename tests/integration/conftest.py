@@ -16,7 +16,7 @@ from app_server import Server, Visit, visits
 from PIL import Image
 
 from segpipe.cli.main import run_subcommand
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.types import RgbImage
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from app_server import (
 from conftest import call, results
 from PIL import Image
 
-from segpipe.bundle.folder import SHIPPED
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.bundle.card_file import SHIPPED
+from segpipe.data.synthetic.photo import make_image
 from segpipe.report.wording import DISCLAIMER, name_with_code, percent
 
 if TYPE_CHECKING:

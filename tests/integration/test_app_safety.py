@@ -37,7 +37,7 @@ from app_server import (
 from PIL import ExifTags, Image
 
 from segpipe.app.guard import CLEANUP_SECONDS
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.report.wording import printable
 from segpipe.types import RgbImage
 

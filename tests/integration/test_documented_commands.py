@@ -17,7 +17,8 @@ from segpipe.config.values import TRAINING_FILES
 
 # Command lines of other programs: their number, and what they do.
 OTHERS = {
-    "pip": (3, "installs; the extras that it names are checked"),
+    "docker": (3, "builds and runs the image, which is not tried"),
+    "pip": (4, "installs; the extras that it names are checked"),
     "ray": (2, "starts a cluster"),
 }
 # Calls within a sentence, except those that end with `key=`.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.data.splits import read_split
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.io.images import read_mask
 
 # Invented classes with spaces, capitals and signs, and the diagnoses that they are drawn as.

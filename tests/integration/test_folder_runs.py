@@ -19,7 +19,7 @@ from conftest import ROOT, Script, Trained, call, read_json
 from filelock import FileLock
 from PIL import Image
 
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
 
 SIZE = (60, 80)

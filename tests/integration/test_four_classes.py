@@ -9,7 +9,7 @@ from conftest import CLASSIFIER, Ended, Trained, call, read_json, results
 from PIL import Image
 
 from segpipe.bundle.folder import load_classifier
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import ISIC_2019_CODES
 
 FOUR = ("mel", "nv", "bcc", "bkl")

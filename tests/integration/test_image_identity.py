@@ -8,7 +8,7 @@ import pytest
 from conftest import CLASSIFIER, Ended, Script, call, read_json, results
 from PIL import Image
 
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.io.images import write_png
 
 CODES = ("mel", "nv")

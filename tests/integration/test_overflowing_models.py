@@ -8,7 +8,7 @@ import pytest
 from conftest import call
 from safetensors.torch import load_file, save_file
 
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.io.images import encode_png
 from segpipe.io.run_files import WEIGHTS
 

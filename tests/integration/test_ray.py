@@ -13,7 +13,7 @@ import pytest
 from conftest import Ended, Script, results
 from PIL import Image
 
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.runs.journal import Recorder
 from segpipe.runs.ray_cluster import connect
 

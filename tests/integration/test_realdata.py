@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import CLASSIFIER, ROOT, SEGMENTER, call, read_json, results
 
-from segpipe.bundle.folder import SHIPPED
+from segpipe.bundle.card_file import SHIPPED
 from segpipe.data.splits import read_split
 
 pytestmark = [

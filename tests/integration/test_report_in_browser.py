@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap

@@ -27,6 +27,9 @@ from segpipe.config import SAMPLES
 pytestmark = pytest.mark.slow
 pytest.importorskip("build", reason="needs the build frontend, which segpipe[dev] brings")
 
+# What a wheel is built from.
+FOLDERS = ("conf", "data/samples", "hydra_plugins", "segpipe")
+FILES = ("LICENSE", "MANIFEST.in", "README.md", "constraints.txt", "pyproject.toml", "setup.cfg")
 MAX_BYTES = 25e6  # of the wheel, 18 MB of which are weights
 _START_S = 60
 # Columns that differ between two runs on the same image.
@@ -79,9 +82,9 @@ class Installed:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """An sdist and its wheel, built from a copy of the sources."""
     source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for folder in ("conf", "data/samples", "hydra_plugins", "segpipe"):
+    for folder in FOLDERS:
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("LICENSE", "MANIFEST.in", "README.md", "constraints.txt", "pyproject.toml", "setup.cfg"):
+    for file in FILES:
         shutil.copy(ROOT / file, source)
     arguments = ("--no-isolation", "--outdir", str(output), str(source))
     done = subprocess.run([sys.executable, "-m", "build", *arguments], capture_output=True, text=True, check=False)
@@ -123,6 +126,14 @@ def test_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     assert len(names) == len(set(names))
     assert set(names) == set().union(*expected)
     assert built.wheel.stat().st_size < MAX_BYTES
+
+
+def test_container_is_built_from_the_same_files() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "*"
+    assert {line.removeprefix("!") for line in lines if line.startswith("!")} == {*FOLDERS, *FILES}
+    last_stage = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2].splitlines()
+    assert [line for line in last_stage if line.startswith(("USER", "ENTRYPOINT"))] == ["USER 1000", 'ENTRYPOINT ["segpipe"]']
 
 
 def test_metadata_of_the_wheel(built: Built) -> None:

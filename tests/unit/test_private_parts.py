@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for pattern in ("segpipe/**/*.py", "hydra_plugins/*.py") for path in ROOT.glob(pattern))
 # Names with an underscore that their libraries document.
-PUBLIC = {"_asdict", "_fields", "_replace", "_repr_html_", "_target_", "_partial_"}
+PUBLIC = {"_asdict", "_exit", "_fields", "_replace", "_repr_html_", "_target_", "_partial_"}
 _PRIVATE = re.compile(r"_[a-zA-Z]\w*")
 
 
@@ -240,6 +240,16 @@ def _packed_convolution_equals_the_plain_one() -> None:
         weight = torch.ops.mkldnn._reorder_convolution_weight(convolution.weight, *geometry, None)
         packed = torch.ops.mkldnn._convolution_pointwise(x, weight, convolution.bias, *geometry, "none", [], "")
         assert torch.allclose(packed, convolution(x), atol=1e-5)
+
+
+@check_of("torch.ops.aten._adaptive_avg_pool2d_backward")
+def _adaptive_pooling_has_a_gradient_of_its_own() -> None:
+    import torch
+
+    features = torch.rand(1, 2, 4, 4, requires_grad=True)
+    output = torch.nn.functional.adaptive_avg_pool2d(features, 3)
+    (expected,) = torch.autograd.grad(output.sum(), features)
+    assert torch.allclose(torch.ops.aten._adaptive_avg_pool2d_backward(torch.ones(1, 2, 3, 3), features), expected)
 
 
 @check_of("torch.nn.Conv2d._reversed_padding_repeated_twice")

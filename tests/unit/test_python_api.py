@@ -20,7 +20,7 @@ from PIL import Image
 
 import segpipe
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, PredictionError
 from segpipe.io.images import read_image

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from segpipe import __version__
-from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+from segpipe.bundle.card_file import SHIPPED
+from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
 from segpipe.evaluation.heatmap_metrics import heatmap_table
 from segpipe.evaluation.text import ROWS, metric_text, results_table, same_images, short_hash
@@ -120,6 +121,14 @@ def test_shipped_bundles_have_the_shipped_split_and_are_small() -> None:
     assert load_segmenter(SHIPPED / "segmenter").card.training.split_hash == split
     assert load_classifier(SHIPPED / "classifier").card.training.split_hash == split
     assert sum(file.stat().st_size for file in SHIPPED.rglob("*.safetensors")) < 25e6
+
+
+def test_sizes_of_the_installs_are_the_output_of_the_benchmark() -> None:
+    page = read("README.md").partition("## Install")[2].partition("## ")[0]
+    sizes = {name.strip("`"): int(size) for name, size in re.findall(r"^\| (\S+) \| (\d+) \|", page, re.MULTILINE)}
+    measured = {name: row["mb"] for name, row in results("install_size")["variants"].items()}
+    assert sizes == {"none" if name == "base" else name: size for name, size in measured.items()}
+    assert {"none", "app", "metrics"} <= sizes.keys()
 
 
 def test_speed_of_folders_is_the_output_of_the_benchmark() -> None:

@@ -30,9 +30,9 @@ from segpipe.app import bundles, guard
 from segpipe.app.analysis import Analysis, Upload, analyze, encode_json, encode_table, make_names_unique, safe_stem
 from segpipe.app.bundles import find_bundles, is_test_of
 from segpipe.app.layout import literal
-from segpipe.bundle.folder import SHIPPED
+from segpipe.bundle.card_file import SHIPPED
 from segpipe.config.composing import compose_config
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.errors import ConfigError, ImageError
 from segpipe.evaluation.score import PLOTS
 from segpipe.inference.loading import load_pipeline

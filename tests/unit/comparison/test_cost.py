@@ -1,12 +1,14 @@
 """Cost of a classifier: exact counts of operations, throughput measured in turn."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from segpipe.comparison.candidates import count_macs, count_parameters, measure_rates
+from segpipe.comparison.candidates import count_macs, count_parameters, measure_rates, on_one_core
+from segpipe.inference.loading import load_pipeline
 
 # Multiply-accumulate operations of one image of 32 x 32 pixels: outputs x inputs of each.
 NETWORKS = {
@@ -40,20 +42,13 @@ def test_workers_take_turns_after_a_warm_up() -> None:
     assert (rates > 0).all()
 
 
-def test_workers_have_one_core_and_the_number_of_threads_is_restored() -> None:
-    before, seen = torch.get_num_threads(), set[int]()
-    torch.set_num_threads(2)
-
-    def fail() -> None:
-        seen.add(torch.get_num_threads())
+def test_pipelines_have_one_core_and_their_number_is_restored(bundles: Path) -> None:
+    pipeline = load_pipeline(bundles / "classifier", bundles / "segmenter")
+    before = pipeline.threads
+    with pytest.raises(ZeroDivisionError), on_one_core([pipeline]):
+        assert pipeline.threads == 1
         raise ZeroDivisionError
-
-    try:
-        with pytest.raises(ZeroDivisionError):
-            measure_rates([fail], 1, rounds=1, seconds=0)
-        assert (seen, torch.get_num_threads()) == ({1}, 2)
-    finally:
-        torch.set_num_threads(before)
+    assert pipeline.threads == before
 
 
 def test_rates_are_items_per_second() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 import segpipe.data
 from segpipe.data.augmentation import Augmentation
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 
 IMAGE, MASK = make_image("mel", np.random.default_rng(0), (48, 48))
 MOVES = (A.D4(p=1.0), A.Affine(rotate=(-30, 30), scale=(0.8, 1.2), border_mode=2, p=1.0))

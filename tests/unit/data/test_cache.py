@@ -24,6 +24,7 @@ from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import ImageError, OutputError
 from segpipe.inference.classifier import Classifier
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, mask_box
@@ -111,7 +112,7 @@ def test_stored_crop_equals_the_crop_of_inference(
     table: pd.DataFrame, cache: Path, classifier: ClassifierBundle, rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
-    network = Classifier(bundle, device=torch.device("cpu"), views=VIEWS["none"], batch_size=1)
+    network = Classifier(TorchClassifier(bundle, "cpu"), views=VIEWS["none"], batch_size=1)
     examples = CropDataset(table, classes=CODES, rule=rule, size=SIZE, cache=str(cache))
     for index in range(len(table)):
         image, mask = read_image(Path(table["image_path"][index])), read_mask(Path(table["mask_path"][index]))

@@ -16,6 +16,7 @@ from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler,
 from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.inference.classifier import Classifier
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, full_box, mask_box, reflect_square, resize_mask, resize_square
@@ -76,7 +77,7 @@ def test_crops_without_augmentation_equal_those_of_inference(
     table: pd.DataFrame, classifier: ClassifierBundle, rule: CropRule
 ) -> None:
     bundle = replace(classifier, card=replace(classifier.card, crop=rule, input=InputSpec(SIZE)))
-    network = Classifier(bundle, device=torch.device("cpu"), views=VIEWS["none"], batch_size=1)
+    network = Classifier(TorchClassifier(bundle, "cpu"), views=VIEWS["none"], batch_size=1)
     for index in range(4):
         image, mask = read_image(Path(table["image_path"][index])), read_mask(Path(table["mask_path"][index]))
         (crop,) = network.cut(image, Localization(mask, mask_box(mask), MaskSource.UNET, ()))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from segpipe.data.loaders import load_ham10000
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
 from segpipe.io.images import write_png

@@ -10,7 +10,7 @@ from PIL import Image
 
 from segpipe.data.check import CheckedDataset
 from segpipe.data.loaders import load_isic2019
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import ISIC_2019_CODES
 from segpipe.errors import DatasetError
 

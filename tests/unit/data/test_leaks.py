@@ -18,7 +18,8 @@ from segpipe.data.leaks import Leaks, find_leaks, join_parts, refuse_leaks
 from segpipe.data.loaders import load_ham10000
 from segpipe.data.near_duplicates import MAX_DISTANCE, MIN_SIMILARITY, ORIENTATIONS, SIDE, compare_detail, hash_images, turn
 from segpipe.data.splits import PARTS, write_split
-from segpipe.data.synthetic.dataset import make_image, write_dataset
+from segpipe.data.synthetic.dataset import write_dataset
+from segpipe.data.synthetic.photo import make_image
 from segpipe.data.tables import read_labels
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError

@@ -27,6 +27,7 @@ from segpipe.evaluation.text import headline
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import write_png
 from segpipe.lesion.crop import mask_box
@@ -36,7 +37,6 @@ from segpipe.types import RgbImage
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
-CPU = torch.device("cpu")
 CELLS = 8
 
 
@@ -81,7 +81,8 @@ def make_image() -> tuple[RgbImage, Localization]:
 
 
 def ensemble(*bundles: ClassifierBundle, views: str = "d4") -> ClassifierEnsemble:
-    return ClassifierEnsemble(bundles, device=CPU, views=VIEWS[views], explained=None, batch_size=8)
+    networks = [TorchClassifier(bundle, "cpu") for bundle in bundles]
+    return ClassifierEnsemble(networks, views=VIEWS[views], explained=None, batch_size=8)
 
 
 def measure(*bundles: ClassifierBundle, diagnosis: str | None = "mel", localization: Localization | None = None) -> pd.Series:
@@ -148,13 +149,14 @@ def test_ensemble_is_tested_without_deletion(ensemble: list[ClassifierBundle]) -
 
 
 def test_ensemble_keeps_its_own_views(classifier: ClassifierBundle) -> None:
-    own = ClassifierEnsemble([classifier], device=CPU, views=VIEWS["d4"], explained="nv", batch_size=8)
+    own = ClassifierEnsemble([TorchClassifier(classifier, "cpu")], views=VIEWS["d4"], explained="nv", batch_size=8)
     crops = [own.cut(*make_image())]
     before = own(crops)[0]
     single = own.in_one_view()
     assert single(crops)[0].class_map is None
     assert single(crops)[0].tta_spread is None
-    one_view = ClassifierEnsemble([classifier], device=CPU, views=VIEWS["none"], explained="nv", batch_size=8)(crops)[0]
+    plain = ClassifierEnsemble([TorchClassifier(classifier, "cpu")], views=VIEWS["none"], explained="nv", batch_size=8)
+    one_view = plain(crops)[0]
     np.testing.assert_array_equal(single.explain(crops, [CODES.index("nv")])[0].values, one_view.class_map.values)
     after = own(crops)[0]
     np.testing.assert_array_equal(before.class_map.values, after.class_map.values)
@@ -238,12 +240,12 @@ def scored(
     """Metrics of the test of a training, by the number of sampled images."""
     folder = tmp_path_factory.mktemp("scored")
     table = drawn_table(folder, 4)
-    localizer = Localizer(None, device=CPU, start=MaskSource.CONTOUR)
+    localizer, network = Localizer(None, start=MaskSource.CONTOUR), TorchClassifier(classifier, "cpu")
     options = {"views": VIEWS["flips"], "batch_size": 4, "dataset": "drawn"}
     metrics = {}
     for sample in (0, 3, 200):
         output = folder / f"test{sample}"
-        metrics[sample] = score_classifier(localizer, classifier, table, output, heatmaps=sample, **options)
+        metrics[sample] = score_classifier(localizer, network, table, output, heatmaps=sample, **options)
         assert json.loads((output / "metrics.json").read_text()) == metrics[sample]
     return metrics
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
@@ -22,6 +21,7 @@ from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image
 from segpipe.lesion.localization import MaskSource
@@ -29,8 +29,6 @@ from segpipe.metrics.calibration import fit_calibration
 from segpipe.metrics.operating_points import OperatingPoint
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
-
-CPU = torch.device("cpu")
 
 
 def values(metrics: dict[str, Any], part: str = "classification") -> dict[str, Any]:
@@ -40,9 +38,10 @@ def values(metrics: dict[str, Any], part: str = "classification") -> dict[str, A
 def test_training_run_and_user_run_over_the_same_images_have_one_test_set(
     segmenter: SegmenterBundle, classifier: ClassifierBundle, table: pd.DataFrame, tmp_path: Path
 ) -> None:
-    localizer, options = Localizer(None, device=CPU, start=MaskSource.CONTOUR), {"views": VIEWS["none"], "batch_size": 4}
-    by_training = score_classifier(localizer, classifier, table.assign(part="test"), tmp_path / "a", dataset="d", **options)
-    of_segmenter = score_segmenter(segmenter, table.assign(part="test"), tmp_path / "b", dataset="d")
+    localizer, options = Localizer(None, start=MaskSource.CONTOUR), {"views": VIEWS["none"], "batch_size": 4}
+    network = TorchClassifier(classifier, "cpu")
+    by_training = score_classifier(localizer, network, table.assign(part="test"), tmp_path / "a", dataset="d", **options)
+    of_segmenter = score_segmenter(TorchSegmenter(segmenter, "cpu"), table.assign(part="test"), tmp_path / "b", dataset="d")
     assert by_training["segmentation"]["test_set"] == of_segmenter["segmentation"]["test_set"]
     moved = tmp_path / "moved" / "deep"
     shutil.copytree(Path(table["image_path"][0]).parent, moved)
@@ -54,9 +53,10 @@ def test_training_run_and_user_run_over_the_same_images_have_one_test_set(
 
 
 def test_score_of_a_classifier_equals_that_of_a_run(classifier: ClassifierBundle, table: pd.DataFrame, tmp_path: Path) -> None:
-    localizer = Localizer(None, device=CPU, start=MaskSource.CONTOUR)
+    localizer = Localizer(None, start=MaskSource.CONTOUR)
     options = {"views": VIEWS["none"], "batch_size": 4, "dataset": "drawn"}
-    metrics = score_classifier(localizer, classifier, table.assign(part="test"), tmp_path / "deep" / "test", **options)
+    network = TorchClassifier(classifier, "cpu")
+    metrics = score_classifier(localizer, network, table.assign(part="test"), tmp_path / "deep" / "test", **options)
     results = pd.read_csv(tmp_path / "deep" / "test" / "results.csv")
     correct = [dx == diagnosis for dx, diagnosis in zip(table["dx"], results["diagnosis"], strict=True)]
     assert values(metrics)["accuracy"] == pytest.approx(np.mean(correct))
@@ -76,9 +76,10 @@ def test_score_of_a_classifier_equals_that_of_a_run(classifier: ClassifierBundle
 def test_operating_points_are_scored_on_the_test_images(
     classifier: ClassifierBundle, table: pd.DataFrame, tmp_path: Path
 ) -> None:
-    localizer = Localizer(None, device=CPU, start=MaskSource.CONTOUR)
+    localizer = Localizer(None, start=MaskSource.CONTOUR)
     card = replace(classifier.card, operating_points=(OperatingPoint("nv", 0.1), OperatingPoint("malignant", 0.3)))
-    scored = score_classifier(localizer, replace(classifier, card=card), table, tmp_path, views=VIEWS["none"], batch_size=4)
+    network = TorchClassifier(replace(classifier, card=card), "cpu")
+    scored = score_classifier(localizer, network, table, tmp_path, views=VIEWS["none"], batch_size=4)
     results = pd.read_csv(tmp_path / "results.csv")
     is_nv = np.array([dx == "nv" for dx in table["dx"]])
     metrics, reached = values(scored), results["flagged_for"].fillna("").str.split(";")
@@ -93,12 +94,12 @@ def test_operating_points_are_scored_on_the_test_images(
 
 
 def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: ClassifierBundle, table: pd.DataFrame) -> None:
-    localizer = Localizer(None, device=CPU, start=MaskSource.CONTOUR)
+    localizer = Localizer(None, start=MaskSource.CONTOUR)
     parts = {"train": table, "val": table}
     prediction = {"views": VIEWS["flips"], "batch_size": 4}
     options = {"method": "logit_adjustment", "targets": {"mel": 0.5}, **prediction}
-    card = calibrate(localizer, classifier, parts, **options)
-    network = Classifier(classifier, device=CPU, **prediction)
+    card = calibrate(localizer, TorchClassifier(classifier, "cpu"), parts, **options)
+    network = Classifier(TorchClassifier(classifier, "cpu"), **prediction)
     images = [read_image(Path(path)) for path in table["image_path"]]
     logits = network.view_logits([network.cut(*pair) for pair in zip(images, localizer(images), strict=True)])
     labels = np.array([CODES.index(code) for code in table["dx"]])
@@ -109,17 +110,17 @@ def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: Classifier
     assert card.calibration["chosen"] == "logit_adjustment"
     assert set(card.calibration["errors"]) == {"none", "temperature", "logit_adjustment"}
     # The earlier calibration of the card has no effect.
-    warmer = replace(classifier, card=replace(classifier.card, temperature=9.0))
+    warmer = TorchClassifier(replace(classifier, card=replace(classifier.card, temperature=9.0)), "cpu")
     assert calibrate(localizer, warmer, parts, **options) == card
 
 
 def test_pipeline_flags_the_fraction_of_the_target_sensitivity(classifier: ClassifierBundle, table: pd.DataFrame) -> None:
-    localizer = Localizer(None, device=CPU, start=MaskSource.CONTOUR)
+    localizer = Localizer(None, start=MaskSource.CONTOUR)
     prediction = {"views": VIEWS["flips"], "batch_size": 4}
     options = {"method": "logit_adjustment", "targets": {"nv": 0.5, "malignant": 0.7}}
-    card = calibrate(localizer, classifier, {"train": table, "val": table}, **options, **prediction)
+    card = calibrate(localizer, TorchClassifier(classifier, "cpu"), {"train": table, "val": table}, **options, **prediction)
     assert [point.target_sensitivity for point in card.operating_points] == [0.5, 0.7]
-    ensemble = ClassifierEnsemble([replace(classifier, card=card)], device=CPU, explained=None, **prediction)
+    ensemble = ClassifierEnsemble([TorchClassifier(replace(classifier, card=card), "cpu")], explained=None, **prediction)
     images = [read_image(Path(path)) for path in table["image_path"]]
     flagged_for = [finding.flagged_for for finding in Pipeline(localizer, ensemble)(images)]
     for target, positive, sensitivity in (

@@ -17,12 +17,11 @@ from segpipe.evaluation.score import measure_overlaps, score_overlaps, segmenter
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.torch_runtime import TorchSegmenter
 from segpipe.io.images import read_image, read_mask
 from segpipe.types import BoolMask
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
-
-CPU = torch.device("cpu")
 
 
 def values(metrics: dict[str, Any], part: str = "classification") -> dict[str, Any]:
@@ -36,9 +35,9 @@ def expected_metrics(masks: Sequence[BoolMask], table: pd.DataFrame) -> dict[str
 
 
 def test_segmenter_and_localizer_are_both_scored(segmenter: SegmenterBundle, table: pd.DataFrame, tmp_path: Path) -> None:
-    metrics = score_segmenter(segmenter, table.assign(part="test"), tmp_path / "test", dataset="drawn")
+    metrics = score_segmenter(TorchSegmenter(segmenter, "cpu"), table.assign(part="test"), tmp_path / "test", dataset="drawn")
     images = [read_image(Path(path)) for path in table["image_path"]]
-    localizer = Localizer(segmenter, device=CPU)
+    localizer = Localizer(TorchSegmenter(segmenter, "cpu"))
     alone = [cv2.resize(probs, (80, 60)) > 0.5 for probs in localizer.mask_probs(images)]
     for part, masks in (("segmenter_alone", alone), ("segmentation", [localization.mask for localization in localizer(images)])):
         assert metrics[part].items() >= expected_metrics(masks, table).items()
@@ -58,7 +57,7 @@ def test_untrained_segmenter_is_not_scored_by_its_fallback(
     segmenter: SegmenterBundle, table: pd.DataFrame, tmp_path: Path, logit: float, dice: float | None
 ) -> None:
     model = _Constant(logit)
-    metrics = score_segmenter(replace(segmenter, model=model), table, tmp_path)
+    metrics = score_segmenter(TorchSegmenter(replace(segmenter, model=model), "cpu"), table, tmp_path)
     true_areas = [read_mask(Path(path)).mean() for path in table["mask_path"]]
     expected = np.mean([2 * area / (1 + area) for area in true_areas]) if dice is None else dice
     assert values(metrics, "segmenter_alone")["dice"] == pytest.approx(expected)

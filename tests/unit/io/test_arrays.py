@@ -11,6 +11,7 @@ from PIL import Image
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.inference.classifier import Classifier
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.arrays import require_image, require_images, require_mask
 from segpipe.lesion.contour import find_lesion_contour
@@ -67,7 +68,7 @@ IMAGE_FUNCTIONS: dict[str, Callable[[object], object]] = {
     "require_image": require_image,
     "require_images": lambda image: require_images([IMAGE, image]),
     "images_to_batch": lambda image: images_to_batch([image], InputSpec(32), CPU),
-    "locator": lambda image: Localizer(None, device=CPU, start=MaskSource.CONTOUR)([image]),
+    "locator": lambda image: Localizer(None, start=MaskSource.CONTOUR)([image]),
     "localize": lambda image: localize(image, None, start=MaskSource.WHOLE_IMAGE),
     "find_lesion_contour": find_lesion_contour,
     "full_box": full_box,
@@ -147,7 +148,8 @@ def test_non_probability_maps_are_refused(probs: object) -> None:
 def test_pipeline_stages_refuse_non_images(segmenter: SegmenterBundle, classifier: ClassifierBundle, kind: str) -> None:
     value, _ = NO_IMAGES[kind]
     with pytest.raises(ValueError, match=r"RGB|numpy array"):
-        Localizer(segmenter, device=CPU)([value])  # type: ignore[list-item]
+        Localizer(TorchSegmenter(segmenter, "cpu"))([value])  # type: ignore[list-item]
     place = localize(IMAGE, None, start=MaskSource.WHOLE_IMAGE)
+    in_one_view = Classifier(TorchClassifier(classifier, "cpu"), views=VIEWS["none"], batch_size=1)
     with pytest.raises(ValueError, match=r"RGB|numpy array"):
-        Classifier(classifier, device=CPU, views=VIEWS["none"], batch_size=1).cut(value, place)  # type: ignore[arg-type]
+        in_one_view.cut(value, place)  # type: ignore[arg-type]

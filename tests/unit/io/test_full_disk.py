@@ -174,10 +174,10 @@ def test_disk_error_of_a_job_is_one_line_with_status_1(
     monkeypatch.chdir(tmp_path)
     number = getattr(errno, code)
 
-    def fail(config: object) -> None:
+    def fail(config: object, output: Path) -> None:
         raise OSError(number, os.strerror(number), "somewhere/file")
 
-    monkeypatch.setattr(predict, "check_values", fail)
+    monkeypatch.setattr(predict, "process", fail)
     assert run_subcommand("predict", ["image=a.jpg"], ["segpipe", "predict"]) == 1
     stderr = capsys.readouterr().err
     assert stderr.startswith("error: somewhere/file: ") and stderr.count("\n") == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.errors import ImageError, MaskError
 from segpipe.io.folders import is_mask_picture
 from segpipe.io.images import read_mask

@@ -1,14 +1,17 @@
 """Output folders are created, refused if they hold results, and cleared of results only."""
 
-import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from segpipe.config.schemas import RunPipelineConfig, TrainConfig
+from segpipe.config.prediction import RunPipelineConfig
+from segpipe.config.schemas import TrainConfig
 from segpipe.errors import OutputError
 from segpipe.io.output import check_free, check_output, find_results, hold_output, prepare_output
+from segpipe.workflows import prediction, training
 
 
 def write_files(folder: Path, *names: str) -> None:
@@ -162,17 +165,21 @@ def test_check_refuses_a_folder_locked_by_another_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "later"),
-    [("prediction", "choose_images"), *((f"{name}_training", "keep_freed_memory") for name in ("segmenter", "classifier"))],
+    ("module", "later", "run"),
+    [
+        (prediction, "choose_images", lambda output: prediction.run(RunPipelineConfig(), output)),
+        (training, "keep_freed_memory", lambda output: training.run_segmenter_training(TrainConfig(), output, say=print)),
+        (training, "keep_freed_memory", lambda output: training.run_classifier_training(TrainConfig(), output, say=print)),
+    ],
+    ids=["prediction", "segmenter_training", "classifier_training"],
 )
-def test_scripts_refuse_their_output_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, later: str) -> None:
-    module = importlib.import_module(f"segpipe.workflows.{script}")
-
+def test_scripts_refuse_their_output_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, later: str, run: Callable[[Path], object]
+) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("output must be refused before this step")
 
     monkeypatch.setattr(module, later, fail)
     write_files(tmp_path, "results.csv")
-    config = RunPipelineConfig() if script == "prediction" else TrainConfig()
     with pytest.raises(OutputError, match="folder without results"):
-        module.run(config, tmp_path) if script == "prediction" else module.train(config, tmp_path, say=print)
+        run(tmp_path)

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from segpipe.config.composing import quote_paths
-from segpipe.config.schemas import RunPipelineConfig
+from segpipe.config.prediction import RunPipelineConfig
 from segpipe.errors import ConfigError, ImageError
 from segpipe.io.storage import content_hash, is_url, list_files, open_source
 from segpipe.runs.source import choose_images, images_of_folder

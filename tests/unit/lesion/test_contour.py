@@ -6,9 +6,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
 
-from segpipe.lesion.contour import MIN_PLAUSIBILITY, find_lesion_contour, judge_contour
-from segpipe.lesion.quality import REASONS
+from segpipe.lesion.contour import (
+    CENTRALITY_WIDTH,
+    MIN_PLAUSIBILITY,
+    OTSU_BINS,
+    find_lesion_contour,
+    judge_contour,
+    most_central_piece,
+    otsu_level,
+)
+from segpipe.lesion.quality import REASONS, fill_holes
 from segpipe.types import BoolMask, RgbImage
 
 SKIN = (224, 172, 150)
@@ -136,3 +146,36 @@ def test_dice_on_real_photographs() -> None:
     assert np.mean(plausible) > 0.85
     assert accepted.mean() > 0.85
     assert len(scores) == len(accepted) or np.array(scores)[~np.array(plausible)].mean() < 0.7
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_level_is_that_of_scikit_image(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lesion, skin = rng.normal(rng.uniform(5, 40), 4, 300), rng.normal(0, 2, 2000)
+    values = np.concatenate([lesion, skin]).astype(np.float32)
+    assert otsu_level(values) == threshold_otsu(values, nbins=OTSU_BINS)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_piece_is_that_of_scikit_image(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    noise = cv2.GaussianBlur(rng.normal(size=(192, 256)), (0, 0), rng.uniform(1, 9))
+    mask = noise > np.quantile(noise, rng.uniform(0.3, 0.95))
+    labels = label(mask)
+    pieces = regionprops(labels)
+    off_center = [np.linalg.norm(np.array(piece.centroid) / mask.shape - 0.5) for piece in pieces]
+    scores = [p.area * np.exp(-((off / CENTRALITY_WIDTH) ** 2)) for p, off in zip(pieces, off_center, strict=True)]
+    expected = fill_holes(labels == pieces[int(np.argmax(scores))].label)
+    found = most_central_piece(mask)
+    assert found is not None
+    assert np.array_equal(found, expected)
+
+
+def test_first_of_equal_pieces_is_chosen() -> None:
+    mask = np.zeros((192, 256), np.bool_)
+    mask[90:103, 20:40] = mask[90:103, 217:237] = True
+    for image in (mask, mask.T):
+        found = most_central_piece(image)
+        assert found is not None
+        assert np.array_equal(found, label(image) == 1)
+    assert most_central_piece(np.zeros((192, 256), np.bool_)) is None

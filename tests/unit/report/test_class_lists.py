@@ -17,7 +17,7 @@ from torch import nn
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.bundle.folder import load_classifier, save_bundle
-from segpipe.data.synthetic.dataset import make_image
+from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, full_name
 from segpipe.evaluation.score import score_run
 from segpipe.evaluation.text import headline
@@ -26,6 +26,7 @@ from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.release.model_card import model_card
@@ -100,8 +101,8 @@ def run(segmenter: SegmenterBundle, classifier: ClassifierBundle, tmp_path_facto
         card = replace(classifier.card, classes=labels.classes, malignant=labels.malignant, operating_points=(point,))
         save_bundle(folder / "bundle", model, card)
         bundle = load_classifier(folder / "bundle")
-        ensemble = ClassifierEnsemble([bundle], device=CPU, views=VIEWS["none"], explained="predicted", batch_size=8)
-        pipeline = Pipeline(Localizer(segmenter, device=CPU), ensemble)
+        ensemble = ClassifierEnsemble([TorchClassifier(bundle, "cpu")], views=VIEWS["none"], explained="predicted", batch_size=8)
+        pipeline = Pipeline(Localizer(TorchSegmenter(segmenter, "cpu")), ensemble)
         pictures = PictureOptions(figure=encode_figure, report=report_pictures, report_folders=PICTURES)
         output = folder / "out"
         output.mkdir()

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from segpipe.bundle.card import ClassifierBundle
-from segpipe.bundle.folder import SHIPPED, load_classifier, load_segmenter
+from segpipe.bundle.card_file import SHIPPED
+from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.config.groups import ClassifierConfig, DataConfig, SegmenterConfig
 from segpipe.config.schemas import TrainClsConfig, TrainConfig, TrainSegConfig
 from segpipe.config.training_groups import OptimizerConfig, UnfreezeConfig

@@ -25,6 +25,7 @@ from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, ConfigError, OutputError
 from segpipe.inference.classifier import Classifier
+from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import mask_box
@@ -73,7 +74,7 @@ def predict(data: TrainingData, cache: Path, *folders: Path, views: str = "flips
 
 def expected(data: TrainingData, bundle: ClassifierBundle, *, views: str = "flips") -> np.ndarray:
     """Mean over the views of the softmax of logits that are divided by the temperature, without their shift."""
-    classifier = Classifier(bundle, device=torch.device("cpu"), views=VIEWS[views], batch_size=8)
+    classifier = Classifier(TorchClassifier(bundle, "cpu"), views=VIEWS[views], batch_size=8)
     crops = []
     for path, mask_path in zip(data.parts["train"]["image_path"], data.parts["train"]["mask_path"], strict=True):
         image = read_image(Path(path))

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.config.values import check_values
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, MissingExtraError
 from segpipe.training.tracking import MlflowRun, TensorBoardRun
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -35,7 +35,9 @@ def training(*overrides: str) -> DictConfig:
 def test_missing_library_is_named_with_its_installation(monkeypatch: pytest.MonkeyPatch, name: str, library: str) -> None:
     check_values(training(f"logger=[csv,{name}]"))
     monkeypatch.setitem(sys.modules, library, None)  # as the import system itself says that there is none
-    with pytest.raises(ConfigError, match=rf'^logger={name} needs {library}; pip install "segpipe\[tracking\]"$'):
+    with pytest.raises(
+        MissingExtraError, match=rf'^logger={name} needs {library}, which is not installed; pip install "segpipe\[tracking\]"$'
+    ):
         check_values(training(f"logger=[csv,{name}]"))
     check_values(training("logger=csv"))
 

@@ -8,7 +8,7 @@ import pytest
 
 from segpipe.bundle.card import SegmenterBundle, Training
 from segpipe.bundle.folder import save_bundle
-from segpipe.config.groups import SegmenterBundleConfig
+from segpipe.config.prediction import SegmenterBundleConfig
 from segpipe.config.schemas import TrainClsConfig
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import PARTS

@@ -131,7 +131,7 @@ SUBCOMMANDS = {
         "docs/heatmaps.md defines the metrics.",
     ),
     "export": Subcommand(
-        "write half-precision copies of trained models and score them, or add ONNX graphs to bundles",
+        "write half-precision copies of trained models, or add ONNX graphs to them",
         "export",
         "models:export",
         (
@@ -150,7 +150,7 @@ SUBCOMMANDS = {
         "The card is Markdown, made from the two card.json.",
     ),
     "selftest": Subcommand(
-        "compare the outputs of trained models with the expected ones, in all runtimes",
+        "compare the outputs of trained models with the expected ones",
         "selftest",
         "models:selftest",
         ("", "bundle.classifier=runs/mine/bundle"),

@@ -153,8 +153,8 @@ def parse_json(content: bytes) -> Any:
         content: UTF-8, at most `MAX_BYTES` bytes.
 
     Raises:
-        ValueError: The content is too long, not UTF-8, not JSON, nested too deeply, or holds a duplicate key or a number that is
-            not finite.
+        ValueError: The content is too long, not UTF-8, not JSON, nested too deeply, or holds a duplicate key, a number that is
+            not finite, or half of a surrogate pair.
     """
     if len(content) > MAX_BYTES:
         raise ValueError(f"must have at most {MAX_BYTES:,} bytes, got more")
@@ -165,6 +165,8 @@ def parse_json(content: bytes) -> Any:
     except RecursionError as error:
         raise ValueError(f"must have at most {MAX_LEVELS} levels, got more") from error
     _refuse_depth(parsed)
+    if b"\\u" in content:
+        _refuse_surrogates(parsed)
     return parsed
 
 
@@ -191,6 +193,13 @@ def _refuse_depth(content: Any) -> None:
         if not level:
             return
     raise ValueError(f"must have at most {MAX_LEVELS} levels, got more")
+
+
+def _refuse_surrogates(content: Any) -> None:
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds half of a surrogate pair, which is not text") from error
 
 
 def _refuse_constant(word: str) -> None:

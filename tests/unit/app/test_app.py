@@ -72,11 +72,11 @@ def test_analysis_equals_the_finding_of_the_pipeline(pipeline: Pipeline, upload:
 
 
 def test_row_of_a_reduced_image_is_in_pixels_of_the_original(pipeline: Pipeline) -> None:
-    image, _ = make_image("nv", np.random.default_rng(1), (1400, 1800))
+    image, _ = make_image("nv", np.random.default_rng(1), (2000, 2400))
     analysis = analyze(pipeline, Upload("key", "large.png", encode_png(image)), max_pixels=image.size)
-    assert analysis.finding.photograph.image.shape == (700, 900, 3)
+    assert analysis.finding.photograph.image.shape == (1000, 1200, 3)
     box = analysis.finding.box
-    assert analysis.finding.mask.shape == (1400, 1800)
+    assert analysis.finding.mask.shape == (2000, 2400)
     assert (analysis.row["box_top"], analysis.row["box_right"]) == (box.top, box.right)
 
 
@@ -111,7 +111,7 @@ def test_lack_of_memory_is_an_error(upload: Upload) -> None:
 def test_json_contains_row_models_and_disclaimer(analysis: Analysis, pipeline: Pipeline) -> None:
     content = json.loads(encode_json(analysis, pipeline))
     assert content["finding"] == analysis.row
-    assert content["models"]["classifier"] == pipeline.ensemble.bundles[0].sha256
+    assert content["models"]["classifier"] == pipeline.ensemble.networks[0].sha256
     assert content["views"] == 8
     assert content["notice"].startswith("Not a medical device")
 

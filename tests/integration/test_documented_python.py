@@ -37,7 +37,7 @@ def folder(ensemble_folders: list[Path], tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture
 def tiny(bundles: Path, few_resamples: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models instead of the shipped ones."""
-    for module in ("bundle.folder", "inference.loading", "training.identity"):
+    for module in ("bundle.card_file", "inference.loading", "training.identity"):
         monkeypatch.setattr(f"segpipe.{module}.SHIPPED", bundles)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -114,12 +116,10 @@ def test_copies_have_graphs_compared_on_test_images(shipped: Path) -> None:
             assert 0 <= record.largest_difference < 1e-4
 
 
-def test_command_adds_graphs_to_a_bundle_without_a_data_set(
-    trainings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_adds_graphs_to_a_bundle_without_a_data_set(trainings: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trainings / "cls" / "bundle", tmp_path / "bundle"))
-    assert main(["export", f"bundle.classifier={folder}"]) == 0
-    output = capsys.readouterr().out
+    call = [sys.executable, "-m", "segpipe", "export", f"bundle.classifier={folder}"]
+    output = subprocess.run(call, capture_output=True, text=True, check=True).stdout
     assert f"{folder}/model.onnx: " in output and f"{folder}/gradcam.onnx: " in output
     card = load_bundle(folder).card
     assert {name: (record.images, record.source) for name, record in card.graphs.items()} == {

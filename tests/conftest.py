@@ -1,7 +1,9 @@
 """Shared fixtures: tiny networks with random weights, a generated data set, HAM10000."""
 
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,12 @@ from segpipe.models.input_spec import InputSpec
 from segpipe.models.unet import build_unet
 
 torch.set_num_threads(1)  # faster for networks as small as these
+
+with suppress(ImportError):
+    # OpenVINO imports absl, whose log handler closes its stream when Hydra configures logging: here one that pytest captures.
+    from absl import logging as absl_logging
+
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session")

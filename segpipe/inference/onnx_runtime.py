@@ -94,7 +94,7 @@ def _provider(device: str) -> Any:
 
 
 def list_devices() -> list[str]:
-    """List the kinds of devices that the installed ONNX Runtime can use, fastest first."""
+    """List kinds of devices that ONNX Runtime can use, fastest first."""
     installed = onnxruntime.get_available_providers()
     return [kind for kind, provider in reversed(_PROVIDERS.items()) if provider in installed]
 

@@ -44,4 +44,4 @@ def test_segmenter_that_has_seen_the_test_lesions_is_refused_unless_allowed(
         with pytest.raises(BundleError, match=r"another split of this data set, .*allow_leak=true"):
             load_unseen_segmenter(config, data)
     else:
-        assert load_unseen_segmenter(config, data).bundle is not None
+        assert load_unseen_segmenter(config, data).network is not None

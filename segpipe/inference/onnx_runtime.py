@@ -1,11 +1,12 @@
 """Networks that ONNX Runtime runs, without torch."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -29,18 +30,46 @@ Feeds = Mapping[str, NDArray[Any]]
 Run = Callable[[Feeds], Sequence[Float32Array]]
 
 
-class Graph(Protocol):
-    """A graph in a runtime. Thread-safe."""
+class Graph(ABC):
+    """A graph that its runtime loads when it is first needed. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._loaded: Any = None
+        self._threads = 0
+        self._loading = threading.Lock()
 
     def load(self, threads: int) -> Any:
-        """Load the graph for a number of cores, unless it is loaded."""
+        """Return the graph, loaded for a number of cores.
 
+        Args:
+            threads: Number of cores, at which the graph is loaded again if it differs from the last call.
+
+        Raises:
+            BundleError: The graph cannot be loaded.
+        """
+        with self._loading:
+            if self._loaded is None or threads != self._threads:
+                self._loaded, self._threads = self._load(threads), threads
+            return self._loaded
+
+    @abstractmethod
+    def _load(self, threads: int) -> Any: ...
+
+    @abstractmethod
     def run(self, feeds: Feeds, *, threads: int) -> list[Float32Array]:
-        """Compute all outputs from the inputs by name."""
+        """Compute all outputs from the inputs by name.
+
+        Args:
+            feeds: Inputs by name.
+            threads: Number of cores, see `load`.
+
+        Raises:
+            BundleError: The graph cannot be loaded.
+        """
 
 
-class OnnxGraph:
-    """A graph that ONNX Runtime loads when it is first run.
+class OnnxGraph(Graph):
+    """A graph of ONNX Runtime.
 
     Args:
         folder: Folder of the bundle, with the weights.
@@ -49,32 +78,15 @@ class OnnxGraph:
     """
 
     def __init__(self, folder: Path, content: bytes, device: str) -> None:
+        super().__init__()
         self._folder = folder
         self._content = content
         self._device = device
-        self._session: Any = None
-        self._threads = 0
-        self._loading = threading.Lock()
 
     def run(self, feeds: Feeds, *, threads: int) -> list[Float32Array]:
-        """Compute all outputs of the graph.
-
-        Args:
-            feeds: Inputs by name.
-            threads: Number of cores, at which the graph is loaded again if it differs from the last call.
-
-        Raises:
-            BundleError: The graph cannot be loaded.
-        """
+        """Compute all outputs from the inputs by name, see `Graph.run`."""
         outputs: list[Float32Array] = self.load(threads).run(None, dict(feeds))
         return outputs
-
-    def load(self, threads: int) -> Any:
-        """Return the graph, loaded for a number of cores."""
-        with self._loading:
-            if self._session is None or threads != self._threads:
-                self._session, self._threads = self._load(threads), threads
-            return self._session
 
     def _load(self, threads: int) -> Any:
         options = onnxruntime.SessionOptions()

@@ -15,8 +15,8 @@ from segpipe.io.files import one_line
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-class OpenVinoGraph:
-    """A graph that OpenVINO compiles when it is first run.
+class OpenVinoGraph(Graph):
+    """A graph of OpenVINO.
 
     Args:
         path: ONNX file that `read_graph` has checked; its weights lie beside it.
@@ -24,37 +24,20 @@ class OpenVinoGraph:
     """
 
     def __init__(self, path: Path, precision: str) -> None:
+        super().__init__()
         self._path = path
         self._precision = precision
-        self._compiled: Any = None
-        self._threads = 0
-        self._loading = threading.Lock()
         self._local = threading.local()  # each thread has its own request
 
     def run(self, feeds: Feeds, *, threads: int) -> list[Float32Array]:
-        """Compute all outputs of the graph.
-
-        Args:
-            feeds: Inputs by name.
-            threads: Number of cores, at which the graph is compiled again if it differs from the last call.
-
-        Raises:
-            BundleError: The graph cannot be compiled.
-        """
+        """Compute all outputs from the inputs by name, see `Graph.run`."""
         compiled = self.load(threads)
         if getattr(self._local, "compiled", None) is not compiled:
             self._local.compiled, self._local.request = compiled, compiled.create_infer_request()
         found = self._local.request.infer(dict(feeds))
         return [found[output].copy() for output in compiled.outputs]
 
-    def load(self, threads: int) -> Any:
-        """Return the graph, compiled for a number of cores."""
-        with self._loading:
-            if self._compiled is None or threads != self._threads:
-                self._compiled, self._threads = self._compile(threads), threads
-            return self._compiled
-
-    def _compile(self, threads: int) -> Any:
+    def _load(self, threads: int) -> Any:
         cores = available_cores()
         properties = {
             "INFERENCE_PRECISION_HINT": _HINTS[self._precision],

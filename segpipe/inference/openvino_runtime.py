@@ -1,6 +1,7 @@
 """Networks that OpenVINO runs on a CPU, in float32 or bfloat16."""
 
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,19 @@ class OpenVinoGraph(Graph):
             "NUM_STREAMS": max(1, cores // threads),
         }
         try:
-            return openvino.Core().compile_model(str(self._path), "CPU", properties)
+            return _core().compile_model(str(self._path), "CPU", properties)
         except RuntimeError as error:
             raise BundleError(f"{self._path}: OpenVINO cannot compile it ({one_line(str(error))}); export it again") from error
+
+
+@cache
+def _core() -> Any:
+    """Return the only instance, which lives as long as the process.
+
+    OpenVINO gives the thread that loads its CPU plugin a stack for signals, and frees it with the plugin: if another thread does
+    that, the next signal ends the process.
+    """
+    return openvino.Core()
 
 
 class OpenVinoNetwork(OnnxNetwork):

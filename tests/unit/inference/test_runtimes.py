@@ -1,6 +1,8 @@
 """Runtimes: the same findings from each, chosen by bundle, device and precision."""
 
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -199,3 +201,26 @@ def test_maps_of_any_class_come_from_one_pass(exported: dict[str, Path], photogr
     found, expected = network(images, batch_size=3), other(images, batch_size=3)
     for target in (np.zeros(len(images), np.int64), np.arange(len(images)) % 7):
         np.testing.assert_allclose(found.maps(target), expected.maps(target), atol=1e-5)
+
+
+SIGNAL_AFTER_RELEASE = """
+import signal, sys, threading
+from pathlib import Path
+import numpy as np
+from segpipe.inference.openvino_runtime import OpenVinoSegmenter
+
+networks = [OpenVinoSegmenter(Path(sys.argv[1]), "float32")]
+networks[0].logits(np.zeros((1, 64, 64, 3), np.uint8))
+thread = threading.Thread(target=networks.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_signal_is_handled_after_another_thread_released_openvino(exported: dict[str, Path]) -> None:
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", SIGNAL_AFTER_RELEASE, str(exported["segmenter"])]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr

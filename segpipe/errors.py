@@ -6,7 +6,8 @@ from typing import ClassVar
 
 # Libraries of each extra in setup.cfg, as imported and the best known first. A library of two extras belongs to the first.
 EXTRAS = {
-    "metrics": ("pandas", "scipy", "sklearn"),
+    "plots": ("matplotlib",),
+    "metrics": ("pandas", "scipy", "sklearn", "matplotlib"),
     "torch": (
         "torch",
         "lightning",
@@ -18,7 +19,7 @@ EXTRAS = {
         "onnxscript",
     ),
     "openvino": ("openvino",),
-    "app": ("streamlit", "starlette", "click", "pandas"),
+    "app": ("streamlit", "starlette", "click", "pandas", "matplotlib"),
     "ray": ("ray", "pyarrow"),
     "sweeps": ("optuna",),
     "tracking": ("wandb", "tensorboard", "mlflow", "sqlalchemy", "alembic"),

@@ -1,6 +1,5 @@
 """Result of one image, the value behind tables, figures and metrics."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -197,10 +196,13 @@ class Finding:
 
         Returns:
             A figure 16 inches wide, not registered with pyplot: it need not be closed and needs no display.
-        """
-        from segpipe.report.figure import draw_finding
 
-        return draw_finding(self, title=self.name)
+        Raises:
+            MissingExtraError: Matplotlib is not installed, which the extra `plots` brings.
+        """
+        from segpipe.report.figure import plot_finding
+
+        return plot_finding(self, title=self.name)
 
     def save(self, path: str | Path) -> None:
         """Save the figure or the values to a file.
@@ -211,6 +213,7 @@ class Finding:
 
         Raises:
             ValueError: `path` has another ending.
+            MissingExtraError: .pdf and .svg need the extra `plots`, which is not installed.
             WriteError: The file cannot be written.
         """
         ending = Path(path).suffix.lower()
@@ -222,9 +225,9 @@ class Finding:
             raise ValueError(
                 f"path must end in one of {endings}, got {str(path)!r}; finding.save('finding.png') writes the figure"
             )
-        content = io.BytesIO()
-        self.plot().savefig(content, format=FIGURE_FORMATS[ending])
-        write_file(Path(path), content.getvalue())
+        from segpipe.report.figure import encode_figure
+
+        write_file(Path(path), encode_figure(self, self.name, file_format=FIGURE_FORMATS[ending]))
 
     @property
     def name(self) -> str:

@@ -1,24 +1,29 @@
 """Figure of one finding: image, crop, heatmap and probabilities side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
+from segpipe.errors import require_extra
 from segpipe.inference.finding import Finding
 from segpipe.io.files import write_file
 from segpipe.io.images import encode_png
-from segpipe.report.lettering import GRAY, INK, LINE_HEIGHT, elide, wrap, write
-from segpipe.report.overlays import Preview, make_preview
-from segpipe.report.panels import TITLE_LINE_HEIGHT, Area, PanelLayout, class_color, draw_panels, heatmap_title
+from segpipe.report.canvas import GRAY, INK, Area, Canvas, Color
+from segpipe.report.lettering import LINE_HEIGHT, elide, wrap
+from segpipe.report.overlays import Preview, encode_jpeg, make_preview
+from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title
+from segpipe.report.png_canvas import PngCanvas
 from segpipe.report.wording import DISCLAIMER, diagnosis_text, finding_sentences, printable, warning_sentences
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_Canvas = TypeVar("_Canvas", bound=Canvas)
 
 MAX_IMAGE_SIDE = 1200
 
-# All lengths are inches; at 100 dots per inch the figure is 1600 pixels wide.
-_DPI = 100
+# All lengths are inches; at 100 pixels to the inch the figure is 1600 pixels wide.
 _WIDTH = 16.0
 _MARGIN = 0.4
 _TEXT_WIDTH = _WIDTH - 2 * _MARGIN
@@ -46,29 +51,58 @@ def write_figure(path: Path, finding: Finding, *, title: str) -> None:
     write_file(path, encode_figure(finding, title))
 
 
-def encode_figure(finding: Finding, title: str) -> bytes:
-    """Encode the figure of `write_figure` as PNG."""
-    canvas = FigureCanvasAgg(draw_finding(finding, title=title))
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return encode_png(np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3])  # type: ignore[no-untyped-call]
-
-
-def draw_finding(finding: Finding, *, title: str) -> Figure:
-    """Draw a finding outside pyplot; safe to call from several threads.
+def encode_figure(finding: Finding, title: str, *, file_format: str = "png") -> bytes:
+    """Encode the figure of a finding; thread-safe.
 
     Args:
         finding: Finding to draw.
         title: Name of the image, usually its file name; any characters.
+        file_format: `png` or `jpeg`, 1600 pixels wide, or `pdf` or `svg`, which need the extra `plots`.
+
+    Raises:
+        MissingExtraError: The format needs matplotlib, which is not installed.
+    """
+    if file_format in ("pdf", "svg"):
+        content = BytesIO()
+        plot_finding(finding, title=title).savefig(content, format=file_format)
+        return content.getvalue()
+    pixels = draw_finding(finding, title=title, canvas=PngCanvas).pixels
+    return encode_png(pixels) if file_format == "png" else encode_jpeg(pixels)
+
+
+def plot_finding(finding: Finding, *, title: str) -> "Figure":
+    """Draw a finding as a matplotlib figure outside pyplot; thread-safe.
+
+    Args:
+        finding: Finding to draw.
+        title: Name of the image, usually its file name; any characters.
+
+    Raises:
+        MissingExtraError: Matplotlib is not installed.
+    """
+    require_extra("plots", "a figure as a plot, PDF or SVG")
+    from segpipe.report.plot_canvas import PlotCanvas
+
+    return draw_finding(finding, title=title, canvas=PlotCanvas).figure
+
+
+def draw_finding(finding: Finding, *, title: str, canvas: Callable[[float, float], _Canvas]) -> _Canvas:
+    """Draw a finding on a new canvas.
+
+    Args:
+        finding: Finding to draw.
+        title: Name of the image, usually its file name; any characters.
+        canvas: Function that makes a canvas of a width and height in inches.
     """
     preview = make_preview(finding, max_side=MAX_IMAGE_SIDE)
     header = _header_lines(finding)
     layout = _lay_out(preview, finding, header_lines=len(header))
-    bottom = layout.probabilities.top + layout.probabilities.height + 0.9
-    figure = Figure(figsize=(_WIDTH, bottom), dpi=_DPI, facecolor="white")
-    _write_header(figure, finding, header, title=title)
-    draw_panels(figure, layout, preview, finding)
-    _write(figure, bottom - 0.3, DISCLAIMER, size=_SMALL_SIZE, color=GRAY)
-    return figure
+    height = layout.probabilities.bottom + 0.9
+    drawn = canvas(_WIDTH, height)
+    _write_header(drawn, finding, header, title=title)
+    draw_panels(drawn, layout, preview, finding)
+    _write(drawn, height - 0.3, DISCLAIMER, size=_SMALL_SIZE, color=GRAY)
+    return drawn
 
 
 def _lay_out(preview: Preview, finding: Finding, *, header_lines: int) -> PanelLayout:
@@ -81,16 +115,12 @@ def _lay_out(preview: Preview, finding: Finding, *, header_lines: int) -> PanelL
     title_lines = len(heatmap_title(finding, image_width, size=_TITLE_SIZE))
     top = 1.37 + header_lines * _TEXT_SIZE * LINE_HEIGHT + title_lines * _TITLE_SIZE * TITLE_LINE_HEIGHT
     image = Area(_MARGIN, top, image_width, image_height)
-    crop = Area(_right_of(image), top, image_height, image_height)
-    heatmap = None if finding.class_map is None else Area(_right_of(crop), top, image_width, image_height)
-    left = _right_of(heatmap or crop)
+    crop = Area(image.right + _GAP, top, image_height, image_height)
+    heatmap = None if finding.class_map is None else Area(crop.right + _GAP, top, image_width, image_height)
+    left = (heatmap or crop).right + _GAP
     bars_height = max(image_height, len(finding.probabilities) * _BAR_PITCH)
     bars = Area(left, top, _WIDTH - _MARGIN - left, bars_height)
     return PanelLayout(image, crop, heatmap, bars, title_size=_TITLE_SIZE, text_size=_SMALL_SIZE)
-
-
-def _right_of(area: Area) -> float:
-    return area.left + area.width + _GAP
 
 
 def _header_lines(finding: Finding) -> list[tuple[str, bool]]:
@@ -101,14 +131,16 @@ def _header_lines(finding: Finding) -> list[tuple[str, bool]]:
     return [(line, bold) for text, bold in sentences for line in wrap(text, _TEXT_WIDTH, size=_TEXT_SIZE, bold=bold)]
 
 
-def _write_header(figure: Figure, finding: Finding, lines: Sequence[tuple[str, bool]], *, title: str) -> None:
-    _write(figure, 0.42, elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=GRAY)
+def _write_header(canvas: Canvas, finding: Finding, lines: Sequence[tuple[str, bool]], *, title: str) -> None:
+    _write(canvas, 0.42, elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=GRAY)
     diagnosis = elide(diagnosis_text(finding), _TEXT_WIDTH, size=_DIAGNOSIS_SIZE, bold=True)
     color = class_color(finding.diagnosis in finding.malignant)
-    _write(figure, 0.86, diagnosis, size=_DIAGNOSIS_SIZE, bold=True, color=color)
+    _write(canvas, 0.86, diagnosis, size=_DIAGNOSIS_SIZE, bold=True, color=color)
     for number, (line, bold) in enumerate(lines):
-        _write(figure, 1.23 + number * _TEXT_SIZE * LINE_HEIGHT, line, bold=bold)
+        _write(canvas, 1.23 + number * _TEXT_SIZE * LINE_HEIGHT, line, bold=bold)
 
 
-def _write(figure: Figure, top: float, text: str, *, size: float = _TEXT_SIZE, bold: bool = False, color: str = INK) -> None:
-    write(figure, _MARGIN, top, text, size=size, bold=bold, color=color)
+def _write(
+    canvas: Canvas, baseline: float, text: str, *, size: float = _TEXT_SIZE, bold: bool = False, color: Color = INK
+) -> None:
+    canvas.write(_MARGIN, baseline, text, size=size, bold=bold, color=color)

@@ -1,46 +1,47 @@
-"""Text on figures, wrapped or shortened to fit."""
+"""Lengths of text, wrapped or shortened to fit."""
 
 from bisect import bisect_right
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
 
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ft2font import FT2Font, LoadFlags
+from PIL import ImageFont
 
-# The font comes with matplotlib, so a figure looks the same on every machine.
-FONT = "DejaVu Sans"
-INK, GRAY = "#1f2328", "#5c636b"
 # From one line of a paragraph to the next: inches for each point of the font size.
 LINE_HEIGHT = 1.5 / 72
 
+# The fonts come with segpipe, so that a figure looks the same on every machine.
+_FONTS = Path(__file__).with_name("fonts")
+# Pillow rounds the widths of letters to pixels; at this size a pixel is a unit of the font, and nothing is rounded.
+_UNITS_PER_EM = 2048
+_SAMPLE_SIZE = 48  # pixels; enough to tell any glyph from the box of a missing one
+_NO_CHARACTER = "\U0010ffff"
 
-def text_style(size: float, *, bold: bool = False, color: str = INK) -> dict[str, Any]:
-    """Return text arguments for matplotlib's `text`, `set_title` and the like.
+
+def font_file(*, bold: bool) -> Path:
+    """Path of DejaVu Sans or DejaVu Sans Bold."""
+    return _FONTS / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+
+
+@lru_cache(maxsize=64)
+def load_font(size: float, *, bold: bool) -> ImageFont.FreeTypeFont:
+    """Load the font of a figure; the object may be shared by threads.
 
     Args:
-        size: Font size in points.
+        size: Pixels of an em.
         bold: True for bold letters.
-        color: Any matplotlib color.
     """
-    # A file name with two dollar signs is a file name, not a formula.
-    weight = "bold" if bold else "normal"
-    return {"family": FONT, "size": size, "weight": weight, "color": color, "parse_math": False, "usetex": False}
+    return ImageFont.truetype(font_file(bold=bold), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def write(figure: Figure, left: float, top: float, text: str, *, size: float, bold: bool = False, color: str = INK) -> None:
-    """Write one line onto a figure.
+def text_width(text: str, *, size: float, bold: bool = False) -> float:
+    """Measure a line in inches.
 
     Args:
-        figure: Figure to write on.
-        left: Left end of the line, inches from the left edge.
-        top: Baseline of the line, inches from the upper edge.
         text: One line.
         size: Font size in points.
         bold: True for bold letters.
-        color: Any matplotlib color.
     """
-    position = left / figure.get_figwidth(), 1 - top / figure.get_figheight()
-    figure.text(*position, text, **text_style(size, bold=bold, color=color))
+    return load_font(_UNITS_PER_EM, bold=bold).getlength(text) / _UNITS_PER_EM * size / 72
 
 
 def elide(text: str, room: float, *, size: float, bold: bool = False) -> str:
@@ -55,14 +56,14 @@ def elide(text: str, room: float, *, size: float, bold: bool = False) -> str:
         bold: True for bold letters.
     """
     text = _legible(text, bold=bold)
-    if _text_width(text, size=size, bold=bold) <= room:
+    if text_width(text, size=size, bold=bold) <= room:
         return text
 
     def shortened(kept: int) -> str:
         return f"{text[:kept]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - kept :]}"
 
     lengths = range(1, len(text) // 2)
-    return shortened(bisect_right(lengths, room, key=lambda kept: _text_width(shortened(kept), size=size, bold=bold)))
+    return shortened(bisect_right(lengths, room, key=lambda kept: text_width(shortened(kept), size=size, bold=bold)))
 
 
 def wrap(text: str, room: float, *, size: float, bold: bool = False, separator: str = " ") -> list[str]:
@@ -76,12 +77,12 @@ def wrap(text: str, room: float, *, size: float, bold: bool = False, separator: 
         separator: Text at which a line may end; it is left out there.
     """
     text = _legible(text, bold=bold)
-    if _text_width(text, size=size, bold=bold) <= room:
+    if text_width(text, size=size, bold=bold) <= room:
         return [text] if text else []
     lines = [""]
     for word in text.split(separator):
         longer = f"{lines[-1]}{separator}{word}" if lines[-1] else word
-        if _text_width(longer, size=size, bold=bold) <= room:
+        if text_width(longer, size=size, bold=bold) <= room:
             lines[-1] = longer
         else:
             lines.append(elide(word, room, size=size, bold=bold))
@@ -90,17 +91,12 @@ def wrap(text: str, room: float, *, size: float, bold: bool = False, separator: 
 
 def _legible(text: str, *, bold: bool) -> str:
     """Escape the characters for which the font has no glyph."""
-    font = _font(bold=bold)
-    return "".join(char if font.get_char_index(ord(char)) else ascii(char)[1:-1] for char in text)
+    return "".join(char if _has_glyph(char, bold=bold) else ascii(char)[1:-1] for char in text)
 
 
-def _text_width(text: str, *, size: float, bold: bool) -> float:
-    font = _font(bold=bold)
-    font.set_size(size, 72)
-    # Hinting rounds every letter to whole points, and a long text to another length than it is written in.
-    font.set_text(text, flags=LoadFlags.NO_HINTING)
-    return float(font.get_width_height()[0]) / 64 / 72
-
-
-def _font(*, bold: bool) -> FT2Font:
-    return get_font(findfont(FontProperties(family=FONT, weight="bold" if bold else "normal")))
+@lru_cache(maxsize=4096)
+def _has_glyph(char: str, *, bold: bool) -> bool:
+    # Pillow does not tell, but draws the same box for all characters that a font lacks.
+    font = load_font(_SAMPLE_SIZE, bold=bold)
+    mask, missing = font.getmask(char), font.getmask(_NO_CHARACTER)
+    return (mask.size, bytes(mask)) != (missing.size, bytes(missing))

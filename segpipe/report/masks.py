@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from segpipe.io.files import write_file
-from segpipe.report.lettering import elide, text_style
-from segpipe.report.overlays import Color, draw_outline
+from segpipe.report.canvas import Color
+from segpipe.report.lettering import elide
+from segpipe.report.overlays import draw_outline
+from segpipe.report.plot_canvas import text_style
 from segpipe.report.wording import DISCLAIMER, printable
 from segpipe.types import BoolMask, RgbImage
 

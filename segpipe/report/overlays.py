@@ -10,13 +10,12 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_on_image
 from segpipe.io.arrays import require_image, require_mask
 from segpipe.io.run_files import REPORT_PICTURES
+from segpipe.report.canvas import HALO_COLOR, Color
 from segpipe.types import BoolMask, Box, RgbImage
 
-Color = tuple[int, int, int]
 _Segment = tuple[tuple[int, int], tuple[int, int]]
 
-# The dark halo keeps a bright line visible on any skin.
-OUTLINE_COLOR, BOX_COLOR, HALO_COLOR = (125, 249, 255), (255, 255, 255), (16, 16, 16)
+OUTLINE_COLOR, BOX_COLOR = (125, 249, 255), (255, 255, 255)
 HEATMAP_OPACITY = 0.8
 
 # Pixels.

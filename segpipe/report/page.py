@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+import numpy as np
 
 from segpipe.inference.finding import Finding
-from segpipe.report.lettering import GRAY, INK, LINE_HEIGHT, elide, wrap, write
+from segpipe.report.canvas import GRAY, INK, Area, Canvas, Color, Stroke
+from segpipe.report.lettering import LINE_HEIGHT, elide, wrap
 from segpipe.report.overlays import Preview, make_preview
-from segpipe.report.panels import TITLE_LINE_HEIGHT, Area, PanelLayout, class_color, draw_panels, heatmap_title
+from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title
+from segpipe.report.plot_canvas import PlotCanvas
 from segpipe.report.wording import (
     DISCLAIMER,
     SEPARATOR,
@@ -55,7 +54,7 @@ class _Line:
     text: str
     size: float = _TEXT_SIZE
     bold: bool = False
-    color: str = INK
+    color: Color = INK
 
     @property
     def height(self) -> float:
@@ -76,13 +75,13 @@ def encode_page(finding: Finding, *, title: str, about: Sequence[str]) -> bytes:
     Raises:
         ValueError: The texts leave no room for the panels.
     """
-    canvas, buffer = FigureCanvasPdf(draw_page(finding, title=title, about=about)), BytesIO()
-    canvas.print_pdf(buffer, metadata=_METADATA)  # type: ignore[no-untyped-call]
-    return buffer.getvalue()
+    canvas = PlotCanvas(_WIDTH, _HEIGHT, dpi=_DPI)
+    draw_page(canvas, finding, title=title, about=about)
+    return canvas.encode_pdf(_METADATA)
 
 
-def draw_page(finding: Finding, *, title: str, about: Sequence[str]) -> Figure:
-    """Draw the page of `encode_page` outside pyplot; thread-safe."""
+def draw_page(canvas: Canvas, finding: Finding, *, title: str, about: Sequence[str]) -> None:
+    """Draw the page of `encode_page` on a canvas of its size."""
     preview = make_preview(finding, max_side=MAX_IMAGE_SIDE)
     head, notes, foot = _head(finding, title=title), _notes(finding), _wrapped(about, size=_ABOUT_SIZE, color=GRAY)
     box_top = _HEIGHT - _MARGIN - _BOX_HEIGHT
@@ -91,13 +90,11 @@ def draw_page(finding: Finding, *, title: str, about: Sequence[str]) -> Figure:
     layout = _lay_out(preview, finding, top=head_bottom, room=foot_top - _BLOCK_GAP - _height(notes) - head_bottom)
     if layout.image.height < _MIN_IMAGE_HEIGHT:
         raise ValueError(f"about must leave room on the page for the image, got {len(foot)} lines; shorten it")
-    notes_top = layout.probabilities.top + layout.probabilities.height + _CAPTION_HEIGHT
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI, facecolor="white")
+    notes_top = layout.probabilities.bottom + _CAPTION_HEIGHT
     for top, lines in ((_MARGIN, head), (notes_top, notes), (foot_top, foot)):
-        _write_lines(figure, top, lines)
-    draw_panels(figure, layout, preview, finding)
-    _draw_disclaimer(figure, box_top)
-    return figure
+        _write_lines(canvas, top, lines)
+    draw_panels(canvas, layout, preview, finding)
+    _draw_disclaimer(canvas, box_top)
 
 
 def _head(finding: Finding, *, title: str) -> list[_Line]:
@@ -119,7 +116,7 @@ def _notes(finding: Finding) -> list[_Line]:
 
 
 def _wrapped(
-    sentences: Iterable[str], *, size: float = _TEXT_SIZE, bold: bool = False, color: str = INK, separator: str = " "
+    sentences: Iterable[str], *, size: float = _TEXT_SIZE, bold: bool = False, color: Color = INK, separator: str = " "
 ) -> list[_Line]:
     parts = (part for text in sentences for part in wrap(text, _TEXT_WIDTH, size=size, bold=bold, separator=separator))
     return [_Line(part, size, bold, color) for part in parts]
@@ -149,16 +146,15 @@ def _lay_out(preview: Preview, finding: Finding, *, top: float, room: float) -> 
     return PanelLayout(image, crop, heatmap, bars, title_size=_TITLE_SIZE, text_size=_SMALL_SIZE)
 
 
-def _write_lines(figure: Figure, top: float, lines: Iterable[_Line], *, left: float = _MARGIN) -> None:
+def _write_lines(canvas: Canvas, top: float, lines: Iterable[_Line], *, left: float = _MARGIN) -> None:
     for line in lines:
         # With the baseline at three quarters of a line's height, capitals are centered in it.
-        write(figure, left, top + line.height * 3 / 4, line.text, size=line.size, bold=line.bold, color=line.color)
+        canvas.write(left, top + line.height * 3 / 4, line.text, size=line.size, bold=line.bold, color=line.color)
         top += line.height
 
 
-def _draw_disclaimer(figure: Figure, top: float) -> None:
-    bottom = _HEIGHT - top - _BOX_HEIGHT
-    frame = Rectangle((_MARGIN / _WIDTH, bottom / _HEIGHT), _TEXT_WIDTH / _WIDTH, _BOX_HEIGHT / _HEIGHT, fill=False)
-    figure.add_artist(frame).set(edgecolor=INK, linewidth=1.5)
+def _draw_disclaimer(canvas: Canvas, top: float) -> None:
+    right, bottom = _MARGIN + _TEXT_WIDTH, top + _BOX_HEIGHT
+    canvas.outline(np.array([(_MARGIN, top), (right, top), (right, bottom), (_MARGIN, bottom)]), Stroke(INK, 1.5))
     line = _Line(DISCLAIMER, _BOX_SIZE, bold=True)
-    _write_lines(figure, top + (_BOX_HEIGHT - line.height) / 2, [line], left=_MARGIN + _BLOCK_GAP)
+    _write_lines(canvas, top + (_BOX_HEIGHT - line.height) / 2, [line], left=_MARGIN + _BLOCK_GAP)

@@ -1,16 +1,14 @@
-"""Panels of a finding on matplotlib axes: image, crop, heatmap and probabilities."""
+"""Panels of a finding: image, crop, heatmap and probabilities."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Polygon, Rectangle
-from matplotlib.patheffects import withStroke
+import numpy as np
 
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
-from segpipe.report.lettering import GRAY, elide, text_style, wrap
-from segpipe.report.overlays import BOX_COLOR, HALO_COLOR, OUTLINE_COLOR, Color, Preview, blend_heatmap
+from segpipe.report.canvas import GRAY, Area, Canvas, Color, Stroke
+from segpipe.report.lettering import elide, wrap
+from segpipe.report.overlays import BOX_COLOR, OUTLINE_COLOR, Preview, blend_heatmap
 from segpipe.report.wording import (
     CROP_TITLE,
     HEATMAP_CAPTION,
@@ -25,28 +23,26 @@ from segpipe.report.wording import (
     percent,
     printable,
 )
+from segpipe.types import FloatArray, RgbImage
 
-# Inches for each point of a title's font size.
+# Inches for each point of the font size, from one line of a title or caption to the next.
 TITLE_LINE_HEIGHT = 1.2 / 72
 
-_LINE_WIDTH, _HALO_WIDTH = 1.2, 2.8  # points
-_TRACK = "#eceef1"
+# Inches between a panel and the baseline of its title, or the upper end of its caption.
+_TITLE_GAP, _CAPTION_GAP = 7 / 72, 6 / 72
+# Height of letters above the baseline, in inches for each point of the font size.
+_ASCENT = 0.76 / 72
+_OUTLINE = Stroke(OUTLINE_COLOR, 1.2, halo=2.8)
+_FRAME = Stroke(BOX_COLOR, 1.2, halo=2.8, dashes=(6.0, 3.6))
+_TRACK = (236, 238, 241)
 # Vermilion and blue of Okabe and Ito, distinct with any color vision.
-_MALIGNANT, _OTHER = "#d55e00", "#0072b2"
+_MALIGNANT, _OTHER = (213, 94, 0), (0, 114, 178)
 # Width of a percentage, in inches for each point of the font size.
 _PERCENT_WIDTH = 0.075
 # Largest font size that touches neither the bar below nor the one above, as a fraction of the distance between bars.
 _MAX_FONT_FRACTION = 0.55
-
-
-@dataclass(frozen=True)
-class Area:
-    """Position of a panel without title and caption, in inches."""
-
-    left: float
-    top: float
-    width: float
-    height: float
+# Baseline of a name, upper edge and height of its bar, as fractions of the distance between bars.
+_NAME, _BAR, _BAR_HEIGHT = 0.45, 0.6, 0.2
 
 
 @dataclass(frozen=True)
@@ -70,26 +66,25 @@ class PanelLayout:
     text_size: float
 
 
-def draw_panels(figure: Figure, layout: PanelLayout, preview: Preview, finding: Finding) -> None:
+def draw_panels(canvas: Canvas, layout: PanelLayout, preview: Preview, finding: Finding) -> None:
     """Draw all panels of a finding, with titles and captions.
 
     Args:
-        figure: Figure to draw on.
+        canvas: Canvas to draw on.
         layout: Positions and font sizes.
         preview: Reduced image of the finding.
         finding: Finding to draw.
     """
-    title_size, text_size = layout.title_size, layout.text_size
-    _draw_image(_add_panel(figure, layout.image, IMAGE_TITLE, size=title_size), preview, finding, size=text_size)
-    _draw_crop(_add_panel(figure, layout.crop, CROP_TITLE, size=title_size), finding, size=text_size)
+    panels = _Panels(canvas, layout.title_size, layout.text_size)
+    image = panels.show(layout.image, [IMAGE_TITLE], preview.image, image_caption(finding.localization.source))
+    panels.draw_contours(image, preview)
+    panels.draw_crop_box(image, preview)
+    panels.show(layout.crop, [CROP_TITLE], finding.crop, crop_caption(finding.crop_box, finding.border))
     if layout.heatmap is not None and finding.class_map is not None:
-        title = "\n".join(heatmap_title(finding, layout.heatmap.width, size=title_size))
-        axes = _add_panel(figure, layout.heatmap, title, size=title_size)
-        axes.imshow(blend_heatmap(preview, finding.class_map))
-        _draw_outline(axes, preview)
-        _caption(axes, HEATMAP_CAPTION, size=text_size)
-    bars = _add_panel(figure, layout.probabilities, PROBABILITIES_TITLE, size=title_size)
-    _draw_probabilities(bars, finding, size=text_size)
+        title = heatmap_title(finding, layout.heatmap.width, size=layout.title_size)
+        heatmap = panels.show(layout.heatmap, title, blend_heatmap(preview, finding.class_map), HEATMAP_CAPTION)
+        panels.draw_contours(heatmap, preview)
+    panels.draw_probabilities(layout.probabilities, finding)
 
 
 def heatmap_title(finding: Finding, room: float, *, size: float) -> list[str]:
@@ -99,70 +94,69 @@ def heatmap_title(finding: Finding, room: float, *, size: float) -> list[str]:
     return wrap(f"{HEATMAP_TITLE}: {printable(full_name(finding.class_map.diagnosis))}", room, size=size, bold=True)
 
 
-def class_color(malignant: bool) -> str:
+def class_color(malignant: bool) -> Color:
     """Color of malignant and of other classes."""
     return _MALIGNANT if malignant else _OTHER
 
 
-def _add_panel(figure: Figure, area: Area, title: str, *, size: float) -> Axes:
-    page_width, page_height = figure.get_figwidth(), figure.get_figheight()
-    bottom = page_height - area.top - area.height
-    fractions = area.left / page_width, bottom / page_height, area.width / page_width, area.height / page_height
-    # An image that does not fill its panel is aligned with its title.
-    axes = figure.add_axes(fractions, anchor="NW", xticks=[], yticks=[])
-    axes.set_title(title, loc="left", pad=7, **text_style(size, bold=True))
-    axes.spines[:].set_visible(False)
-    return axes
+@dataclass(frozen=True)
+class _Panels:
+    """Canvas and font sizes of all panels."""
+
+    canvas: Canvas
+    title_size: float
+    text_size: float
+
+    def show(self, area: Area, title: list[str], image: RgbImage, caption: str) -> Area:
+        """Draw an image with title and caption; return the area that it fills."""
+        height, width = image.shape[:2]
+        filled = area.fit(width / height)
+        self.canvas.draw_image(filled, image)
+        self._write_title(area, title)
+        self._write_caption(area, filled.bottom, caption)
+        return filled
+
+    def _write_title(self, area: Area, lines: list[str]) -> None:
+        for above, line in enumerate(reversed(lines)):
+            baseline = area.top - _TITLE_GAP - above * self.title_size * TITLE_LINE_HEIGHT
+            self.canvas.write(area.left, baseline, line, size=self.title_size, bold=True)
+
+    def _write_caption(self, area: Area, top: float, text: str) -> None:
+        for below, line in enumerate(wrap(text, area.width, size=self.text_size)):
+            baseline = top + _CAPTION_GAP + self.text_size * (_ASCENT + below * TITLE_LINE_HEIGHT)
+            self.canvas.write(area.left, baseline, line, size=self.text_size, color=GRAY)
+
+    def draw_contours(self, area: Area, preview: Preview) -> None:
+        """Draw the contours as lines of the canvas, which stay sharp in a PDF."""
+        for contour in preview.contours:
+            # Integer coordinates are the centers of pixels, half a pixel from their edges.
+            self.canvas.outline(_to_inches(contour[:, 0] + 0.5, area, preview), _OUTLINE)
+
+    def draw_crop_box(self, area: Area, preview: Preview) -> None:
+        box = preview.crop_box
+        corners = [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]
+        self.canvas.outline(_to_inches(np.array(corners), area, preview), _FRAME)
+
+    def draw_probabilities(self, area: Area, finding: Finding) -> None:
+        """Draw a bar for each class, the most probable first."""
+        canvas, pitch = self.canvas, area.height / len(finding.probabilities)
+        size = min(self.text_size, _MAX_FONT_FRACTION * pitch * 72)
+        self._write_title(area, [PROBABILITIES_TITLE])
+        for row, (code, prob) in enumerate(sorted(finding.probabilities.items(), key=lambda item: -item[1])):
+            chosen, malignant = code == finding.diagnosis, code in finding.malignant
+            name = malignant_sign(malignant) + printable(full_name(code))
+            shown = elide(name, area.width - _PERCENT_WIDTH * size, size=size, bold=chosen)
+            top = area.top + row * pitch
+            canvas.write(area.left, top + _NAME * pitch, shown, size=size, bold=chosen)
+            canvas.write(area.right, top + _NAME * pitch, percent(prob), size=size, bold=chosen, align="right")
+            bar = Area(area.left, top + _BAR * pitch, area.width, _BAR_HEIGHT * pitch)
+            canvas.fill(bar, _TRACK)
+            canvas.fill(replace(bar, width=prob * bar.width), class_color(malignant), opacity=1.0 if chosen else 0.5)
+        if finding.malignant:
+            self._write_caption(area, area.bottom, f"{MALIGNANT_SIGN} {SIGN_CAPTION}")
 
 
-def _caption(axes: Axes, text: str, *, size: float) -> None:
-    lines = wrap(text, axes.get_window_extent().width / axes.figure.dpi, size=size)
-    axes.set_xlabel("\n".join(lines), loc="left", labelpad=6, **text_style(size, color=GRAY))
-
-
-def _draw_image(axes: Axes, preview: Preview, finding: Finding, *, size: float) -> None:
-    axes.imshow(preview.image)
-    _draw_outline(axes, preview)
-    box = preview.crop_box
-    # Integer coordinates are the centers of pixels, half a pixel from their edges.
-    frame = Rectangle((box.left - 0.5, box.top - 0.5), box.width, box.height, fill=False, clip_on=False)
-    frame.set(edgecolor=_rgb(BOX_COLOR), linewidth=_LINE_WIDTH, linestyle=(0, (5, 3)), path_effects=[_halo()])
-    axes.add_patch(frame)
-    _caption(axes, image_caption(finding.localization.source), size=size)
-
-
-def _draw_outline(axes: Axes, preview: Preview) -> None:
-    """Draw the contours as vector lines, which stay sharp in a PDF."""
-    for contour in preview.contours:
-        line = Polygon(contour[:, 0], closed=True, fill=False)
-        axes.add_patch(line).set(edgecolor=_rgb(OUTLINE_COLOR), linewidth=_LINE_WIDTH, path_effects=[_halo()])
-
-
-def _halo() -> withStroke:
-    return withStroke(linewidth=_HALO_WIDTH, foreground=_rgb(HALO_COLOR), alpha=0.8)
-
-
-def _rgb(color: Color) -> tuple[float, ...]:
-    return tuple(value / 255 for value in color)
-
-
-def _draw_crop(axes: Axes, finding: Finding, *, size: float) -> None:
-    axes.imshow(finding.crop)
-    _caption(axes, crop_caption(finding.crop_box, finding.border), size=size)
-
-
-def _draw_probabilities(axes: Axes, finding: Finding, *, size: float) -> None:
-    """Draw a bar for each class, the most probable first."""
-    extent, dpi = axes.get_window_extent(), axes.figure.dpi
-    letters = min(size, _MAX_FONT_FRACTION * extent.height / dpi / len(finding.probabilities) * 72)
-    room = extent.width / dpi - _PERCENT_WIDTH * letters
-    axes.set(xlim=(0, 1), ylim=(len(finding.probabilities), 0))
-    for row, (code, prob) in enumerate(sorted(finding.probabilities.items(), key=lambda item: -item[1])):
-        chosen, malignant = code == finding.diagnosis, code in finding.malignant
-        name = malignant_sign(malignant) + printable(full_name(code))
-        axes.text(0, row + 0.45, elide(name, room, size=letters, bold=chosen), **text_style(letters, bold=chosen))
-        axes.text(1, row + 0.45, percent(prob), horizontalalignment="right", **text_style(letters, bold=chosen))
-        axes.barh(row + 0.7, 1, height=0.2, color=_TRACK)
-        axes.barh(row + 0.7, prob, height=0.2, color=class_color(malignant), alpha=1.0 if chosen else 0.5)
-    if finding.malignant:
-        _caption(axes, f"{MALIGNANT_SIGN} {SIGN_CAPTION}", size=size)
+def _to_inches(points: FloatArray, area: Area, preview: Preview) -> FloatArray:
+    """Convert pixels of an image, shape (N, 2), to positions on the canvas."""
+    height, width = preview.mask.shape
+    return points / (width, height) * (area.width, area.height) + (area.left, area.top)

@@ -1,10 +1,10 @@
-"""Findings written by hand, and checks of the figures of findings."""
+"""Findings written by hand, and canvases that check the figures of findings."""
 
+from dataclasses import dataclass, field
 from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from segpipe.diagnosis import CODES, known_malignant
 from segpipe.inference.finding import Finding
@@ -12,7 +12,13 @@ from segpipe.inference.heatmap import ClassMap
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.types import Box, Photograph, RgbImage
+from segpipe.report.canvas import GRAY, INK, Area, Color, Stroke
+from segpipe.report.png_canvas import PngCanvas
+from segpipe.types import BoolMask, Box, FloatArray, Photograph, RgbImage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 BAD_TITLES = [
     "$x_1$.jpg",
@@ -81,12 +87,123 @@ def whole_image_finding(height: int, width: int) -> Finding:
     )
 
 
-def texts_of(figure: Figure) -> list[Text]:
+@dataclass(frozen=True)
+class Written:
+    """Arguments of `Canvas.write`."""
+
+    left: float
+    baseline: float
+    text: str
+    size: float
+    bold: bool = False
+    color: Color = INK
+    align: str = "left"
+
+
+@dataclass
+class RecordingCanvas:
+    """Canvas that keeps what is drawn on it."""
+
+    width: float
+    height: float
+    texts: list[Written] = field(default_factory=list)
+    images: list[tuple[Area, RgbImage]] = field(default_factory=list)
+    bars: list[Area] = field(default_factory=list)
+    outlines: list[tuple[FloatArray, Stroke]] = field(default_factory=list)
+
+    def write(self, left: float, baseline: float, text: str, **style: Any) -> None:
+        self.texts.append(Written(left, baseline, text, **style))
+
+    def draw_image(self, area: Area, image: RgbImage) -> None:
+        self.images.append((area, image))
+
+    def fill(self, area: Area, color: Color, *, opacity: float = 1.0) -> None:
+        self.bars.append(area)
+
+    def outline(self, points: FloatArray, stroke: Stroke) -> None:
+        self.outlines.append((points, stroke))
+
+    @property
+    def shown(self) -> str:
+        """All texts, one a line."""
+        return "\n".join(text.text for text in self.texts)
+
+    @property
+    def titles(self) -> list[str]:
+        """Titles of the panels."""
+        texts = [text.text for text in self.texts]
+        first = self.texts[texts.index("Image")]
+        return [text.text for text in self.texts[texts.index("Image") :] if text.bold and text.size == first.size]
+
+    @property
+    def classes(self) -> list[Written]:
+        """Names and probabilities in the panel of bars."""
+        first = [text.text for text in self.texts].index("Probabilities") + 1
+        return self.texts[first : first + len(self.bars)]
+
+    def caption(self, panel: int) -> str:
+        """Caption of an image, its lines joined by blanks."""
+        area = self.images[panel][0]
+        below = [text for text in self.texts if text.left == area.left and text.baseline > area.bottom and text.color == GRAY]
+        return " ".join(text.text for text in below)
+
+
+class InkCanvas(PngCanvas):
+    """Canvas that fails where a text meets anything else or comes near the edge.
+
+    Attributes:
+        margin: Pixels that no text may touch, from each edge; set it before drawing.
+    """
+
+    margin = 0
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(width, height)
+        self._written, self._drawn = (np.zeros(self.pixels.shape[:2], dtype=np.bool_) for _ in range(2))
+
+    def write(self, left: float, baseline: float, text: str, **style: Any) -> None:
+        before = self.pixels.copy()
+        super().write(left, baseline, text, **style)
+        ink = self._changed(before)
+        assert ink.any() or not text.strip()
+        assert not (ink & (self._written | self._drawn)).any(), text
+        inside = ink[self.margin : -self.margin or None, self.margin : -self.margin or None]
+        assert inside.sum() == ink.sum() and not (ink[[0, -1]].any() or ink[:, [0, -1]].any()), text
+        self._written |= ink
+
+    def draw_image(self, area: Area, image: RgbImage) -> None:
+        before = self.pixels.copy()
+        super().draw_image(area, image)
+        self._keep(before)
+
+    def fill(self, area: Area, color: Color, *, opacity: float = 1.0) -> None:
+        before = self.pixels.copy()
+        super().fill(area, color, opacity=opacity)
+        self._keep(before)
+
+    def outline(self, points: FloatArray, stroke: Stroke) -> None:
+        before = self.pixels.copy()
+        super().outline(points, stroke)
+        self._keep(before)
+
+    def _changed(self, before: RgbImage) -> BoolMask:
+        red, green, blue = np.moveaxis(self.pixels != before, 2, 0)
+        return red | green | blue
+
+    def _keep(self, before: RgbImage) -> None:
+        changed = self._changed(before)
+        assert not (changed & self._written).any()
+        self._drawn |= changed
+
+
+def texts_of(figure: "Figure") -> list["Text"]:
     """Return all visible texts."""
+    from matplotlib.text import Text
+
     return [text for text in figure.findobj(Text) if text.get_text().strip()]
 
 
-def check_texts(figure: Figure, *, margin: float = 0) -> None:
+def check_texts(figure: "Figure", *, margin: float = 0) -> None:
     """Check that texts do not overlap and keep a margin."""
     figure.draw_without_rendering()
     boxes = {text: text.get_window_extent() for text in texts_of(figure)}

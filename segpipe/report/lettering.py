@@ -24,7 +24,7 @@ def font_file(*, bold: bool) -> Path:
 
 @lru_cache(maxsize=64)
 def load_font(size: float, *, bold: bool) -> ImageFont.FreeTypeFont:
-    """Load the font of a figure; the object may be shared by threads.
+    """Load a font of segpipe; threads may share it.
 
     Args:
         size: Pixels of an em.

@@ -108,7 +108,7 @@ class _Panels:
     text_size: float
 
     def show(self, area: Area, title: list[str], image: RgbImage, caption: str) -> Area:
-        """Draw an image with title and caption; return the area that it fills."""
+        """Draw an image with title and caption; return its area."""
         height, width = image.shape[:2]
         filled = area.fit(width / height)
         self.canvas.draw_image(filled, image)
@@ -127,7 +127,7 @@ class _Panels:
             self.canvas.write(area.left, baseline, line, size=self.text_size, color=GRAY)
 
     def draw_contours(self, area: Area, preview: Preview) -> None:
-        """Draw the contours as lines of the canvas, which stay sharp in a PDF."""
+        """Draw the lesion outline as lines, which stay sharp in a PDF."""
         for contour in preview.contours:
             # Integer coordinates are the centers of pixels, half a pixel from their edges.
             self.canvas.outline(_to_inches(contour[:, 0] + 0.5, area, preview), _OUTLINE)
@@ -157,6 +157,6 @@ class _Panels:
 
 
 def _to_inches(points: FloatArray, area: Area, preview: Preview) -> FloatArray:
-    """Convert pixels of an image, shape (N, 2), to positions on the canvas."""
+    """Convert pixels (x, y) of an image to positions on the canvas."""
     height, width = preview.mask.shape
     return points / (width, height) * (area.width, area.height) + (area.left, area.top)

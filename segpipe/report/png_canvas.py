@@ -6,7 +6,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from segpipe.report.canvas import HALO_COLOR, HALO_OPACITY, INK, Area, Color, Stroke
@@ -22,14 +21,15 @@ _ASCENT, _DESCENT, _X_HEIGHT = 1.3, 0.5, 1120 / 2048
 
 
 class PngCanvas:
-    """Canvas of 100 pixels to the inch.
-
-    Attributes:
-        pixels: RGB uint8, shape (H, W, 3).
-    """
+    """Canvas of 100 pixels to the inch."""
 
     def __init__(self, width: float, height: float) -> None:
-        self.pixels: RgbImage = np.full((round(height * DPI), round(width * DPI), 3), 255, dtype=np.uint8)
+        self._picture = Image.new("RGB", (round(width * DPI), round(height * DPI)), "white")
+
+    @property
+    def pixels(self) -> RgbImage:
+        """RGB uint8, shape (H, W, 3)."""
+        return np.asarray(self._picture)
 
     def write(
         self,
@@ -45,57 +45,32 @@ class PngCanvas:
         """Write one line of text, see `Canvas`."""
         width = text_width(text, size=size, bold=bold)
         start, first = math.modf((left - width * (align == "right")) * DPI)
-        mask, above = _letters(text, width=width * DPI, size=size * DPI / 72, bold=bold, start=start)
-        self._blend(round(baseline * DPI) - above, int(first), mask, color)
+        mask, (before, above) = _letters(text, width=width * DPI, size=size * DPI / 72, bold=bold, start=start)
+        self._picture.paste(color, (int(first) - before, round(baseline * DPI) - above), mask)
 
     def draw_image(self, area: Area, image: RgbImage) -> None:
         """Fill an area with an image, see `Canvas`."""
-        target = self._view(area)
-        height, width = target.shape[:2]
+        width, height = max(1, round(area.width * DPI)), max(1, round(area.height * DPI))
         smaller = width < image.shape[1] or height < image.shape[0]
-        interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-        target[:] = cv2.resize(image, (width, height), interpolation=interpolation)
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+        self._picture.paste(Image.fromarray(resized), (round(area.left * DPI), round(area.top * DPI)))
 
     def fill(self, area: Area, color: Color, *, opacity: float = 1.0) -> None:
         """Fill an area with a color, see `Canvas`."""
-        target = self._view(area)
-        target[:] = np.rint(target * (1 - opacity) + np.multiply(color, opacity))
+        # Size and position are rounded separately, so that equal bars stay equal.
+        left, top, width, height = (round(length * DPI) for length in (area.left, area.top, area.width, area.height))
+        self._picture.paste(color, (left, top), Image.new("L", (width, height), round(255 * opacity)))
 
     def outline(self, points: FloatArray, stroke: Stroke) -> None:
         """Draw the outline of a polygon, see `Canvas`."""
         closed = np.concatenate([points, points[:1]]) * DPI
         for color, width, opacity in ((HALO_COLOR, stroke.halo, HALO_OPACITY), (stroke.color, stroke.width, 1.0)):
             if width:
-                self._draw_line(closed, color, width * DPI / 72, opacity=opacity, dashes=stroke.dashes)
-
-    def _view(self, area: Area) -> RgbImage:
-        # Sizes and positions are rounded separately, so that equal bars stay equal.
-        top, left, height, width = (round(length * DPI) for length in (area.top, area.left, area.height, area.width))
-        return self.pixels[top : top + max(1, height), left : left + max(1, width)]
-
-    def _draw_line(
-        self, points: FloatArray, color: Color, width: float, *, opacity: float, dashes: tuple[float, float] | None
-    ) -> None:
-        margin = math.ceil(width)
-        left, top = (int(start) - margin for start in points.min(axis=0))
-        right, bottom = (math.ceil(end) + margin for end in points.max(axis=0))
-        mask = np.zeros(((bottom - top) * _LINE_SCALE, (right - left) * _LINE_SCALE), dtype=np.uint8)
-        lines = [points] if dashes is None else _dashes(points, *(length * DPI / 72 for length in dashes), width=width)
-        corners = [np.rint((line - (left, top)) * _LINE_SCALE).astype(np.int32) for line in lines]
-        cv2.polylines(mask, corners, False, 255, round(width * _LINE_SCALE))
-        reduced = cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
-        self._blend(top, left, np.asarray(reduced, dtype=np.uint8), color, opacity=opacity)
-
-    def _blend(self, top: int, left: int, mask: NDArray[np.uint8], color: Color, *, opacity: float = 1.0) -> None:
-        """Paint through a mask, from 0 for nothing to 255, as far as it lies on the canvas."""
-        height, width = mask.shape
-        target = self.pixels[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
-        inside = mask[max(0, -top) :, max(0, -left) :][: target.shape[0], : target.shape[1]]
-        weight = inside[..., None] * (opacity / 255)
-        target[:] = np.rint(target * (1 - weight) + np.multiply(weight, color))
+                mask, position = _line(closed, width * DPI / 72, opacity=opacity, dashes=stroke.dashes)
+                self._picture.paste(color, position, mask)
 
 
-def _letters(text: str, *, width: float, size: float, bold: bool, start: float) -> tuple[NDArray[np.uint8], int]:
+def _letters(text: str, *, width: float, size: float, bold: bool, start: float) -> tuple[Image.Image, tuple[int, int]]:
     """Draw a line of text as a mask.
 
     Pillow places letters at whole pixels and hints them at that size, so they are drawn larger. The height is adjusted by a few
@@ -109,7 +84,7 @@ def _letters(text: str, *, width: float, size: float, bold: bool, start: float) 
         start: Left end of the line, a fraction of a pixel.
 
     Returns:
-        Gray uint8, shape (height, width), and the number of rows above the baseline.
+        Gray mask, its columns before the whole pixel of the start, and its rows above the baseline.
     """
     margin = math.ceil(size)
     columns, above, below = math.ceil(width) + 2 * margin, math.ceil(_ASCENT * size), math.ceil(_DESCENT * size)
@@ -120,7 +95,33 @@ def _letters(text: str, *, width: float, size: float, bold: bool, start: float) 
     position = (margin + start) * _TEXT_SCALE, baseline
     ImageDraw.Draw(large).text(position, text, fill=255, font=load_font(size * _TEXT_SCALE, bold=bold), anchor="ls")
     box = (0, baseline - above * scale, columns * _TEXT_SCALE, baseline + below * scale)
-    return np.asarray(large.resize((columns, above + below), Image.Resampling.BOX, box=box))[:, margin:], above
+    return large.resize((columns, above + below), Image.Resampling.BOX, box=box), (margin, above)
+
+
+def _line(
+    points: FloatArray, width: float, *, opacity: float, dashes: tuple[float, float] | None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Draw a line as a mask.
+
+    Args:
+        points: Corners (x, y) in pixels, shape (N, 2).
+        width: Width in pixels.
+        opacity: Opacity of the line, in [0, 1].
+        dashes: Lengths of a dash and of the space behind it, points; None for a solid line.
+
+    Returns:
+        Gray mask, and the position (x, y) of its upper left pixel.
+    """
+    margin = math.ceil(width)
+    left, top = (int(start) - margin for start in points.min(axis=0))
+    right, bottom = (math.ceil(end) + margin for end in points.max(axis=0))
+    mask = np.zeros(((bottom - top) * _LINE_SCALE, (right - left) * _LINE_SCALE), dtype=np.uint8)
+    lines = [points] if dashes is None else _dashes(points, *(length * DPI / 72 for length in dashes), width=width)
+    corners = [np.rint((line - (left, top)) * _LINE_SCALE).astype(np.int32) for line in lines]
+    # OpenCV draws a line of odd thickness two pixels wider than that.
+    thickness = max(1, 2 * round((width * _LINE_SCALE - 1) / 2) - 1)
+    cv2.polylines(mask, corners, False, round(255 * opacity), thickness)
+    return Image.fromarray(mask).reduce(_LINE_SCALE), (left, top)
 
 
 def _dashes(points: FloatArray, dash: float, space: float, *, width: float) -> Iterator[FloatArray]:

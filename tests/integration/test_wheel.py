@@ -140,9 +140,10 @@ def test_metadata_of_the_wheel(built: Built) -> None:
     with ZipFile(built.wheel) as wheel:
         (path,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(wheel.read(path).decode("utf-8"))
-        assert f"{Path(path).parent}/licenses/LICENSE" in wheel.namelist()
+        licenses = {f"{Path(path).parent}/licenses/{name}" for name in ("LICENSE", "segpipe/report/fonts/LICENSE_DEJAVU")}
+        assert licenses <= set(wheel.namelist())
     assert (metadata["Name"], metadata["Version"]) == ("segpipe", segpipe.__version__)
-    assert metadata["License-Expression"] == "MIT AND CC-BY-NC-4.0"
+    assert metadata["License-Expression"] == "MIT AND CC-BY-NC-4.0 AND Bitstream-Vera"
     assert metadata["Requires-Python"] == ">=3.11"
     assert "Not a medical device" in metadata["Summary"]
     with tarfile.open(built.sdist) as sdist:

@@ -54,6 +54,7 @@ EXTRA_OF_MODULE = {
     "inference/openvino_runtime.py": "openvino",
     "inference/torch_runtime.py": "torch",
     "metrics/screening.py": "metrics",
+    **dict.fromkeys((f"report/{name}.py" for name in ("masks", "page", "plot_canvas")), "plots"),
     **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "golden", "graphs", "tracing")), "torch"),
     "sweep/job.py": "torch",
     "workflows/distillation.py": "torch",
@@ -145,8 +146,11 @@ def test_messages_know_the_libraries_of_each_extra() -> None:
     known = {extra: {DISTRIBUTIONS.get(library, library) for library in libraries} for extra, libraries in errors.EXTRAS.items()}
     not_imported = {extra: names - known.get(extra, set()) for extra, names in NOT_IMPORTED.items()}
     assert known == {extra: OF_EXTRA[extra] - not_imported.get(extra, set()) for extra in RUNTIME_EXTRAS if extra != "start"}
-    assert [library for library in known["app"] if library in known["metrics"]] == ["pandas"]
-    assert list(known).index("metrics") < list(known).index("app")
+    shared = {library: [extra for extra in known if library in known[extra]] for library in set().union(*known.values())}
+    assert {library: extras for library, extras in shared.items() if len(extras) > 1} == {
+        "matplotlib": ["plots", "metrics", "app"],
+        "pandas": ["metrics", "app"],
+    }
 
 
 def test_mentioned_extras_exist() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from findings import RecordingCanvas
 from PIL import Image
 from torch import nn
 
@@ -152,12 +153,11 @@ def test_terminal_marks_the_malignant_classes_of_the_card(ran: Ran) -> None:
 
 def test_figure_marks_the_malignant_classes_of_the_card(ran: Ran) -> None:
     for finding in ran.findings:
-        figure = draw_finding(finding, title="a.jpg")
-        names = [text.get_text() for text in figure.axes[-1].texts]
+        figure = draw_finding(finding, title="a.jpg", canvas=RecordingCanvas)
+        names = [text.text for text in figure.classes]
         expected = {f"{MALIGNANT_SIGN} " * (code in ran.labels.malignant) + full_name(code) for code in ran.labels.classes}
         assert expected <= set(names)
-        captions = {axes.get_xlabel() for axes in figure.axes}
-        assert (f"{MALIGNANT_SIGN} {SIGN_CAPTION}" in captions) == bool(ran.labels.malignant)
+        assert (f"{MALIGNANT_SIGN} {SIGN_CAPTION}" in figure.shown.split("\n")) == bool(ran.labels.malignant)
     assert len(list((ran.output / "figures").iterdir())) == 3
 
 

@@ -1,5 +1,7 @@
 """Figure of a finding, and heatmaps in the coordinates of the image."""
 
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,6 +12,8 @@ import pytest
 from findings import (
     BAD_TITLES,
     LONG_CODES,
+    InkCanvas,
+    RecordingCanvas,
     check_texts,
     drawn_finding,
     drawn_mask,
@@ -19,32 +23,38 @@ from findings import (
 )
 from matplotlib._pylab_helpers import Gcf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 
+from segpipe import errors
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
+from segpipe.errors import MissingExtraError
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
+from segpipe.io.images import read_image
 from segpipe.lesion.localization import MaskSource
 from segpipe.lesion.quality import WARNINGS
-from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, write_figure
+from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, encode_figure, plot_finding, write_figure
 from segpipe.report.wording import DISCLAIMER
 from segpipe.types import Box
 
+TESTS = Path(__file__).parents[2]
+# Draws a figure, then lists what was imported for it.
+SCRIPT = """
+import sys
+from findings import drawn_finding
+finding = drawn_finding(60, 80)
+for ending in ("png", "jpg"):
+    finding.save(f"a.{ending}")
+print(sorted({name.partition(".")[0] for name in sys.modules}))
+"""
 
-def _draw(height: int = 60, width: int = 80, title: str = "a.jpg", finding: Finding | None = None) -> Figure:
-    return draw_finding(finding or drawn_finding(height, width), title=title)
+
+def _draw(height: int = 60, width: int = 80, title: str = "a.jpg", finding: Finding | None = None) -> RecordingCanvas:
+    return draw_finding(finding or drawn_finding(height, width), title=title, canvas=RecordingCanvas)
 
 
-def _titles(figure: Figure) -> list[str]:
-    return [axes.get_title(loc="left") for axes in figure.axes]
-
-
-def _pixels(figure: Figure) -> np.ndarray:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+def _encode(height: int = 60, width: int = 80, title: str = "a.jpg", finding: Finding | None = None) -> bytes:
+    return encode_figure(finding or drawn_finding(height, width), title)
 
 
 def test_figure_is_1600_pixels_wide(tmp_path: Path) -> None:
@@ -54,34 +64,80 @@ def test_figure_is_1600_pixels_wide(tmp_path: Path) -> None:
         assert (figure.format, figure.width) == ("PNG", 1600)
 
 
+def test_picture_and_plot_have_the_same_size() -> None:
+    finding = drawn_finding(60, 80, codes=tuple(f"class {number}" for number in range(30)))
+    plot = FigureCanvasAgg(plot_finding(finding, title="a.jpg"))
+    height, width = read_image(_encode(finding=finding)).shape[:2]
+    assert plot.get_width_height() == (width, pytest.approx(height, abs=1))
+
+
+def test_picture_shows_what_the_plot_shows() -> None:
+    finding = drawn_finding(60, 80, image=np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
+    plot = FigureCanvasAgg(plot_finding(finding, title="a.jpg"))
+    plot.draw()  # type: ignore[no-untyped-call]
+    drawn = np.asarray(plot.buffer_rgba())[..., :3].astype(float)  # type: ignore[no-untyped-call]
+    picture = read_image(_encode(finding=finding))[: len(drawn)].astype(float)
+    blocks = [array[:480].reshape(24, 20, 80, 20, 3).mean(axis=(1, 3)) for array in (drawn, picture)]
+    assert np.ptp(blocks[0]) > 150
+    assert np.abs(blocks[0] - blocks[1]).mean() < 3
+
+
+def test_drawing_imports_no_matplotlib(tmp_path: Path) -> None:
+    call = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(TESTS)!r})\n{SCRIPT}"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.jpg"}
+    assert "'PIL'" in done.stdout and "'cv2'" in done.stdout
+    assert not [name for name in ("matplotlib", "fontTools", "torch", "pandas") if f"'{name}'" in done.stdout]
+
+
+def test_plot_without_its_extra_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_is_installed", lambda library: library != "matplotlib")
+    finding = drawn_finding(60, 80)
+    for call in (finding.plot, lambda: finding.save(tmp_path / "a.pdf"), lambda: finding.save(tmp_path / "a.svg")):
+        with pytest.raises(MissingExtraError, match=r"needs matplotlib.*segpipe\[plots\]"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+    finding.save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()
+
+
 def test_figure_has_a_panel_for_each_part_of_the_finding() -> None:
-    assert _titles(_draw()) == ["Image", "Crop", "Heatmap: melanoma", "Probabilities"]
+    figure = _draw()
+    assert figure.titles == ["Image", "Crop", "Heatmap: melanoma", "Probabilities"]
+    assert len(figure.images) == 3
 
 
 def test_panel_of_a_missing_heatmap_is_left_out() -> None:
-    assert _titles(_draw(finding=drawn_finding(60, 80, heatmap=False))) == ["Image", "Crop", "Probabilities"]
+    figure = _draw(finding=drawn_finding(60, 80, heatmap=False))
+    assert figure.titles == ["Image", "Crop", "Probabilities"]
+    assert len(figure.images) == 2
 
 
 def test_classes_have_full_names_and_malignant_ones_a_sign() -> None:
-    names = [text.get_text() for text in _draw().axes[-1].texts]
+    names = [text.text for text in _draw().classes]
     for code in CODES:
         assert ("\N{BLACK UP-POINTING TRIANGLE} " * (code in MALIGNANT_CODES) + full_name(code)) in names
 
 
 def test_nothing_is_marked_without_malignant_classes() -> None:
-    assert "\N{BLACK UP-POINTING TRIANGLE}" not in "".join(
-        text.get_text() for text in texts_of(_draw(finding=drawn_finding(60, 80, malignant=())))
-    )
+    assert "\N{BLACK UP-POINTING TRIANGLE}" not in _draw(finding=drawn_finding(60, 80, malignant=())).shown
 
 
 def test_only_the_predicted_class_is_bold() -> None:
-    bold = [text.get_text() for text in _draw().axes[-1].texts if text.get_fontweight() == "bold"]
+    bold = [text.text for text in _draw().classes if text.bold]
     assert bold[0].endswith(full_name(CODES[0])) and len(bold) == 2
+
+
+def test_bars_are_as_long_as_the_probabilities() -> None:
+    figure, probabilities = _draw(), sorted(drawn_finding(60, 80).probabilities.values(), reverse=True)
+    tracks, bars = figure.bars[::2], figure.bars[1::2]
+    assert [bar.width / track.width for track, bar in zip(tracks, bars, strict=True)] == pytest.approx(probabilities)
+    assert {(bar.left, bar.top, bar.height) for bar in bars} == {(track.left, track.top, track.height) for track in tracks}
 
 
 def test_header_and_footer_contain_suspicion_source_and_disclaimer() -> None:
     finding = drawn_finding(60, 80, source=MaskSource.CONTOUR, reasons=("unet:unsure",))
-    shown = "\n".join(text.get_text() for text in _draw(finding=finding, title="holiday.jpg").texts)
+    shown = _draw(finding=finding, title="holiday.jpg").shown
     for text in (
         "holiday.jpg",
         "melanoma (mel)",
@@ -101,50 +157,60 @@ def test_header_and_footer_contain_suspicion_source_and_disclaimer() -> None:
 def test_texts_do_not_overlap_or_leave_the_figure(height: int, width: int, heatmap: bool, codes: tuple[str, ...]) -> None:
     reasons = ("unet:in_pieces", "unet:unsure", "contour:implausible")
     finding = drawn_finding(height, width, codes=codes, source=MaskSource.WHOLE_IMAGE, reasons=reasons, heatmap=heatmap)
-    check_texts(_draw(height, width, "long_" * 100, finding))
+    check_texts(plot_finding(finding, title="long_" * 100))
+    draw_finding(finding, title="long_" * 100, canvas=InkCanvas)
 
 
 @pytest.mark.parametrize("title", BAD_TITLES)
 def test_title_may_have_any_characters(title: str) -> None:
+    finding = drawn_finding(60, 80)
+    draw_finding(finding, title=title, canvas=InkCanvas)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = _draw(title=title)
+        figure = plot_finding(finding, title=title)
         figure.draw_without_rendering()
-    assert not any(text.get_parse_math() for text in figure.texts)
+    assert not any(text.get_parse_math() for text in texts_of(figure))
 
 
 def test_dollar_signs_are_not_math() -> None:
-    assert _draw(title="$x_1$.jpg").texts[0].get_text() == "$x_1$.jpg"
+    assert _draw(title="$x_1$.jpg").texts[0].text == "$x_1$.jpg"
 
 
 def test_large_image_is_reduced_with_outline_and_crop_box() -> None:
-    height, width = 3600, 4800
-    panel = _draw(height, width).axes[0]
-    shown = panel.images[0].get_array()
-    assert shown is not None and shown.shape == (900, MAX_IMAGE_SIDE, 3)
-    frame = next(patch for patch in panel.patches if isinstance(patch, Rectangle))
-    assert (frame.get_x() + 0.5, frame.get_y() + 0.5) == (MAX_IMAGE_SIDE / 8, round(900 / 8))
-    assert frame.get_width() == MAX_IMAGE_SIDE / 2
-    outline = next(patch for patch in panel.patches if patch is not frame).get_path().vertices
-    assert np.abs(np.ptp(np.asarray(outline), axis=0) - [MAX_IMAGE_SIDE / 4, 900 / 4]).max() <= 2
+    figure = _draw(3600, 4800)
+    area, shown = figure.images[0]
+    assert shown.shape == (900, MAX_IMAGE_SIDE, 3)
+    in_pixels = [
+        (points - (area.left, area.top)) / (area.width, area.height) * (MAX_IMAGE_SIDE, 900) for points, _ in figure.outlines
+    ]
+    outline, frame = in_pixels[:2]
+    assert frame.min(axis=0) == pytest.approx((MAX_IMAGE_SIDE / 8, round(900 / 8)))
+    assert np.ptp(frame, axis=0)[0] == pytest.approx(MAX_IMAGE_SIDE / 2)
+    assert np.abs(np.ptp(outline, axis=0) - [MAX_IMAGE_SIDE / 4, 900 / 4]).max() <= 2
+    assert np.abs(outline.min(axis=0) - [MAX_IMAGE_SIDE / 4, 900 / 4]).max() <= 2
+    assert [stroke.dashes is None for _, stroke in figure.outlines] == [True, False, True]
 
 
 def test_small_image_is_not_enlarged() -> None:
-    shown = _draw(60, 80).axes[0].images[0].get_array()
-    assert shown is not None and shown.shape == (60, 80, 3)
+    assert _draw(60, 80).images[0][1].shape == (60, 80, 3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (8, 8)])
 def test_images_of_extreme_shapes_are_drawn(height: int, width: int) -> None:
-    assert _pixels(_draw(height, width, finding=whole_image_finding(height, width))).shape[1] == 1600
+    finding = whole_image_finding(height, width)
+    assert read_image(_encode(finding=finding)).shape[1] == 1600
+    draw_finding(finding, title="a.jpg", canvas=InkCanvas)
+    plot_finding(finding, title="a.jpg").draw_without_rendering()
 
 
 def test_drawing_is_thread_safe_and_outside_pyplot() -> None:
-    titles = ["a.jpg", "b.jpg"]
-    sequential = [_pixels(_draw(title=title)) for title in titles]
-    with ThreadPoolExecutor(2) as pool:
-        parallel = list(pool.map(lambda title: _pixels(_draw(title=title)), titles))
-    assert all(np.array_equal(one, other) for one, other in zip(sequential, parallel, strict=True))
+    titles = ["a.jpg", "b.jpg"] * 4
+    sequential = [_encode(title=title) for title in titles]
+    with ThreadPoolExecutor(4) as pool:
+        parallel = list(pool.map(lambda title: _encode(title=title), titles))
+        plots = list(pool.map(lambda title: len(texts_of(plot_finding(drawn_finding(60, 80), title=title))), titles))
+    assert sequential == parallel and sequential[0] != sequential[1]
+    assert len(set(plots)) == 1
     assert Gcf.get_all_fig_managers() == []
 
 
@@ -223,8 +289,8 @@ def test_headline_is_unsure_with_warnings(uniform: bool, reasons: tuple[str, ...
     finding = drawn_finding(60, 80, source=MaskSource.WHOLE_IMAGE, reasons=reasons)
     finding = replace(finding, localization=replace(finding.localization, uniform=uniform))
     shown = _draw(finding=finding).texts
-    assert any(text.get_text().startswith("unsure: ") for text in shown) == bool(warned)
-    bold = {text.get_text() for text in shown if text.get_fontweight() == "bold"}
+    assert any(text.text.startswith("unsure: ") for text in shown) == bool(warned)
+    bold = {text.text for text in shown if text.bold}
     assert len(bold & set(WARNINGS.values())) == warned
 
 
@@ -242,4 +308,4 @@ def test_crop_caption_has_the_original_size_and_the_scaling() -> None:
 
 
 def _crop_caption(finding: Finding) -> str:
-    return " ".join(_draw(finding=finding).axes[1].get_xlabel().split())
+    return _draw(finding=finding).caption(1)

@@ -70,7 +70,7 @@ for distribution in distributions():
     found[distribution.name] = {"bytes": sum(size for _, size in sizes), "compiled": compiled}
 print(json.dumps(found))
 """
-    found: dict[str, dict[str, int]] = json.loads(subprocess.check_output([python, "-c", script]))
+    found: dict[str, dict[str, int]] = json.loads(subprocess.check_output([python, "-I", "-c", script]))
     return found
 
 

@@ -1,5 +1,6 @@
 """Locate, crop and classify skin lesions in dermoscopic images. Not a medical device."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from segpipe.types import Box
     from segpipe.workflows.prediction import predict_folder
     from segpipe.workflows.training import train_classifier, train_segmenter
+
+# ONNX Runtime sends usage data and keeps an identifier of the machine, unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Box",

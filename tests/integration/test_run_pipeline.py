@@ -1,5 +1,7 @@
 """run_pipeline.py: files and columns that it writes, options, exit statuses."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -297,3 +299,18 @@ def test_script_has_results_and_status_0(trained: Trained, photos: Path, tmp_pat
     assert "Not a medical device" in ended.stdout
     assert results(tmp_path / "out")["path"].tolist() == ["a.jpg"]
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_nothing_is_written_to_the_home_folder(photos: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "import segpipe; segpipe.load_pipeline(runtime='onnx', device='cpu').predict(segpipe.read_image('a.jpg')).save('a.png')"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))} | {
+        "HOME": str(home)
+    }
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=shutil.copytree(photos / "images", tmp_path / "images"), env=environment, check=True
+    )
+    assert list(home.rglob("*")) == []

@@ -19,7 +19,7 @@ from app_server import SAMPLES, Server, serve
 pytest.importorskip("streamlit", reason="needs streamlit: pip install -e .[app]")
 websockets = pytest.importorskip("websockets.sync.client", reason="comes with streamlit")
 
-from segpipe.app import guard  # noqa: E402
+from segpipe.app import main  # noqa: E402
 
 SECRET = b"root:x:0:0"
 LIMIT = 20 * 1024 * 1024
@@ -300,8 +300,8 @@ def test_fifty_parallel_uploads_stay_in_memory_and_do_not_block(server: Server) 
 
 def test_number_of_files_of_a_visitor_is_limited(server: Server) -> None:
     with visit(server) as visitor:
-        found = [put(server, visitor, multipart(b"x"), file=f"forged{number}").status for number in range(guard.MAX_FILES + 3)]
-    assert found == [204] * guard.MAX_FILES + [413] * 3
+        found = [put(server, visitor, multipart(b"x"), file=f"forged{number}").status for number in range(main.MAX_FILES + 3)]
+    assert found == [204] * main.MAX_FILES + [413] * 3
 
 
 def test_visitor_cannot_delete_files_of_another(server: Server, visitor: Visitor) -> None:
@@ -382,7 +382,7 @@ def test_slow_requests_are_cut_off_and_do_not_block(server: Server, visitor: Vis
         f"X-Xsrftoken: {visitor.token}\r\nCookie: _streamlit_xsrf={visitor.token}\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 5000\r\n\r\n--b\r\n"
     )
-    slow = [socket.create_connection(("127.0.0.1", server.port), timeout=2 * guard.IDLE_SECONDS) for _ in range(100)]
+    slow = [socket.create_connection(("127.0.0.1", server.port), timeout=2 * main.IDLE_SECONDS) for _ in range(100)]
     try:
         for number, connection in enumerate(slow):
             connection.sendall(head.encode() if number % 2 else b"GET / HTTP/1.1\r\nHost: loc")
@@ -390,7 +390,7 @@ def test_slow_requests_are_cut_off_and_do_not_block(server: Server, visitor: Vis
         assert put(server, visitor, multipart(b"x" * 1000), file="quick").status == 204
         assert time.monotonic() - start < 5
         assert slow[1].recv(100).startswith(b"HTTP/1.1 408")
-        assert time.monotonic() - start < guard.IDLE_SECONDS + 5
+        assert time.monotonic() - start < main.IDLE_SECONDS + 5
     finally:
         for connection in slow:
             connection.close()

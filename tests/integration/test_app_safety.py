@@ -36,7 +36,7 @@ from app_server import (
 )
 from PIL import ExifTags, Image
 
-from segpipe.app.guard import CLEANUP_SECONDS
+from segpipe.app.main import CLEANUP_SECONDS
 from segpipe.data.synthetic.photo import make_image
 from segpipe.report.wording import printable
 from segpipe.types import RgbImage

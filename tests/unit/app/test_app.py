@@ -26,7 +26,7 @@ from streamlit.runtime.session_manager import SessionInfo
 from streamlit.testing.v1 import AppTest
 
 import segpipe.app
-from segpipe.app import bundles, guard
+from segpipe.app import bundles, main
 from segpipe.app.analysis import Analysis, Upload, analyze, encode_json, encode_table, make_names_unique, safe_stem
 from segpipe.app.bundles import find_bundles, is_test_of
 from segpipe.app.layout import literal
@@ -223,7 +223,7 @@ def test_path_is_taken_literally(tmp_path: Path) -> None:
 
 def test_uploads_up_to_the_limit_stay_in_memory() -> None:
     # Streamlit's own limit, where its configuration is not ours.
-    assert guard.MultiPartParser is MultiPartParser
+    assert main.MultiPartParser is MultiPartParser
     assert MultiPartParser.spool_max_size > 200 * 1024 * 1024
 
 
@@ -232,16 +232,16 @@ def test_expired_session_is_removed_with_its_content() -> None:
     session = Mock(spec=["id", "shutdown", "session_state", "_fragment_storage"], id="a")
     storage.save(SessionInfo(client=None, session=session))
     runtime = Mock(_session_mgr=Mock(_session_storage=storage))
-    guard._remove_expired(runtime)
+    main._remove_expired(runtime)
     session.shutdown.assert_called_once()
     session.session_state.clear.assert_called_once()
     session._fragment_storage.clear.assert_called_once()
     runtime.media_file_mgr.remove_orphaned_files.assert_called_once()
-    guard._remove_expired(runtime)
+    main._remove_expired(runtime)
     session.shutdown.assert_called_once()
 
 
-def test_streamlit_has_the_undocumented_names_that_the_guard_uses() -> None:
+def test_streamlit_has_the_undocumented_names_that_the_server_uses() -> None:
     # Those with an underscore are in tests/unit/test_private_parts.py.
     assert isinstance(Runtime.media_file_mgr, property)
     assert isinstance(Runtime.uploaded_file_mgr, property)

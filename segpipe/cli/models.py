@@ -1,5 +1,6 @@
-"""`segpipe compare`, `ablations`, `heatmaps`, `export` and `card`: subcommands for trained models."""
+"""Subcommands for trained models, such as `compare`, `export` and `app`."""
 
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from segpipe.config.fields import optional_path
 from segpipe.config.values import check_values
 from segpipe.errors import ConfigError, require_extra
 from segpipe.io.run_files import SPLIT
+
+PAGE = Path(__file__).parents[1] / "app" / "main.py"
 
 
 def compare(config: DictConfig) -> None:
@@ -179,3 +182,38 @@ def selftest(config: DictConfig) -> None:
     checks = run_selftest(segmenter, Path(config.bundle.classifier or SHIPPED / "classifier"))
     say(selftest_table(checks))
     require_passed(checks)
+
+
+def app(config: DictConfig) -> None:
+    """Serve the web page until it is stopped."""
+    check_values(config)
+    require_extra("app", "the web page")
+    check_port(config.address, config.port)
+
+    from click import Abort
+    from streamlit.web import cli
+
+    flags = [f"--server.port={config.port}", f"--server.address={config.address}"]
+    values = given_values(without=("port", "address"))
+    try:
+        cli.main(["run", str(PAGE), *flags, "--", *values], prog_name="streamlit", standalone_mode=False)
+    except Abort as stop:  # click raises it when interrupted
+        raise KeyboardInterrupt("the web page was stopped") from stop
+
+
+def check_port(address: str, port: int) -> None:
+    """Refuse an address of another machine and a port in use.
+
+    Raises:
+        ConfigError: The page cannot be served there.
+    """
+    try:
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        raise ConfigError(
+            f"address and port must be free on this machine, got {address} and {port} ({error.strerror}); choose another "
+            "port, for example port=8502"
+        ) from error

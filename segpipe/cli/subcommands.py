@@ -166,7 +166,7 @@ SUBCOMMANDS = {
     "app": Subcommand(
         "open the web page, on this machine alone",
         "app_server",
-        "app:run",
+        "models:app",
         ("", "bundles=runs port=8600", "bundle.classifier=runs/mine/bundle tta=none device=cpu"),
         'The page needs pip install "segpipe[app]". The environment variables STREAMLIT_... set the options of Streamlit itself.',
     ),

@@ -20,8 +20,8 @@ from torch import nn
 
 from segpipe.bundle.card import Card, ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard, kind_of, outputs_of
 from segpipe.bundle.card_file import FORMAT, parse_card, read_card, read_content
+from segpipe.bundle.file_formats import IDENTITY, check_identity, identity
 from segpipe.bundle.graphs import read_graph
-from segpipe.bundle.weights_file import IDENTITY, check_identity, identity
 from segpipe.errors import BundleError, WriteError
 from segpipe.io.files import encode_json, one_line, parse_json
 from segpipe.io.run_files import CARD, GRAPHS, WEIGHTS

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.bundle.card import Card, kind_of, outputs_of
-from segpipe.bundle.weights_file import IDENTITY, LENGTH_BYTES, check_identity, header_end, read_header
-from segpipe.bundle.wire_format import Message, parse_model
+from segpipe.bundle.file_formats import IDENTITY, LENGTH_BYTES, Message, check_identity, header_end, parse_model, read_header
 from segpipe.errors import BundleError
 from segpipe.io.files import MAX_BYTES, one_line
 from segpipe.io.run_files import CARD, WEIGHTS

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from segpipe.bundle.weights_file import IDENTITY, header_end, read_header
+from segpipe.bundle.file_formats import IDENTITY, header_end, read_header
 from segpipe.io.run_files import WEIGHTS
 
 _NUMPY_TYPES = {"F32": np.float32, "F16": np.float16}

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession, SessionOptions
 
 from segpipe.bundle.card import ClassifierBundle, GraphRecord, SegmenterBundle
+from segpipe.bundle.file_formats import IDENTITY, read_header
 from segpipe.bundle.folder import load_bundle, save_graphs
 from segpipe.bundle.graphs import graph_identity
-from segpipe.bundle.weights_file import IDENTITY, read_header
 from segpipe.errors import BundleError
 from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import scale_to_unit

@@ -76,7 +76,7 @@ class ClassifierPass(Protocol):
             target: Index of the class to explain for each image, shape (N,).
 
         Returns:
-            Shape (N, h, w), 0 or more, not scaled; see `segpipe.inference.gradcam.HeadPass`.
+            Shape (N, h, w), 0 or more, not scaled; see `segpipe.inference.torch_runtime.HeadPass`.
         """
 
 

@@ -19,8 +19,8 @@ from segpipe.bundle.file_formats import IDENTITY, read_header
 from segpipe.bundle.folder import load_bundle, save_graphs
 from segpipe.bundle.graphs import graph_identity
 from segpipe.errors import BundleError
-from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import scale_to_unit
+from segpipe.inference.torch_runtime import HeadPass
 from segpipe.io.files import one_line
 from segpipe.io.run_files import GRADCAM_GRAPH, MODEL_GRAPH, WEIGHTS
 from segpipe.models.preprocessing import normalize

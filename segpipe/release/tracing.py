@@ -66,7 +66,7 @@ def trace_classifier(model: LesionClassifier, size: int) -> onnx.ModelProto:
 
 
 def trace_gradcam(model: LesionClassifier, size: int) -> onnx.ModelProto:
-    """Trace Grad-CAM, see `segpipe.inference.gradcam.HeadPass.maps`.
+    """Trace Grad-CAM, see `segpipe.inference.torch_runtime.HeadPass.maps`.
 
     ONNX has no gradients, so the backward pass through the head becomes operators of the graph.
 

@@ -50,7 +50,6 @@ EXTRA_OF_MODULE = {
     "data/datamodules.py": "torch",
     "data/datasets.py": "torch",
     "inference/folding.py": "torch",
-    "inference/gradcam.py": "torch",
     "inference/openvino_runtime.py": "openvino",
     "inference/torch_runtime.py": "torch",
     "metrics/screening.py": "metrics",

@@ -12,8 +12,8 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import scale_to_unit
+from segpipe.inference.torch_runtime import HeadPass
 from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, softmax, stack_views, unstack
 from segpipe.models.attention import build_attention
 from segpipe.models.classifier import build_classifier

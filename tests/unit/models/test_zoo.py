@@ -20,9 +20,8 @@ from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.inference.classifier import Crop
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import scale_to_unit
-from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
+from segpipe.inference.torch_runtime import HeadPass, TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule, full_box, resize_square
 from segpipe.models.classifier import LesionClassifier

@@ -23,8 +23,8 @@ from segpipe.bundle.graphs import read_graph
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError
-from segpipe.inference.gradcam import HeadPass
 from segpipe.inference.heatmap import scale_to_unit
+from segpipe.inference.torch_runtime import HeadPass
 from segpipe.io.run_files import CARD, GRADCAM_GRAPH, MODEL_GRAPH, WEIGHTS
 from segpipe.lesion.crop import CropRule, resize_square
 from segpipe.models.classifier import build_classifier

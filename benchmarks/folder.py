@@ -163,7 +163,7 @@ SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def child(name: str, folder: Path, count: int, output: Path, *, full: bool) -> None:
     """Run one measurement in this process."""
-    from segpipe.inference.memory import keep_freed_memory
+    from segpipe.inference.resources import keep_freed_memory
 
     keep_freed_memory()
     values = SUBJECTS[name](sorted(folder.iterdir())[:count], output, full=full)

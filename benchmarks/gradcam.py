@@ -25,7 +25,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from torch import Tensor
 
 from segpipe.inference.heatmap import HeatmapArray, scale_to_unit
-from segpipe.inference.memory import keep_freed_memory
+from segpipe.inference.resources import keep_freed_memory
 from segpipe.inference.torch_runtime import HeadPass
 from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, softmax, stack_views, unstack
 from segpipe.models.classifier import LesionClassifier, build_classifier

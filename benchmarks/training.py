@@ -41,7 +41,7 @@ from segpipe.config.composing import typed
 from segpipe.config.schemas import TrainConfig, TrainSegConfig
 from segpipe.data.splits import PARTS
 from segpipe.diagnosis import CODES
-from segpipe.inference.memory import keep_freed_memory
+from segpipe.inference.resources import keep_freed_memory
 from segpipe.training import classifier, segmenter
 from segpipe.training.parts import build_optimizer, fit_as_configured
 from segpipe.training.preparation import prepare_data

@@ -11,7 +11,7 @@ import streamlit as st
 
 from segpipe.app import bundles
 from segpipe.app.bundles import FoundBundle, weights_mtime
-from segpipe.inference.memory import gc_paused, keep_freed_memory
+from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.lesion.localization import MaskSource
 from segpipe.report.wording import printable

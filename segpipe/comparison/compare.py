@@ -38,8 +38,7 @@ from segpipe.data.fingerprints import find_seen
 from segpipe.data.identity import image_ids
 from segpipe.errors import ConfigError, DatasetError, OutputError
 from segpipe.evaluation.truth import GroundTruth, read_truth
-from segpipe.inference.devices import choose_device
-from segpipe.inference.memory import gc_paused, keep_freed_memory
+from segpipe.inference.resources import choose_device, gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.files import display_path, write_file
 from segpipe.io.images import decode_photograph

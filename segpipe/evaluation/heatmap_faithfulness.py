@@ -17,10 +17,10 @@ from segpipe.evaluation.heatmap_metrics import heatmap_metrics, heatmap_table
 from segpipe.evaluation.run import Run
 from segpipe.evaluation.text import images_text
 from segpipe.evaluation.truth import GroundTruth, read_truth
-from segpipe.inference.devices import default_batch_size
 from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops
 from segpipe.inference.heatmap import heatmap_in_lesion
 from segpipe.inference.localizer import Localizer
+from segpipe.inference.resources import default_batch_size
 from segpipe.inference.runtimes import Runtime
 from segpipe.inference.tta import VIEWS
 from segpipe.io.files import display_path
@@ -49,7 +49,7 @@ class HeatmapSample:
         images: Largest number of images, 1 or more.
         segmenter: Bundle of the segmenter.
         runtime: Runtime of the networks, see `segpipe.inference.runtimes.Runtime`.
-        device: Device of the networks, see `segpipe.inference.devices.choose_device`.
+        device: Device of the networks, see `segpipe.inference.resources.choose_device`.
     """
 
     folder: Path

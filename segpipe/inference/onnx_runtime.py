@@ -16,8 +16,8 @@ from segpipe.bundle.card import Card, ClassifierCard, SegmenterCard
 from segpipe.bundle.card_file import read_card
 from segpipe.bundle.graphs import check_weights, read_graph
 from segpipe.errors import BundleError
-from segpipe.inference.devices import available_cores
 from segpipe.inference.networks import Float32Array, Squares, require_finite_logits
+from segpipe.inference.resources import available_cores
 from segpipe.io.files import one_line
 from segpipe.io.run_files import GRADCAM_GRAPH, MODEL_GRAPH
 from segpipe.models.input_spec import InputSpec

@@ -8,9 +8,9 @@ from typing import Any
 import openvino
 
 from segpipe.errors import BundleError
-from segpipe.inference.devices import available_cores
 from segpipe.inference.networks import Float32Array
 from segpipe.inference.onnx_runtime import Feeds, Graph, OnnxClassifier, OnnxNetwork, OnnxSegmenter
+from segpipe.inference.resources import available_cores
 from segpipe.io.files import one_line
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}

@@ -7,8 +7,8 @@ from itertools import combinations
 from pathlib import Path
 
 from segpipe.errors import BundleError, ConfigError, require_extra
-from segpipe.inference.devices import choose_device, kind_of_device
 from segpipe.inference.networks import ClassifierNetwork, SegmenterNetwork
+from segpipe.inference.resources import choose_device, kind_of_device
 from segpipe.io.run_files import MODEL_GRAPH
 
 # `auto` is the precision that the metrics of the cards were measured in.
@@ -23,7 +23,7 @@ class Runtime:
 
     Attributes:
         name: `auto`, `torch`, `onnx` or `openvino`; `auto` takes onnx on a CPU for bundles with a graph, and torch otherwise.
-        device: Device, see `segpipe.inference.devices.choose_device`, without `auto`.
+        device: Device, see `segpipe.inference.resources.choose_device`, without `auto`.
         precision: `float32`, `bfloat16` or `float16`.
     """
 

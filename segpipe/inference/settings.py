@@ -33,7 +33,7 @@ class PipelineSettings:
         explain: Method of the heatmap, `gradcam` or `none`.
         localize: First mask source, a value of `segpipe.lesion.localization.MaskSource`.
         runtime: Runtime of the networks, see `segpipe.inference.runtimes.Runtime`.
-        device: Name of the device, see `segpipe.inference.devices.choose_device`.
+        device: Name of the device, see `segpipe.inference.resources.choose_device`.
         precision: Key of `segpipe.inference.runtimes.PRECISIONS`.
         explain_diagnosis: Code of the class to explain; None for the predicted one.
         batch_size: Number of images, and of images x views, in one pass through a network; None for the device's default.

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.inference.devices import choose_device
 from segpipe.inference.folding import prepare_network
 from segpipe.inference.networks import Float32Array, Squares, require_finite_logits
+from segpipe.inference.resources import choose_device
 from segpipe.models.classifier import LesionClassifier
 from segpipe.models.preprocessing import images_to_batch
 
@@ -130,7 +130,7 @@ class TorchSegmenter(TorchNetwork):
 
     Args:
         bundle: Bundle of the U-Net.
-        device: Device of the network, see `segpipe.inference.devices.choose_device`.
+        device: Device of the network, see `segpipe.inference.resources.choose_device`.
         precision: Precision of the network.
     """
 
@@ -154,7 +154,7 @@ class TorchClassifier(TorchNetwork):
 
     Args:
         bundle: Bundle of the classifier.
-        device: Device of the network, see `segpipe.inference.devices.choose_device`.
+        device: Device of the network, see `segpipe.inference.resources.choose_device`.
         precision: Precision of the backbone; the head runs in float32.
     """
 

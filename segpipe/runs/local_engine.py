@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from segpipe.errors import ImageError
-from segpipe.inference.devices import available_cores
 from segpipe.inference.finding import Finding
 from segpipe.inference.image_sources import FailedPrediction, predict_batch
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.resources import available_cores
 from segpipe.io.files import display_path
 from segpipe.io.images import decode_photograph, encode_png
 from segpipe.io.run_files import CROPS, FIGURES, HEATMAPS, MASKS

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.errors import ConfigError, RunStoppedError
-from segpipe.inference.devices import default_batch_size
 from segpipe.inference.loading import load_pipeline
-from segpipe.inference.memory import keep_freed_memory
+from segpipe.inference.resources import default_batch_size, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.runs.image_jobs import ImageJob
 from segpipe.runs.journal import Outcome

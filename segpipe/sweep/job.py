@@ -18,7 +18,7 @@ from hydra.errors import InstantiationException
 
 from segpipe.config.schemas import TrainConfig
 from segpipe.errors import SegpipeError
-from segpipe.inference.memory import peak_memory_mib, restart_peak_memory
+from segpipe.inference.resources import peak_memory_mib, restart_peak_memory
 from segpipe.io.run_files import CHECKPOINTS, LAST_CHECKPOINT, LEADERBOARD, LOCK
 from segpipe.sweep.leaderboard import write_tables
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, best_epoch_of, read_record, write_record

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from segpipe.config.fields import optional_path, to_dict
 from segpipe.config.prediction import RunPipelineConfig
-from segpipe.inference.memory import gc_paused, keep_freed_memory
+from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
 from segpipe.io.run_files import REPORT_PICTURES

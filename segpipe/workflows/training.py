@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from segpipe.config.fields import optional_path
 from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.config.values import AUTO, refuse_values, threshold_targets
-from segpipe.inference.memory import keep_freed_memory
+from segpipe.inference.resources import keep_freed_memory
 from segpipe.io.output import check_output
 from segpipe.io.run_files import BUNDLE, FOUND_MASKS, TEST
 from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config, warn

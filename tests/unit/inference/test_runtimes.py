@@ -14,7 +14,7 @@ from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, ConfigError, PredictionError
-from segpipe.inference import devices
+from segpipe.inference import resources
 from segpipe.inference.finding import Finding
 from segpipe.inference.loading import load_pipeline
 from segpipe.inference.onnx_runtime import OnnxClassifier, OnnxSegmenter, normalize
@@ -142,7 +142,7 @@ def test_numbers_that_are_not_finite_are_refused(exported: dict[str, Path], monk
 def test_auto_takes_onnx_where_there_is_a_graph(
     exported: dict[str, Path], classifier: ClassifierBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "_best_device", lambda: "cpu")
+    monkeypatch.setattr(resources, "_best_device", lambda: "cpu")
     save_bundle(tmp_path / "plain", classifier.model, classifier.card)
     assert Runtime.of().choose_for(exported["classifier0"]) == "onnx"
     assert Runtime.of().choose_for(tmp_path / "plain") == "torch"

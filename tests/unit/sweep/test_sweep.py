@@ -15,7 +15,7 @@ from segpipe.config.composing import typed
 from segpipe.config.schemas import TrainClsConfig
 from segpipe.errors import DatasetError
 from segpipe.evaluation.run import join_folds
-from segpipe.inference.memory import peak_memory_mib, restart_peak_memory
+from segpipe.inference.resources import peak_memory_mib, restart_peak_memory
 from segpipe.io.run_files import FAILED_JOBS, FOLD_TABLE, LEADERBOARD, LEADERBOARD_PLOT
 from segpipe.sweep import leaderboard as picture
 from segpipe.sweep.job import job_name

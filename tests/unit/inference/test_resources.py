@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from segpipe.inference.memory import gc_paused
+from segpipe.inference.resources import gc_paused
 
 PROGRAM = """
 import ctypes, resource, sys
-from segpipe.inference.memory import keep_freed_memory
+from segpipe.inference.resources import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 libc = ctypes.CDLL(None)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from segpipe.inference.heatmap import scale_to_unit
 from segpipe.inference.torch_runtime import HeadPass
 from segpipe.inference.tta import VIEWS, mean_maps, mean_probs, softmax, stack_views, unstack
-from segpipe.models.attention import build_attention
-from segpipe.models.classifier import build_classifier
+from segpipe.models.classifier import build_attention, build_classifier
 
 CLASSES = 5
 

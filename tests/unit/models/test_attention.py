@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe.models.attention import ChannelAttention, SpatialAttention, build_attention
+from segpipe.models.classifier import ChannelAttention, SpatialAttention, build_attention
 
 FEATURES = torch.randn(2, 32, 5, 6, generator=torch.Generator().manual_seed(0))
 KINDS = ("none", "channel", "spatial", "cbam")

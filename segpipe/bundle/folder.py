@@ -26,8 +26,8 @@ from segpipe.errors import BundleError, WriteError
 from segpipe.io.files import encode_json, one_line, parse_json
 from segpipe.io.run_files import CARD, GRAPHS, WEIGHTS
 from segpipe.models.classifier import build_classifier
+from segpipe.models.networks import load_weights, require_finite
 from segpipe.models.unet import build_unet
-from segpipe.models.weights import load_weights, require_finite
 
 MAX_HEADER_BYTES = 100_000_000  # limit of safetensors itself
 

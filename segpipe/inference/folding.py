@@ -11,7 +11,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from segpipe.models.layout import example_batch, record_calls, to_channels_last
+from segpipe.models.networks import example_batch, record_calls, to_channels_last
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
-from segpipe.models.layout import as_value_error, example_batch, to_channels_last
+from segpipe.models.networks import as_value_error, example_batch, to_channels_last
 
 MAX_WIDTH = 2048  # channels of a decoder block
 

@@ -19,7 +19,7 @@ from segpipe.data.fingerprints import hash_file
 from segpipe.errors import BundleError, ConfigError
 from segpipe.io.run_files import BUNDLE, CARD, WEIGHTS
 from segpipe.models import lite0
-from segpipe.models.weights import require_finite
+from segpipe.models.networks import require_finite
 
 _CARDS: dict[str, type[Card]] = {"segmenter": SegmenterCard, "classifier": ClassifierCard}
 KEY = "distill.teacher"

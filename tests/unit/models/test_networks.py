@@ -11,13 +11,13 @@ from torch import nn
 
 from segpipe.inference.folding import fold_batch_norm
 from segpipe.models.classifier import build_classifier, require_feature_map
-from segpipe.models.layout import SubsampledConvolution, to_channels_last
+from segpipe.models.networks import SubsampledConvolution, to_channels_last
 from segpipe.models.unet import build_unet
 
 # In its own process, which the fault ends without AVX-512, missing or disabled.
 GRADIENT = """
 import torch
-from segpipe.models.layout import to_channels_last
+from segpipe.models.networks import to_channels_last
 from torch import nn
 batch = torch.randn(8, 3, 64, 64)
 for layout, place in ((torch.contiguous_format, lambda model: model), (torch.channels_last, to_channels_last)):

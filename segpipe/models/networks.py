@@ -1,6 +1,6 @@
-"""Memory layout of networks: channels_last, without convolutions that oneDNN computes wrongly."""
+"""Operations on any network: memory layout, recorded calls, weights of a file."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -103,3 +103,33 @@ def _is_risky(convolution: nn.Conv2d) -> bool:
         and convolution.padding in ((0, 0), "valid")
         and convolution.in_channels // convolution.groups < _BLOCK
     )
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the tensors of a file into a network, in place.
+
+    Args:
+        model: Network, which keeps its own precision.
+        state: All tensors of the model by name; floating point in any precision, others of the same type.
+
+    Raises:
+        RuntimeError: A tensor is missing, unknown, or of another shape.
+        ValueError: A tensor is of another type.
+    """
+    own = model.state_dict()
+    for name in own.keys() & state.keys():
+        given, expected = state[name].dtype, own[name].dtype
+        if given != expected and not (given.is_floating_point and expected.is_floating_point):
+            raise ValueError(f"{name} must be of type {expected}, got {given}")
+    model.load_state_dict(state)
+
+
+def require_finite(state: Mapping[str, Tensor]) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        ValueError: A weight is; the message names its tensor.
+    """
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that are not finite")

@@ -47,8 +47,7 @@ from segpipe.io.run_files import COMPARISON, COMPARISON_TEXT, COST_PLOT, FAILURE
 from segpipe.io.storage import open_source
 from segpipe.metrics.bootstrap import PairedDifference, paired_differences
 from segpipe.metrics.classification import score_predictions
-from segpipe.runs.image_jobs import Source
-from segpipe.runs.source import images_of_folder
+from segpipe.runs.source import Source, images_of_folder
 from segpipe.types import RgbImage
 
 ROUNDS = 7

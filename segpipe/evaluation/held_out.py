@@ -31,9 +31,9 @@ from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.calibration import METHODS, calibration_errors, fit_calibration
 from segpipe.metrics.operating_points import MALIGNANT, ValidationProbs, fit_point, target_codes
 from segpipe.runs.folder import run_images
-from segpipe.runs.image_jobs import Source
 from segpipe.runs.local_engine import LocalEngine
 from segpipe.runs.options import RunOptions
+from segpipe.runs.source import Source
 
 _BATCH_SIZE = 8
 _SILENT_SECONDS = 3.0

@@ -74,7 +74,7 @@ class Run:
         return LabeledPredictions(rows[[f"p_{code}" for code in codes]].to_numpy(dtype=np.float64), labels, codes)
 
     def read_mask(self, path: str) -> BoolMask:
-        """Read the predicted mask of an image, see `segpipe.runs.image_jobs.result_names`."""
+        """Read the predicted mask of an image, see `segpipe.runs.source.result_names`."""
         relative, masks = Path(path), self.folder / MASKS
         with_suffix, without = (masks / relative.with_name(f"{name}.png") for name in (relative.name, relative.stem))
         return read_mask(with_suffix if with_suffix.is_file() else without, max_pixels=ANY_SIZE)

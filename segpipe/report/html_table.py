@@ -56,7 +56,7 @@ class ReportImage:
 
     Attributes:
         row: Row of the results.
-        name: Name among the results, see `segpipe.runs.image_jobs.result_names`.
+        name: Name among the results, see `segpipe.runs.source.result_names`.
         has_heatmap: True if there is a picture of its heatmap.
     """
 

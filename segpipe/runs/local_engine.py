@@ -23,9 +23,9 @@ from segpipe.io.files import display_path
 from segpipe.io.images import decode_photograph, encode_png
 from segpipe.io.run_files import CROPS, FIGURES, HEATMAPS, MASKS
 from segpipe.io.storage import open_source
-from segpipe.runs.image_jobs import ImageJob
 from segpipe.runs.journal import AlreadyFinished, Duplicate, Failure, Outcome, Result
 from segpipe.runs.options import PictureOptions, RunPlan
+from segpipe.runs.source import ImageJob
 from segpipe.types import Photograph
 
 MAX_WORKERS = 16

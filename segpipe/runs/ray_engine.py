@@ -15,11 +15,11 @@ from segpipe.errors import ConfigError, RunStoppedError
 from segpipe.inference.loading import load_pipeline
 from segpipe.inference.resources import default_batch_size, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
-from segpipe.runs.image_jobs import ImageJob
 from segpipe.runs.journal import Outcome
 from segpipe.runs.local_engine import MAX_WORKERS, Worker
 from segpipe.runs.options import RunPlan
 from segpipe.runs.ray_cluster import Claims, choose_actor_device, connect, first_line, nodes_of_cluster, plan_actors
+from segpipe.runs.source import ImageJob
 
 if TYPE_CHECKING:
     import pyarrow

@@ -12,8 +12,7 @@ from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
 from segpipe.io.run_files import REPORT_PICTURES
-from segpipe.runs.image_jobs import Source
-from segpipe.runs.source import choose_images
+from segpipe.runs.source import Source, choose_images
 from segpipe.workflows.calls import FolderResult, as_path, as_paths, own_folder
 
 if TYPE_CHECKING:

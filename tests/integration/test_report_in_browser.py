@@ -20,8 +20,8 @@ from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_report import write_report
 from segpipe.report.overlays import report_pictures
-from segpipe.runs.image_jobs import result_names
 from segpipe.runs.results import Row
+from segpipe.runs.source import result_names
 from segpipe.types import Box, Photograph
 
 if TYPE_CHECKING:

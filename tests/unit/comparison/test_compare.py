@@ -27,7 +27,7 @@ from segpipe.errors import DatasetError
 from segpipe.evaluation import plots, score
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.models.input_spec import InputSpec
-from segpipe.runs.image_jobs import Source
+from segpipe.runs.source import Source
 
 pytestmark = pytest.mark.usefixtures("few_resamples", "_quick")
 

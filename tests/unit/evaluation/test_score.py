@@ -18,7 +18,7 @@ from segpipe.evaluation.score import measure_overlaps, score_overlaps, score_run
 from segpipe.evaluation.text import headline
 from segpipe.evaluation.truth import GroundTruth, read_truth
 from segpipe.io.images import write_png
-from segpipe.runs.image_jobs import result_names
+from segpipe.runs.source import result_names
 from segpipe.types import BoolMask
 
 pytestmark = pytest.mark.usefixtures("few_resamples")

@@ -31,7 +31,7 @@ from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_report import write_report
 from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, PICTURES, THUMBNAILS, report_pictures
 from segpipe.report.wording import DISCLAIMER, percent
-from segpipe.runs.image_jobs import result_names
+from segpipe.runs.source import result_names
 from segpipe.types import Box, Photograph, RgbImage
 
 HOSTILE_NAMES = [

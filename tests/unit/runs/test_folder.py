@@ -29,12 +29,11 @@ from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.runs.folder import RunResult, is_finished, run_images
-from segpipe.runs.image_jobs import ImageJob
 from segpipe.runs.journal import Outcome
 from segpipe.runs.local_engine import LocalEngine, Worker, WorkerStoppedError
 from segpipe.runs.options import PictureOptions, RunOptions, RunPlan
 from segpipe.runs.results import result_columns
-from segpipe.runs.source import images_of_folder
+from segpipe.runs.source import ImageJob, images_of_folder
 from segpipe.types import RgbImage
 
 CPU = torch.device("cpu")

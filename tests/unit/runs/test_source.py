@@ -9,8 +9,7 @@ import pytest
 from segpipe.config.prediction import RunPipelineConfig
 from segpipe.errors import ConfigError, DatasetError, ImageError
 from segpipe.inference.networks import batched
-from segpipe.runs.image_jobs import result_names
-from segpipe.runs.source import choose_images, images_of_files, images_of_folder
+from segpipe.runs.source import choose_images, images_of_files, images_of_folder, result_names
 
 
 def call(**values: Any) -> RunPipelineConfig:

@@ -29,9 +29,8 @@ from segpipe.io.run_files import COMPARED_RUNS
 from segpipe.metrics.classification import LabeledPredictions
 from segpipe.runs.folder import is_finished, run_images
 from segpipe.runs.local_engine import LocalEngine
-from segpipe.runs.options import RunOptions
+from segpipe.runs.options import RunOptions, changed_settings, run_identity
 from segpipe.runs.source import Source
-from segpipe.runs.summary import changed_settings, run_identity
 from segpipe.types import FloatArray
 
 

@@ -17,10 +17,9 @@ from segpipe.io.progress import Progress
 from segpipe.io.run_files import FAILURES, MASKS, RESULTS, SUBMISSION
 from segpipe.io.storage import content_hash
 from segpipe.runs.journal import Journal, Outcome, Recorder, run_key
-from segpipe.runs.options import RunOptions, RunPlan
+from segpipe.runs.options import RunOptions, RunPlan, read_identity, refuse_other_run, run_identity, write_summary
 from segpipe.runs.results import SUBMISSION_CLASSES, Row, read_hashes, write_failures, write_results, write_submission
 from segpipe.runs.source import ImageJob, Source, make_jobs
-from segpipe.runs.summary import read_identity, refuse_other_run, run_identity, write_summary
 
 
 class Engine(Protocol):

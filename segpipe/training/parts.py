@@ -14,9 +14,8 @@ from segpipe.config.schemas import TrainConfig
 from segpipe.config.training_groups import LossConfig, OptimizerConfig, SchedulerConfig
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.training.fit import Fitted, fit, trainer_arguments
+from segpipe.training.fit import Fitted, MovingAverage, fit, trainer_arguments
 from segpipe.training.identity import Identity, RecordedIdentity
-from segpipe.training.processes import MovingAverage
 from segpipe.training.resuming import read_checkpoint, take_over
 from segpipe.training.schedule import Schedule, ScheduledRate, SchedulerFactory, TorchScheduler
 from segpipe.training.tasks import OptimizerFactory, Task

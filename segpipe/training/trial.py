@@ -17,9 +17,8 @@ from segpipe.config.groups import AugmentConfig
 from segpipe.config.schemas import TrainClsConfig, TrainConfig
 from segpipe.config.training_groups import LossConfig, TrainerConfig
 from segpipe.errors import ConfigError, SegpipeError
-from segpipe.training.fit import build_trainer, trainer_arguments
+from segpipe.training.fit import build_trainer, quieten, trainer_arguments
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler
-from segpipe.training.processes import quieten
 from segpipe.training.starting_weights import trained_network
 
 # Metrics of the validation images, the one that chooses the best epoch by default first.

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import Draw, SeededSampler
 from segpipe.errors import ConfigError
-from segpipe.training.processes import MovingAverage, Processes, choose_strategy
+from segpipe.training.fit import MovingAverage, Processes, choose_strategy
 
 
 def shares(length: int, world: int) -> list[list[Draw]]:

@@ -1,4 +1,4 @@
-"""Plots of a classifier's test: confusion matrix, curves, reliability, worst cases."""
+"""Plots of a training, and of the test of a classifier."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from segpipe.diagnosis import full_name
 from segpipe.evaluation.run import Run
 from segpipe.io.files import counted, write_file
 from segpipe.io.images import read_mask
-from segpipe.io.run_files import PLOT_FOLDER
+from segpipe.io.run_files import EPOCH_TABLE, PLOT_FOLDER, TRAINING_PLOT
 from segpipe.metrics.calibration import expected_calibration_error, reliability_curve
 from segpipe.metrics.classification import LabeledPredictions, score_predictions
 from segpipe.report.masks import PAIR_HEADING, PREDICTED_COLOR, Panel, draw_panels, panel_of_pair
@@ -31,6 +31,33 @@ DASHES = ("-", "--", "-.", ":")
 GRAY = "0.45"
 DOTS_PER_INCH = 160
 CASES = 20  # worst cases that are drawn
+_LOSSES = {"train_loss": "training", "val_loss": "validation"}
+
+
+def draw_training(output: Path, *, monitor: str, best_epoch: int) -> None:
+    """Draw loss, monitored metric and learning rate over the epochs.
+
+    Args:
+        output: Folder of the training, with `metrics.csv`; the plot is written into it.
+        monitor: Metric that chose the best epoch.
+        best_epoch: Epoch whose weights were kept, counted from 0; it is marked in the plot.
+    """
+    table = pd.read_csv(output / EPOCH_TABLE, index_col="epoch")
+    monitored = {} if monitor in _LOSSES else {monitor: {monitor: monitor}}
+    panels = {"Loss": _LOSSES, **monitored, "Learning rate": {"learning_rate": "learning rate"}}
+    figure = new_figure(width=8.5, height=3.3 * len(panels))
+    rows = figure.subplots(len(panels), sharex=True)
+    for axes, (title, lines) in zip(rows, panels.items(), strict=True):
+        for index, (name, label) in enumerate(lines.items()):
+            axes.plot(table.index, table[name], marker="o", markersize=4, label=label, **line_style(index))
+        axes.axvline(best_epoch, color=GRAY, linestyle=":", label="best epoch")
+        axes.grid(color="0.9")
+        set_texts(axes, "", "", title)
+    rows[0].legend(frameon=False, fontsize=11)
+    rows[-1].locator_params(axis="x", integer=True)
+    set_texts(rows[0], f"Training, best epoch {best_epoch} by {monitor}", "", "Loss")
+    set_texts(rows[-1], "", "Epoch", "Learning rate")
+    save_figure(figure, output / TRAINING_PLOT)
 
 
 def draw_confusion_matrix(predictions: LabeledPredictions, path: Path) -> None:
@@ -46,9 +73,8 @@ def draw_confusion_matrix(predictions: LabeledPredictions, path: Path) -> None:
         color = "white" if fractions[row, column] > 0.6 else "black" if count else GRAY
         text = f"{fractions[row, column]:.0%}\n{count:,}" if support[row, 0] else "-"
         axes.text(column, row, text, color=color, ha="center", va="center", fontsize=12)
-    images = support[:, 0].tolist()
     axes.set_xticks(range(len(codes)), [_wrapped(code, 15) for code in codes])
-    axes.set_yticks(range(len(codes)), [f"{_wrapped(code, 22)}\n(n = {n:,})" for code, n in zip(codes, images, strict=True)])
+    axes.set_yticks(range(len(codes)), [f"{_wrapped(code, 22)}\n(n = {n:,})" for code, (n,) in zip(codes, support, strict=True)])
     axes.tick_params(length=0, labelsize=11)
     axes.spines[:].set_visible(False)
     title = "Confusion matrix\nfraction of the true diagnosis, and number of images"
@@ -69,9 +95,7 @@ def draw_roc_curves(predictions: LabeledPredictions, path: Path) -> None:
             false_positive_rate, sensitivity, _ = roc_curve(predictions.labels == index, predictions.probs[:, index])
             line.set_data(false_positive_rate, sensitivity)
     title = _curves_title("ROC curves", "AUROC", scores["macro_auroc"], len(predictions.labels))
-    set_texts(axes, title, "False positive rate (1 - specificity)", "Sensitivity")
-    _finish_curves(axes)
-    save_figure(figure, path)
+    _save_curves(figure, path, title, "False positive rate (1 - specificity)", "Sensitivity")
 
 
 def draw_precision_recall_curves(predictions: LabeledPredictions, path: Path) -> None:
@@ -88,9 +112,7 @@ def draw_precision_recall_curves(predictions: LabeledPredictions, path: Path) ->
             line.set_data(sensitivity, precision)
             line.set_drawstyle("steps-post")
     title = _curves_title("Precision-recall curves", "AUPRC", scores["macro_auprc"], len(predictions.labels))
-    set_texts(axes, title, "Recall (sensitivity)", "Precision (positive predictive value)")
-    _finish_curves(axes)
-    save_figure(figure, path)
+    _save_curves(figure, path, title, "Recall (sensitivity)", "Precision (positive predictive value)")
 
 
 def draw_reliability(predictions: LabeledPredictions, path: Path) -> None:
@@ -224,9 +246,12 @@ def _curves_title(name: str, area_name: str, area: float | None, images: int) ->
     return f"{name}\neach diagnosis against the rest: {mean}n = {counted(images, 'image')}"
 
 
-def _finish_curves(axes: Axes) -> None:
+def _save_curves(figure: Figure, path: Path, title: str, x_label: str, y_label: str) -> None:
+    (axes,) = figure.axes
+    set_texts(axes, title, x_label, y_label)
     set_unit_range(axes)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=11, labelspacing=0.8)
+    save_figure(figure, path)
 
 
 def _smallest(values: NDArray[np.float64]) -> list[int]:

@@ -53,10 +53,10 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     keep_freed_memory()
 
     from segpipe.bundle.folder import bundle_segmenter, save_bundle
+    from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import segmenter_test_metrics
     from segpipe.evaluation.segmenter_alone import score_segmenter
     from segpipe.evaluation.text import headline
-    from segpipe.evaluation.training_curves import draw_training
     from segpipe.inference.torch_runtime import TorchSegmenter
     from segpipe.release.golden import write_segmenter_golden
     from segpipe.training.preparation import prepare_data
@@ -115,9 +115,9 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
 
     from segpipe.bundle.folder import bundle_classifier, save_bundle
     from segpipe.evaluation import held_out
+    from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import card_with_test_metrics
     from segpipe.evaluation.text import headline
-    from segpipe.evaluation.training_curves import draw_training
     from segpipe.inference.torch_runtime import TorchClassifier
     from segpipe.inference.tta import VIEWS
     from segpipe.release.golden import write_classifier_golden

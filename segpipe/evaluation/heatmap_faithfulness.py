@@ -19,9 +19,9 @@ from segpipe.evaluation.text import images_text
 from segpipe.evaluation.truth import GroundTruth, read_truth
 from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops
 from segpipe.inference.heatmap import heatmap_in_lesion
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.resources import default_batch_size
 from segpipe.inference.runtimes import Runtime
+from segpipe.inference.stages import Localizer
 from segpipe.inference.tta import VIEWS
 from segpipe.io.files import display_path
 from segpipe.io.images import read_image

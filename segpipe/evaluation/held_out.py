@@ -18,11 +18,10 @@ from segpipe.evaluation.heatmap_faithfulness import HeatmapTest
 from segpipe.evaluation.run import write_fold
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import dataset_truth
-from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.networks import ClassifierNetwork, batched
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.tta import View
 from segpipe.io.files import display_path
 from segpipe.io.images import read_image, write_png

@@ -9,8 +9,8 @@ import pandas as pd
 
 from segpipe.evaluation.score import Metrics, count_sources, describe_masks, measure_overlap, score_overlaps, write_metrics
 from segpipe.evaluation.truth import dataset_truth
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.networks import SegmenterNetwork, batched
+from segpipe.inference.stages import Localizer
 from segpipe.io.images import read_image, read_mask
 from segpipe.io.run_files import METRICS, PREDICTIONS
 from segpipe.io.storage import content_hash

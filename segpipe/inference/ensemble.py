@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.errors import ConfigError
-from segpipe.inference.classifier import Classifier, Crops, ViewPredictions, group_crops
 from segpipe.inference.heatmap import ClassMap, mean_heatmap
 from segpipe.inference.networks import ClassifierNetwork
+from segpipe.inference.stages import Classifier, Crops, ViewPredictions, group_crops
 from segpipe.inference.tta import IDENTITY, View, mean_probs, spread
 from segpipe.lesion.localization import Localization
 from segpipe.metrics.operating_points import OperatingPoint, fit_point, has_target

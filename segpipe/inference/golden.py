@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from segpipe.errors import BundleError
-from segpipe.inference.classifier import Classifier, Crop, group_crops
 from segpipe.inference.networks import ClassifierNetwork, Float32Array, SegmenterNetwork, Squares, sigmoid
+from segpipe.inference.stages import Classifier, Crop, group_crops
 from segpipe.inference.tta import VIEWS, mean_probs
 from segpipe.io.files import encode_json, one_line, read_json, write_file
 from segpipe.io.images import encode_png

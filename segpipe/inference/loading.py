@@ -5,11 +5,11 @@ from pathlib import Path
 
 from segpipe.bundle.card_file import SHIPPED
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.resources import default_batch_size
 from segpipe.inference.runtimes import Runtime
 from segpipe.inference.settings import BundlePath, PipelineSettings, bundle_path, list_bundles
+from segpipe.inference.stages import Localizer
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localization import MaskSource
 

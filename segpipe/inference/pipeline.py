@@ -9,8 +9,8 @@ from segpipe.bundle.card import fingerprint
 from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops, Prediction
 from segpipe.inference.finding import Finding
 from segpipe.inference.image_sources import ImageSource, predict_all, read_source
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.networks import Network
+from segpipe.inference.stages import Localizer
 from segpipe.io.arrays import kind_of
 from segpipe.io.image_decoding import DEFAULT_MAX_PIXELS
 from segpipe.lesion.localization import Localization

@@ -25,8 +25,8 @@ from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS, Metrics, card_with_test_metrics, segmenter_test_metrics
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.text import headline
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.networks import ClassifierNetwork, SegmenterNetwork
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask

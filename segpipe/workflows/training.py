@@ -14,7 +14,7 @@ from segpipe.io.run_files import BUNDLE, FOUND_MASKS, TEST
 from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config, warn
 
 if TYPE_CHECKING:
-    from segpipe.inference.localizer import Localizer
+    from segpipe.inference.stages import Localizer
     from segpipe.training.preparation import TrainingData
 
 
@@ -200,7 +200,7 @@ def load_unseen_segmenter(config: TrainClsConfig, data: "TrainingData") -> "Loca
     """
     from segpipe.bundle.card_file import SHIPPED
     from segpipe.bundle.folder import load_segmenter
-    from segpipe.inference.localizer import Localizer
+    from segpipe.inference.stages import Localizer
     from segpipe.inference.torch_runtime import TorchSegmenter
 
     bundle = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))

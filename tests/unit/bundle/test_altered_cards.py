@@ -16,8 +16,8 @@ from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.diagnosis import check_class_name
 from segpipe.errors import BundleError
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.run_files import CARD

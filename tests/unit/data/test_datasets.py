@@ -15,7 +15,7 @@ from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import CropDataset, Draw, MaskDataset, SeededSampler, class_probs
 from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
-from segpipe.inference.classifier import Classifier
+from segpipe.inference.stages import Classifier
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask

@@ -26,7 +26,7 @@ from segpipe.evaluation.score import classifier_test_metrics
 from segpipe.evaluation.text import headline
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.localizer import Localizer
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import write_png

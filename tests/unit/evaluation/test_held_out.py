@@ -17,10 +17,9 @@ from segpipe.evaluation.held_out import calibrate, present_targets, score_classi
 from segpipe.evaluation.score import card_with_test_metrics, classifier_test_metrics, score_run
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.truth import read_truth
-from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image

@@ -16,7 +16,7 @@ from segpipe.bundle.card import SegmenterBundle
 from segpipe.evaluation.score import measure_overlaps, score_overlaps, segmenter_test_metrics
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.truth import dataset_truth
-from segpipe.inference.localizer import Localizer
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchSegmenter
 from segpipe.io.images import read_image, read_mask
 from segpipe.types import BoolMask

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from segpipe.bundle.card import ClassifierBundle
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
-from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import heatmap_on_image, mean_heatmap
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import IDENTITY, VIEWS, View, margin_scales, mean_maps, stack_views
 from segpipe.lesion.crop import BORDERS, CropRule, crop_box, mask_box

@@ -19,15 +19,14 @@ from segpipe.data.fingerprints import hash_id
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
-from segpipe.inference.classifier import Classifier
 from segpipe.inference.ensemble import ClassifierEnsemble, ensemble_points
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.loading import load_pipeline
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.runtimes import Runtime
 from segpipe.inference.settings import PipelineSettings
+from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localization import MaskSource

@@ -23,9 +23,9 @@ from segpipe.evaluation.held_out import score_classifier
 from segpipe.inference import ensemble as ensemble_module
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.heatmap import ClassMap
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.networks import ClassifierNetwork
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import HeadPass, TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import encode_png

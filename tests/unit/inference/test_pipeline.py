@@ -18,13 +18,12 @@ from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
-from segpipe.inference.classifier import Classifier, Crops
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.loading import load_pipeline
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.resources import choose_device
+from segpipe.inference.stages import Classifier, Crops, Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS, View
 from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, resize_square

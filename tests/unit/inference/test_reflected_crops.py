@@ -14,8 +14,8 @@ from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, frame_of, heatmap_in_lesion, heatmap_on_image
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.run_files import CARD

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.inference.classifier import Classifier
-from segpipe.inference.localizer import Localizer
+from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.arrays import require_image, require_images, require_mask

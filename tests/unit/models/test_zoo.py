@@ -18,9 +18,9 @@ from segpipe.bundle.folder import load_classifier, load_segmenter, save_bundle
 from segpipe.config.composing import typed
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
-from segpipe.inference.classifier import Crop
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.heatmap import scale_to_unit
+from segpipe.inference.stages import Crop
 from segpipe.inference.torch_runtime import HeadPass, TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule, full_box, resize_square

@@ -27,7 +27,7 @@ from segpipe.evaluation.heatmap_faithfulness import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS
 from segpipe.evaluation.segmenter_alone import score_segmenter
-from segpipe.inference.localizer import Localizer
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.release.export import export_bundles

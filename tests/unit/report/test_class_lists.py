@@ -25,8 +25,8 @@ from segpipe.evaluation.text import headline
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.metrics.operating_points import OperatingPoint

@@ -22,8 +22,8 @@ from segpipe.diagnosis import CODES
 from segpipe.errors import OutputError, RunStoppedError
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
-from segpipe.inference.localizer import Localizer
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask

@@ -24,7 +24,7 @@ from segpipe.data.fingerprints import fingerprint_parts
 from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, ConfigError, OutputError
-from segpipe.inference.classifier import Classifier
+from segpipe.inference.stages import Classifier
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask

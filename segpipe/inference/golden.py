@@ -27,6 +27,8 @@ FORMAT = 1
 SIDE = 48  # pixels of a stored image, which is enlarged without interpolation
 MASK_SIDE = 16  # cells of the stored probability maps
 _DIGITS = 6
+_CODES = ("mel", "nv", "bcc", "df")  # of the images
+_SEED = 11
 _BATCH_SIZE = 8
 _VIEWS = ("none", "d4")
 
@@ -85,29 +87,41 @@ def classifier_outputs(network: ClassifierNetwork, images: Sequence[RgbImage], *
     return {"probability": np.concatenate(probs).astype(np.float32), "heatmap": np.concatenate(heatmaps)}
 
 
-def segmenter_golden(network: SegmenterNetwork, images: Sequence[RgbImage]) -> Golden:
-    """Compute the golden outputs of a segmenter for images of any size."""
-    small = _reduce(images)
-    return Golden(small, {"none": segmenter_outputs(network, small, batch_size=_BATCH_SIZE)})
-
-
-def classifier_golden(network: ClassifierNetwork, images: Sequence[RgbImage]) -> Golden:
-    """Compute the golden outputs of a classifier for images of any size."""
-    small = _reduce(images)
-    return Golden(small, {views: classifier_outputs(network, small, views=views, batch_size=_BATCH_SIZE) for views in _VIEWS})
-
-
 def largest_differences(outputs: Outputs, expected: Outputs) -> dict[str, float]:
     """Return the largest absolute difference of each output."""
     return {name: float(np.abs(outputs[name] - values).max()) for name, values in expected.items()}
 
 
-def write_golden(folder: Path, golden: Golden) -> None:
-    """Write `golden.json` into a bundle.
+def write_segmenter_golden(folder: Path, network: SegmenterNetwork) -> None:
+    """Write `golden.json` into the bundle of a segmenter.
+
+    Args:
+        folder: Folder of the bundle.
+        network: Segmenter of the bundle.
 
     Raises:
         WriteError: The file cannot be written.
     """
+    images = _draw_images()
+    _write(folder, Golden(images, {"none": segmenter_outputs(network, images, batch_size=_BATCH_SIZE)}))
+
+
+def write_classifier_golden(folder: Path, network: ClassifierNetwork) -> None:
+    """Write `golden.json` into the bundle of a classifier; see `write_segmenter_golden`."""
+    images = _draw_images()
+    outputs = {views: classifier_outputs(network, images, views=views, batch_size=_BATCH_SIZE) for views in _VIEWS}
+    _write(folder, Golden(images, outputs))
+
+
+def _draw_images() -> tuple[RgbImage, ...]:
+    from segpipe.data.synthetic.photo import make_image  # not needed to read golden outputs
+
+    rng = np.random.default_rng(_SEED)
+    images = [make_image(code, rng)[0] for code in _CODES]
+    return tuple(np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8) for image in images)
+
+
+def _write(folder: Path, golden: Golden) -> None:
     content = {
         "format": FORMAT,
         "images": [base64.b64encode(encode_png(image)).decode() for image in golden.images],
@@ -142,10 +156,6 @@ def _enlarge(images: Sequence[RgbImage], size: int) -> Squares:
     """Enlarge images by repeated pixels, equal in all versions of OpenCV."""
     index = np.arange(size) * SIDE // size
     return np.stack([image[index][:, index] for image in images])
-
-
-def _reduce(images: Sequence[RgbImage]) -> tuple[RgbImage, ...]:
-    return tuple(np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8) for image in images)
 
 
 def _decode_png(text: str) -> RgbImage:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segpipe.bundle.card import Card, ClassifierCard
+from segpipe.bundle.card import Card, ClassifierCard, SegmenterBundle
 from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter, save_bundle
 from segpipe.config import SAMPLES
 from segpipe.data.check import CheckedDataset
@@ -25,6 +25,7 @@ from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS, Metrics, card_with_test_metrics, segmenter_test_metrics
 from segpipe.evaluation.segmenter_alone import score_segmenter
 from segpipe.evaluation.text import headline
+from segpipe.inference.golden import write_classifier_golden, write_segmenter_golden
 from segpipe.inference.networks import ClassifierNetwork, SegmenterNetwork
 from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
@@ -33,7 +34,6 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.io.output import find_results
 from segpipe.io.run_files import PLOT_FOLDER, SPLIT, TEST
 from segpipe.lesion.crop import cut_lesion, mask_box, resize_square
-from segpipe.release.golden import write_classifier_golden, write_own_golden, write_segmenter_golden
 from segpipe.release.graphs import Images, add_graphs, build_graphs, write_graphs
 from segpipe.types import BoolMask, RgbImage
 
@@ -110,7 +110,9 @@ def export_bundles(
 
 
 def export_in_place(folder: Path) -> str:
-    """Add graphs to a bundle, compared with PyTorch on the generated samples.
+    """Add graphs and golden outputs to a bundle.
+
+    The graphs are compared with PyTorch on the generated samples.
 
     Args:
         folder: Folder of the bundle.
@@ -124,8 +126,12 @@ def export_in_place(folder: Path) -> str:
     photographs = sorted(SAMPLES.glob("*.jpg"))
     images = [read_image(path) for path in photographs]
     masks = [read_mask(path.parent / "masks" / f"{path.stem}_segmentation.png") for path in photographs]
-    records = add_graphs(folder, network_inputs(load_bundle(folder).card, images, masks), source="generated samples of segpipe")
-    write_own_golden(folder)
+    bundle = load_bundle(folder)
+    records = add_graphs(folder, network_inputs(bundle.card, images, masks), source="generated samples of segpipe")
+    if isinstance(bundle, SegmenterBundle):
+        write_segmenter_golden(folder, TorchSegmenter(bundle, "cpu"))
+    else:
+        write_classifier_golden(folder, TorchClassifier(bundle, "cpu"))
     return "\n".join(
         f"{folder / name}: differs from PyTorch by at most {record.largest_difference:.1g}" for name, record in records.items()
     )

@@ -57,8 +57,8 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     from segpipe.evaluation.score import segmenter_test_metrics
     from segpipe.evaluation.segmenter_alone import score_segmenter
     from segpipe.evaluation.text import headline
+    from segpipe.inference.golden import write_segmenter_golden
     from segpipe.inference.torch_runtime import TorchSegmenter
-    from segpipe.release.golden import write_segmenter_golden
     from segpipe.training.preparation import prepare_data
     from segpipe.training.segmenter import MONITOR, build_untrained, fit_segmenter
     from segpipe.training.trial import try_parts
@@ -118,9 +118,9 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import card_with_test_metrics
     from segpipe.evaluation.text import headline
+    from segpipe.inference.golden import write_classifier_golden
     from segpipe.inference.torch_runtime import TorchClassifier
     from segpipe.inference.tta import VIEWS
-    from segpipe.release.golden import write_classifier_golden
     from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
     from segpipe.training.preparation import prepare_data
     from segpipe.training.starting_weights import read_teachers

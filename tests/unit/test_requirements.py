@@ -54,7 +54,7 @@ EXTRA_OF_MODULE = {
     "inference/torch_runtime.py": "torch",
     "metrics/screening.py": "metrics",
     **dict.fromkeys((f"report/{name}.py" for name in ("masks", "page", "plot_canvas")), "plots"),
-    **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "golden", "graphs", "tracing")), "torch"),
+    **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "graphs", "tracing")), "torch"),
     "sweep/job.py": "torch",
     "workflows/distillation.py": "torch",
 }

@@ -16,12 +16,11 @@ from PIL import Image
 from segpipe.errors import ImageError, PredictionError
 from segpipe.inference.finding import Finding
 from segpipe.inference.networks import is_out_of_memory
-from segpipe.io.arrays import conversion_hint, kind_of, require_image
 from segpipe.io.files import display_path, one_line
 from segpipe.io.image_decoding import convert_picture
 from segpipe.io.images import decode_photograph, reduce_photograph
 from segpipe.io.storage import is_url, open_source
-from segpipe.types import MIN_SIDE, Photograph, RgbImage
+from segpipe.types import MIN_SIDE, Photograph, RgbImage, conversion_hint, kind_of, require_image
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | RgbImage
 

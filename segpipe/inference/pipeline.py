@@ -11,10 +11,9 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.image_sources import ImageSource, predict_all, read_source
 from segpipe.inference.networks import Network
 from segpipe.inference.stages import Localizer
-from segpipe.io.arrays import kind_of
 from segpipe.io.image_decoding import DEFAULT_MAX_PIXELS
 from segpipe.lesion.localization import Localization
-from segpipe.types import Photograph, RgbImage
+from segpipe.types import Photograph, RgbImage, kind_of
 
 # Photographs may be read reduced, but no further than to sides of this many times the input size of the networks: the crop of a
 # lesion that fills a sixth of the image's side still has as many pixels as the network can take, with a margin of 0.5.
@@ -101,7 +100,7 @@ class Pipeline:
 
         Raises:
             PredictionError: A model returned a number that is not finite for one of them; without that one the others succeed.
-            ValueError: An image is not such an array, see `arrays.require_image`.
+            ValueError: An image is not such an array, see `segpipe.types.require_image`.
         """
         if not isinstance(images, list | tuple):
             raise ValueError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from segpipe.inference.heatmap import HeatmapArray, frame_of, mean_heatmap, scale_to_unit
 from segpipe.inference.networks import ClassifierNetwork, ClassifierPass, Float32Array, Item, SegmenterNetwork, batched, sigmoid
 from segpipe.inference.tta import View, margin_scales, mean_maps, softmax, stack_views, unstack
-from segpipe.io.arrays import require_images
 from segpipe.lesion.crop import cut_lesion, resize_square
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.localizer import localize
-from segpipe.types import Box, FloatArray, RgbImage
+from segpipe.types import Box, FloatArray, RgbImage, require_images
 
 
 class Localizer:
@@ -39,7 +38,7 @@ class Localizer:
 
         Raises:
             PredictionError: The U-Net returned a number that is not finite for one of them.
-            ValueError: An image is not such an array, see `arrays.require_image`.
+            ValueError: An image is not such an array, see `segpipe.types.require_image`.
         """
         images = require_images(images)
         return self.localize(images, self.mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images))

@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.io.arrays import require_image
 from segpipe.lesion.quality import fill_holes
-from segpipe.types import BoolMask, RgbImage
+from segpipe.types import BoolMask, RgbImage, require_image
 
 Field = NDArray[np.float32]
 
@@ -64,7 +63,7 @@ def find_lesion_contour(image: RgbImage) -> ContourResult | None:
         Contour and its plausibility; None if nothing stands out from the skin.
 
     Raises:
-        ValueError: `image` is not such an array, see `segpipe.io.arrays.require_image`.
+        ValueError: `image` is not such an array, see `segpipe.types.require_image`.
     """
     require_image(image)
     small = _working_copy(image)

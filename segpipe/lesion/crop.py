@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.io.arrays import require_image, require_mask
-from segpipe.types import BoolMask, Box, RgbImage
+from segpipe.types import BoolMask, Box, RgbImage, require_image, require_mask
 
 LARGEST_MARGIN = 10  # fraction of the lesion's longer side; exceeds any photograph
 BORDERS = ("squeeze", "reflect")
@@ -51,7 +50,7 @@ def mask_box(mask: BoolMask) -> Box:
         mask: Bool, shape (H, W).
 
     Raises:
-        ValueError: `mask` is not a bool array (H, W), see `segpipe.io.arrays.require_mask`, or it is empty.
+        ValueError: `mask` is not a bool array (H, W), see `segpipe.types.require_mask`, or it is empty.
     """
     require_mask(mask)
     rows = np.flatnonzero(mask.any(axis=1))
@@ -107,7 +106,7 @@ def cut_out(image: RgbImage, mask: BoolMask, box: Box, *, keep_background: bool)
 
     Raises:
         ValueError: `box` is empty or lies outside `image`.
-        ValueError: `image` is not an RGB image, or `mask` is not a mask of its size, see `segpipe.io.arrays`.
+        ValueError: `image` is not an RGB image, or `mask` is not a mask of its size, see `segpipe.types`.
     """
     height, width = require_image(image).shape[:2]
     require_mask(mask, size=(height, width))
@@ -130,7 +129,7 @@ def cut_lesion(image: RgbImage, mask: BoolMask, box: Box, rule: CropRule, *, siz
         Area that was cut out, in pixels of `image`, and RGB uint8, shape (size, size, 3).
 
     Raises:
-        ValueError: `image` is not an RGB image, or `mask` is not a mask of its size, see `segpipe.io.arrays`.
+        ValueError: `image` is not an RGB image, or `mask` is not a mask of its size, see `segpipe.types`.
     """
     window = crop_box(image, box, rule)
     pixels = cut_out(image, mask, window, keep_background=rule.keep_background)
@@ -151,7 +150,7 @@ def reflect_square(image: RgbImage, size: int) -> RgbImage:
         RGB uint8, shape (size, size, 3), with the image in the middle.
 
     Raises:
-        ValueError: `image` is not an RGB image (of any size), see `segpipe.io.arrays.require_image`.
+        ValueError: `image` is not an RGB image (of any size), see `segpipe.types.require_image`.
     """
     longer = max(require_image(image, min_side=1).shape[:2])
     height, width = (max(1, round(side * size / longer)) for side in image.shape[:2])
@@ -173,7 +172,7 @@ def resize_square(image: RgbImage, size: int) -> RgbImage:
         RGB uint8, shape (size, size, 3).
 
     Raises:
-        ValueError: `image` is not an RGB image (of any size), see `segpipe.io.arrays.require_image`.
+        ValueError: `image` is not an RGB image (of any size), see `segpipe.types.require_image`.
     """
     return _scale(require_image(image, min_side=1), size, size)
 

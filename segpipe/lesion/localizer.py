@@ -4,12 +4,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.io.arrays import require_image
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.quality import THRESHOLD, Piece, choose_piece, fill_holes, is_uniform, require_probability_map
-from segpipe.types import BoolMask, RgbImage
+from segpipe.types import BoolMask, RgbImage, require_image
 
 
 def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: MaskSource = MaskSource.UNET) -> Localization:
@@ -26,7 +25,7 @@ def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: 
 
     Raises:
         ValueError: `mask_probs` is missing although `start` is the U-Net, or is not a map of probabilities.
-        ValueError: `image` is not an RGB image, see `segpipe.io.arrays.require_image`.
+        ValueError: `image` is not an RGB image, see `segpipe.types.require_image`.
     """
     require_image(image)
     mask, source, reasons = _find_mask(image, mask_probs, start)

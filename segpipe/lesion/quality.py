@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.io.arrays import require_mask
-from segpipe.types import BoolMask, RgbImage
+from segpipe.types import BoolMask, RgbImage, require_mask
 
 THRESHOLD = 0.5
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from segpipe.io.arrays import require_mask
 from segpipe.metrics.bootstrap import Weights, image_counts
-from segpipe.types import BoolMask, FloatArray
+from segpipe.types import BoolMask, FloatArray, require_mask
 
 # Jaccard below which a mask counts as failed (ISIC 2018 challenge, arXiv 1902.03368).
 ISIC_THRESHOLD = 0.65

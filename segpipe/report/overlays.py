@@ -8,10 +8,9 @@ import numpy as np
 
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_on_image
-from segpipe.io.arrays import require_image, require_mask
 from segpipe.io.run_files import REPORT_PICTURES
 from segpipe.report.canvas import HALO_COLOR, Color
-from segpipe.types import BoolMask, Box, RgbImage
+from segpipe.types import BoolMask, Box, RgbImage, require_image, require_mask
 
 _Segment = tuple[tuple[int, int], tuple[int, int]]
 

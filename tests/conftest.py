@@ -25,7 +25,7 @@ from segpipe.diagnosis import CODES
 from segpipe.io.images import write_png
 from segpipe.lesion.crop import CropRule
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
 
 torch.set_num_threads(1)  # faster for networks as small as these

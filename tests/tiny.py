@@ -10,8 +10,7 @@ from segpipe.bundle.card import ClassifierBundle, ClassifierCard, Training
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.models.classifier import build_classifier
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import images_to_batch
+from segpipe.models.preprocessing import InputSpec, images_to_batch
 
 TRAINING = Training(dataset="tiny", dataset_hash="d", split_hash="s", images=1, epochs=1, best_epoch=0, settings={})
 

@@ -13,7 +13,7 @@ from segpipe.diagnosis import check_class_name
 from segpipe.io.run_files import GRAPHS
 from segpipe.lesion.crop import CropRule
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, check_targets
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 
 if TYPE_CHECKING:
     from torch import nn

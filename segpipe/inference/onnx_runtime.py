@@ -20,7 +20,7 @@ from segpipe.inference.networks import Float32Array, Squares, require_finite_log
 from segpipe.inference.resources import available_cores
 from segpipe.io.files import one_line
 from segpipe.io.run_files import GRADCAM_GRAPH, MODEL_GRAPH
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ERRORS_ONLY = 3  # ONNX Runtime's log levels: 0 verbose to 4 fatal

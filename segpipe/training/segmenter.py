@@ -16,7 +16,7 @@ from segpipe.config.building import check_targets
 from segpipe.config.schemas import TrainSegConfig
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import MaskDataset
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder, require_mask
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
 from segpipe.training.preparation import TrainingData

@@ -11,8 +11,7 @@ from torch.nn.functional import interpolate
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import normalize
+from segpipe.models.preprocessing import InputSpec, normalize
 from segpipe.training.consistency import TurnConsistency
 from segpipe.training.schedule import SchedulerFactory, fast_forward
 

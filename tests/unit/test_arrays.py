@@ -18,8 +18,7 @@ from segpipe.lesion.localization import MaskSource
 from segpipe.lesion.localizer import localize
 from segpipe.lesion.quality import choose_piece, fill_holes, judge_mask_probs
 from segpipe.metrics.segmentation import dice
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import images_to_batch
+from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.report.overlays import draw_outline, encode_jpeg
 from segpipe.types import MIN_SIDE, Box, require_image, require_images, require_mask
 

@@ -25,7 +25,7 @@ from segpipe.errors import BundleError, OutputError
 from segpipe.io.run_files import CARD, WEIGHTS
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs
 from segpipe.models.classifier import build_classifier
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 
 Tensors = dict[str, Tensor]
 

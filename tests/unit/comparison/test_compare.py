@@ -26,7 +26,7 @@ from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError
 from segpipe.evaluation import plots, score
 from segpipe.evaluation.truth import GroundTruth
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 from segpipe.runs.source import Source
 
 pytestmark = pytest.mark.usefixtures("few_resamples", "_quick")

@@ -39,7 +39,7 @@ from segpipe.lesion.localization import MaskSource
 from segpipe.losses.classification import WEIGHTINGS
 from segpipe.metrics.calibration import METHODS
 from segpipe.models.classifier import PADDINGS, build_attention
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet
 from segpipe.training.classifier import build_untrained
 from segpipe.training.fit import trainer_arguments

@@ -29,7 +29,7 @@ from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, mask_box
 from segpipe.lesion.localization import Localization, MaskSource
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 
 SIZE = 32
 RULES = (

@@ -22,7 +22,7 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, full_box, mask_box, reflect_square, resize_mask, resize_square
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.localizer import localize
-from segpipe.models.input_spec import InputSpec
+from segpipe.models.preprocessing import InputSpec
 
 SIZE = 32
 RULES = (

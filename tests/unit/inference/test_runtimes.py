@@ -21,8 +21,7 @@ from segpipe.inference.onnx_runtime import OnnxClassifier, OnnxSegmenter, normal
 from segpipe.inference.runtimes import Runtime
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.io.run_files import MODEL_GRAPH
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import images_to_batch
+from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.release.export import export_in_place
 from segpipe.types import RgbImage
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from segpipe.lesion.crop import resize_square
 from segpipe.models import lite0
 from segpipe.models.classifier import build_classifier
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import normalize
+from segpipe.models.preprocessing import InputSpec, normalize
 from segpipe.models.unet import build_unet, encoder_network
 from segpipe.training.starting_weights import load_starting_weights, starting_point
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import images_to_batch, normalize
+from segpipe.models.preprocessing import InputSpec, images_to_batch, normalize
 
 SPEC = InputSpec(16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
 CPU = torch.device("cpu")

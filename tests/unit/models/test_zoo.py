@@ -25,8 +25,7 @@ from segpipe.inference.torch_runtime import HeadPass, TorchClassifier, TorchSegm
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.crop import CropRule, full_box, resize_square
 from segpipe.models.classifier import LesionClassifier
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import images_to_batch
+from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.training import classifier as classifier_training
 from segpipe.training import segmenter as segmenter_training
 from segpipe.training.parts import build_loss, build_optimizer

@@ -28,8 +28,7 @@ from segpipe.inference.torch_runtime import HeadPass
 from segpipe.io.run_files import CARD, GRADCAM_GRAPH, MODEL_GRAPH, WEIGHTS
 from segpipe.lesion.crop import CropRule, resize_square
 from segpipe.models.classifier import build_classifier
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import images_to_batch
+from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.models.unet import build_unet
 from segpipe.release import graphs, tracing
 from segpipe.release.graphs import add_graphs

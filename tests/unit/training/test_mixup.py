@@ -10,8 +10,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from segpipe.losses.classification import DistillationLoss, FocalLoss, LogitAdjustedLoss
 from segpipe.losses.dice import BceDiceLoss
-from segpipe.models.input_spec import InputSpec
-from segpipe.models.preprocessing import normalize
+from segpipe.models.preprocessing import InputSpec, normalize
 from segpipe.training.classifier import DiagnosisMetrics
 from segpipe.training.tasks import Task
 

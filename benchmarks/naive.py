@@ -20,7 +20,7 @@ from segpipe.bundle.card_file import SHIPPED
 from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.io.images import read_image
 from segpipe.lesion.crop import cut_lesion
-from segpipe.lesion.localizer import localize
+from segpipe.lesion.localization import localize
 from segpipe.models.preprocessing import images_to_batch
 
 CPU = torch.device("cpu")

@@ -14,8 +14,7 @@ from segpipe.inference.stages import Localizer
 from segpipe.io.images import read_image, read_mask
 from segpipe.io.run_files import METRICS, PREDICTIONS
 from segpipe.io.storage import content_hash
-from segpipe.lesion.localization import Localization, MaskSource
-from segpipe.lesion.localizer import threshold_probs
+from segpipe.lesion.localization import Localization, MaskSource, threshold_probs
 from segpipe.report.masks import draw_masks
 from segpipe.types import BoolMask, FloatArray, RgbImage
 

@@ -10,8 +10,7 @@ from segpipe.inference.heatmap import HeatmapArray, frame_of, mean_heatmap, scal
 from segpipe.inference.networks import ClassifierNetwork, ClassifierPass, Float32Array, Item, SegmenterNetwork, batched, sigmoid
 from segpipe.inference.tta import View, margin_scales, mean_maps, softmax, stack_views, unstack
 from segpipe.lesion.crop import cut_lesion, resize_square
-from segpipe.lesion.localization import Localization, MaskSource
-from segpipe.lesion.localizer import localize
+from segpipe.lesion.localization import Localization, MaskSource, localize
 from segpipe.types import Box, FloatArray, RgbImage, require_images
 
 

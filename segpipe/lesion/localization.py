@@ -1,11 +1,16 @@
-"""Localization of a lesion: mask, box, mask source, and reasons."""
+"""Localization of a lesion by U-Net mask, contour or whole image."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from segpipe.types import BoolMask, Box
+from segpipe.lesion.contour import find_lesion_contour, judge_contour
+from segpipe.lesion.crop import mask_box
+from segpipe.lesion.quality import THRESHOLD, Piece, choose_piece, fill_holes, is_uniform, require_probability_map
+from segpipe.types import BoolMask, Box, RgbImage, require_image
 
 
 class MaskSource(StrEnum):
@@ -46,3 +51,88 @@ class Localization:
         # A whole image that was requested has no reasons.
         lost = self.source is MaskSource.WHOLE_IMAGE and bool(self.reasons)
         return tuple(code for code, holds in (("uniform_image", self.uniform), ("no_lesion_found", lost)) if holds)
+
+
+def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: MaskSource = MaskSource.UNET) -> Localization:
+    """Locate the lesion by the most trusted method with a plausible mask.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+        mask_probs: Lesion probability of the U-Net, float32 in [0, 1], shape (h, w): the whole image scaled to any resolution.
+            Ignored, and may be None, unless `start` is the U-Net.
+        start: First method to try; a later one skips the U-Net, or the contour as well.
+
+    Returns:
+        Mask in the size of the image; the whole image, with the reasons, if no method yields a plausible mask.
+
+    Raises:
+        ValueError: `mask_probs` is missing although `start` is the U-Net, or is not a map of probabilities.
+        ValueError: `image` is not an RGB image, see `segpipe.types.require_image`.
+    """
+    require_image(image)
+    mask, source, reasons = _find_mask(image, mask_probs, start)
+    return Localization(mask, mask_box(mask), source, reasons, is_uniform(image))
+
+
+def _find_mask(
+    image: RgbImage, mask_probs: NDArray[np.float32] | None, start: MaskSource
+) -> tuple[BoolMask, MaskSource, tuple[str, ...]]:
+    reasons: tuple[str, ...] = ()
+    height, width = image.shape[:2]
+    if start is MaskSource.UNET:
+        mask_probs = _require_probs(mask_probs)
+        piece = choose_piece(mask_probs)
+        mask, refusals = _enlarge(piece, mask_probs, height, width)
+        if not refusals:
+            return mask, MaskSource.UNET, _prefixed(MaskSource.UNET, piece.notes)
+        reasons += _prefixed(MaskSource.UNET, refusals)
+    if start is not MaskSource.WHOLE_IMAGE:
+        contour = find_lesion_contour(image)
+        refusals = judge_contour(contour)
+        if contour is not None and not refusals:
+            return contour.mask, MaskSource.CONTOUR, reasons
+        reasons += _prefixed(MaskSource.CONTOUR, refusals)
+    return np.ones((height, width), dtype=np.bool_), MaskSource.WHOLE_IMAGE, reasons
+
+
+def threshold_probs(mask_probs: NDArray[np.float32], height: int, width: int) -> BoolMask:
+    """Threshold a probability map at 0.5 in the size of its image.
+
+    Args:
+        mask_probs: Lesion probability, float32 in [0, 1], shape (h, w): the whole image at any resolution.
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
+
+    Returns:
+        Bool, shape (height, width); may be empty, because nothing is checked or replaced here.
+    """
+    mask: BoolMask = cv2.resize(mask_probs, (width, height), interpolation=cv2.INTER_LINEAR) > THRESHOLD
+    return mask
+
+
+def _prefixed(source: MaskSource, refusals: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{source}:{code}" for code in refusals)
+
+
+def _require_probs(mask_probs: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    if mask_probs is None:
+        raise ValueError("mask_probs must be a probability map where start is 'unet', got None; start at 'contour' instead")
+    require_probability_map(mask_probs)
+    return mask_probs
+
+
+def _enlarge(piece: Piece, mask_probs: NDArray[np.float32], height: int, width: int) -> tuple[BoolMask, tuple[str, ...]]:
+    """Scale the mask of a piece to its image, with refusals."""
+    mask = threshold_probs(_without_others_and_holes(mask_probs, piece.mask), height, width)
+    # The lesion of a valid map may fall between the pixels of a very small image.
+    return mask, piece.refusals if piece.refusals or mask.any() else ("too_small",)
+
+
+def _without_others_and_holes(mask_probs: NDArray[np.float32], piece: BoolMask) -> NDArray[np.float32]:
+    """Keep one piece of a probability map and fill its holes.
+
+    This happens before resizing, because a photograph may have 100 megapixels.
+    """
+    others = (mask_probs > THRESHOLD) & ~piece
+    cleaned = np.where(others, 0.0, mask_probs)
+    return np.where(fill_holes(piece) & (mask_probs <= THRESHOLD), 1.0, cleaned).astype(np.float32)

@@ -14,8 +14,7 @@ from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.contour import find_lesion_contour
 from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
-from segpipe.lesion.localization import MaskSource
-from segpipe.lesion.localizer import localize
+from segpipe.lesion.localization import MaskSource, localize
 from segpipe.lesion.quality import choose_piece, fill_holes, judge_mask_probs
 from segpipe.metrics.segmentation import dice
 from segpipe.models.preprocessing import InputSpec, images_to_batch

@@ -34,8 +34,8 @@ def stop():
 
 prediction.keep_freed_memory = stop
 status = main(["predict", f"image={sys.argv[1]}", "figures=false", "output=out"])
-for name in ("io.images", "io.progress", "lesion.localizer", "lesion.crop", "inference.finding", "runs.journal", "runs.options",
-             "runs.results", "report.terminal"):
+for name in ("io.images", "io.progress", "lesion.localization", "lesion.crop", "inference.finding", "runs.journal",
+             "runs.options", "runs.results", "report.terminal"):
     import_module(f"segpipe.{name}")
 print(json.dumps([status, sorted(sys.modules)]))
 """

@@ -20,8 +20,7 @@ from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.lesion.crop import CropRule, full_box, mask_box, reflect_square, resize_mask, resize_square
-from segpipe.lesion.localization import Localization, MaskSource
-from segpipe.lesion.localizer import localize
+from segpipe.lesion.localization import Localization, MaskSource, localize
 from segpipe.models.preprocessing import InputSpec
 
 SIZE = 32

@@ -6,8 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, label
 
-from segpipe.lesion.localization import Localization, MaskSource
-from segpipe.lesion.localizer import localize
+from segpipe.lesion.localization import Localization, MaskSource, localize
 from segpipe.lesion.quality import NOTES, REASONS
 from segpipe.types import BoolMask, Box, RgbImage
 

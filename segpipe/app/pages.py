@@ -167,13 +167,15 @@ def _show_plots(bundle: Path) -> None:
 def _card_sections(segmenter: str, classifier: str, mtimes: tuple[int, ...]) -> str:
     """Render the sections of the model card as Markdown."""
     del mtimes  # part of the key of the cache
-    from segpipe.bundle.folder import load_classifier, load_segmenter
+    from segpipe.bundle.card import ClassifierCard, SegmenterCard
+    from segpipe.bundle.card_file import read_model
     from segpipe.release.model_card import model_card
 
-    bundle = load_classifier(Path(classifier))
-    if "metrics" not in bundle.card.metrics:
+    model = read_model(Path(classifier), "classifier", ClassifierCard)
+    if "metrics" not in model.card.metrics:
         return "The card of this classifier has no test metrics."
-    sections = "## " + model_card(load_segmenter(Path(segmenter)), bundle).partition("\n## ")[2]
+    segmenter_model = read_model(Path(segmenter), "segmenter", SegmenterCard)
+    sections = "## " + model_card(segmenter_model, model).partition("\n## ")[2]
     # A foreign card could contain a picture, which would be requested from another server.
     return sections.replace("![", r"!\[")
 

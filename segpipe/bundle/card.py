@@ -229,6 +229,11 @@ class SegmenterBundle:
     card: SegmenterCard
     sha256: str
 
+    @property
+    def weight_count(self) -> int:
+        """Number of trained values."""
+        return sum(tensor.numel() for tensor in self.model.parameters())
+
 
 @dataclass(frozen=True)
 class ClassifierBundle:
@@ -237,6 +242,11 @@ class ClassifierBundle:
     model: "LesionClassifier"
     card: ClassifierCard
     sha256: str
+
+    @property
+    def weight_count(self) -> int:
+        """Number of trained values."""
+        return sum(tensor.numel() for tensor in self.model.parameters())
 
 
 def fingerprint(card: Card, sha256: str) -> str:

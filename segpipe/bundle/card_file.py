@@ -1,15 +1,18 @@
-"""Reading and checking of `card.json`."""
+"""Reading and checking of the files of a bundle, without its network."""
 
+import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from segpipe.bundle.card import Card
+from segpipe.bundle.card import Card, outputs_of
+from segpipe.bundle.file_formats import check_identity, read_bytes, read_header
 from segpipe.errors import BundleError
 from segpipe.io.files import one_line, read_json
 from segpipe.io.run_files import BUNDLE, CARD, WEIGHTS
@@ -18,6 +21,48 @@ FORMAT = "segpipe-bundle-1"
 SHIPPED = Path(__file__).parents[1] / "weights"
 
 AnyCard = TypeVar("AnyCard", bound=Card)
+Card_co = TypeVar("Card_co", bound=Card, covariant=True)
+
+# Tensors that are no weights: statistics of batch normalization.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class StoredModel(Generic[Card_co]):
+    """A bundle on disk whose network is not built.
+
+    Attributes:
+        card: Card of the network.
+        sha256: SHA-256 of the weights file.
+        weight_count: Number of trained values.
+    """
+
+    card: Card_co
+    sha256: str
+    weight_count: int
+
+
+def read_model(folder: Path, kind: str, schema: type[AnyCard]) -> StoredModel[AnyCard]:
+    """Read the card of a bundle, and check the weights.
+
+    Args:
+        folder: Folder of the bundle.
+        kind: Expected kind, `segmenter` or `classifier`.
+        schema: Card class of this kind.
+
+    Raises:
+        BundleError: The card or the weights are missing, damaged or foreign, or the card is of the other kind.
+    """
+    card = read_card(folder, kind, schema)
+    content = read_bytes(folder / WEIGHTS)
+    try:
+        header = read_header(content)
+        shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+        weight_count = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(_STATISTICS))
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({one_line(str(error))})") from error
+    check_identity(folder, content, outputs_of(card))
+    return StoredModel(card, hashlib.sha256(content).hexdigest(), weight_count)
 
 
 def read_card(folder: Path, kind: str, schema: type[AnyCard]) -> AnyCard:

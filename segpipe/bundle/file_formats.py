@@ -48,6 +48,22 @@ _TAGS = {
 Message = dict[int, list[Any]]
 
 
+def read_bytes(path: Path, limit: int = -1) -> bytes:
+    """Read a file, up to the first byte beyond a limit.
+
+    Raises:
+        BundleError: The file cannot be read, or is longer.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1 if limit >= 0 else -1)
+    except OSError as error:
+        raise BundleError(f"{path.parent}: {path.name} cannot be read ({error.strerror}); copy the whole bundle again") from error
+    if 0 <= limit < len(content):
+        raise BundleError(f"{path.parent}: {path.name} must have at most {limit:,} bytes, got more")
+    return content
+
+
 def read_header(content: bytes) -> dict[str, Any]:
     """Parse the header of a safetensors file with this content.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.bundle.card import Card, kind_of, outputs_of
-from segpipe.bundle.file_formats import IDENTITY, LENGTH_BYTES, Message, check_identity, header_end, parse_model, read_header
+from segpipe.bundle.file_formats import IDENTITY, LENGTH_BYTES, Message, header_end, parse_model, read_bytes, read_header
 from segpipe.errors import BundleError
 from segpipe.io.files import MAX_BYTES, one_line
 from segpipe.io.run_files import CARD, WEIGHTS
@@ -23,7 +23,7 @@ _MAX_HEADER_BYTES = 100_000_000  # limit of safetensors itself
 def read_graph(folder: Path, name: str, card: Card) -> bytes:
     """Read and check a graph of a bundle.
 
-    The tensors themselves are checked by `check_weights`.
+    The tensors themselves are checked by `segpipe.bundle.card_file.read_model`.
 
     Args:
         folder: Folder of the bundle.
@@ -40,7 +40,7 @@ def read_graph(folder: Path, name: str, card: Card) -> bytes:
     if name not in card.graphs:
         listed = ", ".join(card.graphs) or "no graph"
         raise BundleError(f"{folder}: {CARD} must list {name}, got {listed}; {_again(folder, card)}")
-    content = _read(folder / name, MAX_BYTES)
+    content = read_bytes(folder / name, MAX_BYTES)
     if hashlib.sha256(content).hexdigest() != card.graphs[name].sha256:
         raise BundleError(f"{folder}: {name} must have the SHA-256 in {CARD}, got another one; {_again(folder, card)}")
     try:
@@ -48,28 +48,6 @@ def read_graph(folder: Path, name: str, card: Card) -> bytes:
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise BundleError(f"{folder}: {name} cannot be used, {one_line(str(error))}; {_again(folder, card)}") from error
     return content
-
-
-def check_weights(folder: Path, card: Card) -> str:
-    """Check the weights that graphs point to, and hash the file.
-
-    Args:
-        folder: Folder of the bundle.
-        card: Card of the bundle.
-
-    Returns:
-        SHA-256 of `model.safetensors`.
-
-    Raises:
-        BundleError: The file is missing or damaged, or does not match the card.
-    """
-    content = _read(folder / WEIGHTS)
-    try:
-        read_header(content)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{folder}: {WEIGHTS} is damaged or no safetensors file ({one_line(str(error))})") from error
-    check_identity(folder, content, outputs_of(card))
-    return hashlib.sha256(content).hexdigest()
 
 
 def graph_identity(card: Card, tensors: str) -> dict[str, Any]:
@@ -88,22 +66,6 @@ def graph_identity(card: Card, tensors: str) -> dict[str, Any]:
 
 def _again(folder: Path, card: Card) -> str:
     return f"run segpipe export bundle.{kind_of(card)}={folder}"
-
-
-def _read(path: Path, limit: int = -1) -> bytes:
-    """Read a file, up to the first byte beyond a limit.
-
-    Raises:
-        BundleError: The file cannot be read, or is longer.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1 if limit >= 0 else -1)
-    except OSError as error:
-        raise BundleError(f"{path.parent}: {path.name} cannot be read ({error.strerror}); copy the whole bundle again") from error
-    if 0 <= limit < len(content):
-        raise BundleError(f"{path.parent}: {path.name} must have at most {limit:,} bytes, got more")
-    return content
 
 
 def _read_weights_header(folder: Path) -> tuple[str, set[tuple[str, str]]]:

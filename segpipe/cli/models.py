@@ -152,13 +152,13 @@ def card(config: DictConfig) -> None:
     """Write a model card to a file or to stdout."""
     check_values(config)
 
-    from segpipe.bundle.card_file import SHIPPED
-    from segpipe.bundle.folder import load_classifier, load_segmenter
+    from segpipe.bundle.card import ClassifierCard, SegmenterCard
+    from segpipe.bundle.card_file import SHIPPED, read_model
     from segpipe.io.files import write_file
     from segpipe.release.model_card import model_card
 
-    segmenter = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))
-    classifier = load_classifier(Path(config.bundle.classifier or SHIPPED / "classifier"))
+    segmenter = read_model(Path(config.bundle.segmenter or SHIPPED / "segmenter"), "segmenter", SegmenterCard)
+    classifier = read_model(Path(config.bundle.classifier or SHIPPED / "classifier"), "classifier", ClassifierCard)
     text = model_card(segmenter, classifier)
     if config.output is None:
         say(text.rstrip("\n"))

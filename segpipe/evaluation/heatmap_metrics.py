@@ -4,15 +4,18 @@ docs/heatmaps.md defines the metrics.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from segpipe.evaluation.text import describe_test_set, markdown_table, metric_text
-from segpipe.evaluation.truth import GroundTruth
 from segpipe.metrics.bootstrap import MIN_LESIONS, with_intervals
 from segpipe.metrics.heatmaps import TURNS, score_heatmaps
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from segpipe.evaluation.truth import GroundTruth
 
 ROWS = {
     "follow": "follow",
@@ -35,7 +38,7 @@ ROWS = {
 _GAIN = "energy_gain"
 
 
-def heatmap_metrics(table: pd.DataFrame, truth: GroundTruth, *, resamples: int) -> dict[str, Any]:
+def heatmap_metrics(table: "pd.DataFrame", truth: "GroundTruth", *, resamples: int) -> dict[str, Any]:
     """Compute the metrics of measured heatmaps, with intervals.
 
     Args:

@@ -13,8 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from segpipe.bundle.card import Card, ClassifierCard, SegmenterCard
-from segpipe.bundle.card_file import read_card
-from segpipe.bundle.graphs import check_weights, read_graph
+from segpipe.bundle.card_file import StoredModel, read_model
+from segpipe.bundle.graphs import read_graph
 from segpipe.errors import BundleError
 from segpipe.inference.networks import Float32Array, Squares, require_finite_logits
 from segpipe.inference.resources import available_cores
@@ -123,9 +123,9 @@ class OnnxNetwork:
     runtime = "onnx"
     precision = "float32"
 
-    def __init__(self, folder: Path, card: Card, names: Sequence[str], device: str) -> None:
-        self.sha256 = check_weights(folder, card)
-        self._graphs = [self._make_graph(folder / name, read_graph(folder, name, card), device) for name in names]
+    def __init__(self, folder: Path, model: StoredModel[Card], names: Sequence[str], device: str) -> None:
+        self.sha256 = model.sha256
+        self._graphs = [self._make_graph(folder / name, read_graph(folder, name, model.card), device) for name in names]
         self._threads = threading.local()
         self._preloading = False
 
@@ -168,8 +168,9 @@ class OnnxSegmenter(OnnxNetwork):
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self.card = read_card(folder, "segmenter", SegmenterCard)
-        super().__init__(folder, self.card, [MODEL_GRAPH], device)
+        model = read_model(folder, "segmenter", SegmenterCard)
+        self.card = model.card
+        super().__init__(folder, model, [MODEL_GRAPH], device)
 
     def logits(self, images: Squares) -> Float32Array:
         """Compute the logits of lesion, shape (N, size, size)."""
@@ -189,8 +190,9 @@ class OnnxClassifier(OnnxNetwork):
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self.card = read_card(folder, "classifier", ClassifierCard)
-        super().__init__(folder, self.card, [MODEL_GRAPH, GRADCAM_GRAPH], device)
+        model = read_model(folder, "classifier", ClassifierCard)
+        self.card = model.card
+        super().__init__(folder, model, [MODEL_GRAPH, GRADCAM_GRAPH], device)
 
     def __call__(self, images: Squares, *, batch_size: int) -> "OnnxPass":
         """Classify images of the network's input size."""

@@ -1,4 +1,4 @@
-"""ScreeningMetrics metrics: sensitivity and specificity for melanoma and malignancy."""
+"""Screening: sensitivity and specificity for melanoma and malignancy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

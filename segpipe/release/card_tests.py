@@ -6,7 +6,8 @@ Each table names its images; metrics on different images share no table.
 from collections.abc import Mapping
 from typing import Any
 
-from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
+from segpipe.bundle.card import ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard
+from segpipe.bundle.card_file import StoredModel
 from segpipe.evaluation.text import (
     MASK_METRICS,
     images_text,
@@ -20,10 +21,14 @@ from segpipe.evaluation.text import (
 
 Metrics = Mapping[str, Any]
 
+# A model card needs no network.
+SegmenterModel = SegmenterBundle | StoredModel[SegmenterCard]
+ClassifierModel = ClassifierBundle | StoredModel[ClassifierCard]
+
 UNTESTED = "The card of this {} has no test metrics; its performance is unknown."
 
 
-def tests_text(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+def tests_text(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
     """Write the tests of a classifier and of a segmenter as Markdown."""
     sections = {
         "Classifier, end to end": _classifier_test(segmenter, classifier),
@@ -32,7 +37,7 @@ def tests_text(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections.items())
 
 
-def _classifier_test(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+def _classifier_test(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
     metrics = classifier.card.metrics
     if "metrics" not in metrics:
         return UNTESTED.format("classifier")
@@ -49,7 +54,7 @@ def _classifier_test(segmenter: SegmenterBundle, classifier: ClassifierBundle) -
     return "\n\n".join([*texts, results_table({"test": {"segmentation": localizer}})])
 
 
-def _pipeline_texts(pipeline: Metrics, segmenter: SegmenterBundle, classifier: ClassifierBundle) -> list[str]:
+def _pipeline_texts(pipeline: Metrics, segmenter: SegmenterModel, classifier: ClassifierModel) -> list[str]:
     """Describe the models and settings of a test, if they were recorded."""
     if not pipeline:
         return ["the segmenter that cut the crops was not recorded"]
@@ -70,7 +75,7 @@ def _mask_sources(metrics: Metrics) -> list[str]:
     return [f"masks from {sources_text(sources)}"] if sources else []
 
 
-def _segmenter_test(segmenter: SegmenterBundle, of_classifier: Metrics) -> str:
+def _segmenter_test(segmenter: SegmenterModel, of_classifier: Metrics) -> str:
     localizer = segmenter.card.metrics
     if "metrics" not in localizer:
         return UNTESTED.format("segmenter")

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, Training
+from segpipe.bundle.card import Training
 from segpipe.diagnosis import full_name
 from segpipe.errors import BundleError
 from segpipe.evaluation.heatmap_metrics import heatmap_table
 from segpipe.evaluation.text import images_text, markdown_table, metric_text
 from segpipe.io.files import counted, escape_unprintable, one_line
-from segpipe.release.card_tests import tests_text
+from segpipe.release.card_tests import ClassifierModel, SegmenterModel, tests_text
 from segpipe.report.wording import target_name
 
 PER_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
@@ -66,7 +66,7 @@ def _refuse_incomplete() -> Iterator[None]:
 
 
 @_refuse_incomplete()
-def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+def model_card(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
     """Write the model card of a segmenter and a classifier as Markdown."""
     of_data = LIMITS_OF_DATA.get(classifier.card.training.dataset)
     limits = [LIMITS] if of_data is None else [of_data, LIMITS]
@@ -84,7 +84,7 @@ def model_card(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     return escape_unprintable(f"{head}\n\n{texts}\n")
 
 
-def _details(classifier: ClassifierBundle) -> dict[str, str]:
+def _details(classifier: ClassifierModel) -> dict[str, str]:
     """Write the end-to-end test of the classifier by class and by group."""
     return {
         "Each class against the rest": _classes(classifier),
@@ -94,16 +94,16 @@ def _details(classifier: ClassifierBundle) -> dict[str, str]:
     }
 
 
-def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+def _models(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
     rows = []
-    bundles: dict[str, SegmenterBundle | ClassifierBundle] = {"segmenter": segmenter, "classifier": classifier}
+    bundles: dict[str, SegmenterModel | ClassifierModel] = {"segmenter": segmenter, "classifier": classifier}
     for name, bundle in bundles.items():
-        card, weights = bundle.card, sum(tensor.numel() for tensor in bundle.model.parameters())
+        card = bundle.card
         built = ", ".join(f"{key} {value}" for key, value in card.arguments.items())
         start = card.training.settings.get(name, {}).get("init", "random")
         images, epochs = counted(card.training.images, "image"), counted(card.training.epochs, "epoch")
         made = f"{images}, {epochs} from {start} weights, best epoch kept"
-        rows.append([name, built, f"{weights:,}", f"{card.input.size} px", made, f"`{bundle.sha256[:12]}`"])
+        rows.append([name, built, f"{bundle.weight_count:,}", f"{card.input.size} px", made, f"`{bundle.sha256[:12]}`"])
     versions = ", ".join(f"{name} {version}" for name, version in classifier.card.versions.items())
     table = markdown_table(["", "arguments", "weights", "input", "training", "SHA-256"], rows)
     crop = classifier.card.crop
@@ -121,7 +121,7 @@ def _models(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
     )
 
 
-def _teachers(classifier: ClassifierBundle) -> str:
+def _teachers(classifier: ClassifierModel) -> str:
     distillation = classifier.card.training.settings.get("distill")
     if distillation is None:
         return ""
@@ -130,7 +130,7 @@ def _teachers(classifier: ClassifierBundle) -> str:
     return f"It was distilled from {named}: {settings}. "
 
 
-def _data(segmenter: SegmenterBundle, classifier: ClassifierBundle) -> str:
+def _data(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
     training, codes = classifier.card.training, classifier.card.classes
     trained_on = {"segmenter": _trained_on(segmenter.card.training), "classifier": _trained_on(training)}
     if trained_on["segmenter"] == trained_on["classifier"]:
@@ -152,7 +152,7 @@ def _trained_on(training: Training) -> str:
     )
 
 
-def _classes(classifier: ClassifierBundle) -> str:
+def _classes(classifier: ClassifierModel) -> str:
     metrics = classifier.card.metrics["metrics"]
     rows = [
         [code, f"{metrics[f'support_{code}']['value']:,}", *(metric_text(metrics[f"{name}_{code}"]) for name in PER_CLASS)]
@@ -161,7 +161,7 @@ def _classes(classifier: ClassifierBundle) -> str:
     return markdown_table(["", "images", *PER_CLASS.values()], rows)
 
 
-def _screening(classifier: ClassifierBundle) -> str:
+def _screening(classifier: ClassifierModel) -> str:
     metrics, malignant = classifier.card.metrics["metrics"], classifier.card.malignant
     names = [name for name in ("mel", "malignant") if f"sensitivity_{name}_at_specificity_090" in metrics]
     rows = [[title, *(metric_text(metrics[key.format(name)]) for name in names)] for key, title in SCREENING.items()]
@@ -174,7 +174,7 @@ def _screening(classifier: ClassifierBundle) -> str:
     return "\n\n".join([*tables, meaning, _operating_points(classifier)])
 
 
-def _operating_points(classifier: ClassifierBundle) -> str:
+def _operating_points(classifier: ClassifierModel) -> str:
     """Write the operating points with their metrics on the test images."""
     points = classifier.card.operating_points
     if not points:
@@ -199,7 +199,7 @@ def _operating_points(classifier: ClassifierBundle) -> str:
     return f"An image is flagged where a probability reaches one of these operating points.\n\n{markdown_table(header, rows)}"
 
 
-def _groups(classifier: ClassifierBundle) -> str:
+def _groups(classifier: ClassifierModel) -> str:
     titles = [title for shown in GROUPED.values() for title in shown.values()]
     rows = []
     for attribute, values in classifier.card.metrics["groups"].items():
@@ -224,7 +224,7 @@ def _heatmaps(tested: Mapping[str, Any]) -> str:
     )
 
 
-def _calibration(classifier: ClassifierBundle) -> str:
+def _calibration(classifier: ClassifierModel) -> str:
     calibration = classifier.card.calibration
     if not calibration:
         return "No calibration was fitted."

@@ -96,6 +96,12 @@ def test_help_needs_no_extra(tmp_path: Path) -> None:
     assert "segpipe[metrics]" in page
 
 
+def test_model_card_needs_no_extra(tmp_path: Path) -> None:
+    ((status, out, err),) = run_without([["card"]], tmp_path)
+    assert (status, err) == (0, "")
+    assert out.startswith("# Model card")
+
+
 def test_data_sets_are_checked_without_torch(tmp_path: Path) -> None:
     calls = [["check", "data=synthetic"], ["leaks", "data=synthetic"], ["synthetic", "output=samples"]]
     for status, out, err in run_without(calls, tmp_path, kept=EXTRAS["metrics"]):

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard, GraphRecord, fingerprint
-from segpipe.bundle.card_file import read_card
+from segpipe.bundle.card_file import read_card, read_model
 from segpipe.bundle.file_formats import parse_model
 from segpipe.bundle.folder import load_classifier, save_bundle
-from segpipe.bundle.graphs import check_weights, read_graph
+from segpipe.bundle.graphs import read_graph
 from segpipe.errors import BundleError
 from segpipe.io.run_files import CARD, GRADCAM_GRAPH, GRAPHS, MODEL_GRAPH, WEIGHTS
 from segpipe.release.graphs import add_graphs
@@ -241,19 +241,20 @@ def test_graph_with_other_weights_is_refused(folder: Path, classifier: Classifie
 
 
 def test_weights_are_checked_without_the_network(folder: Path) -> None:
-    card = read_card(folder, "classifier", ClassifierCard)
-    content = (folder / WEIGHTS).read_bytes()
-    assert check_weights(folder, card) == hashlib.sha256(content).hexdigest() == load_classifier(folder).sha256
+    content, loaded = (folder / WEIGHTS).read_bytes(), load_classifier(folder)
+    model = read_model(folder, "classifier", ClassifierCard)
+    assert (model.card, model.sha256, model.weight_count) == (loaded.card, loaded.sha256, loaded.weight_count)
+    assert model.sha256 == hashlib.sha256(content).hexdigest()
     (folder / WEIGHTS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(BundleError, match=r"model\.safetensors is damaged, its tensors are not those that were saved"):
-        check_weights(folder, card)
+        read_model(folder, "classifier", ClassifierCard)
     for damaged in (b"", b"\xff" * 20, content[:7], b"\x02" + b"\0" * 7 + b"[]"):
         (folder / WEIGHTS).write_bytes(damaged)
         with pytest.raises(BundleError, match=r"model\.safetensors is damaged or no safetensors file"):
-            check_weights(folder, card)
+            read_model(folder, "classifier", ClassifierCard)
     (folder / WEIGHTS).unlink()
     with pytest.raises(BundleError, match=r"model\.safetensors cannot be read"):
-        check_weights(folder, card)
+        read_model(folder, "classifier", ClassifierCard)
     with pytest.raises(BundleError, match=r"model\.safetensors cannot be read"):
         read(folder)
 

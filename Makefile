@@ -42,8 +42,8 @@ types: install  ## mypy, strict on segpipe/
 selftest: install  ## the shipped models give the expected outputs in all runtimes
 	$(BIN)/segpipe selftest
 
-tests: install  ## pytest
-	$(BIN)/python -m pytest
+tests: install  ## pytest in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 format: install  ## fix what ruff can fix
 	$(BIN)/ruff check --fix

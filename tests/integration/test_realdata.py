@@ -66,9 +66,10 @@ def test_shipped_weights_find_and_classify_unseen_lesions(tmp_path: Path) -> Non
     source = Path(os.environ["SEGPIPE_HAM10000"])
     split = read_split(SHIPPED / "split.csv")
     test = split[split["part"] == "test"].drop_duplicates("lesion_id")["image_id"]
+    chosen = set(test[:: len(test) // TEST_IMAGES])
     (tmp_path / "images").mkdir()
     for path in sorted(source.glob("HAM10000_images_part_*/*.jpg")):
-        if path.stem in set(test[:: len(test) // TEST_IMAGES]):
+        if path.stem in chosen:
             (tmp_path / "images" / path.name).symlink_to(path)
     ended = call(
         "run_pipeline",
@@ -77,6 +78,7 @@ def test_shipped_weights_find_and_classify_unseen_lesions(tmp_path: Path) -> Non
         masks=source / "HAM10000_segmentations_lesion_tschandl",
         split=SHIPPED / "split.csv",
         part="test",
+        heatmap_sample=10,
         output=tmp_path / "out",
     )
     assert ended.status == 0, ended.err

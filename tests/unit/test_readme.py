@@ -47,6 +47,17 @@ def test_table_of_a_page_is_the_output_of_the_command(name: str, page: str) -> N
     assert table in (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
 
 
+RUNTIME_ROWS = (
+    ("largest difference of a probability", "probability", ".0e"),
+    ("mean difference of a probability", "probability_mean", ".0e"),
+    ("diagnoses that differ, without ties", "diagnoses", "d"),
+    ("pixels of the masks that differ, fraction", "mask_pixels", ".0e"),
+    ("largest difference of a heatmap in [0, 1]", "heatmap", ".3f"),
+    ("mean over the images of the largest difference of their heatmaps", "heatmap_mean", ".4f"),
+    ("largest difference of a metric", "metric", ".0e"),
+)
+
+
 def test_table_of_heatmaps_is_the_output_of_the_command() -> None:
     results = json.loads((ROOT / "docs/results/heatmaps.json").read_text(encoding="utf-8"))
     assert heatmap_table(results) in (ROOT / "docs/heatmaps.md").read_text(encoding="utf-8")
@@ -131,17 +142,34 @@ def test_sizes_of_the_installs_are_the_output_of_the_benchmark() -> None:
     assert {"none", "app", "metrics"} <= sizes.keys()
 
 
+def test_time_of_a_start_is_the_output_of_the_benchmark() -> None:
+    page, calls = read("docs/performance.md"), results("start_benchmark")["calls"]
+    assert len(calls) == 5
+    for name, call in calls.items():
+        assert f"| `{name}` | {call['seconds']:.2f} | {call['x_imports']:.1f} | {call['cpu_seconds']:.2f} |" in page
+
+
 def test_speed_of_folders_is_the_output_of_the_benchmark() -> None:
     value = {name: goal["value"] for name, goal in results("folder_benchmark")["goals"].items()}
-    rows = dict(re.findall(r"^\| (.+) \| (\S+) \|$", read("docs/performance.md").partition("## Folders")[2], re.MULTILINE))
-    assert [number for title, number in rows.items() if title != "---"][:6] == [
+    section = read("docs/performance.md").partition("## Folders")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+) \| (\S+) \|$", section, re.MULTILINE)
+    assert [number for title, number in rows if title != "---"] == [
         f"{value['rate plain / bare']:.2f}",
         f"{value['rate full / naive']:.1f}",
         f"{value['peak memory full / naive']:.2f}",
         f"{value['largest difference of a probability']:.0e}",
         f"{value['memory at the end / after 200 images']:.3f}",
-        f"{value['cold start / imports']:.2f}",
+        f"{value['rate onnx / torch, full']:.1f}",
+        f"{value['peak memory onnx / torch, full']:.2f}",
+        f"{value['rate openvino bfloat16 / torch, full']:.1f}",
     ]
+
+
+def test_agreement_of_the_runtimes_is_the_output_of_the_benchmark() -> None:
+    compared, page = results("runtimes"), read("docs/performance.md")
+    for title, name, precision in RUNTIME_ROWS:
+        onnx, openvino = (f"{compared[runtime][name]:{precision}}" for runtime in ("onnx", "openvino"))
+        assert f"| {title} | {onnx} | {openvino} |" in page
 
 
 def test_speed_of_trainings_is_the_output_of_the_benchmark() -> None:

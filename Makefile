@@ -42,8 +42,9 @@ types: install  ## mypy, strict on segpipe/
 selftest: install  ## the shipped models give the expected outputs in all runtimes
 	$(BIN)/segpipe selftest
 
-tests: install  ## pytest in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+tests: install  ## pytest: tests with a browser one by one, the others in two processes
+	$(BIN)/python -m pytest -m browser tests/integration
+	$(BIN)/python -m pytest -m "not browser" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 format: install  ## fix what ruff can fix
 	$(BIN)/ruff check --fix

@@ -116,15 +116,15 @@ class OnnxNetwork:
 
     Attributes:
         runtime: `onnx`.
-        precision: `float32`.
+        precision: Precision of the convolutions.
         sha256: SHA-256 of the weights file.
     """
 
     runtime = "onnx"
-    precision = "float32"
 
-    def __init__(self, folder: Path, model: StoredModel[Card], names: Sequence[str], device: str) -> None:
+    def __init__(self, folder: Path, model: StoredModel[Card], names: Sequence[str], device: str, precision: str) -> None:
         self.sha256 = model.sha256
+        self.precision = precision
         self._graphs = [self._make_graph(folder / name, read_graph(folder, name, model.card), device) for name in names]
         self._threads = threading.local()
         self._preloading = False
@@ -162,15 +162,16 @@ class OnnxSegmenter(OnnxNetwork):
     Args:
         folder: Folder of the bundle.
         device: Device, `cpu` or one of CUDA.
+        precision: Precision of the convolutions, `float32`.
 
     Raises:
         BundleError: The bundle is missing, damaged, foreign, or a classifier, or has no graph.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, device: str = "cpu", precision: str = "float32") -> None:
         model = read_model(folder, "segmenter", SegmenterCard)
         self.card = model.card
-        super().__init__(folder, model, [MODEL_GRAPH], device)
+        super().__init__(folder, model, [MODEL_GRAPH], device, precision)
 
     def logits(self, images: Squares) -> Float32Array:
         """Compute the logits of lesion, shape (N, size, size)."""
@@ -184,15 +185,16 @@ class OnnxClassifier(OnnxNetwork):
     Args:
         folder: Folder of the bundle.
         device: Device, `cpu` or one of CUDA.
+        precision: Precision of the convolutions, `float32`.
 
     Raises:
         BundleError: The bundle is missing, damaged, foreign, or a segmenter, or has no graph.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, device: str = "cpu", precision: str = "float32") -> None:
         model = read_model(folder, "classifier", ClassifierCard)
         self.card = model.card
-        super().__init__(folder, model, [MODEL_GRAPH, GRADCAM_GRAPH], device)
+        super().__init__(folder, model, [MODEL_GRAPH, GRADCAM_GRAPH], device, precision)
 
     def __call__(self, images: Squares, *, batch_size: int) -> "OnnxPass":
         """Classify images of the network's input size."""

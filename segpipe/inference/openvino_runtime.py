@@ -62,11 +62,10 @@ def _core() -> Any:
 
 
 class OpenVinoNetwork(OnnxNetwork):
-    """Graphs of a bundle in OpenVINO.
+    """Graphs of a bundle in OpenVINO, in `float32` or `bfloat16`.
 
     Attributes:
         runtime: `openvino`.
-        precision: `float32` or `bfloat16`.
     """
 
     runtime = "openvino"
@@ -76,26 +75,8 @@ class OpenVinoNetwork(OnnxNetwork):
 
 
 class OpenVinoSegmenter(OpenVinoNetwork, OnnxSegmenter):
-    """A U-Net of OpenVINO.
-
-    Args:
-        folder: Folder of the bundle.
-        precision: `float32` or `bfloat16`.
-    """
-
-    def __init__(self, folder: Path, precision: str) -> None:
-        self.precision = precision
-        super().__init__(folder)
+    """A U-Net of OpenVINO, see `OnnxSegmenter`."""
 
 
 class OpenVinoClassifier(OpenVinoNetwork, OnnxClassifier):
-    """A classifier of OpenVINO.
-
-    Args:
-        folder: Folder of the bundle.
-        precision: `float32` or `bfloat16`.
-    """
-
-    def __init__(self, folder: Path, precision: str) -> None:
-        self.precision = precision
-        super().__init__(folder)
+    """A classifier of OpenVINO, see `OnnxClassifier`."""

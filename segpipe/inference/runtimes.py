@@ -87,10 +87,10 @@ class Runtime:
         if chosen == "openvino":
             from segpipe.inference.openvino_runtime import OpenVinoSegmenter
 
-            return OpenVinoSegmenter(folder, self.precision)
+            return OpenVinoSegmenter(folder, self.device, self.precision)
         from segpipe.inference.onnx_runtime import OnnxSegmenter
 
-        return OnnxSegmenter(folder, self.device)
+        return OnnxSegmenter(folder, self.device, self.precision)
 
     def load_classifiers(self, folders: Sequence[Path]) -> list[ClassifierNetwork]:
         """Load classifiers whose probabilities can be averaged.
@@ -113,10 +113,10 @@ class Runtime:
         if chosen == "openvino":
             from segpipe.inference.openvino_runtime import OpenVinoClassifier
 
-            return OpenVinoClassifier(folder, self.precision)
+            return OpenVinoClassifier(folder, self.device, self.precision)
         from segpipe.inference.onnx_runtime import OnnxClassifier
 
-        return OnnxClassifier(folder, self.device)
+        return OnnxClassifier(folder, self.device, self.precision)
 
 
 def _device_for_graphs(name: str, device: str) -> str:

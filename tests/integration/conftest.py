@@ -28,6 +28,13 @@ SEGMENTER = ("segmenter.encoder=tu-test_efficientnet", "segmenter.decoder_channe
 CLASSIFIER = ("classifier.name=test_efficientnet", "classifier.input_size=64")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests with a browser, whose time limits need a core of their own."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
+            item.add_marker("browser")
+
+
 @dataclass(frozen=True)
 class Ended:
     """Exit status and output of a call."""

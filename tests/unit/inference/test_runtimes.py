@@ -208,7 +208,7 @@ from pathlib import Path
 import numpy as np
 from segpipe.inference.openvino_runtime import OpenVinoSegmenter
 
-networks = [OpenVinoSegmenter(Path(sys.argv[1]), "float32")]
+networks = [OpenVinoSegmenter(Path(sys.argv[1]))]
 networks[0].logits(np.zeros((1, 64, 64, 3), np.uint8))
 thread = threading.Thread(target=networks.clear)
 thread.start()

@@ -48,13 +48,13 @@ def test_table_of_a_page_is_the_output_of_the_command(name: str, page: str) -> N
 
 
 RUNTIME_ROWS = (
-    ("largest difference of a probability", "probability", ".0e"),
-    ("mean difference of a probability", "probability_mean", ".0e"),
+    ("largest difference of a probability", "probability", ".1g"),
+    ("mean difference of a probability", "probability_mean", ".1g"),
     ("diagnoses that differ, without ties", "diagnoses", "d"),
-    ("pixels of the masks that differ, fraction", "mask_pixels", ".0e"),
-    ("largest difference of a heatmap in [0, 1]", "heatmap", ".3f"),
-    ("mean over the images of the largest difference of their heatmaps", "heatmap_mean", ".4f"),
-    ("largest difference of a metric", "metric", ".0e"),
+    ("pixels of the masks that differ, fraction", "mask_pixels", ".1g"),
+    ("largest difference of a heatmap in [0, 1]", "heatmap", ".1g"),
+    ("mean over the images of the largest difference of their heatmaps", "heatmap_mean", ".1g"),
+    ("largest difference of a metric", "metric", ".1g"),
 )
 
 

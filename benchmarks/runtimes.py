@@ -3,8 +3,8 @@
     python benchmarks/runtimes.py --data data/ham10000
     python benchmarks/runtimes.py --data data/ham10000 --runs outputs/runtimes --output docs/results/runtimes.json
 
-Each runtime predicts all images of the test split with eight views and Grad-CAM, and is scored against labels and masks; an hour
-on two cores. A stopped comparison goes on with the same `--runs`. The runs are compared with that of PyTorch in float32: the
+Each runtime predicts all images of the test split with eight views and Grad-CAM, and is scored against labels and masks. A
+stopped comparison goes on with the same `--runs`. The runs are compared with that of PyTorch in float32: the
 probabilities in `results.csv`, the diagnoses, the pixels of the masks, and the heatmaps, whose pictures have steps of 1/255.
 
 Exit status: 1 if ONNX Runtime differs by more than 1e-3 in a probability, in more than 0.1 % of the pixels of the masks, by more
@@ -20,11 +20,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 import segpipe
+from segpipe.bundle.card_file import SHIPPED
 from segpipe.io.images import read_mask
-from segpipe.io.run_files import HEATMAPS, MASKS
+from segpipe.io.run_files import HEATMAPS, MASKS, SPLIT
 
 REFERENCE = "torch"
 RUNTIMES: Mapping[str, Mapping[str, str]] = {
@@ -32,7 +34,6 @@ RUNTIMES: Mapping[str, Mapping[str, str]] = {
     "onnx": {},
     "openvino": {"precision": "bfloat16"},
 }
-SHIPPED_SPLIT = Path(segpipe.__file__).parent / "weights" / "split.csv"
 TIE = 1e-3  # difference of two probabilities
 LIMITS = {"probability": 1e-3, "mask_pixels": 1e-3, "heatmap": 1e-2, "diagnoses": 0, "metric": 5e-4}
 
@@ -45,7 +46,7 @@ def predict(data: Path, folder: Path, runtime: str) -> Any:
         runtime=runtime,
         labels=data / "HAM10000_metadata.csv",
         masks=data / "HAM10000_segmentations_lesion_tschandl",
-        split=SHIPPED_SPLIT,
+        split=SHIPPED / SPLIT,
         part="test",
         heatmaps=True,
         figures=False,
@@ -93,8 +94,6 @@ def _pictures(one: Any, other: Any, kind: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _read_heatmap(path: Path) -> Any:
-    import cv2
-
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float64) / 255
 
 

@@ -215,8 +215,19 @@ def outputs_of(card: Card) -> dict[str, Any]:
     return {"kind": kind_of(card), "classes": list(card.classes) if isinstance(card, ClassifierCard) else None}
 
 
+class _Loaded:
+    """A network in memory."""
+
+    model: "nn.Module"
+
+    @property
+    def weight_count(self) -> int:
+        """Number of trained values."""
+        return sum(tensor.numel() for tensor in self.model.parameters())
+
+
 @dataclass(frozen=True)
-class SegmenterBundle:
+class SegmenterBundle(_Loaded):
     """A loaded U-Net with its card.
 
     Attributes:
@@ -229,24 +240,14 @@ class SegmenterBundle:
     card: SegmenterCard
     sha256: str
 
-    @property
-    def weight_count(self) -> int:
-        """Number of trained values."""
-        return sum(tensor.numel() for tensor in self.model.parameters())
-
 
 @dataclass(frozen=True)
-class ClassifierBundle:
+class ClassifierBundle(_Loaded):
     """A loaded classifier with its card; the fields are those of `SegmenterBundle`."""
 
     model: "LesionClassifier"
     card: ClassifierCard
     sha256: str
-
-    @property
-    def weight_count(self) -> int:
-        """Number of trained values."""
-        return sum(tensor.numel() for tensor in self.model.parameters())
 
 
 def fingerprint(card: Card, sha256: str) -> str:

@@ -49,7 +49,11 @@ Message = dict[int, list[Any]]
 
 
 def read_bytes(path: Path, limit: int = -1) -> bytes:
-    """Read a file, up to the first byte beyond a limit.
+    """Read a file of a bundle.
+
+    Args:
+        path: File to read.
+        limit: Largest number of bytes; -1 for no limit.
 
     Raises:
         BundleError: The file cannot be read, or is longer.

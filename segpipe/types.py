@@ -63,6 +63,10 @@ class Box:
         """Return the row and column slices of the box."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def named_sides(self, prefix: str) -> dict[str, int]:
+        """Return the four sides by name, such as `box_top`."""
+        return {f"{prefix}_{side}": getattr(self, side) for side in ("top", "left", "bottom", "right")}
+
     def scaled(self, down: float, across: float) -> "Box":
         """Scale the box to another resolution, rounded to whole pixels.
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segpipe.bundle.card import ClassifierBundle, ClassifierCard, Training
+from segpipe.bundle.card import ClassifierBundle, ClassifierCard
+from segpipe.bundle.records import Training
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.models.classifier import build_classifier

@@ -105,7 +105,7 @@ def safe_stem(name: str) -> str:
 
 def encode_json(analysis: Analysis, pipeline: "Pipeline") -> bytes:
     """Encode the row of the results and its models as JSON."""
-    from segpipe.bundle.card import library_versions
+    from segpipe.bundle.records import library_versions
 
     content = {
         "notice": DISCLAIMER,

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segpipe.bundle.card import Training
+from segpipe.bundle.records import Training
 from segpipe.comparison.candidates import (
     ScoredCandidate,
     check_candidates,

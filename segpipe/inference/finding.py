@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segpipe.diagnosis import full_name
 from segpipe.errors import PredictionError
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.io.files import display_path, encode_json, one_line, write_file
+from segpipe.io.files import display_path, one_line
 from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, reached_targets
@@ -22,7 +22,6 @@ from segpipe.types import BoolMask, Box, Photograph, RgbImage
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIGURE_FORMATS = {".png": "png", ".pdf": "pdf", ".jpg": "jpeg", ".jpeg": "jpeg", ".svg": "svg"}
 _LONGEST_NAME, _LONGEST_WORDS = 28, 80  # characters in a finding's repr, which has at most 120
 
 
@@ -181,13 +180,13 @@ class Finding:
             "mask_source": str(localization.source),
             "mask_reasons": ";".join(localization.reasons),
             "mask_area_fraction": localization.area_fraction,
-            **_sides("box", localization.box),
+            **localization.box.named_sides("box"),
             "tta_spread": self.tta_spread,
             "heatmap_in_lesion": None if class_map is None else heatmap_in_lesion(class_map, self.mask, crop_box),
             "latency_ms": round(self.latency_ms, 3),
             "flagged_for": ";".join(self.flagged_for),
             "warnings": ";".join(localization.warnings),
-            **_sides("crop", crop_box),
+            **crop_box.named_sides("crop"),
             "crop_border": self.border,
         }
 
@@ -216,18 +215,9 @@ class Finding:
             MissingExtraError: .pdf and .svg need the extra `plots`, which is not installed.
             WriteError: The file cannot be written.
         """
-        ending = Path(path).suffix.lower()
-        if ending == ".json":
-            write_file(Path(path), encode_json(self.to_dict()))
-            return
-        if ending not in FIGURE_FORMATS:
-            endings = ", ".join([*FIGURE_FORMATS, ".json"])
-            raise ValueError(
-                f"path must end in one of {endings}, got {str(path)!r}; finding.save('finding.png') writes the figure"
-            )
-        from segpipe.report.figure import encode_figure
+        from segpipe.report.figure import save_finding
 
-        write_file(Path(path), encode_figure(self, self.name, file_format=FIGURE_FORMATS[ending]))
+        save_finding(self, Path(path))
 
     @property
     def name(self) -> str:
@@ -254,7 +244,3 @@ class Finding:
 def _shorten(text: str, longest: int) -> str:
     text = one_line(text)
     return text if len(text) <= longest else f"{text[: longest - 9]}...{text[-6:]}"
-
-
-def _sides(prefix: str, box: Box) -> dict[str, int]:
-    return {f"{prefix}_{side}": getattr(box, side) for side in ("top", "left", "bottom", "right")}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from segpipe.bundle.card import Training
+from segpipe.bundle.records import Training
 from segpipe.diagnosis import full_name
 from segpipe.errors import BundleError
 from segpipe.evaluation.heatmap_metrics import heatmap_table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from segpipe.errors import require_extra
 from segpipe.inference.finding import Finding
-from segpipe.io.files import write_file
+from segpipe.io.files import encode_json, write_file
 from segpipe.io.images import encode_png
 from segpipe.report.canvas import GRAY, INK, Area, Canvas, Color
 from segpipe.report.lettering import LINE_HEIGHT, elide, wrap
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _Canvas = TypeVar("_Canvas", bound=Canvas)
 
+FIGURE_FORMATS = {".png": "png", ".pdf": "pdf", ".jpg": "jpeg", ".jpeg": "jpeg", ".svg": "svg"}
 MAX_IMAGE_SIDE = 1200
 
 # All lengths are inches; at 100 pixels to the inch the figure is 1600 pixels wide.
@@ -35,6 +36,28 @@ _BAR_PITCH = 0.38
 _PANEL_RATIOS = (0.7, 1.9)
 
 _DIAGNOSIS_SIZE, _TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 22, 12, 11, 10
+
+
+def save_finding(finding: Finding, path: Path) -> None:
+    """Save a finding in the format of the file's ending.
+
+    Args:
+        finding: Finding.
+        path: File that ends in .json for the values of `to_dict`, or in a key of `FIGURE_FORMATS` for the figure.
+
+    Raises:
+        ValueError: `path` has another ending.
+        MissingExtraError: .pdf and .svg need the extra `plots`, which is not installed.
+        WriteError: The file cannot be written.
+    """
+    ending = path.suffix.lower()
+    if ending == ".json":
+        write_file(path, encode_json(finding.to_dict()))
+        return
+    if ending not in FIGURE_FORMATS:
+        endings = ", ".join([*FIGURE_FORMATS, ".json"])
+        raise ValueError(f"path must end in one of {endings}, got {str(path)!r}; finding.save('finding.png') writes the figure")
+    write_file(path, encode_figure(finding, finding.name, file_format=FIGURE_FORMATS[ending]))
 
 
 def write_figure(path: Path, finding: Finding, *, title: str) -> None:

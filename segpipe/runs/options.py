@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe import __version__
-from segpipe.bundle.card import library_versions
+from segpipe.bundle.records import library_versions
 from segpipe.errors import OutputError
 from segpipe.inference.finding import Finding
 from segpipe.io.files import display_path, encode_json, write_file

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
-from segpipe.bundle.card import Card, Training
+from segpipe.bundle.card import Card
+from segpipe.bundle.records import Training
 from segpipe.config.fields import to_dict
 from segpipe.config.schemas import TrainConfig
 from segpipe.data.check import CheckedDataset, ExtraImages, Problem, load_dataset, load_extra

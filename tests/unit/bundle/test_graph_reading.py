@@ -15,11 +15,12 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
-from segpipe.bundle.card import ClassifierBundle, ClassifierCard, GraphRecord, fingerprint
+from segpipe.bundle.card import ClassifierBundle, ClassifierCard, fingerprint
 from segpipe.bundle.card_file import read_card, read_model
 from segpipe.bundle.file_formats import parse_model
 from segpipe.bundle.folder import load_classifier, save_bundle
 from segpipe.bundle.graphs import read_graph
+from segpipe.bundle.records import GraphRecord
 from segpipe.errors import BundleError
 from segpipe.io.run_files import CARD, GRADCAM_GRAPH, GRAPHS, MODEL_GRAPH, WEIGHTS
 from segpipe.release.graphs import add_graphs

@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, Training
+from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.bundle.folder import save_bundle
+from segpipe.bundle.records import Training
 from segpipe.cli.main import main
 from segpipe.comparison import compare as compare_module
 from segpipe.comparison.candidates import ScoredCandidate, count_macs, count_parameters

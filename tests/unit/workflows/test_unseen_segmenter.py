@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from segpipe.bundle.card import SegmenterBundle, Training
+from segpipe.bundle.card import SegmenterBundle
 from segpipe.bundle.folder import save_bundle
+from segpipe.bundle.records import Training
 from segpipe.config.prediction import SegmenterBundleConfig
 from segpipe.config.schemas import TrainClsConfig
 from segpipe.data.check import CheckedDataset

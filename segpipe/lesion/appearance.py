@@ -7,7 +7,7 @@ area of a square of `WORKING_SIDE_PX` pixels, so that they depend neither on res
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -31,6 +31,10 @@ REFERENCE_RGB: dict[str, tuple[int, int, int]] = {
     "black": (73, 39, 33),
 }
 COLORS = tuple(REFERENCE_RGB)
+COLUMNS = (
+    *("abcd_asymmetry", "abcd_color_asymmetry", "abcd_border", "abcd_colors", "abcd_color_names"),
+    *("abcd_diameter_px", "abcd_diameter_mm", "skin_ita"),
+)
 # Fraction of the lesion's area from which a color counts.
 MIN_COLOR_FRACTION = 0.05
 # CIELAB a*, b* of sRGB 194, 150, 130, the patch "light skin" of the ColorChecker chart (McCamy et al. 1976).
@@ -81,18 +85,30 @@ class Appearance:
         counted = [name for name in COLORS if self.color_fractions[name] >= MIN_COLOR_FRACTION]
         return tuple(sorted(counted, key=self.color_fractions.__getitem__, reverse=True))
 
+    def scaled(self, factor: float) -> "Appearance":
+        """Convert to pixels of an image that is `factor` times as large."""
+        (major, minor) = (
+            ((start[0] * factor, start[1] * factor), (end[0] * factor, end[1] * factor)) for start, end in self.axes
+        )
+        return replace(
+            self,
+            diameter_px=self.diameter_px * factor,
+            minor_diameter_px=self.minor_diameter_px * factor,
+            centroid=_scaled(self.centroid, factor),
+            axes=(major, minor),
+        )
+
     def to_columns(self) -> dict[str, float | int | str | None]:
         """Return the numbers as plain values by column name."""
-        return {
-            "abcd_asymmetry": self.asymmetry,
-            "abcd_color_asymmetry": self.color_asymmetry,
-            "abcd_border": self.border_irregularity,
-            "abcd_colors": len(self.color_names),
-            "abcd_color_names": ";".join(self.color_names),
-            "abcd_diameter_px": self.diameter_px,
-            "abcd_diameter_mm": self.diameter_mm,
-            "skin_ita": self.skin_ita,
-        }
+        values = (
+            *(self.asymmetry, self.color_asymmetry, self.border_irregularity, len(self.color_names), ";".join(self.color_names)),
+            *(self.diameter_px, self.diameter_mm, self.skin_ita),
+        )
+        return dict(zip(COLUMNS, values, strict=True))
+
+
+def _scaled(point: Point, factor: float) -> Point:
+    return point[0] * factor, point[1] * factor
 
 
 def measure_appearance(image: RgbImage, mask: BoolMask, *, mm_per_pixel: float | None = None) -> Appearance:

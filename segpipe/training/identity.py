@@ -32,7 +32,7 @@ RECORD = "segpipe"  # key in a checkpoint
 # Settings that a resumed training may change without permission: duration, hardware, and the steps after the fit.
 FREE = (
     *("trainer.max_epochs", "trainer.patience", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
-    *("trainer.precision", "workers", "logger", "tta", "heatmap_sample", "calibration", "threshold", "allow_leak"),
+    *("trainer.precision", "workers", "logger", "tta", "heatmap_sample", "calibration", "threshold", "conformal", "allow_leak"),
     *("allow_change", "output", "overwrite", "data.root", "data.table", "data.cache"),
 )
 # Those of them that the weights depend on; the card lists their changes.

@@ -1,7 +1,7 @@
 """Similar cases: the index of a classifier, and metrics of the cases that a run found."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 from segpipe.bundle.references import Reference
 from segpipe.inference.networks import ClassifierNetwork, Float32Array, batched
-from segpipe.inference.similar import CASES, decode_cases, decode_vote, pack_points, project, unpack_points
+from segpipe.inference.similar import CASES, IndexValues, decode_cases, decode_vote, pack_points, project, unpack_points
 from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.tta import IDENTITY
 from segpipe.io.images import read_image
@@ -71,17 +71,24 @@ def build_reference(features: Float32Array, table: pd.DataFrame, classes: Sequen
         classes: Codes of the card, in order.
 
     Returns:
-        Arrays `mean` (C,), `components` (C, D), `points` (N, D) and `diagnoses` (N,); values `classes`, `lesions` (N ids),
-        `images` (N lists of ids, that of the case first), `bandwidth` and `near_copy`.
+        Arrays `mean` (C,), `components` (C, D), `points` (N, D) and `diagnoses` (N,), and the values of `IndexValues`.
     """
     cases = first_photographs(table)
-    pca = PCA(min(DIMENSIONS, len(features) - 1, features.shape[1]), svd_solver="covariance_eigh").fit(features.astype(np.float64))
+    dimensions = min(DIMENSIONS, len(features) - 1, features.shape[1])
+    pca = PCA(dimensions, svd_solver="covariance_eigh").fit(features.astype(np.float64))
     # Relative to the first one, so that float16 holds them whatever the scale of the features.
     deviations = np.sqrt(pca.explained_variance_ / pca.explained_variance_[0])
     mean, components = pca.mean_.astype(np.float32), (pca.components_.T / np.maximum(deviations, 1e-3)).astype(np.float16)
     points = pack_points(project(features, mean, components.astype(np.float32)))
     nearest, eighth = _neighbor_distances(unpack_points(points))
     images = table.groupby("lesion_id", sort=False)["image_id"].agg(list)
+    values = IndexValues(
+        classes=tuple(classes),
+        lesions=tuple(cases["lesion_id"]),
+        images=tuple(tuple(images[lesion_id]) for lesion_id in cases["lesion_id"]),
+        bandwidth=BANDWIDTH * float(np.median(eighth)),
+        near_copy=float(np.quantile(nearest, NEAR_COPY)),
+    )
     return Reference(
         arrays={
             "mean": mean,
@@ -89,13 +96,7 @@ def build_reference(features: Float32Array, table: pd.DataFrame, classes: Sequen
             "points": points,
             "diagnoses": np.array([classes.index(code) for code in cases["dx"]], np.uint8),
         },
-        values={
-            "classes": list(classes),
-            "lesions": cases["lesion_id"].to_list(),
-            "images": [images[lesion_id] for lesion_id in cases["lesion_id"]],
-            "bandwidth": BANDWIDTH * float(np.median(eighth)),
-            "near_copy": float(np.quantile(nearest, NEAR_COPY)),
-        },
+        values=asdict(values),
     )
 
 

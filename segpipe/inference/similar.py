@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.bundle.references import Reference
 from segpipe.errors import BundleError
 from segpipe.inference.networks import Float32Array
+from segpipe.io.files import one_line
 from segpipe.io.run_files import SIMILAR
 
 CASES = 8  # of a finding
@@ -99,6 +101,25 @@ def decode_vote(text: str) -> dict[str, float]:
     return {code: float(weight) for code, weight in (entry.split("=") for entry in text.split(";"))}
 
 
+@dataclass(frozen=True)
+class IndexValues:
+    """Plain values of the reference data of an index.
+
+    Attributes:
+        classes: Codes of the classifier, in order.
+        lesions: Id of the lesion of each case.
+        images: Ids of all training images of each of these lesions; the first is that of the case.
+        bandwidth: Distance at which a case counts 1/e of the nearest one in the vote.
+        near_copy: Distance below which two photographs are near copies.
+    """
+
+    classes: tuple[str, ...]
+    lesions: tuple[str, ...]
+    images: tuple[tuple[str, ...], ...]
+    bandwidth: float
+    near_copy: float
+
+
 class SimilarIndex:
     """Index of training cases, one photograph of each lesion.
 
@@ -106,28 +127,43 @@ class SimilarIndex:
         reference: Reference data from `segpipe.evaluation.similar.build_reference`.
         classes: Codes of the card, in order.
 
-    Attributes:
-        channels: Number of features of an image.
-
     Raises:
-        BundleError: The reference data are none of this classifier.
+        BundleError: The reference data are not an index of this classifier.
     """
 
     def __init__(self, reference: Reference, classes: Sequence[str]) -> None:
-        arrays, values = reference.arrays, reference.values
         try:
-            self._mean, self._components = (np.asarray(arrays[name], np.float32) for name in ("mean", "components"))
-            self._points = unpack_points(arrays["points"])
-            self._labels: NDArray[np.intp] = np.asarray(arrays["diagnoses"], np.intp)
-            self._lesions, self._images = tuple(values["lesions"]), tuple(map(tuple, values["images"]))
-            self._bandwidth, self._near_copy = float(values["bandwidth"]), float(values["near_copy"])
-            self._classes = tuple(classes)
-            _check(values, self._mean, self._components, self._points, self._labels, self._classes)
-        except (LookupError, TypeError, ValueError) as error:
-            raise BundleError(f"{SIMILAR} must be of this classifier, got {error}; copy the whole bundle again") from error
-        self.channels = len(self._mean)
-        self._rows = {image_id: row for row, image_ids in enumerate(self._images) for image_id in image_ids}
-        self._is_class = np.equal.outer(self._labels, np.arange(len(self._classes))).astype(np.float64)
+            self._values = msgspec.convert(reference.values, IndexValues)
+            self._mean, self._components = (np.asarray(reference.arrays[name], np.float32) for name in ("mean", "components"))
+            self._points = unpack_points(reference.arrays["points"])
+            self._labels: NDArray[np.intp] = np.asarray(reference.arrays["diagnoses"], np.intp)
+            self._check(tuple(classes))
+        except (LookupError, TypeError, ValueError, msgspec.ValidationError) as error:
+            reason = one_line(str(error))
+            raise BundleError(
+                f"{SIMILAR} must be an index of this classifier, got {reason}; copy the whole bundle again"
+            ) from error
+        self._rows = {image_id: row for row, image_ids in enumerate(self._values.images) for image_id in image_ids}
+        self._is_class = np.equal.outer(self._labels, np.arange(len(classes))).astype(np.float64)
+
+    def _check(self, classes: tuple[str, ...]) -> None:
+        """Check that the parts fit each other and the card.
+
+        Raises:
+            ValueError: They do not.
+        """
+        values, labels = self._values, self._labels
+        if values.classes != classes:
+            raise ValueError(f"the classes {', '.join(values.classes)} instead of {', '.join(classes)}")
+        shapes = [array.shape for array in (self._mean, self._components, self._points, labels)]
+        cases = len(values.lesions)
+        channels, dimensions = self._components.shape
+        if not cases or shapes != [(channels,), (channels, dimensions), (cases, dimensions), (cases,)]:
+            raise ValueError(f"{cases} cases and arrays of shapes {shapes}")
+        if len(values.images) != cases or not all(values.images):
+            raise ValueError("cases without image ids")
+        if not (0 <= labels.min() <= labels.max() < len(classes) and values.bandwidth > 0):
+            raise ValueError("a diagnosis or a bandwidth out of range")
 
     def find(self, features: Float32Array, *, image_id: str | None = None) -> Similar:
         """Find the cases that look like a lesion.
@@ -139,24 +175,26 @@ class SimilarIndex:
             image_id: Id of the photograph, by which training images are known; None where it has none.
         """
         distances = 1 - self._points @ project(features, self._mean, self._components)
-        left_out = distances < self._near_copy
+        left_out = distances < self._values.near_copy
         if image_id in self._rows:
             left_out[self._rows[image_id]] = True
         distances = np.where(left_out, np.inf, np.clip(distances, 0, 2))
         count = min(CASES, int(len(distances) - left_out.sum()))
         nearest = np.argpartition(distances, max(count - 1, 0))[:count]
         nearest = nearest[np.argsort(distances[nearest], kind="stable")]
-        return Similar(tuple(self._case(row, float(distances[row])) for row in nearest), self._vote(distances), left_out.any().item())
+        cases = tuple(self._case(row, float(distances[row])) for row in nearest)
+        return Similar(cases, self._vote(distances), known=bool(left_out.any()))
 
     def _case(self, row: int, distance: float) -> SimilarCase:
-        return SimilarCase(self._images[row][0], self._classes[self._labels[row]], distance, self._lesions[row])
+        values = self._values
+        return SimilarCase(values.images[row][0], values.classes[self._labels[row]], distance, values.lesions[row])
 
     def _vote(self, distances: NDArray[np.floating[Any]]) -> dict[str, float]:
-        smallest = distances.min()
+        codes, smallest = self._values.classes, distances.min()
         if not np.isfinite(smallest):  # all cases are left out
-            return dict.fromkeys(self._classes, 1 / len(self._classes))
-        weights = np.exp((smallest - distances.astype(np.float64)) / self._bandwidth) @ self._is_class
-        return dict(zip(self._classes, (weights / weights.sum()).tolist(), strict=True))
+            return dict.fromkeys(codes, 1 / len(codes))
+        weights = np.exp((smallest - distances.astype(np.float64)) / self._values.bandwidth) @ self._is_class
+        return dict(zip(codes, (weights / weights.sum()).tolist(), strict=True))
 
 
 def project(features: Float32Array, mean: Float32Array, components: Float32Array) -> Float32Array:
@@ -184,27 +222,3 @@ def pack_points(points: Float32Array) -> NDArray[np.int8]:
 def unpack_points(packed: NDArray[np.int8]) -> Float32Array:
     """Undo `pack_points`."""
     return packed.astype(np.float32) / np.float32(_LARGEST)
-
-
-def _check(
-    values: Mapping[str, Any],
-    mean: Float32Array,
-    components: Float32Array,
-    points: Float32Array,
-    labels: NDArray[np.intp],
-    classes: tuple[str, ...],
-) -> None:
-    """Check that the parts of an index fit each other and the card.
-
-    Raises:
-        ValueError: They do not.
-    """
-    if tuple(values["classes"]) != classes:
-        raise ValueError(f"the classes {', '.join(values['classes'])} instead of {', '.join(classes)}")
-    (channels,), (cases,) = mean.shape, labels.shape
-    if components.shape != (channels, points.shape[1]) or points.shape[0] != cases or not cases:
-        raise ValueError(f"arrays of shapes {mean.shape}, {components.shape}, {points.shape} and {labels.shape}")
-    if not cases == len(values["lesions"]) == len(values["images"]) or not all(values["images"]):
-        raise ValueError(f"{cases} cases with {len(values['lesions'])} lesions and {len(values['images'])} lists of images")
-    if not (0 <= labels.min() <= labels.max() < len(classes) and values["bandwidth"] > 0):
-        raise ValueError("a diagnosis or a bandwidth out of range")

@@ -77,3 +77,18 @@ class GraphRecord:
     largest_difference: float
     images: int
     source: str
+
+
+@dataclass(frozen=True)
+class ReferenceRecord:
+    """Record of the reference data of a bundle, see `segpipe.bundle.references`.
+
+    Attributes:
+        sha256: SHA-256 of the file.
+        images: Number of images that they were made from.
+        source: Origin of these images.
+    """
+
+    sha256: str
+    images: int
+    source: str

@@ -16,9 +16,10 @@ from onnxruntime import InferenceSession, SessionOptions
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.bundle.file_formats import IDENTITY, read_header
-from segpipe.bundle.folder import load_bundle, save_graphs
+from segpipe.bundle.folder import load_bundle
 from segpipe.bundle.graphs import graph_identity
 from segpipe.bundle.records import GraphRecord
+from segpipe.bundle.saving import save_graphs
 from segpipe.errors import BundleError
 from segpipe.inference.heatmap import scale_to_unit
 from segpipe.inference.torch_runtime import HeadPass

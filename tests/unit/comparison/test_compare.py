@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import save_bundle
 from segpipe.bundle.records import Training
+from segpipe.bundle.saving import save_bundle
 from segpipe.cli.main import main
 from segpipe.comparison import compare as compare_module
 from segpipe.comparison.candidates import ScoredCandidate, count_macs, count_parameters

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, ConfigError, PredictionError

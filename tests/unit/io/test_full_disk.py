@@ -17,7 +17,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from segpipe.bundle.card import ClassifierBundle
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.cli.call import report
 from segpipe.cli.main import run_subcommand
 from segpipe.config.schemas import TrainConfig

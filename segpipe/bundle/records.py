@@ -67,8 +67,8 @@ class GraphRecord:
 
     Attributes:
         sha256: SHA-256 of the file.
-        largest_difference: Largest absolute difference between ONNX Runtime and PyTorch: of a probability for `model.onnx`, of a
-            heatmap scaled to [0, 1] for `gradcam.onnx`.
+        largest_difference: Largest absolute difference between ONNX Runtime and PyTorch: of a probability for `model.onnx` (of a
+            segmenter also of a feature, as a fraction of the largest one), of a heatmap scaled to [0, 1] for `gradcam.onnx`.
         images: Number of images that it was measured on.
         source: Origin of these images.
     """

@@ -17,7 +17,7 @@ from PIL import Image
 from tiny import TRAINING, drawn_batch, settle, tiny_classifier
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle, SegmenterCard
-from segpipe.bundle.folder import save_bundle
+from segpipe.bundle.saving import save_bundle
 from segpipe.config import CONF
 from segpipe.data.synthetic.dataset import write_dataset
 from segpipe.data.synthetic.photo import make_image

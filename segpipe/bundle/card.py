@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from segpipe.bundle.records import GraphRecord, Training, library_versions
+from segpipe.bundle.records import GraphRecord, ReferenceRecord, Training, library_versions
 from segpipe.diagnosis import check_class_name
-from segpipe.io.run_files import GRAPHS
+from segpipe.io.run_files import GRAPHS, REFERENCES
 from segpipe.lesion.crop import CropRule
 from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, check_targets
+from segpipe.metrics.trust import TrustRules
 from segpipe.models.preprocessing import InputSpec
 
 if TYPE_CHECKING:
@@ -36,10 +37,12 @@ class Card:
         licence: Licence of the weights.
         intended_use: Intended use, and uses that are excluded.
         graphs: ONNX graphs of the bundle by file name, see `segpipe.bundle.graphs`; empty for none.
+        references: Reference data of the bundle by file name, see `segpipe.bundle.references`; empty for none.
 
     Raises:
         ValueError: `metrics.metrics` holds anything but scores, see `segpipe.metrics.bootstrap.with_intervals`, or the number
-            of images is missing, or a graph has an unknown name.
+            of images is missing, or a graph or reference data have an unknown
+            name.
     """
 
     arguments: Mapping[str, Any]
@@ -50,6 +53,7 @@ class Card:
     licence: str = LICENCE
     intended_use: str = INTENDED_USE
     graphs: Mapping[str, GraphRecord] = field(default_factory=dict)
+    references: Mapping[str, ReferenceRecord] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         scores = self.metrics.get("metrics", {})
@@ -57,8 +61,9 @@ class Card:
             raise ValueError("metrics.metrics must hold scores, each with value, low and high, which are numbers or null")
         if scores and type(self.metrics.get("images")) is not int:
             raise ValueError(f"metrics.images must be the number of scored images, got {self.metrics.get('images')!r}")
-        if unknown := sorted(self.graphs.keys() - set(GRAPHS)):
-            raise ValueError(f"graphs must be among {', '.join(GRAPHS)}, got {', '.join(unknown)}")
+        for name, found, allowed in (("graphs", self.graphs, GRAPHS), ("references", self.references, REFERENCES)):
+            if unknown := sorted(found.keys() - set(allowed)):
+                raise ValueError(f"{name} must be among {', '.join(allowed)}, got {', '.join(unknown)}")
 
 
 def _is_score(score: Any) -> bool:
@@ -98,6 +103,7 @@ class ClassifierCard(Card):
         validation: Probabilities of the validation images, from which an ensemble fits its operating points and prediction
             sets; None where they were not kept.
         conformal: Thresholds of the prediction sets; None in the cards of older versions.
+        trust: Rules that judge how far to trust a finding; None in the cards of older versions.
 
     Raises:
         ValueError: A class is listed twice, is malignant twice, or has a forbidden name; a class `malignant` is not the only
@@ -115,6 +121,7 @@ class ClassifierCard(Card):
     operating_points: tuple[OperatingPoint, ...] = ()
     validation: ValidationProbs | None = None
     conformal: ConformalSets | None = None
+    trust: TrustRules | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

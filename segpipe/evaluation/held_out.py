@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segpipe.bundle.card import ClassifierCard
-from segpipe.data.fingerprints import hash_id
+from segpipe.data.duplicates import hash_id
 from segpipe.data.identity import parse_name
 from segpipe.errors import ConfigError
 from segpipe.evaluation.heatmap_faithfulness import HeatmapTest

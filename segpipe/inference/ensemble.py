@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from segpipe.bundle.card import ClassifierCard
 from segpipe.errors import ConfigError
 from segpipe.inference.heatmap import ClassMap, mean_heatmap
-from segpipe.inference.networks import ClassifierNetwork
+from segpipe.inference.networks import ClassifierNetwork, Float32Array
 from segpipe.inference.stages import Classifier, Crops, ViewPredictions, group_crops
 from segpipe.inference.tta import IDENTITY, View, mean_probs, spread
 from segpipe.lesion.localization import Localization
 from segpipe.metrics.conformal import ConformalSets, fit_sets
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, fit_point, has_target
+from segpipe.metrics.trust import DEFAULT_RULES
 from segpipe.types import FloatArray, RgbImage
 
 EnsembleCrops = tuple[Crops, ...]  # crops of one image for each classifier, in the order of the bundles
@@ -29,11 +30,13 @@ class Prediction:
         probs: Calibrated probabilities, float64, shape (classes,), which sum to 1.
         tta_spread: Disagreement of the views, see `segpipe.inference.tta.spread`; None with a single view.
         class_map: Heatmap in the frame of the first crop of the first classifier; None without an explanation.
+        features: Pooled features of the first classifier, of the first view of its first crop, shape (C,).
     """
 
     probs: FloatArray
     tta_spread: float | None
     class_map: ClassMap | None
+    features: Float32Array
 
 
 class ClassifierEnsemble:
@@ -52,6 +55,7 @@ class ClassifierEnsemble:
         malignant: Codes of the malignant classes; empty where they are not known.
         operating_points: Operating points of the card, or of the averaged probabilities; empty where none are known.
         conformal: Prediction sets of the card, or of the averaged probabilities; None where none are known.
+        rules: Rules of trust of the first card, or the default ones.
 
     Raises:
         ConfigError: `explained` is not a class of the networks, or their cards cannot give prediction sets of this coverage.
@@ -79,6 +83,7 @@ class ClassifierEnsemble:
         cards = [network.card for network in networks]
         self.operating_points = ensemble_points(cards)
         self.conformal = ensemble_sets(cards, coverage)
+        self.rules = card.trust or DEFAULT_RULES
 
     def in_one_view(self) -> "ClassifierEnsemble":
         """Return a copy without augmentation and explanation that shares the networks."""
@@ -132,7 +137,7 @@ class ClassifierEnsemble:
         probs = mean_probs(view_probs)
         spreads = spread(view_probs).tolist() if len(self.views) > 1 else [None] * len(crops)
         class_maps = [None] * len(crops) if self.explained is None else self._class_maps(members, crops, self._explained(probs))
-        return [Prediction(*parts) for parts in zip(probs, spreads, class_maps, strict=True)]
+        return [Prediction(*parts) for parts in zip(probs, spreads, class_maps, members[0].features, strict=True)]
 
     def _view_predictions(self, crops: Sequence[EnsembleCrops]) -> list[ViewPredictions]:
         return [classifier(own) for classifier, own in zip(self._classifiers, zip(*crops, strict=True), strict=True)]

@@ -16,7 +16,7 @@ from segpipe.bundle.card import Card, ClassifierCard, SegmenterCard
 from segpipe.bundle.card_file import StoredModel, read_model
 from segpipe.bundle.graphs import read_graph
 from segpipe.errors import BundleError
-from segpipe.inference.networks import Float32Array, Squares, require_finite_logits
+from segpipe.inference.networks import Float32Array, SegmenterPass, Squares, require_finite_logits
 from segpipe.inference.resources import available_cores
 from segpipe.io.files import one_line
 from segpipe.io.run_files import GRADCAM_GRAPH, MODEL_GRAPH
@@ -173,10 +173,10 @@ class OnnxSegmenter(OnnxNetwork):
         self.card = model.card
         super().__init__(folder, model, [MODEL_GRAPH], device, precision)
 
-    def logits(self, images: Squares) -> Float32Array:
-        """Compute the logits of lesion, shape (N, size, size)."""
-        (logits,) = self._run(0, {"images": normalize(images, self.card.input)})
-        return require_finite_logits(logits[:, 0], "segmenter")
+    def __call__(self, images: Squares) -> SegmenterPass:
+        """Segment images of the network's input size."""
+        logits, *features = self._run(0, {"images": normalize(images, self.card.input)})
+        return SegmenterPass(require_finite_logits(logits[:, 0], "segmenter"), *features)
 
 
 class OnnxClassifier(OnnxNetwork):
@@ -217,12 +217,18 @@ class OnnxPass:
 
     def __init__(self, logits: Float32Array, features: Float32Array, run_gradcam: Run) -> None:
         self.logits = logits
-        self._features = features
+        self._maps = features
         self._run_gradcam = run_gradcam
+
+    @property
+    def features(self) -> Float32Array:
+        """Mean of the last feature map over all positions, shape (N, C)."""
+        means: Float32Array = self._maps.mean((2, 3))
+        return means
 
     def maps(self, target: NDArray[np.int64]) -> Float32Array:
         """Compute Grad-CAM maps of one class per image, shape (N, h, w)."""
-        (maps,) = self._run_gradcam({"features": self._features, "target": target.astype(np.int64)})
+        (maps,) = self._run_gradcam({"features": self._maps, "target": target.astype(np.int64)})
         return maps
 
 

@@ -12,10 +12,11 @@ from torch.nn.functional import one_hot
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.inference.folding import prepare_network
-from segpipe.inference.networks import Float32Array, Squares, require_finite_logits
+from segpipe.inference.networks import Float32Array, SegmenterPass, Squares, require_finite_logits
 from segpipe.inference.resources import choose_device
 from segpipe.models.classifier import LesionClassifier
 from segpipe.models.preprocessing import images_to_batch
+from segpipe.models.unet import logits_and_features
 
 _ACCELERATOR = threading.Lock()
 
@@ -51,6 +52,11 @@ class HeadPass:
             self._leaf = (features.clone() if features.is_inference() else features.detach()).requires_grad_()
             self._output = head(self._leaf)
         self.logits = self._output.detach()
+
+    @property
+    def features(self) -> Tensor:
+        """Mean of the feature maps over all positions, shape (N, C)."""
+        return self._leaf.detach().mean((2, 3))
 
     def maps(self, target: Tensor) -> Tensor:
         """Compute Grad-CAM maps for one class per image.
@@ -141,12 +147,13 @@ class TorchSegmenter(TorchNetwork):
         self.model = prepare_network(bundle.model, self._device, self._precision)
 
     @torch.inference_mode()
-    def logits(self, images: Squares) -> Float32Array:
-        """Compute the logits of lesion, shape (N, size, size)."""
+    def __call__(self, images: Squares) -> SegmenterPass:
+        """Segment images of the network's input size."""
         batch = images_to_batch(images, self.card.input, self._device)
         with self._running():
-            logits = self.model(batch)[:, 0]
-        return require_finite_logits(logits.float().cpu().numpy(), "segmenter")
+            logits, features = logits_and_features(self.model, batch)
+        found = require_finite_logits(logits[:, 0].float().cpu().numpy(), "segmenter")
+        return SegmenterPass(found, features.cpu().numpy())
 
 
 class TorchClassifier(TorchNetwork):
@@ -184,6 +191,12 @@ class TorchPass:
     def __init__(self, head_pass: HeadPass) -> None:
         self._head_pass = head_pass
         self.logits: Float32Array = require_finite_logits(head_pass.logits.cpu().numpy(), "classifier")
+
+    @property
+    def features(self) -> Float32Array:
+        """Mean of the last feature map over all positions, shape (N, C)."""
+        features: Float32Array = self._head_pass.features.cpu().numpy()
+        return features
 
     @torch.inference_mode()
     def maps(self, target: NDArray[np.int64]) -> Float32Array:

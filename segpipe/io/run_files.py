@@ -19,6 +19,7 @@ LOCK = ".lock"
 CARD = "card.json"
 WEIGHTS = "model.safetensors"
 GRAPHS = MODEL_GRAPH, GRADCAM_GRAPH = ("model.onnx", "gradcam.onnx")
+REFERENCES = GATE, SIMILAR = ("gate.safetensors", "similar.safetensors")
 GOLDEN = "golden.json"  # images with expected outputs
 
 # A training.
@@ -60,7 +61,7 @@ _TRAINING_PATTERNS = (
     *(f"{TENSORBOARD}/events.out.tfevents.*", f"{TENSORBOARD}/hparams.yaml"),
     *(f"{MLFLOW}/{TRACKER_RUN}", f"{MLFLOW}/{MLFLOW_STORE}*"),
     *(f"{WANDB}/{TRACKER_RUN}", f"{WANDB}/debug*.log", f"{WANDB}/*run-*/**/*"),
-    *(f"{BUNDLE}/{name}" for name in (WEIGHTS, CARD, *GRAPHS, GOLDEN)),
+    *(f"{BUNDLE}/{name}" for name in (WEIGHTS, CARD, *GRAPHS, *REFERENCES, GOLDEN)),
     *(f"{folder}/{pattern}" for folder in (TEST, FOLD) for pattern in (PREDICTIONS, *_RUN_PATTERNS)),
 )
 # Patterns of the files that `overwrite=true` removes, by the file that shows that a folder holds results.

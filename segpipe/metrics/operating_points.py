@@ -50,7 +50,7 @@ class ValidationProbs:
     An ensemble fits its operating points and prediction sets to the mean probabilities of its members.
 
     Attributes:
-        images: Hashes of the image ids, eight characters each, sorted; see `segpipe.data.fingerprints.hash_id`.
+        images: Hashes of the image ids, eight characters each, sorted; see `segpipe.data.duplicates.hash_id`.
         labels: Class index of each image, uint16 in base64.
         probs: Probability of each class for each image, float32, shape (N, C), in base64.
         lesions: Hash of the lesion id of each image, eight characters each; empty in the cards of older versions.

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from segpipe.bundle.card import Card, ClassifierCard, SegmenterBundle
-from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter
+from segpipe.bundle.saving import save_bundle
 from segpipe.config import SAMPLES
 from segpipe.config.training_groups import COVERAGE
 from segpipe.data.check import CheckedDataset

@@ -14,7 +14,7 @@ from segpipe.config.arguments import as_argument
 from segpipe.config.fields import to_dict
 from segpipe.config.schemas import CHANGES_ALLOWED, TrainClsConfig, TrainConfig
 from segpipe.data.check import CheckedDataset
-from segpipe.data.fingerprints import hash_file, hash_files
+from segpipe.data.duplicates import hash_file, hash_files
 from segpipe.data.splits import PARTS, split_hash
 from segpipe.errors import ConfigError
 from segpipe.io.run_files import BEST_CHECKPOINT, CARD, WEIGHTS

@@ -52,7 +52,7 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
 
-    from segpipe.bundle.folder import bundle_segmenter, save_bundle
+    from segpipe.bundle.saving import bundle_segmenter, save_bundle
     from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import segmenter_test_metrics
     from segpipe.evaluation.segmenter_alone import score_segmenter
@@ -113,7 +113,7 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
 
-    from segpipe.bundle.folder import bundle_classifier, save_bundle
+    from segpipe.bundle.saving import bundle_classifier, save_bundle
     from segpipe.evaluation import held_out
     from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import card_with_test_metrics

@@ -12,7 +12,8 @@ import pytest
 
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard, SegmenterCard
 from segpipe.bundle.card_file import read_card
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.diagnosis import check_class_name
 from segpipe.errors import BundleError
 from segpipe.inference.ensemble import ClassifierEnsemble

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard, fingerprint
 from segpipe.bundle.card_file import read_card, read_model
 from segpipe.bundle.file_formats import parse_model
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
 from segpipe.bundle.graphs import read_graph
 from segpipe.bundle.records import GraphRecord
+from segpipe.bundle.saving import save_bundle
 from segpipe.errors import BundleError
 from segpipe.io.run_files import CARD, GRADCAM_GRAPH, GRAPHS, MODEL_GRAPH, WEIGHTS
 from segpipe.release.graphs import add_graphs

@@ -14,7 +14,8 @@ from optuna.distributions import FloatDistribution
 
 from hydra_plugins.segpipe_optuna import OptunaSweeper
 from segpipe.bundle.card import ClassifierBundle
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.data.cache import StoredExamples
 from segpipe.errors import BundleError, ConfigError, OutputError, TrainingError
 from segpipe.io.run_files import CARD, JOB_RECORD, JOURNAL, WEIGHTS

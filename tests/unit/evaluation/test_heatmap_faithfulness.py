@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.bundle.card import ClassifierBundle
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
 from segpipe.errors import PredictionError

@@ -10,7 +10,8 @@ import pytest
 from findings import drawn_finding
 
 from segpipe.bundle.card import ClassifierBundle
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.inference.ensemble import ClassifierEnsemble
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, frame_of, heatmap_in_lesion, heatmap_on_image

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, ConfigError, PredictionError
@@ -209,7 +210,7 @@ import numpy as np
 from segpipe.inference.openvino_runtime import OpenVinoSegmenter
 
 networks = [OpenVinoSegmenter(Path(sys.argv[1]))]
-networks[0].logits(np.zeros((1, 64, 64, 3), np.uint8))
+networks[0](np.zeros((1, 64, 64, 3), np.uint8))
 thread = threading.Thread(target=networks.clear)
 thread.start()
 thread.join()

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import segpipe.config.schemas  # noqa: F401, registers the schemas with Hydra
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard, SegmenterBundle, SegmenterCard
-from segpipe.bundle.folder import load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.folder import load_classifier, load_segmenter
+from segpipe.bundle.saving import save_bundle
 from segpipe.config.composing import typed
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES

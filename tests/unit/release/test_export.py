@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter, save_bundle
+from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter
 from segpipe.bundle.graphs import read_graph
+from segpipe.bundle.saving import save_bundle
 from segpipe.cli.main import main
 from segpipe.data.check import CheckedDataset
 from segpipe.data.loaders import load_ham10000

@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard, SegmenterCard
 from segpipe.bundle.card_file import SHIPPED
-from segpipe.bundle.folder import load_bundle, save_bundle
+from segpipe.bundle.folder import load_bundle
 from segpipe.bundle.graphs import read_graph
+from segpipe.bundle.saving import save_bundle
 from segpipe.data.synthetic.dataset import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError

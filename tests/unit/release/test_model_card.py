@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import save_bundle
+from segpipe.bundle.saving import save_bundle
 from segpipe.cli.main import main
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import nn
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, full_name
 from segpipe.evaluation.score import score_run

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
-from segpipe.bundle.folder import load_classifier, save_bundle
+from segpipe.bundle.folder import load_classifier
+from segpipe.bundle.saving import save_bundle
 from segpipe.errors import BundleError, SelfTestError
 from segpipe.inference.golden import read_golden
 from segpipe.io.run_files import GOLDEN

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from segpipe.bundle.card import SegmenterBundle
-from segpipe.bundle.folder import save_bundle
 from segpipe.bundle.records import Training
+from segpipe.bundle.saving import save_bundle
 from segpipe.config.prediction import SegmenterBundleConfig
 from segpipe.config.schemas import TrainClsConfig
 from segpipe.data.check import CheckedDataset

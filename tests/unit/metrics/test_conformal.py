@@ -5,15 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segpipe.data.fingerprints import hash_id
-from segpipe.metrics.conformal import (
-    ROUNDING,
-    ConformalSets,
-    conformal_quantile,
-    fit_sets,
-    least_images,
-    sets_of_validation,
-)
+from segpipe.data.duplicates import hash_id
+from segpipe.metrics.conformal import ROUNDING, ConformalSets, conformal_quantile, fit_sets, least_images
 from segpipe.metrics.operating_points import ValidationProbs
 
 CLASSES = ("mel", "nv", "bcc")
@@ -100,11 +93,6 @@ def test_one_photograph_of_each_lesion_counts() -> None:
     sets = fit_sets(probs, labels, lesions, classes=CLASSES, coverage=0.5)
     assert sets.images == {"mel": 1, "nv": 1, "bcc": 0}
     assert sets.thresholds == pytest.approx({"mel": 0.1, "nv": 0.2, "bcc": 0.1}, abs=2e-6)  # bcc has that of the rarest, mel
-    packed = ValidationProbs.pack([hash_id(str(number)) for number in range(4)], labels, probs, [*map(hash_id, lesions)])
-    assert len(packed.lesion_hashes) == 4 and set(packed.lesion_hashes) == {hash_id("a"), hash_id("b")}
-    of_card = sets_of_validation(packed, classes=CLASSES, coverage=0.5)
-    assert of_card is not None and of_card.images == sets.images
-    assert sets_of_validation(ValidationProbs(packed.images, packed.labels, packed.probs), classes=CLASSES, coverage=0.5) is None
 
 
 def test_lesions_follow_their_images_when_packed() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segpipe.metrics.prediction_sets import SetMetrics, read_sets
+from segpipe.metrics.conformal import SetMetrics, read_sets
 
 CODES = ("mel", "nv", "bcc", "df")
 TRUE_CODES = ["mel", "mel", "nv", "nv", "nv", "bcc"]

@@ -7,11 +7,12 @@ import pandas as pd
 
 from segpipe.bundle.card import ClassifierBundle, ClassifierCard
 from segpipe.bundle.card_file import SHIPPED, read_card
-from segpipe.data.fingerprints import hash_id
+from segpipe.data.duplicates import hash_id
 from segpipe.data.splits import read_split
 from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import ValidationProbs
-from segpipe.release.card_sets import sets_text, with_prediction_sets
+from segpipe.release.card_tests import sets_text
+from segpipe.release.export import upgrade_card
 
 
 def test_older_card_gets_sets_with_the_lesions_of_the_split(classifier: ClassifierBundle) -> None:
@@ -20,17 +21,18 @@ def test_older_card_gets_sets_with_the_lesions_of_the_split(classifier: Classifi
     split = pd.DataFrame({"image_id": ids, "lesion_id": [f"lesion {number // 14}-{number % 7}" for number in range(140)]})
     validation = ValidationProbs.pack([*map(hash_id, ids)], labels, rng.dirichlet(np.ones(7), 140))
     card = replace(classifier.card, validation=validation)
-    upgraded = with_prediction_sets(card, split, coverage=0.9)
+    upgraded = upgrade_card(card, split, coverage=0.9)
     assert upgraded.conformal is not None and upgraded.validation is not None
     assert set(upgraded.conformal.images.values()) == {10}  # 20 photographs of each class, two a lesion
     assert replace(upgraded.validation, lesions="") == validation
-    assert with_prediction_sets(upgraded, split, coverage=0.8) == upgraded
-    assert with_prediction_sets(classifier.card, split, coverage=0.9) == classifier.card  # without validation probabilities
+    assert card.with_prediction_sets(0.9) == card  # the lesions are not known
+    assert upgrade_card(upgraded, split, coverage=0.8) == upgraded
+    assert upgrade_card(classifier.card, split, coverage=0.9) == classifier.card  # without validation probabilities
 
 
 def test_shipped_card_has_lesions_for_its_sets() -> None:
     card = read_card(SHIPPED / "classifier", "classifier", ClassifierCard)
-    sets = with_prediction_sets(card, read_split(SHIPPED / "split.csv"), coverage=0.9).conformal
+    sets = upgrade_card(card, read_split(SHIPPED / "split.csv"), coverage=0.9).conformal
     assert sets is not None and sets.coverage == 0.9
     assert sets.images == {"mel": 61, "nv": 540, "bcc": 33, "akiec": 22, "bkl": 72, "df": 7, "vasc": 9}
     assert sets.rare == ("df",)

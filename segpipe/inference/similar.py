@@ -169,7 +169,7 @@ class SimilarIndex:
         if not (0 <= labels.min() <= labels.max() < len(classes) and values.bandwidth > 0):
             raise ValueError("a diagnosis or a bandwidth out of range")
 
-    def find(self, features: Float32Array, *, image_id: str | None = None) -> Similar:
+    def find(self, features: Float32Array, image_id: str | None = None) -> Similar:
         """Find the cases that look like a lesion.
 
         A case is left out where the photograph is one of its lesion, or where it is so near that the photograph must be a copy.

@@ -20,7 +20,8 @@ from torch import Tensor
 from segpipe import __version__
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.bundle.card_file import SHIPPED
-from segpipe.bundle.folder import IDENTITY, load_classifier, load_segmenter
+from segpipe.bundle.file_formats import IDENTITY
+from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.bundle.saving import save_bundle
 from segpipe.errors import BundleError, OutputError
 from segpipe.io.run_files import CARD, WEIGHTS

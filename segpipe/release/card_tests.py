@@ -54,8 +54,8 @@ def sets_text(sets: ConformalSets, measured: Mapping[str, Any]) -> str:
     size, single = (_text(measured, name) for name in ("set_size", "single_label"))
     of_sizes = f"\n\nMean number of diagnoses in a set on test: {size}; fraction of the sets with one diagnosis: {single}."
     return (
-        f"The set of an image contains the true diagnosis with a probability of at least {sets.coverage:g}, for each diagnosis. It "
-        "holds the predicted diagnosis, and all others with at least the probability in the table. The thresholds were fitted to "
+        f"The set of an image contains the true diagnosis with a probability of at least {sets.coverage:g}, for each diagnosis. "
+        "It holds the predicted diagnosis, and all others with at least the probability in the table. The thresholds were fitted to "
         f"one photograph of each validation lesion.{_rare(sets)}\n\n{markdown_table(header, rows)}{of_sizes if size else ''}"
     )
 

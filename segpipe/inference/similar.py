@@ -172,8 +172,8 @@ class SimilarIndex:
     def find(self, features: Float32Array, *, image_id: str | None = None) -> Similar:
         """Find the cases that look like a lesion.
 
-        A case is left out where the photograph is one of its lesion, or where it is so near that the photograph must be a copy, which
-        takes `CASES` cases to tell.
+        A case is left out where the photograph is one of its lesion, or where it is so near that the photograph must be a copy,
+        which takes `CASES` cases to tell.
 
         Args:
             features: Pooled features of the first view, see `segpipe.inference.ensemble.Prediction`, shape (C,).

@@ -138,10 +138,11 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: GroundTruth)
     if run.image_files:
         draw_worst_predictions(run, scored, predictions)
     screening = screening_metrics(scored, predictions, malignant=run.malignant, points=run.operating_points)
+    sets = run.set_metrics(scored, predictions)
     lesions = truth.lesions_of(image_ids)
 
     def metric(weights: Weights) -> dict[str, float | None]:
-        return score_predictions(predictions, weights) | screening(weights)
+        return score_predictions(predictions, weights) | screening(weights) | ({} if sets is None else sets(weights))
 
     def metric_of(rows: ImageRows) -> WeightedMetric:
         return partial(score_predictions, predictions.select(rows))

@@ -15,7 +15,7 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.io.run_files import METRICS, PREDICTIONS
 from segpipe.io.storage import content_hash
 from segpipe.lesion.localization import Localization, MaskSource, threshold_probs
-from segpipe.report.masks import draw_masks
+from segpipe.report.plots import draw_masks
 from segpipe.types import BoolMask, FloatArray, RgbImage
 
 _SHOWN = 12  # images in predictions.png
@@ -91,7 +91,7 @@ def _segment(localizer: Localizer, table: pd.DataFrame) -> Iterator[_Segmented]:
     """Segment images with one pass of the network, batch by batch."""
     for rows in batched(table.to_dict("records"), _BATCH_SIZE):
         images = [read_image(Path(row["image_path"])) for row in rows]
-        maps = localizer.mask_probs(images)
+        maps, _ = localizer.segment(images)
         localizations = localizer.localize(images, maps)
         for row, image, mask_probs, localization in zip(rows, images, maps, localizations, strict=True):
             alone = threshold_probs(mask_probs, *image.shape[:2])

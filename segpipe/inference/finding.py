@@ -1,12 +1,11 @@
 """Result of one image, the value behind tables, figures and metrics."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,10 +13,9 @@ from segpipe.diagnosis import full_name
 from segpipe.errors import PredictionError
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
 from segpipe.io.files import display_path, one_line
-from segpipe.lesion.crop import mask_box
-from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.lesion.located import LocatedLesion
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, reached_targets
-from segpipe.types import BoolMask, Box, Photograph, RgbImage
+from segpipe.types import RgbImage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,19 +23,14 @@ if TYPE_CHECKING:
 _LONGEST_NAME, _LONGEST_WORDS = 28, 80  # characters in a finding's repr, which has at most 120
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Finding:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Finding(LocatedLesion):
     """Mask, diagnosis and explanation of one image. Not a medical device.
 
-    A photograph may have been read reduced. `mask`, `box`, `crop_box` and `heatmap` are in pixels of the original photograph as a
-    viewer shows it; `localization` and `window` are in pixels of `photograph.image`.
+    The attributes of `LocatedLesion` say where the lesion is; `heatmap` is in pixels of the original photograph, too.
 
     Attributes:
-        photograph: Image as it was read, RGB uint8, and the size of the original.
-        localization: Mask, lesion box, mask source and reasons, in pixels of `photograph.image`.
-        window: Area that the classifier saw, in pixels of `photograph.image`; that of the first classifier of an ensemble, with
-            the margin of its card.
-        crop: The same area as the network saw it, RGB uint8, shape (size, size, 3).
+        crop: Area `window` as the network saw it, RGB uint8, shape (size, size, 3).
         probabilities: Calibrated probability of each class by code, in the card's order; they sum to 1.
         malignant: Codes of the malignant classes; empty where the card names none.
         operating_points: Thresholds of the card, or of the ensemble; empty where none are known.
@@ -50,12 +43,8 @@ class Finding:
 
     Raises:
         PredictionError: A probability, the spread or the class map holds a number that is not finite.
-        ValueError: `localization` does not fit `photograph.image`.
     """
 
-    photograph: Photograph
-    localization: Localization
-    window: Box
     crop: RgbImage
     probabilities: Mapping[str, float]
     malignant: tuple[str, ...]
@@ -68,12 +57,10 @@ class Finding:
     border: str = "squeeze"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         heat = () if self.class_map is None else self.class_map.values.ravel()
         if not np.isfinite([*self.probabilities.values(), self.tta_spread or 0.0, *heat]).all():
             raise PredictionError("the prediction holds a number that is not finite; use precision=float32, or another bundle")
-        size, mask = self.photograph.image.shape[:2], self.localization.mask
-        if mask.shape != size:
-            raise ValueError(f"localization must fit the image of {size[0]} x {size[1]} pixels, got a mask of shape {mask.shape}")
 
     @property
     def diagnosis(self) -> str:
@@ -104,47 +91,6 @@ class Finding:
     def suspicious(self) -> bool:
         """True where an operating point is reached or the diagnosis is malignant."""
         return bool(self.flagged_for) or self.diagnosis in self.malignant
-
-    @cached_property
-    def original_localization(self) -> Localization:
-        """Localization in pixels of the original photograph."""
-        height, width = self.photograph.height, self.photograph.width
-        if self.localization.mask.shape == (height, width):
-            return self.localization
-        pixels = self.localization.mask.view(np.uint8) * 255
-        mask = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR) > 127
-        return replace(self.localization, mask=mask, box=mask_box(mask))
-
-    @property
-    def mask(self) -> BoolMask:
-        """Lesion mask in pixels of the original photograph: bool, shape (H, W)."""
-        return self.original_localization.mask
-
-    @property
-    def box(self) -> Box:
-        """Smallest box that holds `mask`."""
-        return self.original_localization.box
-
-    @property
-    def mask_source(self) -> MaskSource:
-        """Mask source, which compares equal to `unet`, `contour` or `whole_image`."""
-        return self.localization.source
-
-    @property
-    def mask_reasons(self) -> tuple[str, ...]:
-        """Reasons why earlier mask sources were refused, as `<source>:<code>`."""
-        return self.localization.reasons
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Reasons not to rely on the diagnosis, as codes such as `uniform_image`."""
-        return self.localization.warnings
-
-    @property
-    def crop_box(self) -> Box:
-        """Area that the classifier saw, in pixels of the original photograph."""
-        height, width = self.photograph.image.shape[:2]
-        return self.window.scaled(self.photograph.height / height, self.photograph.width / width)
 
     @cached_property
     def heatmap(self) -> NDArray[np.float32] | None:
@@ -188,6 +134,7 @@ class Finding:
             "warnings": ";".join(localization.warnings),
             **crop_box.named_sides("crop"),
             "crop_border": self.border,
+            **self.appearance.to_columns(),
         }
 
     def plot(self) -> "Figure":

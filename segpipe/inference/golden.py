@@ -60,7 +60,8 @@ def segmenter_outputs(network: SegmenterNetwork, images: Sequence[RgbImage], *, 
         `mask`: mean probabilities of lesion, shape (N, MASK_SIDE, MASK_SIDE).
     """
     squares = _enlarge(images, network.card.input.size)
-    logits = np.concatenate([network.logits(squares[start : start + batch_size]) for start in range(0, len(squares), batch_size)])
+    parts = [squares[start : start + batch_size] for start in range(0, len(squares), batch_size)]
+    logits = np.concatenate([network(part).logits for part in parts])
     probs = sigmoid(logits)
     return {"mask": np.stack([cv2.resize(each, (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA) for each in probs])}
 

@@ -24,6 +24,9 @@ def load_pipeline(
     runtime: str = "auto",
     device: str = "auto",
     precision: str = "auto",
+    gate: str = "warn",
+    coverage: float | None = None,
+    mm_per_pixel: float | None = None,
     explain_diagnosis: str | None = None,
     batch_size: int | None = None,
 ) -> Pipeline:
@@ -42,6 +45,11 @@ def load_pipeline(
         runtime: `auto` (ONNX Runtime on a CPU for bundles with a graph, else PyTorch), `torch`, `onnx` or `openvino`.
         device: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, which is float32, the precision of the cards' metrics; `float32`, `bfloat16` or `float16`.
+        gate: What the input gate does with an image of a kind that the models do not know: `warn` (says so in the finding),
+            `refuse` (raises ImageError) or `off`.
+        coverage: Probability with which a prediction set holds the true diagnosis, in (0, 1); None for that of the card.
+        mm_per_pixel: Side of a pixel of the photographs on the skin, millimeters, for the diameter in millimeters; None if
+            unknown.
         explain_diagnosis: Code of the class that the heatmap explains, such as `mel`; None for the predicted one.
         batch_size: Number of images, and of images x views, in one pass through a network; None for the device's default.
 
@@ -59,6 +67,9 @@ def load_pipeline(
         runtime=runtime,
         device=device,
         precision=precision,
+        gate=gate,
+        coverage=coverage,
+        mm_per_pixel=mm_per_pixel,
         explain_diagnosis=explain_diagnosis,
         batch_size=batch_size,
     )
@@ -70,4 +81,5 @@ def load_pipeline(
         batch_size=batch_size or default_batch_size(chosen.device),
     )
     segmenter = Path(settings.segmenter or SHIPPED / "segmenter")
-    return Pipeline(Localizer(chosen.load_segmenter(segmenter) if start is MaskSource.UNET else None, start=start), ensemble)
+    localizer = Localizer(chosen.load_segmenter(segmenter) if start is MaskSource.UNET else None, start=start)
+    return Pipeline(localizer, ensemble, mm_per_pixel=mm_per_pixel)

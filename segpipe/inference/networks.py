@@ -1,6 +1,7 @@
 """Interface of the networks that a pipeline runs, whatever their runtime."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -45,6 +46,20 @@ class Network(Protocol):
         """Start to load what the first call needs, without waiting for it."""
 
 
+@dataclass(frozen=True)
+class SegmenterPass:
+    """One pass of a segmenter.
+
+    Attributes:
+        logits: Logits of lesion, float32, shape (N, size, size).
+        features: Pooled features of the encoder, float32, shape (N, D), see `segpipe.models.unet.pool_stages`; None for a graph
+            of an older version, which does not return them.
+    """
+
+    logits: Float32Array
+    features: Float32Array | None = None
+
+
 class SegmenterNetwork(Network, Protocol):
     """A segmenter with its runtime."""
 
@@ -52,8 +67,8 @@ class SegmenterNetwork(Network, Protocol):
     def card(self) -> SegmenterCard:
         """Card of the segmenter."""
 
-    def logits(self, images: Squares) -> Float32Array:
-        """Compute the logits of lesion, shape (N, size, size).
+    def __call__(self, images: Squares) -> SegmenterPass:
+        """Segment images of the network's input size.
 
         Raises:
             PredictionError: A logit is not finite.

@@ -16,7 +16,7 @@ from segpipe.bundle.card import Card, ClassifierCard, SegmenterCard
 from segpipe.bundle.card_file import StoredModel, read_model
 from segpipe.bundle.graphs import read_graph
 from segpipe.errors import BundleError
-from segpipe.inference.networks import Float32Array, Squares, require_finite_logits
+from segpipe.inference.networks import Float32Array, SegmenterPass, Squares, require_finite_logits
 from segpipe.inference.resources import available_cores
 from segpipe.io.files import one_line
 from segpipe.io.run_files import GRADCAM_GRAPH, MODEL_GRAPH
@@ -173,10 +173,10 @@ class OnnxSegmenter(OnnxNetwork):
         self.card = model.card
         super().__init__(folder, model, [MODEL_GRAPH], device, precision)
 
-    def logits(self, images: Squares) -> Float32Array:
-        """Compute the logits of lesion, shape (N, size, size)."""
-        (logits,) = self._run(0, {"images": normalize(images, self.card.input)})
-        return require_finite_logits(logits[:, 0], "segmenter")
+    def __call__(self, images: Squares) -> SegmenterPass:
+        """Segment images of the network's input size."""
+        logits, *features = self._run(0, {"images": normalize(images, self.card.input)})
+        return SegmenterPass(require_finite_logits(logits[:, 0], "segmenter"), *features)
 
 
 class OnnxClassifier(OnnxNetwork):

@@ -30,6 +30,7 @@ class Pipeline:
     Args:
         localizer: Localizer of the lesions.
         ensemble: Classifiers of the lesions.
+        mm_per_pixel: Side of a pixel of the photographs on the skin, millimeters; None if unknown.
 
     Attributes:
         localizer: Localizer of the lesions.
@@ -37,9 +38,10 @@ class Pipeline:
         least_side: Smallest side, in pixels, to which a large photograph may be reduced.
     """
 
-    def __init__(self, localizer: Localizer, ensemble: ClassifierEnsemble) -> None:
+    def __init__(self, localizer: Localizer, ensemble: ClassifierEnsemble, *, mm_per_pixel: float | None = None) -> None:
         self.localizer = localizer
         self.ensemble = ensemble
+        self._mm_per_pixel = mm_per_pixel
         sizes = [network.card.input.size for network in self.networks]
         self.least_side = OVERSAMPLING * max(sizes)
 
@@ -120,6 +122,7 @@ class Pipeline:
             window=crop.box,
             crop=crop.pixels,
             border=crop.border,
+            mm_per_pixel=self._mm_per_pixel,
             probabilities=dict(zip(self.ensemble.classes, map(float, prediction.probs), strict=True)),
             malignant=self.ensemble.malignant,
             operating_points=self.ensemble.operating_points,
@@ -152,6 +155,7 @@ class Pipeline:
             "localize": str(localizer.start),
             "tta": [asdict(view) for view in ensemble.views],
             "explain": ensemble.explained,
+            "mm_per_pixel": self._mm_per_pixel,
             "runtime": sorted({network.runtime for network in self.networks}),
             "precision": sorted({network.precision for network in self.networks}),
         }

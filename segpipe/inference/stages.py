@@ -13,6 +13,9 @@ from segpipe.lesion.crop import cut_lesion, resize_square
 from segpipe.lesion.localization import Localization, MaskSource, localize
 from segpipe.types import Box, FloatArray, RgbImage, require_images
 
+# Features of each image, float32, shape (D,), from the encoder of a U-Net; None without them.
+Features = Sequence[Float32Array | None]
+
 
 class Localizer:
     """Localizer of lesions in a batch of images.
@@ -39,29 +42,48 @@ class Localizer:
             PredictionError: The U-Net returned a number that is not finite for one of them.
             ValueError: An image is not such an array, see `segpipe.types.require_image`.
         """
+        return self.with_features(images)[0]
+
+    def with_features(self, images: Sequence[RgbImage]) -> tuple[list[Localization], Features]:
+        """Localize the lesions of a batch, and return the features that the U-Net computes for it.
+
+        Args:
+            images: RGB uint8, each of any size.
+
+        Returns:
+            One localization per image, and the features of each image, see `segpipe.inference.networks.SegmenterPass`; None for
+            each where the first mask source is not the U-Net.
+
+        Raises:
+            PredictionError: The U-Net returned a number that is not finite for one of them.
+            ValueError: An image is not such an array, see `segpipe.types.require_image`.
+        """
         images = require_images(images)
-        return self.localize(images, self.mask_probs(images) if self.start is MaskSource.UNET else [None] * len(images))
+        nothing = [None] * len(images)
+        maps, features = self.segment(images) if self.start is MaskSource.UNET else (nothing, nothing)
+        return self.localize(images, maps), features
 
     def localize(self, images: Sequence[RgbImage], maps: Sequence[Float32Array | None]) -> list[Localization]:
         """Localize lesions from the probability maps of the U-Net.
 
         Args:
             images: RGB uint8, each of any size.
-            maps: Probability map of each image, from `mask_probs`; None for each where the first mask source is not the U-Net.
+            maps: Probability map of each image, from `segment`; None for each where the first mask source is not the U-Net.
 
         Returns:
             One localization per image, in pixels of the image.
         """
         return [localize(image, mask_probs, start=self.start) for image, mask_probs in zip(images, maps, strict=True)]
 
-    def mask_probs(self, images: Sequence[RgbImage]) -> list[Float32Array]:
+    def segment(self, images: Sequence[RgbImage]) -> tuple[list[Float32Array], Features]:
         """Run the U-Net alone.
 
         Args:
             images: RGB uint8, each of any size.
 
         Returns:
-            Probability of lesion for each image, float32 in [0, 1], shape (size, size) of the network's input.
+            Probability of lesion for each image, float32 in [0, 1], shape (size, size) of the network's input; and the features
+            of each image, shape (D,), or None for each.
 
         Raises:
             ValueError: There is no U-Net.
@@ -69,8 +91,8 @@ class Localizer:
         if self.network is None:
             raise ValueError("a segmenter must be given where the first mask source is the U-Net, got None")
         size = self.network.card.input.size
-        logits = self.network.logits(np.stack([resize_square(image, size) for image in images]))
-        return list(sigmoid(logits))
+        found = self.network(np.stack([resize_square(image, size) for image in images]))
+        return list(sigmoid(found.logits)), list(found.features) if found.features is not None else [None] * len(images)
 
 
 @dataclass(frozen=True)

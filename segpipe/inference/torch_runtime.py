@@ -12,10 +12,11 @@ from torch.nn.functional import one_hot
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.inference.folding import prepare_network
-from segpipe.inference.networks import Float32Array, Squares, require_finite_logits
+from segpipe.inference.networks import Float32Array, SegmenterPass, Squares, require_finite_logits
 from segpipe.inference.resources import choose_device
 from segpipe.models.classifier import LesionClassifier
 from segpipe.models.preprocessing import images_to_batch
+from segpipe.models.unet import logits_and_features
 
 _ACCELERATOR = threading.Lock()
 
@@ -146,12 +147,13 @@ class TorchSegmenter(TorchNetwork):
         self.model = prepare_network(bundle.model, self._device, self._precision)
 
     @torch.inference_mode()
-    def logits(self, images: Squares) -> Float32Array:
-        """Compute the logits of lesion, shape (N, size, size)."""
+    def __call__(self, images: Squares) -> SegmenterPass:
+        """Segment images of the network's input size."""
         batch = images_to_batch(images, self.card.input, self._device)
         with self._running():
-            logits = self.model(batch)[:, 0]
-        return require_finite_logits(logits.float().cpu().numpy(), "segmenter")
+            logits, features = logits_and_features(self.model, batch)
+        found = require_finite_logits(logits[:, 0].float().cpu().numpy(), "segmenter")
+        return SegmenterPass(found, features.cpu().numpy())
 
 
 class TorchClassifier(TorchNetwork):

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import segpipe.models.baseline_cnn  # noqa: F401, makes itself known to timm
 from segpipe.models.networks import as_value_error, example_batch, to_channels_last
@@ -61,6 +61,37 @@ def require_mask(model: nn.Module, encoder: str) -> None:
         if logits.shape != (1, 1, *batch.shape[2:]):
             raise ValueError(f"its output for {tuple(batch.shape)} has the shape {tuple(logits.shape)}")
         model.train()
+
+
+def logits_and_features(unet: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a U-Net once, and pool the feature maps of its encoder.
+
+    Args:
+        unet: Network of `build_unet`.
+        images: Float, shape (N, 3, H, W).
+
+    Returns:
+        Logits of lesion, shape (N, 1, H, W), and the features of `pool_stages`, float32, shape (N, D).
+    """
+    stages = unet.get_submodule("encoder")(images)
+    logits: Tensor = unet.get_submodule("segmentation_head")(unet.get_submodule("decoder")(stages))
+    return logits, pool_stages(stages[1:-1])  # the first is the image, the last describes the lesion more than the photograph
+
+
+def pool_stages(stages: Sequence[Tensor]) -> Tensor:
+    """Describe feature maps by the mean and deviation of each channel.
+
+    Args:
+        stages: Feature maps, float, shape (N, C, h, w) each.
+
+    Returns:
+        Float32, shape (N, D): for each stage the means over all positions, then the standard deviations.
+    """
+    pooled = []
+    for stage in (stage.float() for stage in stages if stage.shape[1]):  # some encoders have an empty first stage
+        mean = stage.mean((2, 3), keepdim=True)
+        pooled += [mean[:, :, 0, 0], (stage - mean).square().mean((2, 3)).sqrt()]
+    return torch.cat(pooled, 1)
 
 
 def encoder_network(unet: nn.Module) -> nn.Module:

@@ -26,11 +26,12 @@ from segpipe.inference.torch_runtime import HeadPass
 from segpipe.io.files import one_line
 from segpipe.io.run_files import GRADCAM_GRAPH, MODEL_GRAPH, WEIGHTS
 from segpipe.models.preprocessing import normalize
+from segpipe.models.unet import logits_and_features
 from segpipe.release.external_weights import refer_to_weights, stored_tensors
 from segpipe.release.tracing import INLINE_VALUES, trace_classifier, trace_gradcam, trace_segmenter
 
 BATCH_SIZE = 8
-LARGEST_DIFFERENCES = {MODEL_GRAPH: 1e-3, GRADCAM_GRAPH: 1e-2}  # of a probability, and of a heatmap scaled to [0, 1]
+LARGEST_DIFFERENCES = {MODEL_GRAPH: 1e-3, GRADCAM_GRAPH: 1e-2}  # of a probability or feature, and of a heatmap scaled to [0, 1]
 
 Images = NDArray[np.uint8]
 Array = NDArray[np.float32]
@@ -173,8 +174,11 @@ def _differences(folder: Path, bundle: AnyBundle, images: Images) -> dict[str, f
 
 
 def _segmenter_difference(session: InferenceSession, bundle: SegmenterBundle, batch: torch.Tensor) -> float:
-    (logits,) = session.run(["logits"], {"images": batch.contiguous().numpy()})
-    return _largest(torch.sigmoid(torch.from_numpy(logits)), torch.sigmoid(bundle.model(batch)))
+    """Compare the probabilities, and the features relative to the largest of them."""
+    logits, features = map(torch.from_numpy, session.run(["logits", "features"], {"images": batch.contiguous().numpy()}))
+    expected, expected_features = logits_and_features(bundle.model, batch)
+    of_features = _largest(features, expected_features) / float(expected_features.abs().max())
+    return max(_largest(torch.sigmoid(logits), torch.sigmoid(expected)), of_features)
 
 
 def _classifier_differences(

@@ -14,6 +14,7 @@ from torch.func import functionalize, grad
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from segpipe.models.classifier import LesionClassifier
+from segpipe.models.unet import logits_and_features
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
@@ -31,9 +32,24 @@ def trace_segmenter(unet: nn.Module, size: int) -> onnx.ModelProto:
         size: Input size in pixels.
 
     Returns:
-        Graph from `images`, float32 (N, 3, size, size), to `logits`, float32 (N, 1, size, size).
+        Graph from `images`, float32 (N, 3, size, size), to `logits`, float32 (N, 1, size, size), and `features`, float32 (N, D),
+        see `segpipe.models.unet.pool_stages`.
     """
-    return _export(_plain_layout(unet), [torch.zeros(2, 3, size, size)], ["images"], ["logits"])
+    return _export(
+        _WithEncoder(_plain_layout(unet)).eval(), [torch.zeros(2, 3, size, size)], ["images"], ["logits", "features"]
+    )
+
+
+class _WithEncoder(nn.Module):
+    """A U-Net that returns the pooled features of its encoder, too."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (N, 1, size, size) and features (N, D)."""
+        return logits_and_features(self.unet, images)
 
 
 class _WithFeatures(nn.Module):

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 # Columns that hold text; all others hold numbers, except `flagged`.
-_TEXTS = ("path", "sha256", "status", "diagnosis", "mask_source", "mask_reasons", "flagged_for", "warnings", "crop_border")
+_TEXTS = (
+    *("path", "sha256", "status", "diagnosis", "mask_source", "mask_reasons", "flagged_for", "warnings", "crop_border"),
+    "abcd_color_names",
+)
 
 
 class Failure(NamedTuple):

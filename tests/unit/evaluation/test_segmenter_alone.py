@@ -38,7 +38,7 @@ def test_segmenter_and_localizer_are_both_scored(segmenter: SegmenterBundle, tab
     metrics = score_segmenter(TorchSegmenter(segmenter, "cpu"), table.assign(part="test"), tmp_path / "test", dataset="drawn")
     images = [read_image(Path(path)) for path in table["image_path"]]
     localizer = Localizer(TorchSegmenter(segmenter, "cpu"))
-    alone = [cv2.resize(probs, (80, 60)) > 0.5 for probs in localizer.mask_probs(images)]
+    alone = [cv2.resize(probs, (80, 60)) > 0.5 for probs in localizer.segment(images)[0]]
     for part, masks in (("segmenter_alone", alone), ("segmentation", [localization.mask for localization in localizer(images)])):
         assert metrics[part].items() >= expected_metrics(masks, table).items()
     assert metrics["segmentation"]["intervals_over"] == metrics["segmenter_alone"]["intervals_over"] == "lesion"

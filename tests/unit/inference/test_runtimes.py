@@ -224,7 +224,7 @@ import numpy as np
 from segpipe.inference.openvino_runtime import OpenVinoSegmenter
 
 networks = [OpenVinoSegmenter(Path(sys.argv[1]))]
-networks[0].logits(np.zeros((1, 64, 64, 3), np.uint8))
+networks[0](np.zeros((1, 64, 64, 3), np.uint8))
 thread = threading.Thread(target=networks.clear)
 thread.start()
 thread.join()

@@ -1,0 +1,163 @@
+"""Rules for photographs that a diagnosis should not rest on, with advice.
+
+The rules see a reduced copy of the image, as the networks do. Each constant states how often its rule fires on the 1,008 validation
+images of HAM10000 (shipped split, masks of the shipped segmenter).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.types import BoolMask, RgbImage, require_image
+
+SIDE = 256  # pixels, longer side of the reduced copy
+
+# Shorter side in pixels; 0 %.
+MIN_SIDE_PX = 128
+# Standard deviation of the Laplacian of the gray levels; 0.2 %.
+MIN_SHARPNESS = 3.5
+# Gray level that a tenth of the image exceeds; 0.1 %.
+MIN_LIGHT = 120.0
+# Fraction of the image whose colors are all `WHITE` or more; 0.1 %.
+MAX_WHITE_FRACTION = 0.05
+WHITE = 250
+# Fraction of the lesion whose colors are all `GLARE` or more; 0.1 %.
+MAX_GLARE_FRACTION = 0.005
+GLARE = 240
+# Fraction of the image that has a color of skin, `is_skin`, without parts as dark as a vignette; 0.1 %.
+MIN_SKIN_FRACTION = 0.15
+# Fraction of the image border that the lesion covers; 0.8 %.
+MAX_BORDER_FRACTION = 0.4
+
+ADVICE: dict[str, str] = {
+    "too_small": f"The image is smaller than {MIN_SIDE_PX} pixels: use the original file, not a preview.",
+    "out_of_focus": "The image is out of focus: clean the lens, hold the dermatoscope still, and focus on the lesion.",
+    "too_dark": "The image is too dark: switch the dermatoscope's light on, or expose longer.",
+    "burnt_out": "Parts of the image are burnt out to white: expose shorter.",
+    "glare": "Light is reflected on the lesion: use polarized light, or immersion fluid without bubbles.",
+    "little_skin": "Almost nothing in the image has a color of skin: give a dermoscopic photograph of a lesion, in its own colors.",
+    "nothing_found": "No lesion was found in the image: center one lesion, with some skin around it.",
+    "out_of_frame": "The lesion runs out of the frame: take the photograph from farther away, or in several parts.",
+}
+
+# Color of skin and lesions in CIELAB: from purple over red to yellow, never gray, green or blue.
+_LEAST_LIGHTNESS = 15.0  # of 100; darker colors have no certain hue
+_LEAST_RED = 3.0  # a*
+_LEAST_YELLOW, _MOST_YELLOW = -1.0, 5.67  # b* as a multiple of a*: hues from -45 to 80 degrees
+
+
+@dataclass(frozen=True)
+class PhotoMeasures:
+    """Measures of a photograph that the rules compare with their limits.
+
+    Attributes:
+        side_px: Shorter side of the image in pixels.
+        sharpness: Standard deviation of the Laplacian, in gray levels.
+        light: Gray level that a tenth of the image exceeds, in [0, 255].
+        white_fraction: Fraction of the image burnt out to white.
+        glare_fraction: Fraction of the lesion that reflects light.
+        skin_fraction: Fraction of the image, without dark parts, that has a color of skin.
+        border_fraction: Fraction of the image border that the lesion covers.
+    """
+
+    side_px: int
+    sharpness: float
+    light: float
+    white_fraction: float
+    glare_fraction: float
+    skin_fraction: float
+    border_fraction: float
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Codes of `ADVICE`, empty for a usable photograph."""
+        checks = {
+            "too_small": self.side_px < MIN_SIDE_PX,
+            "out_of_focus": self.sharpness < MIN_SHARPNESS,
+            "too_dark": self.light < MIN_LIGHT,
+            "burnt_out": self.white_fraction > MAX_WHITE_FRACTION,
+            "glare": self.glare_fraction > MAX_GLARE_FRACTION,
+            "little_skin": self.skin_fraction < MIN_SKIN_FRACTION,
+            "out_of_frame": self.border_fraction > MAX_BORDER_FRACTION,
+        }
+        return tuple(code for code, fires in checks.items() if fires)
+
+
+def judge_photo(image: RgbImage, localization: Localization) -> tuple[str, ...]:
+    """List the reasons against a photograph.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+        localization: Lesion in the image.
+
+    Returns:
+        Codes of `ADVICE`, in the order of the rules; empty for a usable photograph.
+
+    Raises:
+        ValueError: `image` is not an RGB image.
+    """
+    found = localization.source is not MaskSource.WHOLE_IMAGE
+    reasons = measure_photo(image, localization.mask if found else None).reasons
+    return reasons + (("nothing_found",) if "no_lesion_found" in localization.warnings else ())
+
+
+def measure_photo(image: RgbImage, mask: BoolMask | None) -> PhotoMeasures:
+    """Measure a photograph on a reduced copy.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+        mask: Mask of the lesion, bool, shape (H, W); None leaves out its measures, which are then 0.
+
+    Raises:
+        ValueError: `image` is not an RGB image.
+    """
+    require_image(image)
+    reduced = _reduce(image)
+    gray = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
+    darkest = reduced.min(axis=2)  # of the three colors
+    lesion = None if mask is None else _reduce(mask.astype(np.uint8), cv2.INTER_NEAREST).astype(np.bool_)
+    return PhotoMeasures(
+        side_px=min(image.shape[:2]),
+        sharpness=float(cv2.Laplacian(gray, cv2.CV_32F).std()),
+        light=float(np.quantile(gray, 0.9)),
+        white_fraction=float(np.mean(darkest >= WHITE)),
+        glare_fraction=0.0 if lesion is None or not lesion.any() else float(np.mean(darkest[lesion] >= GLARE)),
+        skin_fraction=_skin_fraction(reduced),
+        border_fraction=0.0 if lesion is None else _border_fraction(lesion),
+    )
+
+
+def is_skin(image: RgbImage) -> tuple[BoolMask, BoolMask]:
+    """Find pixels with a color of skin, and those light enough to tell.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+
+    Returns:
+        Two masks, bool, shape (H, W): pixels with the color of skin, and pixels that are not too dark to have one.
+    """
+    lightness, red, yellow = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32))
+    light = lightness >= _LEAST_LIGHTNESS * 2.55  # OpenCV scales L* to 255 and shifts a* and b* by 128
+    red, yellow = red - 128, yellow - 128
+    hue = (yellow > _LEAST_YELLOW * red) & (yellow < _MOST_YELLOW * red)
+    return np.asarray(light & (red > _LEAST_RED) & hue, np.bool_), np.asarray(light, np.bool_)
+
+
+def _skin_fraction(image: RgbImage) -> float:
+    skin, light = is_skin(image)
+    return float(skin.sum() / light.sum()) if light.any() else 0.0
+
+
+def _border_fraction(mask: BoolMask) -> float:
+    return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+
+
+def _reduce(image: NDArray[np.uint8], interpolation: int = cv2.INTER_AREA) -> NDArray[np.uint8]:
+    """Reduce an image or a mask to a longer side of at most `SIDE`."""
+    height, width = image.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)

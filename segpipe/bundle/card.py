@@ -12,6 +12,7 @@ from segpipe.io.run_files import GRAPHS, REFERENCES
 from segpipe.lesion.crop import CropRule
 from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, check_targets
+from segpipe.metrics.trust import TrustRules
 from segpipe.models.preprocessing import InputSpec
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class ClassifierCard(Card):
         validation: Probabilities of the validation images, from which an ensemble fits its operating points and prediction
             sets; None where they were not kept.
         conformal: Thresholds of the prediction sets; None in the cards of older versions.
+        trust: Rules that judge how far to trust a finding; None in the cards of older versions.
 
     Raises:
         ValueError: A class is listed twice, is malignant twice, or has a forbidden name; a class `malignant` is not the only
@@ -119,6 +121,7 @@ class ClassifierCard(Card):
     operating_points: tuple[OperatingPoint, ...] = ()
     validation: ValidationProbs | None = None
     conformal: ConformalSets | None = None
+    trust: TrustRules | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ from segpipe.inference.similar import CASES, IndexValues, decode_cases, decode_v
 from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.tta import IDENTITY
 from segpipe.io.images import read_image
-from segpipe.io.progress import follow
+from segpipe.io.passes import follow
 from segpipe.metrics.bootstrap import Weights
 from segpipe.metrics.classification import LabeledPredictions, score_predictions
 from segpipe.types import FloatArray

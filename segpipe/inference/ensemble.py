@@ -16,6 +16,7 @@ from segpipe.inference.tta import IDENTITY, View, mean_probs, spread
 from segpipe.lesion.localization import Localization
 from segpipe.metrics.conformal import ConformalSets, fit_sets
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, fit_point, has_target
+from segpipe.metrics.trust import DEFAULT_RULES
 from segpipe.types import FloatArray, RgbImage
 
 EnsembleCrops = tuple[Crops, ...]  # crops of one image for each classifier, in the order of the bundles
@@ -54,6 +55,7 @@ class ClassifierEnsemble:
         malignant: Codes of the malignant classes; empty where they are not known.
         operating_points: Operating points of the card, or of the averaged probabilities; empty where none are known.
         conformal: Prediction sets of the card, or of the averaged probabilities; None where none are known.
+        rules: Rules of trust of the first card, or the default ones.
 
     Raises:
         ConfigError: `explained` is not a class of the networks, or their cards cannot give prediction sets of this coverage.
@@ -81,6 +83,7 @@ class ClassifierEnsemble:
         cards = [network.card for network in networks]
         self.operating_points = ensemble_points(cards)
         self.conformal = ensemble_sets(cards, coverage)
+        self.rules = card.trust or DEFAULT_RULES
 
     def in_one_view(self) -> "ClassifierEnsemble":
         """Return a copy without augmentation and explanation that shares the networks."""

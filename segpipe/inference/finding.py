@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 
 from segpipe.diagnosis import full_name
 from segpipe.errors import PredictionError
+from segpipe.inference.gate import GateResult
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
+from segpipe.inference.networks import Float32Array
+from segpipe.inference.similar import COLUMNS as SIMILAR_COLUMNS
+from segpipe.inference.similar import Similar, SimilarIndex
 from segpipe.io.files import display_path, one_line
 from segpipe.lesion.located import LocatedLesion
+from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, reached_targets
+from segpipe.metrics.trust import DEFAULT_RULES, Evidence, Trust, TrustRules
 from segpipe.types import RgbImage
 
 if TYPE_CHECKING:
@@ -40,6 +46,12 @@ class Finding(LocatedLesion):
         sha256: SHA-256 of the file's content; None for PIL images and arrays.
         latency_ms: Milliseconds spent on the image; 0 where they were not measured.
         border: Method that made the crop square, see `segpipe.lesion.crop.CropRule`.
+        gate: Judgment of the input gate; None with `gate=off`.
+        refused: True where `gate=refuse`, and the gate rejects the image; it is then reported as a failure.
+        conformal: Thresholds of the prediction sets; None where none are known.
+        index: Training cases; None where the bundle of the classifier has none.
+        features: Pooled features of the classifier, shape (C,), by which the index is searched; None without an index.
+        rules: Rules that judge how far to trust the finding.
 
     Raises:
         PredictionError: A probability, the spread or the class map holds a number that is not finite.
@@ -55,6 +67,12 @@ class Finding(LocatedLesion):
     sha256: str | None = None
     latency_ms: float = 0.0
     border: str = "squeeze"
+    gate: GateResult | None = None
+    refused: bool = False
+    conformal: ConformalSets | None = None
+    index: SimilarIndex | None = None
+    features: Float32Array | None = None
+    rules: TrustRules = DEFAULT_RULES
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,6 +110,47 @@ class Finding(LocatedLesion):
         """True where an operating point is reached or the diagnosis is malignant."""
         return bool(self.flagged_for) or self.diagnosis in self.malignant
 
+    @property
+    def refusal(self) -> str:
+        """Reason of the gate why the image is a failure; empty for a result."""
+        return f"the input gate rejects it: {' '.join(self.gate.advice)}" if self.refused and self.gate is not None else ""
+
+    @property
+    def prediction_set(self) -> tuple[str, ...] | None:
+        """Codes that cover the true class with a stated probability; None if unknown.
+
+        The most probable one comes first. The probability is `conformal.coverage`.
+        """
+        return None if self.conformal is None else self.conformal.prediction_set(self.probabilities)
+
+    @cached_property
+    def similar(self) -> Similar | None:
+        """Training cases that look like the lesion; None without an index."""
+        if self.index is None or self.features is None:
+            return None
+        return self.index.find(self.features, image_id=None if self.path is None else PurePath(self.name).stem)
+
+    @cached_property
+    def heatmap_in_lesion(self) -> float | None:
+        """Fraction of the heatmap in the lesion, in [0, 1]; None without a heatmap."""
+        return None if self.class_map is None else heatmap_in_lesion(self.class_map, self.mask, self.crop_box)
+
+    @cached_property
+    def trust(self) -> Trust:
+        """Judgment how far to trust the finding, from all evidence that there is."""
+        prediction_set, similar = self.prediction_set, self.similar
+        return self.rules.judge(
+            Evidence(
+                gate=None if self.gate is None else self.gate.ok,
+                mask_source=str(self.mask_source),
+                spread=self.tta_spread,
+                set_size=None if prediction_set is None else len(prediction_set),
+                in_lesion=self.heatmap_in_lesion,
+                agreeing=None if similar is None else similar.fraction_of(self.diagnosis),
+                known=similar is not None and similar.known,
+            )
+        )
+
     @cached_property
     def heatmap(self) -> NDArray[np.float32] | None:
         """Grad-CAM heatmap in pixels of the original photograph; None with `explain="none"`.
@@ -113,7 +172,7 @@ class Finding(LocatedLesion):
         Returns:
             Plain values for JSON by the names of `results.csv`, with `p_<code>` for each class; None where there is no value.
         """
-        localization, crop_box, class_map = self.original_localization, self.crop_box, self.class_map
+        localization, gate = self.original_localization, self.gate
         return {
             "path": self.path,
             "sha256": self.sha256,
@@ -128,13 +187,19 @@ class Finding(LocatedLesion):
             "mask_area_fraction": localization.area_fraction,
             **localization.box.named_sides("box"),
             "tta_spread": self.tta_spread,
-            "heatmap_in_lesion": None if class_map is None else heatmap_in_lesion(class_map, self.mask, crop_box),
+            "heatmap_in_lesion": self.heatmap_in_lesion,
             "latency_ms": round(self.latency_ms, 3),
             "flagged_for": ";".join(self.flagged_for),
             "warnings": ";".join(localization.warnings),
-            **crop_box.named_sides("crop"),
+            **self.crop_box.named_sides("crop"),
             "crop_border": self.border,
+            "gate": None if gate is None else gate.text,
+            "gate_score": None if gate is None else gate.score,
+            "prediction_set": None if self.prediction_set is None else ";".join(self.prediction_set),
+            **(dict.fromkeys(SIMILAR_COLUMNS) if self.similar is None else self.similar.to_dict()),
             **self.appearance.to_columns(),
+            "trust": self.trust.color,
+            "trust_doubts": ";".join(self.trust.doubts),
         }
 
     def plot(self) -> "Figure":

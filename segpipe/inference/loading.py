@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segpipe.bundle.card_file import SHIPPED
+from segpipe.bundle.references import read_reference
 from segpipe.inference.ensemble import ClassifierEnsemble
+from segpipe.inference.gate import Gate
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.resources import default_batch_size
 from segpipe.inference.runtimes import Runtime
 from segpipe.inference.settings import BundlePath, PipelineSettings, bundle_path, list_bundles
+from segpipe.inference.similar import SimilarIndex
 from segpipe.inference.stages import Localizer
 from segpipe.inference.tta import VIEWS
+from segpipe.io.run_files import GATE, SIMILAR
 from segpipe.lesion.localization import MaskSource
 
 
@@ -74,12 +78,32 @@ def load_pipeline(
         batch_size=batch_size,
     )
     chosen, start = Runtime.of(runtime, device=device, precision=precision), MaskSource(localize)
+    classifiers = [Path(folder) for folder in settings.classifier or (SHIPPED / "classifier",)]
     ensemble = ClassifierEnsemble(
-        chosen.load_classifiers([Path(folder) for folder in settings.classifier or (SHIPPED / "classifier",)]),
+        chosen.load_classifiers(classifiers),
         views=VIEWS[tta],
         explained=None if explain == "none" else explain_diagnosis or "predicted",
         batch_size=batch_size or default_batch_size(chosen.device),
+        coverage=coverage,
     )
-    segmenter = Path(settings.segmenter or SHIPPED / "segmenter")
-    localizer = Localizer(chosen.load_segmenter(segmenter) if start is MaskSource.UNET else None, start=start)
-    return Pipeline(localizer, ensemble, mm_per_pixel=mm_per_pixel)
+    segmenter_folder = Path(settings.segmenter or SHIPPED / "segmenter")
+    localizer = Localizer(chosen.load_segmenter(segmenter_folder) if start is MaskSource.UNET else None, start=start)
+    return Pipeline(
+        localizer,
+        ensemble,
+        gate=None if gate == "off" else _load_gate(segmenter_folder, localizer),
+        refuse=gate == "refuse",
+        index=_load_index(classifiers[0], ensemble),
+        mm_per_pixel=mm_per_pixel,
+    )
+
+
+def _load_gate(folder: Path, localizer: Localizer) -> Gate:
+    """Load the input gate of a segmenter; only its rules without reference data."""
+    return Gate(None if localizer.network is None else read_reference(folder, GATE, localizer.network.card))
+
+
+def _load_index(folder: Path, ensemble: ClassifierEnsemble) -> SimilarIndex | None:
+    """Load the training cases of a classifier; None without reference data."""
+    reference = read_reference(folder, SIMILAR, ensemble.networks[0].card)
+    return None if reference is None else SimilarIndex(reference, ensemble.classes)

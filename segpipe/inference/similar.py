@@ -69,6 +69,10 @@ class Similar:
     vote: Mapping[str, float]
     known: bool
 
+    def fraction_of(self, diagnosis: str) -> float | None:
+        """Fraction of the cases that have a diagnosis; None without cases."""
+        return sum(case.diagnosis == diagnosis for case in self.cases) / len(self.cases) if self.cases else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of `results.csv`, `COLUMNS`.
 

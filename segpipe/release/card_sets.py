@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from segpipe.bundle.card import ClassifierCard
-from segpipe.data.fingerprints import hash_id
+from segpipe.data.duplicates import hash_id
 from segpipe.evaluation.text import markdown_table, metric_text
 from segpipe.metrics.conformal import ConformalSets, least_images, sets_of_validation
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from segpipe.data.identity import image_ids
 from segpipe.diagnosis import MALIGNANT
+from segpipe.inference.similar import COLUMNS as SIMILAR_COLUMNS
 from segpipe.io.files import write_file
 from segpipe.lesion.appearance import COLUMNS as APPEARANCE_COLUMNS
 
@@ -28,7 +29,7 @@ def result_columns(classes: Sequence[str]) -> list[str]:
         *("flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
         *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
         *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right", "crop_border"),
-        *APPEARANCE_COLUMNS,
+        *("gate", "gate_score", "prediction_set", *SIMILAR_COLUMNS, *APPEARANCE_COLUMNS, "trust", "trust_doubts"),
     ]
 
 

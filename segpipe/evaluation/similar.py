@@ -1,4 +1,4 @@
-"""Similar cases: the index of a classifier, and metrics of the cases that a run found."""
+"""Similar cases: fit of the index, and metrics of a run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

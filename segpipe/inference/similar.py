@@ -1,4 +1,4 @@
-"""Training cases that look like a lesion, found by the features of its classifier.
+"""Similar cases: training photographs with similar features.
 
 The features are the mean of the classifier's last feature map, reduced by principal component analysis. The distance of two
 lesions is the cosine distance, in [0, 2]. The eight nearest cases are shown; their few votes cannot rank many images, so in the
@@ -204,7 +204,7 @@ class SimilarIndex:
 
 
 def _nearest(distances: Float32Array) -> NDArray[np.intp]:
-    """Return the rows of the nearest cases at a finite distance, nearest first."""
+    """Return the rows of the nearest cases at finite distances, in order."""
     rows: NDArray[np.intp] = np.argpartition(distances, min(CASES, len(distances)) - 1)[:CASES]
     ordered = rows[np.argsort(distances[rows], kind="stable")]
     return ordered[np.isfinite(distances[ordered])]

@@ -1,6 +1,6 @@
 """Result of one image, the value behind tables, figures and metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -13,9 +13,8 @@ from segpipe.diagnosis import full_name
 from segpipe.errors import PredictionError
 from segpipe.inference.gate import GateResult
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.inference.networks import Float32Array
 from segpipe.inference.similar import COLUMNS as SIMILAR_COLUMNS
-from segpipe.inference.similar import Similar, SimilarIndex
+from segpipe.inference.similar import Similar
 from segpipe.io.files import display_path, one_line
 from segpipe.lesion.located import LocatedLesion
 from segpipe.metrics.conformal import ConformalSets
@@ -49,8 +48,8 @@ class Finding(LocatedLesion):
         gate: Judgment of the input gate; None with `gate=off`.
         refused: True where `gate=refuse`, and the gate rejects the image; it is then reported as a failure.
         conformal: Thresholds of the prediction sets; None where none are known.
-        index: Training cases; None where the bundle of the classifier has none.
-        features: Pooled features of the classifier, shape (C,), by which the index is searched; None without an index.
+        find_similar: Function that finds the similar cases by the id of the photograph, or None for a photograph without one;
+            None where the bundle of the classifier has no index of cases.
         rules: Rules that judge how far to trust the finding.
 
     Raises:
@@ -70,8 +69,7 @@ class Finding(LocatedLesion):
     gate: GateResult | None = None
     refused: bool = False
     conformal: ConformalSets | None = None
-    index: SimilarIndex | None = None
-    features: Float32Array | None = None
+    find_similar: Callable[[str | None], Similar] | None = None
     rules: TrustRules = DEFAULT_RULES
 
     def __post_init__(self) -> None:
@@ -126,9 +124,8 @@ class Finding(LocatedLesion):
     @cached_property
     def similar(self) -> Similar | None:
         """Training cases that look like the lesion; None without an index."""
-        if self.index is None or self.features is None:
-            return None
-        return self.index.find(self.features, image_id=None if self.path is None else PurePath(self.name).stem)
+        image_id = None if self.path is None else PurePath(self.name).stem
+        return None if self.find_similar is None else self.find_similar(image_id)
 
     @cached_property
     def heatmap_in_lesion(self) -> float | None:

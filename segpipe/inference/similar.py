@@ -173,7 +173,7 @@ class SimilarIndex:
         if not (np.isfinite(self._mean).all() and np.isfinite(self._components).all() and values.bandwidth > 0):
             raise ValueError("a number that is not finite, or a bandwidth that is not above 0")
 
-    def find(self, features: Float32Array, *, image_id: str | None = None) -> Similar:
+    def find(self, features: Float32Array, image_id: str | None = None) -> Similar:
         """Find the cases that look like a lesion.
 
         A case is left out where the photograph is one of its lesion, or where it is so near that the photograph must be a copy,

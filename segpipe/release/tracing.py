@@ -35,9 +35,7 @@ def trace_segmenter(unet: nn.Module, size: int) -> onnx.ModelProto:
         Graph from `images`, float32 (N, 3, size, size), to `logits`, float32 (N, 1, size, size), and `features`, float32 (N, D),
         see `segpipe.models.unet.pool_stages`.
     """
-    return _export(
-        _WithEncoder(_plain_layout(unet)).eval(), [torch.zeros(2, 3, size, size)], ["images"], ["logits", "features"]
-    )
+    return _export(_WithEncoder(_plain_layout(unet)).eval(), [torch.zeros(2, 3, size, size)], ["images"], ["logits", "features"])
 
 
 class _WithEncoder(nn.Module):

@@ -164,8 +164,8 @@ SUBCOMMANDS = {
             "data.root=/path/to/ham10000 outside=photos",
             "data.root=/path/to/ham10000 'outside=[photos,documents]' bundle.segmenter=runs/seg/bundle output=audit",
         ),
-        "docs/trust.md explains the gate. Beside the images as they are, there are test images with the lesion boxed out, strips of "
-        "skin without the lesion, and blurred, noisy, compressed, darker and brighter ones.",
+        "docs/trust.md explains the gate. Besides validation and test images as they are, there are test images with the lesion "
+        "boxed out, strips of skin without the lesion, and blurred, noisy, compressed, darker and brighter images.",
     ),
     "synthetic": Subcommand(
         "draw sample images with masks and labels",

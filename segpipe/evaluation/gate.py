@@ -60,7 +60,9 @@ class FittedGate:
 
 
 def fit_gate(network: SegmenterNetwork, train: pd.DataFrame, val: pd.DataFrame) -> FittedGate:
-    """Fit a gate that accepts `ACCEPTED` of the validation images, by its rules and its score together.
+    """Fit a gate to the images of a training.
+
+    Its rules and its score together accept `ACCEPTED` of the validation images.
 
     Args:
         network: Segmenter whose encoder describes the images; it must return features.
@@ -72,9 +74,7 @@ def fit_gate(network: SegmenterNetwork, train: pd.DataFrame, val: pd.DataFrame) 
     """
     lesions = train.drop_duplicates("lesion_id")
     if len(lesions) < 4 or val.empty:
-        raise ValueError(
-            f"a gate must be fitted to 4 or more lesions and 1 or more validation images, got {len(lesions)}, {len(val)}"
-        )
+        raise ValueError(f"a gate must have 4 or more lesions and 1 or more validation images, got {len(lesions)} and {len(val)}")
     chosen = lesions.sample(min(TRAINING_IMAGES, len(lesions)), random_state=_SEED)
     localizer = Localizer(network)
     training = fit_features(np.stack([_features(item) for item in judge_inputs(localizer, chosen, "gate, training images")]))

@@ -1,4 +1,4 @@
-"""Measurement of the input gate on images of many kinds, `segpipe audit gate`."""
+"""Measurement of the input gate on images of many kinds."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,8 +99,8 @@ def measure_gate(localizer: Localizer, gate: Gate, sets: Sequence[ImageSet]) -> 
         sets: Images of each kind.
 
     Returns:
-        For each set `images`, `scored` (images with a score), `rejected` (fraction) with its 95 % Wilson interval `low` and `high`, None without images, and
-        `reasons`, the number of images for each code, most frequent first.
+        `images`, `scored` (images with a score), `rejected` (fraction) with its 95 % Wilson interval `low` and `high`, all three
+        None without images, and `reasons`, the number of images by code, most frequent first; by the name of each set.
     """
     return {each.name: _summarize([gate.judge(*item) for item in run_localizer(localizer, each.read())]) for each in sets}
 
@@ -185,7 +185,7 @@ def _box_out(image_path: str, mask_path: str) -> RgbImage:
 
 
 def _skin_only(image_path: str, mask_path: str) -> RgbImage | None:
-    """Cut the largest strip beside the box of the lesion; None where all are small."""
+    """Cut the largest strip of skin beside the lesion; None without one."""
     image, box = read_image(Path(image_path)), mask_box(read_mask(Path(mask_path)))
     strips = image[: box.top], image[box.bottom :], image[:, : box.left], image[:, box.right :]
     largest = max(strips, key=lambda strip: min(strip.shape[:2]))
@@ -193,7 +193,7 @@ def _skin_only(image_path: str, mask_path: str) -> RgbImage | None:
 
 
 def _corruptions() -> dict[str, Callable[[RgbImage], RgbImage]]:
-    """Return changes of an image by their name, each strong enough to be seen at once."""
+    """Return changes of an image by name; each is visible at once."""
     require_extra("torch", "segpipe audit gate", "albumentations")
     import albumentations
 

@@ -1,6 +1,6 @@
 """Input gate: is an image of the kind that the models were trained on?
 
-Plain rules judge the photograph; a distance compares the features of the segmenter's encoder, means and deviations of its channels,
+Rules judge the photograph. A distance compares the features of the segmenter's encoder, means and deviations of its channels,
 with those of the training images.
 """
 

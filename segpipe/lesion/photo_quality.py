@@ -1,7 +1,7 @@
 """Rules for photographs that a diagnosis should not rest on, with advice.
 
-The rules see a reduced copy of the image, as the networks do. Each constant states how often its rule fires on the 1,008 validation
-images of HAM10000 (shipped split, masks of the shipped segmenter).
+The rules see a reduced copy of the image, as the networks do. Each constant states how often its rule fires on the 1,008
+validation images of HAM10000 (shipped split and segmenter).
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ ADVICE: dict[str, str] = {
     "too_dark": "The image is too dark: switch the dermatoscope's light on, or expose longer.",
     "burnt_out": "Parts of the image are burnt out to white: expose shorter.",
     "glare": "Light is reflected on the lesion: use polarized light, or immersion fluid without bubbles.",
-    "little_skin": "Almost nothing in the image has a color of skin: give a dermoscopic photograph of a lesion, in its own colors.",
+    "little_skin": "Almost nothing in the image has a color of skin: give a dermoscopic photograph in its own colors.",
     "nothing_found": "No lesion was found in the image: center one lesion, with some skin around it.",
     "out_of_frame": "The lesion runs out of the frame: take the photograph from farther away, or in several parts.",
 }
@@ -131,7 +131,7 @@ def measure_photo(image: RgbImage, mask: BoolMask | None) -> PhotoMeasures:
 
 
 def is_skin(image: RgbImage) -> tuple[BoolMask, BoolMask]:
-    """Find pixels with a color of skin, and those light enough to tell.
+    """Find pixels with a color of skin.
 
     Args:
         image: RGB uint8, shape (H, W, 3).
@@ -156,7 +156,7 @@ def _border_fraction(mask: BoolMask) -> float:
 
 
 def _reduce(image: NDArray[np.uint8], interpolation: int = cv2.INTER_AREA) -> NDArray[np.uint8]:
-    """Reduce an image or a mask to a longer side of at most `SIDE`."""
+    """Reduce an image or a mask to at most `SIDE` pixels."""
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

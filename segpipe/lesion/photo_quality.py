@@ -1,7 +1,7 @@
 """Rules for photographs that a diagnosis should not rest on, with advice.
 
 The rules see a reduced copy of the image, as the networks do. Each constant states how often its rule fires on the 1,008
-validation images of HAM10000 (shipped split and segmenter).
+validation images of HAM10000 with their true masks.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SIDE = 256  # pixels, longer side of the reduced copy
 
 # Shorter side in pixels; 0 %.
 MIN_SIDE_PX = 128
-# Standard deviation of the Laplacian of the gray levels; 0.2 %.
+# Standard deviation of the Laplacian of the gray levels; 0.3 %.
 MIN_SHARPNESS = 3.5
 # Gray level that a tenth of the image exceeds; 0.1 %.
 MIN_LIGHT = 120.0
@@ -27,7 +27,7 @@ WHITE = 250
 # Fraction of the lesion whose colors are all `GLARE` or more; 0.1 %.
 MAX_GLARE_FRACTION = 0.005
 GLARE = 240
-# Fraction of the image that has a color of skin, `is_skin`, without parts as dark as a vignette; 0.1 %.
+# Fraction of the image that has a color of skin, `is_skin`, without parts as dark as a vignette; 0 %.
 MIN_SKIN_FRACTION = 0.15
 # Fraction of the image border that the lesion covers; 0.8 %.
 MAX_BORDER_FRACTION = 0.4
@@ -117,7 +117,8 @@ def measure_photo(image: RgbImage, mask: BoolMask | None) -> PhotoMeasures:
     require_image(image)
     reduced = _reduce(image)
     gray = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
-    darkest = reduced.min(axis=2)  # of the three colors
+    red, green, blue = cv2.split(reduced)
+    darkest = cv2.min(cv2.min(red, green), blue)  # NumPy takes a millisecond for it
     lesion = None if mask is None else _reduce(mask.astype(np.uint8), cv2.INTER_NEAREST).astype(np.bool_)
     return PhotoMeasures(
         side_px=min(image.shape[:2]),

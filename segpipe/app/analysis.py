@@ -92,6 +92,8 @@ def analyze(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Analysi
         if not is_out_of_memory(error):
             raise
         raise ImageError("needs more memory than there is; make it smaller") from error
+    if finding.refusal:
+        raise ImageError(finding.refusal)
     name, sha256 = printable(upload.name), hashlib.sha256(upload.content).hexdigest()
     latency_ms = 1000 * (time.perf_counter() - start)
     finding = replace(finding, photograph=image, path=name, sha256=sha256, latency_ms=latency_ms)

@@ -10,8 +10,7 @@ import streamlit as st
 
 from segpipe.app.analysis import Upload, make_names_unique
 from segpipe.app.bundles import find_plots, weights_mtime
-from segpipe.app.layout import hide, literal, show_disclaimer, show_error, show_style
-from segpipe.app.models import Model, choose_models
+from segpipe.app.frame import Model, choose_models, hide, literal, show_disclaimer, show_error, show_style
 from segpipe.app.results import show_results
 from segpipe.config import SAMPLES
 from segpipe.config.commands import AppConfig

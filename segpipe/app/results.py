@@ -9,8 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from segpipe.app.analysis import Analysis, Upload, analyze, encode_json, encode_picture, encode_report, encode_table, safe_stem
-from segpipe.app.layout import literal, show_error
-from segpipe.app.models import NETWORK_THREAD, Model, get_pipeline
+from segpipe.app.frame import NETWORK_THREAD, Model, get_pipeline, literal, show_error
 from segpipe.errors import ImageError
 from segpipe.report.html_finding import picture_texts, render_part
 from segpipe.report.overlays import HEATMAP_OPACITY, Preview, draw_heatmap, draw_localization, encode_jpeg, make_preview

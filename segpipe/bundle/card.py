@@ -10,7 +10,9 @@ from segpipe.bundle.records import GraphRecord, ReferenceRecord, Training, libra
 from segpipe.diagnosis import check_class_name
 from segpipe.io.run_files import GRAPHS, REFERENCES
 from segpipe.lesion.crop import CropRule
+from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, check_targets
+from segpipe.metrics.trust import TrustRules
 from segpipe.models.preprocessing import InputSpec
 
 if TYPE_CHECKING:
@@ -98,13 +100,16 @@ class ClassifierCard(Card):
         calibration: Calibration errors on the validation images for each method of `segpipe.metrics.calibration.METHODS`, and
             the name of the `chosen` method.
         operating_points: Probabilities from which on an image is suspicious; empty where none was chosen.
-        validation: Probabilities of the validation images, from which an ensemble fits its operating points; None where they
-            were not kept.
+        validation: Probabilities of the validation images, from which an ensemble fits its operating points and prediction
+            sets; None where they were not kept.
+        conformal: Thresholds of the prediction sets; None in the cards of older versions.
+        trust: Rules that judge how far to trust a finding; None in the cards of older versions.
 
     Raises:
         ValueError: A class is listed twice, is malignant twice, or has a forbidden name; a class `malignant` is not the only
-            malignant one; a field names an unknown class; an operating point or the validation probabilities do not fit; the
-            temperature or a bias is outside its range; or the number of biases is not the number of classes.
+            malignant one; a field names an unknown class; an operating point, the validation probabilities or the prediction
+            sets do not fit; the temperature or a bias is outside its range; or the number of biases is not the number of
+            classes.
     """
 
     classes: tuple[str, ...]
@@ -115,6 +120,8 @@ class ClassifierCard(Card):
     calibration: Mapping[str, Any] = field(default_factory=dict)
     operating_points: tuple[OperatingPoint, ...] = ()
     validation: ValidationProbs | None = None
+    conformal: ConformalSets | None = None
+    trust: TrustRules | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,6 +139,8 @@ class ClassifierCard(Card):
             raise ValueError(f"temperature must lie in [0.001, 1000], got {self.temperature}")
         if self.validation is not None:
             self.validation.check(len(self.classes))
+        if self.conformal is not None:
+            self.conformal.check(self.classes)
         if self.logit_bias and len(self.logit_bias) != len(self.classes):
             raise ValueError(f"logit_bias must hold {len(self.classes)} values or none, got {len(self.logit_bias)}")
         if not all(abs(bias) <= 1e3 for bias in self.logit_bias):

@@ -43,7 +43,7 @@ class Training:
         settings: Resolved configuration of the training.
         leaks_allowed: True where `allow_leak=true` permitted starting weights or test crops from a model that saw test lesions.
         seen: Fingerprints of all images and lesions that went into the weights, starting weights included, see
-            `segpipe.data.fingerprints`; empty in the cards of older versions.
+            `segpipe.data.duplicates`; empty in the cards of older versions.
         changes: Settings that changed where the training resumed: `epoch` (the first with the new value), `key`, `before` and
             `after` of each.
     """

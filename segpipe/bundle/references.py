@@ -1,4 +1,4 @@
-"""Reference data of a bundle: what the images of its training looked like.
+"""Reference data of a bundle: features of its training images.
 
 They lie beside the weights as safetensors, without pickles: `gate.safetensors` of a segmenter, `similar.safetensors` of a
 classifier.

@@ -1,4 +1,4 @@
-"""Table of the subcommands; `segpipe.cli.help` adds their keys."""
+"""Table of the subcommands; `segpipe.cli.running` adds their keys to the help pages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ SUBCOMMANDS = {
     "predict": Subcommand(
         "find, crop and classify the lesion in images, and explain the diagnosis",
         "run_pipeline",
-        "predict:run",
+        "data:predict",
         (
             "image=photo.jpg",
             "'image=[a.jpg,b.jpg]' tta=none explain=none",
@@ -45,12 +45,12 @@ SUBCOMMANDS = {
             "folder=data/samples labels=data/samples/labels.csv masks=data/samples/masks",
         ),
         "--multirun tries several values, for example tta=none,flips,d4,crops.",
-        plain="predict:run_plain",
+        plain="data:predict_plain",
     ),
     "train-seg": Subcommand(
         "train the U-Net that finds the lesion, and score it on the test split",
         "train_seg",
-        "training:train_segmenter",
+        "data:train_segmenter",
         (
             "data=synthetic trainer.max_epochs=2",
             "data.root=/path/to/ham10000 output=runs/segmenter",
@@ -63,7 +63,7 @@ SUBCOMMANDS = {
     "train-cls": Subcommand(
         "train the classifier, and score it on the test split",
         "train_cls",
-        "training:train_classifier",
+        "data:train_classifier",
         (
             "data=synthetic trainer.max_epochs=2",
             "data.root=/path/to/ham10000 classifier.init=imagenet output=runs/classifier",
@@ -80,7 +80,7 @@ SUBCOMMANDS = {
     "check": Subcommand(
         "check a data set before a training",
         "train_cls",
-        "training:check",
+        "data:check",
         (
             "data.root=/path/to/ham10000",
             "data=folders data.root=my_images data.without_lesion_ids=true",
@@ -93,7 +93,7 @@ SUBCOMMANDS = {
     "leaks": Subcommand(
         "list lesions and images that the parts of a split share",
         "train_cls",
-        "training:leaks",
+        "data:leaks",
         ("data.root=/path/to/ham10000", "data.root=/path/to/ham10000 split=runs/classifier/split.csv"),
         f"{_AS_TRAINING} The report has a line for each lesion in two parts, and for each pair of images in two parts that show "
         "the same skin. Nothing is written. Exit status: 0 nothing is shared, 1 something is shared, 2 a wrong call.",
@@ -170,7 +170,7 @@ SUBCOMMANDS = {
     "synthetic": Subcommand(
         "draw sample images with masks and labels",
         "synthetic",
-        "training:synthetic",
+        "data:synthetic",
         ("output=samples", "output=samples seed=7"),
         "data=synthetic gives a training a whole data set of drawn images.",
     ),

@@ -34,7 +34,7 @@ from segpipe.comparison.table import (
     comparison_text,
     write_comparison,
 )
-from segpipe.data.fingerprints import find_seen
+from segpipe.data.duplicates import find_seen
 from segpipe.data.identity import image_ids
 from segpipe.errors import ConfigError, DatasetError, OutputError
 from segpipe.evaluation.truth import GroundTruth, read_truth

@@ -9,6 +9,7 @@ from segpipe.config.groups import DataConfig
 from segpipe.config.prediction import (
     DATED,
     BundleConfig,
+    ConformalConfig,
     ExplainConfig,
     ModelsConfig,
     SegmenterBundleConfig,
@@ -16,10 +17,12 @@ from segpipe.config.prediction import (
     batch_size_setting,
     config_group,
     device_setting,
+    gate_setting,
     labels_setting,
     localize_setting,
     masks_setting,
     max_pixels_setting,
+    mm_per_pixel_setting,
     part_setting,
     precision_setting,
     runtime_setting,
@@ -40,6 +43,9 @@ class AppConfig:
     localize: str = localize_setting()
     tta: TtaConfig = config_group("Test-time augmentation where the page's switch is on")
     explain: ExplainConfig = config_group("Heatmap where the page's switch is on")
+    gate: str = gate_setting()
+    conformal: ConformalConfig = setting(ConformalConfig, "Prediction sets")
+    mm_per_pixel: float | None = mm_per_pixel_setting()
     runtime: str = runtime_setting()
     device: str = device_setting()
     precision: str = precision_setting()

@@ -37,6 +37,15 @@ localize_setting = partial(
     setting, "unet", "First mask source; the later ones are its fallbacks", choices=("unet", "contour", "whole_image")
 )
 batch_size_setting = partial(setting, None, "Images, or views of images, per forward pass; null: suited to the device", least=1)
+gate_setting = partial(
+    setting,
+    "warn",
+    "Input gate, which judges whether an image is of the kind that the models know",
+    choices={"warn": "says so beside the result", "refuse": "no result, the image is listed in failures.csv", "off": "no gate"},
+)
+mm_per_pixel_setting = partial(
+    setting, None, "Side of a pixel of the photographs on the skin, in millimeters, for abcd_diameter_mm; null: unknown", above=0
+)
 max_pixels_setting = partial(setting, text="Largest accepted image, height x width in pixels", least=1)
 labels_setting = partial(
     setting, path="existing", text="CSV of the true diagnoses, with lesion ids where they are known", extra="metrics"
@@ -86,6 +95,15 @@ class ExplainConfig:
 
 
 @dataclass
+class ConformalConfig:
+    """Prediction sets, see `segpipe.metrics.conformal`."""
+
+    coverage: float | None = setting(
+        None, "Probability with which a prediction set holds the true diagnosis; null: that of the card", above=0, below=1
+    )
+
+
+@dataclass
 class RunPipelineConfig:
     """`segpipe predict`."""
 
@@ -99,6 +117,9 @@ class RunPipelineConfig:
     localize: str = localize_setting()
     tta: TtaConfig = config_group("Test-time augmentation")
     explain: ExplainConfig = config_group("Heatmap of the image regions that a diagnosis rests on")
+    gate: str = gate_setting()
+    conformal: ConformalConfig = setting(ConformalConfig, "Prediction sets")
+    mm_per_pixel: float | None = mm_per_pixel_setting()
     runtime: str = runtime_setting()
     device: str = device_setting()
     precision: str = precision_setting()

@@ -6,6 +6,8 @@ from typing import Any
 from segpipe.config.fields import MISSING, setting
 from segpipe.config.prediction import VIEWS
 
+COVERAGE = 0.9  # of prediction sets
+
 
 @dataclass
 class LossConfig:
@@ -159,4 +161,17 @@ class ThresholdConfig:
     )
     target_sensitivity: Any = setting(
         0.95, "Sensitivity to reach for each target, above 0 and at most 1: one number, or one for each as [0.95,0.9]"
+    )
+
+
+@dataclass
+class ConformalConfig:
+    """Prediction sets of a classifier."""
+
+    coverage: float = setting(
+        COVERAGE,
+        "Probability with which a prediction set contains the true diagnosis, for each diagnosis; 0.90 needs 9 validation "
+        "lesions of a diagnosis, 0.95 needs 19, and diagnoses with fewer share a threshold",
+        above=0,
+        below=1,
     )

@@ -13,10 +13,10 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from segpipe.data.fingerprints import hash_files
+from segpipe.data.duplicates import hash_files
 from segpipe.errors import OutputError
 from segpipe.io.files import display_path
-from segpipe.io.progress import follow
+from segpipe.io.passes import follow
 
 FORMAT_VERSION = 1
 _DECODED_AHEAD = 256

@@ -14,13 +14,13 @@ import pandas as pd
 from segpipe.config.building import build
 from segpipe.config.fields import drop_empty, to_dict
 from segpipe.config.groups import DataConfig, ExtraDataConfig
-from segpipe.data.kept_results import pass_over
 from segpipe.data.masks import MASK_DEFECTS, inspect_mask
 from segpipe.data.splits import read_split
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import DatasetError, ImageError
 from segpipe.io.files import counted
 from segpipe.io.images import read_image
+from segpipe.io.passes import pass_over
 from segpipe.types import MIN_SIDE
 
 EXAMPLES_SHOWN = 3

@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.data.fingerprints import hash_files
-from segpipe.data.kept_results import keep
-from segpipe.data.near_duplicates import (
+from segpipe.data.duplicates import (
     HASH_BITS,
     MIN_SIMILARITY,
     ORIENTATIONS,
     SIDE,
     compare_detail,
     find_candidates,
+    hash_files,
     hash_images,
     turn,
 )
@@ -29,7 +28,7 @@ from segpipe.data.splits import PARTS, name_split
 from segpipe.errors import DatasetError
 from segpipe.io.files import counted
 from segpipe.io.images import read_thumbnail
-from segpipe.io.progress import follow
+from segpipe.io.passes import follow, keep
 
 
 @dataclass(frozen=True)

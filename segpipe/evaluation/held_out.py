@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segpipe.bundle.card import ClassifierCard
-from segpipe.data.fingerprints import hash_id
+from segpipe.data.duplicates import hash_id
 from segpipe.data.identity import parse_name
 from segpipe.errors import ConfigError
 from segpipe.evaluation.heatmap_faithfulness import HeatmapTest
@@ -28,6 +28,7 @@ from segpipe.io.images import read_image, write_png
 from segpipe.io.run_files import FOLD, JOURNAL
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.calibration import METHODS, calibration_errors, fit_calibration
+from segpipe.metrics.conformal import sets_of_validation
 from segpipe.metrics.operating_points import MALIGNANT, ValidationProbs, fit_point, target_codes
 from segpipe.runs.folder import run_images
 from segpipe.runs.local_engine import LocalEngine
@@ -112,10 +113,11 @@ def calibrate(
     *,
     method: str,
     targets: Mapping[str, float],
+    coverage: float,
     views: Sequence[View],
     batch_size: int,
 ) -> ClassifierCard:
-    """Fit calibration and operating points of a classifier, end to end.
+    """Fit calibration, operating points and prediction sets, end to end.
 
     Args:
         localizer: Localizer of the lesions.
@@ -123,12 +125,13 @@ def calibrate(
         parts: Images of each part: the fit is to `val`, the class frequencies are those of `train`.
         method: Method of the card, one of `segpipe.metrics.calibration.METHODS`; the errors of all methods are measured.
         targets: Sensitivity of each operating point, in (0, 1], by its target; each target occurs in `val`.
+        coverage: Coverage of the prediction sets, in (0, 1).
         views: Views for test-time augmentation.
         batch_size: Largest number of images x views in a batch.
 
     Returns:
-        Card of the network with the calibration, its errors before and after, the operating points, and the probabilities that
-        these were fitted to.
+        Card of the network with the calibration, its errors before and after, the operating points, the prediction sets, and the
+        probabilities that these were fitted to.
     """
     card, table = network.card, parts["val"]
     counts = parts["train"]["dx"].value_counts().reindex(card.classes, fill_value=0).to_list()
@@ -137,6 +140,8 @@ def calibrate(
     chosen = fits[method]
     probs = chosen.probs(logits)
     errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
+    images, lesions = ([hash_id(name) for name in table[column]] for column in ("image_id", "lesion_id"))
+    validation = ValidationProbs.pack(images, labels, probs, lesions)
     return replace(
         card,
         temperature=chosen.temperature,
@@ -146,7 +151,8 @@ def calibrate(
             fit_point(target, sensitivity, probs, labels, classes=card.classes, malignant=card.malignant)
             for target, sensitivity in targets.items()
         ),
-        validation=ValidationProbs.pack([hash_id(image_id) for image_id in table["image_id"]], labels, probs),
+        validation=validation,
+        conformal=sets_of_validation(validation, classes=card.classes, coverage=coverage),
     )
 
 

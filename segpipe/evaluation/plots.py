@@ -22,7 +22,7 @@ from segpipe.io.images import read_mask
 from segpipe.io.run_files import EPOCH_TABLE, PLOT_FOLDER, TRAINING_PLOT
 from segpipe.metrics.calibration import expected_calibration_error, reliability_curve
 from segpipe.metrics.classification import LabeledPredictions, score_predictions
-from segpipe.report.masks import PAIR_HEADING, PREDICTED_COLOR, Panel, draw_panels, panel_of_pair
+from segpipe.report.plots import PAIR_HEADING, PREDICTED_COLOR, Panel, draw_panels, panel_of_pair
 from segpipe.report.wording import name_with_code, percent
 
 # Distinguishable with any color vision (arXiv 2107.02270); the dashes are for prints in gray.

@@ -21,6 +21,7 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.io.run_files import FOLD_TABLE, MASKS, RESULTS, SUMMARY
 from segpipe.metrics.bootstrap import with_intervals
 from segpipe.metrics.classification import LabeledPredictions, score_predictions
+from segpipe.metrics.prediction_sets import SetMetrics, read_sets
 from segpipe.runs.results import class_codes
 from segpipe.types import BoolMask, RgbImage
 
@@ -73,6 +74,16 @@ class Run:
         labels = np.array([codes.index(diagnoses[image_id]) for image_id in rows["image_id"]])
         return LabeledPredictions(rows[[f"p_{code}" for code in codes]].to_numpy(dtype=np.float64), labels, codes)
 
+    def set_metrics(self, rows: pd.DataFrame, predictions: LabeledPredictions) -> SetMetrics | None:
+        """Prepare the metrics of the prediction sets; None in a run without them.
+
+        Args:
+            rows: Results of labeled images.
+            predictions: Predictions for the same images, in the same order.
+        """
+        members = read_sets(list(rows["prediction_set"]), predictions.codes) if "prediction_set" in rows else None
+        return None if members is None else SetMetrics(members, predictions.labels, predictions.codes)
+
     def read_mask(self, path: str) -> BoolMask:
         """Read the predicted mask of an image, see `segpipe.runs.source.result_names`."""
         relative, masks = Path(path), self.folder / MASKS
@@ -91,7 +102,7 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
         folder: Folder with `results.csv`, `masks/` and, for the models and the data of their cards, `summary.json`.
         files: Images, each with its path relative to the folder of the run's images.
     """
-    results = pd.read_csv(folder / RESULTS, keep_default_na=False, dtype={"flagged_for": str})
+    results = pd.read_csv(folder / RESULTS, keep_default_na=False, dtype={"flagged_for": str, "prediction_set": str})
     results["image_id"] = results["path"]
     file = folder / SUMMARY
     summary = read_json(file) if file.is_file() else {}

@@ -22,6 +22,7 @@ from segpipe.evaluation.plots import (
     draw_worst_predictions,
 )
 from segpipe.evaluation.run import Run, read_run
+from segpipe.evaluation.similar import similar_metrics
 from segpipe.evaluation.text import describe_test_set
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.io.files import encode_json, write_file
@@ -32,6 +33,7 @@ from segpipe.metrics.bootstrap import ImageRows, WeightedMetric, Weights, join_g
 from segpipe.metrics.classification import classes_left_out, score_predictions
 from segpipe.metrics.screening import screening_metrics
 from segpipe.metrics.segmentation import dice, jaccard, score_masks
+from segpipe.metrics.trust_scores import trust_metrics
 from segpipe.types import BoolMask, FloatArray
 
 Metrics = dict[str, Any]
@@ -137,11 +139,17 @@ def _score_diagnoses(run: Run, diagnoses: Mapping[str, str], truth: GroundTruth)
         draw(predictions, run.folder / PLOT_FOLDER / name)
     if run.image_files:
         draw_worst_predictions(run, scored, predictions)
-    screening = screening_metrics(scored, predictions, malignant=run.malignant, points=run.operating_points)
+    scores = (
+        partial(score_predictions, predictions),
+        screening_metrics(scored, predictions, malignant=run.malignant, points=run.operating_points),
+        run.set_metrics(scored, predictions),
+        similar_metrics(scored, predictions),
+        trust_metrics(scored, predictions),
+    )
     lesions = truth.lesions_of(image_ids)
 
     def metric(weights: Weights) -> dict[str, float | None]:
-        return score_predictions(predictions, weights) | screening(weights)
+        return {name: value for score in scores if score is not None for name, value in score(weights).items()}
 
     def metric_of(rows: ImageRows) -> WeightedMetric:
         return partial(score_predictions, predictions.select(rows))

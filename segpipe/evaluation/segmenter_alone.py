@@ -15,7 +15,7 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.io.run_files import METRICS, PREDICTIONS
 from segpipe.io.storage import content_hash
 from segpipe.lesion.localization import Localization, MaskSource, threshold_probs
-from segpipe.report.masks import draw_masks
+from segpipe.report.plots import draw_masks
 from segpipe.types import BoolMask, FloatArray, RgbImage
 
 _SHOWN = 12  # images in predictions.png

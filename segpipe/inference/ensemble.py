@@ -1,4 +1,4 @@
-"""Classifier ensembles: averaged probabilities, heatmaps and operating points."""
+"""Classifier ensembles: averaged probabilities, heatmaps, operating points and prediction sets."""
 
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from segpipe.bundle.card import ClassifierCard
 from segpipe.errors import ConfigError
 from segpipe.inference.heatmap import ClassMap, mean_heatmap
-from segpipe.inference.networks import ClassifierNetwork
+from segpipe.inference.networks import ClassifierNetwork, Float32Array
 from segpipe.inference.stages import Classifier, Crops, ViewPredictions, group_crops
 from segpipe.inference.tta import IDENTITY, View, mean_probs, spread
 from segpipe.lesion.localization import Localization
-from segpipe.metrics.operating_points import OperatingPoint, fit_point, has_target
+from segpipe.metrics.conformal import ConformalSets, fit_sets
+from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, fit_point, has_target
+from segpipe.metrics.trust import DEFAULT_RULES
 from segpipe.types import FloatArray, RgbImage
 
 EnsembleCrops = tuple[Crops, ...]  # crops of one image for each classifier, in the order of the bundles
@@ -28,11 +30,13 @@ class Prediction:
         probs: Calibrated probabilities, float64, shape (classes,), which sum to 1.
         tta_spread: Disagreement of the views, see `segpipe.inference.tta.spread`; None with a single view.
         class_map: Heatmap in the frame of the first crop of the first classifier; None without an explanation.
+        features: Pooled features of the first classifier, of the first view of its first crop, shape (C,).
     """
 
     probs: FloatArray
     tta_spread: float | None
     class_map: ClassMap | None
+    features: Float32Array
 
 
 class ClassifierEnsemble:
@@ -44,18 +48,27 @@ class ClassifierEnsemble:
         views: Views for test-time augmentation, the identity first.
         explained: Code of the class to explain, `predicted` for the most probable one, None for no explanation.
         batch_size: Largest number of images x views in one pass through a backbone.
+        coverage: Coverage of the prediction sets, see `ensemble_sets`.
 
     Attributes:
         classes: Codes in the order of the probabilities.
         malignant: Codes of the malignant classes; empty where they are not known.
         operating_points: Operating points of the card, or of the averaged probabilities; empty where none are known.
+        conformal: Prediction sets of the card, or of the averaged probabilities; None where none are known.
+        rules: Rules of trust of the first card, or the default ones.
 
     Raises:
-        ConfigError: `explained` is not a class of the networks.
+        ConfigError: `explained` is not a class of the networks, or their cards cannot give prediction sets of this coverage.
     """
 
     def __init__(
-        self, networks: Sequence[ClassifierNetwork], *, views: Sequence[View], explained: str | None, batch_size: int
+        self,
+        networks: Sequence[ClassifierNetwork],
+        *,
+        views: Sequence[View],
+        explained: str | None,
+        batch_size: int,
+        coverage: float | None = None,
     ) -> None:
         card = networks[0].card
         if explained not in (None, "predicted", *card.classes):
@@ -67,7 +80,10 @@ class ClassifierEnsemble:
         self._classifiers = [Classifier(network, views=views, batch_size=batch_size) for network in networks]
         self.classes = card.classes
         self.malignant = card.malignant
-        self.operating_points = ensemble_points([network.card for network in networks])
+        cards = [network.card for network in networks]
+        self.operating_points = ensemble_points(cards)
+        self.conformal = ensemble_sets(cards, coverage)
+        self.rules = card.trust or DEFAULT_RULES
 
     def in_one_view(self) -> "ClassifierEnsemble":
         """Return a copy without augmentation and explanation that shares the networks."""
@@ -121,7 +137,7 @@ class ClassifierEnsemble:
         probs = mean_probs(view_probs)
         spreads = spread(view_probs).tolist() if len(self.views) > 1 else [None] * len(crops)
         class_maps = [None] * len(crops) if self.explained is None else self._class_maps(members, crops, self._explained(probs))
-        return [Prediction(*parts) for parts in zip(probs, spreads, class_maps, strict=True)]
+        return [Prediction(*parts) for parts in zip(probs, spreads, class_maps, members[0].features, strict=True)]
 
     def _view_predictions(self, crops: Sequence[EnsembleCrops]) -> list[ViewPredictions]:
         return [classifier(own) for classifier, own in zip(self._classifiers, zip(*crops, strict=True), strict=True)]
@@ -161,18 +177,59 @@ def ensemble_points(cards: Sequence[ClassifierCard]) -> tuple[OperatingPoint, ..
     first = cards[0]
     if len(cards) == 1:
         return first.operating_points
-    known = [card.validation for card in cards if card.validation is not None]
-    images = {(card.training.split_hash, probs.images, probs.labels) for card, probs in zip(cards, known, strict=False)}
-    if len(known) < len(cards) or len(images) > 1:
+    known = _shared_validation(cards)
+    if not known:
         return ()
-    labels = known[0].unpack()[0]
-    mean = np.mean([probs.unpack()[1] for probs in known], axis=0)
+    labels, mean = known[0].unpack()[0], _mean(known)
     return tuple(
         fit_point(point.target, sensitivity, mean, labels, classes=first.classes, malignant=first.malignant)
         for point in first.operating_points
         if (sensitivity := _shared_sensitivity(point.target, cards)) is not None
         and has_target(point.target, labels, classes=first.classes, malignant=first.malignant)
     )
+
+
+def ensemble_sets(cards: Sequence[ClassifierCard], coverage: float | None = None) -> ConformalSets | None:
+    """Determine the prediction sets of averaged classifiers.
+
+    The sets of a single classifier are those of its card. The mean of several has other probabilities, and so has another
+    coverage other thresholds: these are fitted to the validation images on the cards.
+
+    Args:
+        cards: Cards of classifiers with the same classes, at least one.
+        coverage: Coverage of the sets, in (0, 1); None for that of the card, the highest one where there are several.
+
+    Returns:
+        The sets; None without a coverage where a card has no sets, or the members do not share their validation images.
+
+    Raises:
+        ConfigError: The cards cannot give sets of the coverage.
+    """
+    known = _shared_validation(cards)
+    lesions = next((probs.lesion_hashes for probs in known if probs.lesions), [])
+    if coverage is None:
+        own = [card.conformal.coverage for card in cards if card.conformal is not None]
+        if len(cards) == 1 or len(own) < len(cards) or not lesions:
+            return cards[0].conformal if len(cards) == 1 else None
+        coverage = max(own)
+    if not lesions:
+        raise ConfigError(
+            f"conformal.coverage={coverage} needs classifiers whose cards hold the probabilities and lesions of the same "
+            "validation images; leave it out, or train or export the classifiers with this version of segpipe"
+        )
+    return fit_sets(_mean(known), known[0].unpack()[0], lesions, classes=cards[0].classes, coverage=coverage)
+
+
+def _shared_validation(cards: Sequence[ClassifierCard]) -> list[ValidationProbs]:
+    """List the validation probabilities of each card; none where a card has none or other images."""
+    known = [card.validation for card in cards if card.validation is not None]
+    images = {(card.training.split_hash, probs.images, probs.labels) for card, probs in zip(cards, known, strict=False)}
+    return known if len(known) == len(cards) and len(images) == 1 else []
+
+
+def _mean(members: Sequence[ValidationProbs]) -> FloatArray:
+    mean: FloatArray = np.mean([probs.unpack()[1] for probs in members], axis=0)
+    return mean
 
 
 def _shared_sensitivity(target: str, cards: Sequence[ClassifierCard]) -> float | None:

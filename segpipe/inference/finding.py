@@ -1,23 +1,26 @@
 """Result of one image, the value behind tables, figures and metrics."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.diagnosis import full_name
 from segpipe.errors import PredictionError
+from segpipe.inference.gate import GateResult
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
+from segpipe.inference.similar import COLUMNS as SIMILAR_COLUMNS
+from segpipe.inference.similar import Similar
 from segpipe.io.files import display_path, one_line
-from segpipe.lesion.crop import mask_box
-from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.lesion.located import LocatedLesion
+from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, reached_targets
-from segpipe.types import BoolMask, Box, Photograph, RgbImage
+from segpipe.metrics.trust import DEFAULT_RULES, Evidence, Trust, TrustRules
+from segpipe.types import RgbImage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,19 +28,14 @@ if TYPE_CHECKING:
 _LONGEST_NAME, _LONGEST_WORDS = 28, 80  # characters in a finding's repr, which has at most 120
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Finding:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Finding(LocatedLesion):
     """Mask, diagnosis and explanation of one image. Not a medical device.
 
-    A photograph may have been read reduced. `mask`, `box`, `crop_box` and `heatmap` are in pixels of the original photograph as a
-    viewer shows it; `localization` and `window` are in pixels of `photograph.image`.
+    The attributes of `LocatedLesion` say where the lesion is; `heatmap` is in pixels of the original photograph, too.
 
     Attributes:
-        photograph: Image as it was read, RGB uint8, and the size of the original.
-        localization: Mask, lesion box, mask source and reasons, in pixels of `photograph.image`.
-        window: Area that the classifier saw, in pixels of `photograph.image`; that of the first classifier of an ensemble, with
-            the margin of its card.
-        crop: The same area as the network saw it, RGB uint8, shape (size, size, 3).
+        crop: Area `window` as the network saw it, RGB uint8, shape (size, size, 3).
         probabilities: Calibrated probability of each class by code, in the card's order; they sum to 1.
         malignant: Codes of the malignant classes; empty where the card names none.
         operating_points: Thresholds of the card, or of the ensemble; empty where none are known.
@@ -47,15 +45,17 @@ class Finding:
         sha256: SHA-256 of the file's content; None for PIL images and arrays.
         latency_ms: Milliseconds spent on the image; 0 where they were not measured.
         border: Method that made the crop square, see `segpipe.lesion.crop.CropRule`.
+        gate: Judgment of the input gate; None with `gate=off`.
+        refused: True where `gate=refuse`, and the gate rejects the image; it is then reported as a failure.
+        conformal: Thresholds of the prediction sets; None where none are known.
+        find_similar: Function that finds the similar cases by the id of the photograph, or None for a photograph without one;
+            None where the bundle of the classifier has no index of cases.
+        rules: Rules that judge how far to trust the finding.
 
     Raises:
         PredictionError: A probability, the spread or the class map holds a number that is not finite.
-        ValueError: `localization` does not fit `photograph.image`.
     """
 
-    photograph: Photograph
-    localization: Localization
-    window: Box
     crop: RgbImage
     probabilities: Mapping[str, float]
     malignant: tuple[str, ...]
@@ -66,14 +66,17 @@ class Finding:
     sha256: str | None = None
     latency_ms: float = 0.0
     border: str = "squeeze"
+    gate: GateResult | None = None
+    refused: bool = False
+    conformal: ConformalSets | None = None
+    find_similar: Callable[[str | None], Similar] | None = None
+    rules: TrustRules = DEFAULT_RULES
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         heat = () if self.class_map is None else self.class_map.values.ravel()
         if not np.isfinite([*self.probabilities.values(), self.tta_spread or 0.0, *heat]).all():
             raise PredictionError("the prediction holds a number that is not finite; use precision=float32, or another bundle")
-        size, mask = self.photograph.image.shape[:2], self.localization.mask
-        if mask.shape != size:
-            raise ValueError(f"localization must fit the image of {size[0]} x {size[1]} pixels, got a mask of shape {mask.shape}")
 
     @property
     def diagnosis(self) -> str:
@@ -105,46 +108,45 @@ class Finding:
         """True where an operating point is reached or the diagnosis is malignant."""
         return bool(self.flagged_for) or self.diagnosis in self.malignant
 
+    @property
+    def refusal(self) -> str:
+        """Reason of the gate why the image is a failure; empty for a result."""
+        return f"the input gate rejects it: {' '.join(self.gate.advice)}" if self.refused and self.gate is not None else ""
+
+    @property
+    def prediction_set(self) -> tuple[str, ...] | None:
+        """Codes that cover the true class with a stated probability; None if unknown.
+
+        The most probable one comes first. The probability is `conformal.coverage`.
+        """
+        return None if self.conformal is None else self.conformal.prediction_set(self.probabilities)
+
     @cached_property
-    def original_localization(self) -> Localization:
-        """Localization in pixels of the original photograph."""
-        height, width = self.photograph.height, self.photograph.width
-        if self.localization.mask.shape == (height, width):
-            return self.localization
-        pixels = self.localization.mask.view(np.uint8) * 255
-        mask = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR) > 127
-        return replace(self.localization, mask=mask, box=mask_box(mask))
+    def similar(self) -> Similar | None:
+        """Training cases that look like the lesion; None without an index."""
+        image_id = None if self.path is None else PurePath(self.name).stem
+        return None if self.find_similar is None else self.find_similar(image_id)
 
-    @property
-    def mask(self) -> BoolMask:
-        """Lesion mask in pixels of the original photograph: bool, shape (H, W)."""
-        return self.original_localization.mask
+    @cached_property
+    def heatmap_in_lesion(self) -> float | None:
+        """Fraction of the heatmap in the lesion, in [0, 1]; None without a heatmap."""
+        return None if self.class_map is None else heatmap_in_lesion(self.class_map, self.mask, self.crop_box)
 
-    @property
-    def box(self) -> Box:
-        """Smallest box that holds `mask`."""
-        return self.original_localization.box
-
-    @property
-    def mask_source(self) -> MaskSource:
-        """Mask source, which compares equal to `unet`, `contour` or `whole_image`."""
-        return self.localization.source
-
-    @property
-    def mask_reasons(self) -> tuple[str, ...]:
-        """Reasons why earlier mask sources were refused, as `<source>:<code>`."""
-        return self.localization.reasons
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Reasons not to rely on the diagnosis, as codes such as `uniform_image`."""
-        return self.localization.warnings
-
-    @property
-    def crop_box(self) -> Box:
-        """Area that the classifier saw, in pixels of the original photograph."""
-        height, width = self.photograph.image.shape[:2]
-        return self.window.scaled(self.photograph.height / height, self.photograph.width / width)
+    @cached_property
+    def trust(self) -> Trust:
+        """Judgment how far to trust the finding, from all evidence that there is."""
+        prediction_set, similar = self.prediction_set, self.similar
+        return self.rules.judge(
+            Evidence(
+                gate=None if self.gate is None else self.gate.ok,
+                mask_source=str(self.mask_source),
+                spread=self.tta_spread,
+                set_size=None if prediction_set is None else len(prediction_set),
+                in_lesion=self.heatmap_in_lesion,
+                agreeing=None if similar is None else similar.fraction_of(self.diagnosis),
+                known=similar is not None and similar.known,
+            )
+        )
 
     @cached_property
     def heatmap(self) -> NDArray[np.float32] | None:
@@ -167,7 +169,7 @@ class Finding:
         Returns:
             Plain values for JSON by the names of `results.csv`, with `p_<code>` for each class; None where there is no value.
         """
-        localization, crop_box, class_map = self.original_localization, self.crop_box, self.class_map
+        localization, gate = self.original_localization, self.gate
         return {
             "path": self.path,
             "sha256": self.sha256,
@@ -182,12 +184,19 @@ class Finding:
             "mask_area_fraction": localization.area_fraction,
             **localization.box.named_sides("box"),
             "tta_spread": self.tta_spread,
-            "heatmap_in_lesion": None if class_map is None else heatmap_in_lesion(class_map, self.mask, crop_box),
+            "heatmap_in_lesion": self.heatmap_in_lesion,
             "latency_ms": round(self.latency_ms, 3),
             "flagged_for": ";".join(self.flagged_for),
             "warnings": ";".join(localization.warnings),
-            **crop_box.named_sides("crop"),
+            **self.crop_box.named_sides("crop"),
             "crop_border": self.border,
+            "gate": None if gate is None else gate.text,
+            "gate_score": None if gate is None else gate.score,
+            "prediction_set": None if self.prediction_set is None else ";".join(self.prediction_set),
+            **(dict.fromkeys(SIMILAR_COLUMNS) if self.similar is None else self.similar.to_dict()),
+            **self.appearance.to_columns(),
+            "trust": self.trust.color,
+            "trust_doubts": ";".join(self.trust.doubts),
         }
 
     def plot(self) -> "Figure":

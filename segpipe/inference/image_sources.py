@@ -134,7 +134,10 @@ def predict_batch(
         return []
     try:
         findings = predict([photograph.image for photograph in photographs])
-        return [replace(finding, photograph=photograph) for finding, photograph in zip(findings, photographs, strict=True)]
+        return [
+            FailedPrediction(finding.refusal) if finding.refusal else replace(finding, photograph=photograph)
+            for finding, photograph in zip(findings, photographs, strict=True)
+        ]
     except PredictionError as error:
         failed = FailedPrediction(str(error), by_model=True)
     except (MemoryError, RuntimeError) as error:

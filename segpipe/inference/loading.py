@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segpipe.bundle.card_file import SHIPPED
+from segpipe.bundle.references import read_reference
 from segpipe.inference.ensemble import ClassifierEnsemble
+from segpipe.inference.gate import Gate
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.resources import default_batch_size
 from segpipe.inference.runtimes import Runtime
 from segpipe.inference.settings import BundlePath, PipelineSettings, bundle_path, list_bundles
+from segpipe.inference.similar import SimilarIndex
 from segpipe.inference.stages import Localizer
 from segpipe.inference.tta import VIEWS
+from segpipe.io.run_files import GATE, SIMILAR
 from segpipe.lesion.localization import MaskSource
 
 
@@ -24,6 +28,9 @@ def load_pipeline(
     runtime: str = "auto",
     device: str = "auto",
     precision: str = "auto",
+    gate: str = "warn",
+    coverage: float | None = None,
+    mm_per_pixel: float | None = None,
     explain_diagnosis: str | None = None,
     batch_size: int | None = None,
 ) -> Pipeline:
@@ -42,6 +49,11 @@ def load_pipeline(
         runtime: `auto` (ONNX Runtime on a CPU for bundles with a graph, else PyTorch), `torch`, `onnx` or `openvino`.
         device: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, which is float32, the precision of the cards' metrics; `float32`, `bfloat16` or `float16`.
+        gate: What the input gate does with an image of a kind that the models do not know: `warn` (says so in the finding),
+            `refuse` (raises ImageError) or `off`.
+        coverage: Probability with which a prediction set holds the true diagnosis, in (0, 1); None for that of the card.
+        mm_per_pixel: Side of a pixel of the photographs on the skin, millimeters, for the diameter in millimeters; None if
+            unknown.
         explain_diagnosis: Code of the class that the heatmap explains, such as `mel`; None for the predicted one.
         batch_size: Number of images, and of images x views, in one pass through a network; None for the device's default.
 
@@ -59,15 +71,39 @@ def load_pipeline(
         runtime=runtime,
         device=device,
         precision=precision,
+        gate=gate,
+        coverage=coverage,
+        mm_per_pixel=mm_per_pixel,
         explain_diagnosis=explain_diagnosis,
         batch_size=batch_size,
     )
     chosen, start = Runtime.of(runtime, device=device, precision=precision), MaskSource(localize)
+    classifiers = [Path(folder) for folder in settings.classifier or (SHIPPED / "classifier",)]
     ensemble = ClassifierEnsemble(
-        chosen.load_classifiers([Path(folder) for folder in settings.classifier or (SHIPPED / "classifier",)]),
+        chosen.load_classifiers(classifiers),
         views=VIEWS[tta],
         explained=None if explain == "none" else explain_diagnosis or "predicted",
         batch_size=batch_size or default_batch_size(chosen.device),
+        coverage=coverage,
     )
-    segmenter = Path(settings.segmenter or SHIPPED / "segmenter")
-    return Pipeline(Localizer(chosen.load_segmenter(segmenter) if start is MaskSource.UNET else None, start=start), ensemble)
+    segmenter_folder = Path(settings.segmenter or SHIPPED / "segmenter")
+    localizer = Localizer(chosen.load_segmenter(segmenter_folder) if start is MaskSource.UNET else None, start=start)
+    return Pipeline(
+        localizer,
+        ensemble,
+        gate=None if gate == "off" else _load_gate(segmenter_folder, localizer),
+        refuse=gate == "refuse",
+        index=_load_index(classifiers[0], ensemble),
+        mm_per_pixel=mm_per_pixel,
+    )
+
+
+def _load_gate(folder: Path, localizer: Localizer) -> Gate:
+    """Load the input gate of a segmenter; only its rules without reference data."""
+    return Gate(None if localizer.network is None else read_reference(folder, GATE, localizer.network.card))
+
+
+def _load_index(folder: Path, ensemble: ClassifierEnsemble) -> SimilarIndex | None:
+    """Load the training cases of a classifier; None without reference data."""
+    reference = read_reference(folder, SIMILAR, ensemble.networks[0].card)
+    return None if reference is None else SimilarIndex(reference, ensemble.classes)

@@ -84,6 +84,10 @@ class ClassifierPass(Protocol):
 
     logits: Float32Array
 
+    @property
+    def features(self) -> Float32Array:
+        """Mean of the last feature map over all positions, shape (N, C)."""
+
     def maps(self, target: NDArray[np.int64]) -> Float32Array:
         """Compute Grad-CAM maps of one class per image.
 

@@ -217,12 +217,18 @@ class OnnxPass:
 
     def __init__(self, logits: Float32Array, features: Float32Array, run_gradcam: Run) -> None:
         self.logits = logits
-        self._features = features
+        self._maps = features
         self._run_gradcam = run_gradcam
+
+    @property
+    def features(self) -> Float32Array:
+        """Mean of the last feature map over all positions, shape (N, C)."""
+        means: Float32Array = self._maps.mean((2, 3))
+        return means
 
     def maps(self, target: NDArray[np.int64]) -> Float32Array:
         """Compute Grad-CAM maps of one class per image, shape (N, h, w)."""
-        (maps,) = self._run_gradcam({"features": self._features, "target": target.astype(np.int64)})
+        (maps,) = self._run_gradcam({"features": self._maps, "target": target.astype(np.int64)})
         return maps
 
 

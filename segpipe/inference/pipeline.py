@@ -8,8 +8,10 @@ from typing import Any, TypeVar, overload
 from segpipe.bundle.card import fingerprint
 from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops, Prediction
 from segpipe.inference.finding import Finding
+from segpipe.inference.gate import Gate, GateResult
 from segpipe.inference.image_sources import ImageSource, predict_all, read_source
 from segpipe.inference.networks import Network
+from segpipe.inference.similar import SimilarIndex
 from segpipe.inference.stages import Localizer
 from segpipe.io.image_decoding import DEFAULT_MAX_PIXELS
 from segpipe.lesion.localization import Localization
@@ -30,6 +32,10 @@ class Pipeline:
     Args:
         localizer: Localizer of the lesions.
         ensemble: Classifiers of the lesions.
+        gate: Input gate; None for no gate.
+        refuse: True to report images that the gate rejects as failures.
+        index: Training cases of the first classifier; None for none.
+        mm_per_pixel: Side of a pixel of the photographs on the skin, millimeters; None if unknown.
 
     Attributes:
         localizer: Localizer of the lesions.
@@ -37,9 +43,22 @@ class Pipeline:
         least_side: Smallest side, in pixels, to which a large photograph may be reduced.
     """
 
-    def __init__(self, localizer: Localizer, ensemble: ClassifierEnsemble) -> None:
+    def __init__(
+        self,
+        localizer: Localizer,
+        ensemble: ClassifierEnsemble,
+        *,
+        gate: Gate | None = None,
+        refuse: bool = False,
+        index: SimilarIndex | None = None,
+        mm_per_pixel: float | None = None,
+    ) -> None:
         self.localizer = localizer
         self.ensemble = ensemble
+        self.gate = gate
+        self.index = index
+        self._refuse = refuse
+        self._mm_per_pixel = mm_per_pixel
         sizes = [network.card.input.size for network in self.networks]
         self.least_side = OVERSAMPLING * max(sizes)
 
@@ -106,13 +125,18 @@ class Pipeline:
             raise ValueError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")
         for network in self.ensemble.networks:
             network.preload()
-        localizations = self.localizer(images)
+        localizations, features = self.localizer.with_features(images)
+        gates = [
+            None if self.gate is None else self.gate.judge(*seen) for seen in zip(images, localizations, features, strict=True)
+        ]
         on_step()
         crops = [self.ensemble.cut(image, localization) for image, localization in zip(images, localizations, strict=True)]
         predictions = self.ensemble(crops, on_step=on_step)
-        return [self._finding(*parts) for parts in zip(images, localizations, crops, predictions, strict=True)]
+        return [self._finding(*parts) for parts in zip(images, localizations, gates, crops, predictions, strict=True)]
 
-    def _finding(self, image: RgbImage, localization: Localization, crops: EnsembleCrops, prediction: Prediction) -> Finding:
+    def _finding(
+        self, image: RgbImage, localization: Localization, gate: GateResult | None, crops: EnsembleCrops, prediction: Prediction
+    ) -> Finding:
         crop = crops[0][0]
         return Finding(
             photograph=Photograph(image, *image.shape[:2]),
@@ -120,6 +144,12 @@ class Pipeline:
             window=crop.box,
             crop=crop.pixels,
             border=crop.border,
+            mm_per_pixel=self._mm_per_pixel,
+            gate=gate,
+            refused=self._refuse and gate is not None and not gate.ok,
+            conformal=self.ensemble.conformal,
+            find_similar=None if self.index is None else partial(self.index.find, prediction.features),
+            rules=self.ensemble.rules,
             probabilities=dict(zip(self.ensemble.classes, map(float, prediction.probs), strict=True)),
             malignant=self.ensemble.malignant,
             operating_points=self.ensemble.operating_points,
@@ -152,6 +182,9 @@ class Pipeline:
             "localize": str(localizer.start),
             "tta": [asdict(view) for view in ensemble.views],
             "explain": ensemble.explained,
+            "gate": None if self.gate is None else "refuse" if self._refuse else "warn",
+            "coverage": None if ensemble.conformal is None else ensemble.conformal.coverage,
+            "mm_per_pixel": self._mm_per_pixel,
             "runtime": sorted({network.runtime for network in self.networks}),
             "precision": sorted({network.precision for network in self.networks}),
         }

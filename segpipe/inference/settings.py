@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segpipe.config.fields import require_choice, settings_of
-from segpipe.config.prediction import ExplainConfig, RunPipelineConfig, TtaConfig
+from segpipe.config.prediction import ConformalConfig, ExplainConfig, RunPipelineConfig, TtaConfig
 from segpipe.errors import ConfigError
 
 if TYPE_CHECKING:
     from segpipe.config.commands import AppConfig
 
 BundlePath = str | Path
+_NUMBERS = {
+    "coverage": settings_of(ConformalConfig)["coverage"],
+    "mm_per_pixel": settings_of(RunPipelineConfig)["mm_per_pixel"],
+}
 _OPTIONS = {
     "tta": settings_of(TtaConfig)["views"],
     "explain": settings_of(ExplainConfig)["method"],
+    "gate": settings_of(RunPipelineConfig)["gate"],
     "localize": settings_of(RunPipelineConfig)["localize"],
     "runtime": settings_of(RunPipelineConfig)["runtime"],
     "precision": settings_of(RunPipelineConfig)["precision"],
@@ -35,6 +40,9 @@ class PipelineSettings:
         runtime: Runtime of the networks, see `segpipe.inference.runtimes.Runtime`.
         device: Name of the device, see `segpipe.inference.resources.choose_device`.
         precision: Key of `segpipe.inference.runtimes.PRECISIONS`.
+        gate: What the input gate does, `warn`, `refuse` or `off`.
+        coverage: Coverage of the prediction sets, in (0, 1); None for that of the card.
+        mm_per_pixel: Side of a pixel of the photographs on the skin, millimeters; None if unknown.
         explain_diagnosis: Code of the class to explain; None for the predicted one.
         batch_size: Number of images, and of images x views, in one pass through a network; None for the device's default.
 
@@ -50,6 +58,9 @@ class PipelineSettings:
     runtime: str = "auto"
     device: str = "auto"
     precision: str = "auto"
+    gate: str = "warn"
+    coverage: float | None = None
+    mm_per_pixel: float | None = None
     explain_diagnosis: str | None = None
     batch_size: int | None = None
 
@@ -58,6 +69,10 @@ class PipelineSettings:
             require_choice(name, getattr(self, name), option.choices, advice="see segpipe.load_pipeline for their meaning")
         if self.explain_diagnosis is not None and not isinstance(self.explain_diagnosis, str):
             raise ConfigError(f"explain_diagnosis must be the code of a class or None, got {self.explain_diagnosis!r}; try 'mel'")
+        for name in ("coverage", "mm_per_pixel"):
+            number, bounds = getattr(self, name), _NUMBERS[name].bounds
+            if number is not None and not (isinstance(number, int | float) and bounds is not None and number in bounds):
+                raise ConfigError(f"{name} must be a number {bounds}, or None, got {number!r}; leave it out")
         size = self.batch_size
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
             raise ConfigError(f"batch_size must be 1 or more, or None for the default of the device, got {size!r}; leave it out")
@@ -74,6 +89,9 @@ class PipelineSettings:
             runtime=config.runtime,
             device=config.device,
             precision=config.precision,
+            gate=config.gate,
+            coverage=config.conformal.coverage,
+            mm_per_pixel=config.mm_per_pixel,
             explain_diagnosis=config.explain.diagnosis,
             batch_size=config.batch_size,
         )

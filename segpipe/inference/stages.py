@@ -135,6 +135,11 @@ class ViewPredictions:
     views: Sequence[View]
     frames: Sequence[Sequence[Box]]
 
+    @property
+    def features(self) -> Float32Array:
+        """Pooled features of the first view of the first crop, shape (N, C)."""
+        return self.network_pass.features[: len(self.frames)]
+
     def heatmaps(self, classes: NDArray[np.int64]) -> HeatmapArray:
         """Compute one heatmap per image, averaged over the views.
 

@@ -53,6 +53,11 @@ class HeadPass:
             self._output = head(self._leaf)
         self.logits = self._output.detach()
 
+    @property
+    def features(self) -> Tensor:
+        """Mean of the feature maps over all positions, shape (N, C)."""
+        return self._leaf.detach().mean((2, 3))
+
     def maps(self, target: Tensor) -> Tensor:
         """Compute Grad-CAM maps for one class per image.
 
@@ -186,6 +191,12 @@ class TorchPass:
     def __init__(self, head_pass: HeadPass) -> None:
         self._head_pass = head_pass
         self.logits: Float32Array = require_finite_logits(head_pass.logits.cpu().numpy(), "classifier")
+
+    @property
+    def features(self) -> Float32Array:
+        """Mean of the last feature map over all positions, shape (N, C)."""
+        features: Float32Array = self._head_pass.features.cpu().numpy()
+        return features
 
     @torch.inference_mode()
     def maps(self, target: NDArray[np.int64]) -> Float32Array:

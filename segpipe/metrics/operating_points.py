@@ -47,12 +47,13 @@ class OperatingPoint:
 class ValidationProbs:
     """Calibrated probabilities of the validation images, as text for a card.
 
-    An ensemble fits its operating points to the mean probabilities of its members.
+    An ensemble fits its operating points and prediction sets to the mean probabilities of its members.
 
     Attributes:
-        images: Hashes of the image ids, eight characters each, sorted; see `segpipe.data.fingerprints.hash_id`.
+        images: Hashes of the image ids, eight characters each, sorted; see `segpipe.data.duplicates.hash_id`.
         labels: Class index of each image, uint16 in base64.
         probs: Probability of each class for each image, float32, shape (N, C), in base64.
+        lesions: Hash of the lesion id of each image, eight characters each; empty in the cards of older versions.
 
     Raises:
         ValueError: A text is not base64, the texts differ in their number of images, or a probability is outside [0, 1].
@@ -61,31 +62,48 @@ class ValidationProbs:
     images: str
     labels: str
     probs: str
+    lesions: str = ""
 
     def __post_init__(self) -> None:
         count, rest = divmod(len(self.images), _HASH_CHARACTERS)
         labels, probs = _decode(self.labels, "<u2"), _decode(self.probs, "<f4")
-        if rest or not count or len(labels) != count or len(probs) % count:
+        fits = len(labels) == count and len(self.lesions) in (0, len(self.images))
+        if rest or not count or not fits or len(probs) % count:
             raise ValueError("validation must hold a hash, a label and probabilities for each image; train the model again")
         if not ((probs >= 0) & (probs <= 1)).all():
             raise ValueError("validation must hold probabilities in [0, 1]; train the model again")
 
     @classmethod
-    def pack(cls, hashes: Sequence[str], labels: NDArray[np.integer], probs: FloatArray) -> "ValidationProbs":
+    def pack(
+        cls, hashes: Sequence[str], labels: NDArray[np.integer], probs: FloatArray, lesions: Sequence[str] = ()
+    ) -> "ValidationProbs":
         """Encode the probabilities of images.
 
         Args:
             hashes: Hash of each image id, N of them.
             labels: Class index of each image, shape (N,).
             probs: Probabilities, shape (N, C).
+            lesions: Hash of each lesion id, N of them; none where they are not known.
         """
         order = np.argsort(np.array(hashes))
-        return cls("".join(sorted(hashes)), _encode(labels[order], "<u2"), _encode(np.clip(probs[order], 0, 1), "<f4"))
+        of_lesions = "".join(lesions[index] for index in order) if lesions else ""
+        encoded = _encode(labels[order], "<u2"), _encode(np.clip(probs[order], 0, 1), "<f4")
+        return cls("".join(sorted(hashes)), *encoded, of_lesions)
 
     def unpack(self) -> tuple[NDArray[np.intp], FloatArray]:
         """Decode the class indices, shape (N,), and probabilities, shape (N, C)."""
         labels = _decode(self.labels, "<u2").astype(np.intp)
         return labels, _decode(self.probs, "<f4").astype(np.float64).reshape(len(labels), -1)
+
+    @property
+    def image_hashes(self) -> list[str]:
+        """Hash of each image id."""
+        return _split(self.images)
+
+    @property
+    def lesion_hashes(self) -> list[str]:
+        """Hash of the lesion id of each image; empty where they are not known."""
+        return _split(self.lesions)
 
     def check(self, classes: int) -> None:
         """Check labels and probabilities against the number of classes.
@@ -184,6 +202,10 @@ def check_targets(points: Sequence[OperatingPoint], classes: Collection[str], ma
 
 def _indices(target: str, classes: Sequence[str], malignant: Sequence[str]) -> list[int]:
     return [classes.index(code) for code in target_codes(target, malignant)]
+
+
+def _split(hashes: str) -> list[str]:
+    return [hashes[start : start + _HASH_CHARACTERS] for start in range(0, len(hashes), _HASH_CHARACTERS)]
 
 
 def _encode(values: NDArray[Any], dtype: str) -> str:

@@ -18,6 +18,7 @@ from segpipe.bundle.card import Card, ClassifierCard, SegmenterBundle
 from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter
 from segpipe.bundle.saving import save_bundle
 from segpipe.config import SAMPLES
+from segpipe.config.training_groups import COVERAGE
 from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, OutputError
@@ -35,6 +36,7 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.io.output import find_results
 from segpipe.io.run_files import PLOT_FOLDER, SPLIT, TEST
 from segpipe.lesion.crop import cut_lesion, mask_box, resize_square
+from segpipe.release.card_sets import with_prediction_sets
 from segpipe.release.graphs import Images, add_graphs, build_graphs, write_graphs
 from segpipe.types import BoolMask, RgbImage
 
@@ -82,7 +84,8 @@ def export_bundles(
     with tempfile.TemporaryDirectory() as scratch:
         run = results or Path(scratch, "run")
         save_bundle(Path(scratch, "segmenter"), unet.model, unet.card, half=True)
-        save_bundle(Path(scratch, "classifier"), network.model, network.card, half=True)
+        card = with_prediction_sets(network.card, listed, coverage=COVERAGE)
+        save_bundle(Path(scratch, "classifier"), network.model, card, half=True)
         unet, network = load_segmenter(Path(scratch, "segmenter")), load_classifier(Path(scratch, "classifier"))
         test = table[table["part"] == "test"]
         runs = TorchSegmenter(unet), TorchClassifier(network)

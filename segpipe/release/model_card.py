@@ -13,6 +13,7 @@ from segpipe.errors import BundleError
 from segpipe.evaluation.heatmap_metrics import heatmap_table
 from segpipe.evaluation.text import images_text, markdown_table, metric_text
 from segpipe.io.files import counted, escape_unprintable, one_line
+from segpipe.release.card_sets import sets_text
 from segpipe.release.card_tests import ClassifierModel, SegmenterModel, tests_text
 from segpipe.report.wording import target_name
 
@@ -69,6 +70,7 @@ def _refuse_incomplete() -> Iterator[None]:
 def model_card(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
     """Write the model card of a segmenter and a classifier as Markdown."""
     of_data = LIMITS_OF_DATA.get(classifier.card.training.dataset)
+    sets = classifier.card.conformal
     limits = [LIMITS] if of_data is None else [of_data, LIMITS]
     sections = {
         "Models": _models(segmenter, classifier),
@@ -77,6 +79,7 @@ def model_card(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
         "Metrics": tests_text(segmenter, classifier),
         **(_details(classifier) if "metrics" in classifier.card.metrics else {}),
         "Calibration": _calibration(classifier),
+        **({"Prediction sets": sets_text(sets, classifier.card.metrics.get("metrics", {}))} if sets else {}),
         "License": f"{classifier.card.licence}.",
     }
     texts = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())

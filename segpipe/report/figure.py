@@ -9,8 +9,7 @@ from segpipe.errors import require_extra
 from segpipe.inference.finding import Finding
 from segpipe.io.files import encode_json, write_file
 from segpipe.io.images import encode_png
-from segpipe.report.canvas import GRAY, INK, Area, Canvas, Color
-from segpipe.report.lettering import LINE_HEIGHT, elide, wrap
+from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, elide, wrap
 from segpipe.report.overlays import Preview, encode_jpeg, make_preview
 from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title
 from segpipe.report.png_canvas import PngCanvas
@@ -104,7 +103,7 @@ def plot_finding(finding: Finding, *, title: str) -> "Figure":
         MissingExtraError: Matplotlib is not installed.
     """
     require_extra("plots", "a figure as a plot, PDF or SVG")
-    from segpipe.report.plot_canvas import PlotCanvas
+    from segpipe.report.plots import PlotCanvas
 
     return draw_finding(finding, title=title, canvas=PlotCanvas).figure
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.inference.finding import Finding
-from segpipe.report.canvas import GRAY, INK, Area, Canvas, Color, Stroke
-from segpipe.report.lettering import LINE_HEIGHT, elide, wrap
+from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, Stroke, elide, wrap
 from segpipe.report.overlays import Preview, make_preview
 from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title
-from segpipe.report.plot_canvas import PlotCanvas
+from segpipe.report.plots import PlotCanvas
 from segpipe.report.wording import (
     DISCLAIMER,
     SEPARATOR,

@@ -6,8 +6,7 @@ import numpy as np
 
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
-from segpipe.report.canvas import GRAY, Area, Canvas, Color, Stroke
-from segpipe.report.lettering import elide, wrap
+from segpipe.report.canvas import GRAY, Area, Canvas, Color, Stroke, elide, wrap
 from segpipe.report.overlays import BOX_COLOR, OUTLINE_COLOR, Preview, blend_heatmap
 from segpipe.report.wording import (
     CROP_TITLE,

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from segpipe.report.canvas import HALO_COLOR, HALO_OPACITY, INK, Area, Color, Stroke
-from segpipe.report.lettering import load_font, text_width
+from segpipe.report.canvas import HALO_COLOR, HALO_OPACITY, INK, Area, Color, Stroke, load_font, text_width
 from segpipe.types import FloatArray, RgbImage
 
 DPI = 100

@@ -13,7 +13,7 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.networks import batched
 from segpipe.inference.pipeline import Pipeline
 from segpipe.io.files import counted
-from segpipe.io.progress import Progress
+from segpipe.io.passes import Progress
 from segpipe.io.run_files import FAILURES, MASKS, RESULTS, SUBMISSION
 from segpipe.io.storage import content_hash
 from segpipe.runs.journal import Journal, Outcome, Recorder, run_key

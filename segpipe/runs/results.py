@@ -8,7 +8,9 @@ from typing import Any
 
 from segpipe.data.identity import image_ids
 from segpipe.diagnosis import MALIGNANT
+from segpipe.inference.similar import COLUMNS as SIMILAR_COLUMNS
 from segpipe.io.files import write_file
+from segpipe.lesion.appearance import COLUMNS as APPEARANCE_COLUMNS
 
 Row = Mapping[str, Any]  # see `Finding.to_dict`
 PROBABILITY_DIGITS = 8
@@ -27,6 +29,7 @@ def result_columns(classes: Sequence[str]) -> list[str]:
         *("flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
         *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
         *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right", "crop_border"),
+        *("gate", "gate_score", "prediction_set", *SIMILAR_COLUMNS, *APPEARANCE_COLUMNS, "trust", "trust_doubts"),
     ]
 
 
@@ -59,7 +62,7 @@ def encode_results(rows: Sequence[Row], classes: Sequence[str]) -> bytes:
     """Encode the table of `write_results`."""
     columns = result_columns(classes)
     ordered = sorted(rows, key=lambda row: str(row["path"]))
-    return encode_csv(columns, [[_field(row[name]) for name in columns] for row in ordered])
+    return encode_csv(columns, [[_field(row.get(name)) for name in columns] for row in ordered])
 
 
 def read_hashes(path: Path) -> dict[str, str]:

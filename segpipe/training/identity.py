@@ -14,7 +14,7 @@ from segpipe.config.arguments import as_argument
 from segpipe.config.fields import to_dict
 from segpipe.config.schemas import CHANGES_ALLOWED, TrainClsConfig, TrainConfig
 from segpipe.data.check import CheckedDataset
-from segpipe.data.fingerprints import hash_file, hash_files
+from segpipe.data.duplicates import hash_file, hash_files
 from segpipe.data.splits import PARTS, split_hash
 from segpipe.errors import ConfigError
 from segpipe.io.run_files import BEST_CHECKPOINT, CARD, WEIGHTS
@@ -32,7 +32,7 @@ RECORD = "segpipe"  # key in a checkpoint
 # Settings that a resumed training may change without permission: duration, hardware, and the steps after the fit.
 FREE = (
     *("trainer.max_epochs", "trainer.patience", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
-    *("trainer.precision", "workers", "logger", "tta", "heatmap_sample", "calibration", "threshold", "allow_leak"),
+    *("trainer.precision", "workers", "logger", "tta", "heatmap_sample", "calibration", "threshold", "conformal", "allow_leak"),
     *("allow_change", "output", "overwrite", "data.root", "data.table", "data.cache"),
 )
 # Those of them that the weights depend on; the card lists their changes.

@@ -14,8 +14,7 @@ from segpipe.bundle.records import Training
 from segpipe.config.fields import to_dict
 from segpipe.config.schemas import TrainConfig
 from segpipe.data.check import CheckedDataset, ExtraImages, Problem, load_dataset, load_extra
-from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
-from segpipe.data.kept_results import keeping_results
+from segpipe.data.duplicates import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.leaks import refuse_leaks
 from segpipe.data.splits import (
     PARTS,
@@ -32,6 +31,7 @@ from segpipe.data.splits import (
 from segpipe.errors import BundleError, ConfigError, DatasetError
 from segpipe.io.files import counted, write_file
 from segpipe.io.output import check_output, prepare_output
+from segpipe.io.passes import keeping_results
 from segpipe.io.run_files import CONFIG, SPLIT
 from segpipe.training.fit import Fitted
 from segpipe.training.identity import (

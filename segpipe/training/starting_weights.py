@@ -15,7 +15,7 @@ from segpipe.config.arguments import as_argument
 from segpipe.config.fields import to_dict
 from segpipe.config.groups import ClassifierConfig, SegmenterConfig
 from segpipe.config.schemas import TrainClsConfig, TrainConfig, TrainSegConfig
-from segpipe.data.fingerprints import hash_file
+from segpipe.data.duplicates import hash_file
 from segpipe.errors import BundleError, ConfigError
 from segpipe.io.run_files import BUNDLE, CARD, WEIGHTS
 from segpipe.models import lite0

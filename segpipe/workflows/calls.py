@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from segpipe.config.schemas import TrainConfig
 
 
-# Columns that hold text; all others hold numbers, except `flagged`.
-_TEXTS = ("path", "sha256", "status", "diagnosis", "mask_source", "mask_reasons", "flagged_for", "warnings", "crop_border")
+# Columns that hold text, and those that are true or false; all others hold numbers.
+_FLAGS = ("flagged", "similar_known")
+_TEXTS = (
+    *("path", "sha256", "status", "diagnosis", "mask_source", "mask_reasons", "flagged_for", "warnings", "crop_border"),
+    *("gate", "prediction_set", "similar", "similar_vote", "abcd_color_names", "trust", "trust_doubts"),
+)
 
 
 class Failure(NamedTuple):
@@ -77,8 +81,9 @@ class FolderResult:
         import pandas as pd
 
         table = pd.read_csv(io.StringIO(self.results), dtype=str, keep_default_na=False)
-        table["flagged"] = table["flagged"].map({"true": True, "false": False}).astype("boolean")
-        numbers = table.columns.difference([*_TEXTS, "flagged"])
+        for flag in _FLAGS:
+            table[flag] = table[flag].map({"true": True, "false": False}).astype("boolean")
+        numbers = table.columns.difference([*_TEXTS, *_FLAGS])
         table[numbers] = table[numbers].apply(pd.to_numeric)
         return table
 
@@ -103,7 +108,7 @@ def _value(column: str, text: str) -> str | bool | float | None:
     """Convert a field of `results.csv`."""
     if column in _TEXTS:
         return text
-    if column == "flagged" or not text:
+    if column in _FLAGS or not text:
         return {"true": True, "false": False}.get(text)
     return float(text) if "." in text else int(text)
 

@@ -51,6 +51,9 @@ def predict_folder(
     runtime: str = "auto",
     device: str = "auto",
     precision: str = "auto",
+    gate: str = "warn",
+    coverage: float | None = None,
+    mm_per_pixel: float | None = None,
     labels: str | Path | None = None,
     masks: str | Path | None = None,
     split: str | Path | None = None,
@@ -81,6 +84,9 @@ def predict_folder(
         runtime: `auto`, `torch`, `onnx` or `openvino`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto` (float32), `float32`, `bfloat16` or `float16`.
+        gate: What the input gate does with images of an unknown kind: `warn`, `refuse` or `off`.
+        coverage: Probability with which a prediction set holds the true diagnosis; None: that of the card.
+        mm_per_pixel: Side of a pixel on the skin, millimeters; None: unknown.
         labels: Table of the true diagnoses, for metrics.
         masks: Folder of the true masks, for metrics.
         split: Table of the images that are kept.
@@ -120,6 +126,9 @@ def predict_folder(
         "runtime": runtime,
         "device": device,
         "precision": precision,
+        "gate": gate,
+        "conformal.coverage": coverage,
+        "mm_per_pixel": mm_per_pixel,
         "part": part,
         "figures": figures,
         "crops": crops,

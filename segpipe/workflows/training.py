@@ -158,7 +158,8 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     # Calibration
     options: dict[str, Any] = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
     network = TorchClassifier(bundle_classifier(model, card))
-    card = held_out.calibrate(segmenter, network, data.parts, method=config.calibration, targets=targets, **options)
+    chosen: dict[str, Any] = {"method": config.calibration, "targets": targets, "coverage": config.conformal.coverage}
+    card = held_out.calibrate(segmenter, network, data.parts, **chosen, **options)
 
     # Score
     options |= {"dataset": data.dataset.name}

@@ -29,7 +29,7 @@ import segpipe.app
 from segpipe.app import bundles, main
 from segpipe.app.analysis import Analysis, Upload, analyze, encode_json, encode_table, make_names_unique, safe_stem
 from segpipe.app.bundles import find_bundles, is_test_of
-from segpipe.app.layout import literal
+from segpipe.app.frame import literal
 from segpipe.bundle.card_file import SHIPPED
 from segpipe.config.composing import compose_config
 from segpipe.data.synthetic.photo import make_image

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from segpipe.cli.help import DISCLAIMER, help_page, list_options
 from segpipe.cli.main import list_subcommands, main
+from segpipe.cli.running import DISCLAIMER, help_page, list_options
 from segpipe.cli.subcommands import SUBCOMMANDS
 from segpipe.config import CONF
 from segpipe.config.composing import quote_paths

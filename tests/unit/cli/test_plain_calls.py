@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segpipe.cli import predict
+from segpipe.cli import data
 from segpipe.cli.main import main
 from segpipe.config import CONF
 from segpipe.errors import ImageError
@@ -34,7 +34,7 @@ def stop():
 
 prediction.keep_freed_memory = stop
 status = main(["predict", f"image={sys.argv[1]}", "figures=false", "output=out"])
-for name in ("io.images", "io.progress", "lesion.localization", "lesion.crop", "inference.finding", "runs.journal",
+for name in ("io.images", "io.passes", "lesion.localization", "lesion.crop", "inference.finding", "runs.journal",
              "runs.options", "runs.results", "report.terminal"):
     import_module(f"segpipe.{name}")
 print(json.dumps([status, sorted(sys.modules)]))
@@ -70,7 +70,7 @@ def both_ways(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     def run_twice(*arguments: str) -> tuple[Outcome, Outcome]:
         as_it_is = run([*arguments])
         with monkeypatch.context() as changed:
-            changed.setattr(predict, "compose_plain", lambda *_: None)
+            changed.setattr(data, "compose_plain", lambda *_: None)
             return as_it_is, run([*arguments])
 
     return run_twice
@@ -128,7 +128,7 @@ def test_failing_call_ends_as_with_hydra(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(predict, "process", fail)
+    monkeypatch.setattr(data, "process", fail)
     monkeypatch.setattr("segpipe.cli.call._close_stdout", lambda: None)
     for found, stdout, stderr in both_ways("image=a.jpg"):
         assert (found, stdout) == (status, "")
@@ -139,7 +139,7 @@ def test_configuration_of_both_ways_is_equal(
     both_ways: Callable[..., tuple[Outcome, Outcome]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[object] = []
-    monkeypatch.setattr(predict, "process", lambda config, output: given.append((config, output)))
+    monkeypatch.setattr(data, "process", lambda config, output: given.append((config, output)))
     assert {status for status, *_ in both_ways("image=a.jpg", "output=out", "figures=false", "tta=none")} == {0}
     plainly, with_hydra = given
     assert plainly == with_hydra
@@ -153,7 +153,7 @@ def test_full_errors_are_left_to_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_warnings_look_as_in_the_yaml_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr(predict, "process", lambda *_: None)
+    monkeypatch.setattr(data, "process", lambda *_: None)
     assert main(["predict", "image=a.jpg"]) == 0
     (handler,) = logging.getLogger().handlers
     chosen = yaml.safe_load((CONF / "hydra/job_logging/quiet.yaml").read_text())

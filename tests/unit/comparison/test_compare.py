@@ -21,7 +21,7 @@ from segpipe.cli.main import main
 from segpipe.comparison import compare as compare_module
 from segpipe.comparison.candidates import ScoredCandidate, count_macs, count_parameters
 from segpipe.comparison.table import METRICS
-from segpipe.data.fingerprints import fingerprint_parts
+from segpipe.data.duplicates import fingerprint_parts
 from segpipe.data.synthetic.dataset import write_samples
 from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.cli.help import help_page
 from segpipe.cli.main import main
+from segpipe.cli.running import help_page
 from segpipe.cli.subcommands import SUBCOMMANDS
 from segpipe.config import schemas
 from segpipe.config.commands import CardConfig

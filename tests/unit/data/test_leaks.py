@@ -14,9 +14,9 @@ from PIL import Image
 import segpipe.config.schemas  # noqa: F401 - registers the schemas
 from segpipe.cli.main import main
 from segpipe.config.composing import typed
+from segpipe.data.duplicates import MAX_DISTANCE, MIN_SIMILARITY, ORIENTATIONS, SIDE, compare_detail, hash_images, turn
 from segpipe.data.leaks import Leaks, find_leaks, join_parts, refuse_leaks
 from segpipe.data.loaders import load_ham10000
-from segpipe.data.near_duplicates import MAX_DISTANCE, MIN_SIMILARITY, ORIENTATIONS, SIDE, compare_detail, hash_images, turn
 from segpipe.data.splits import PARTS, write_split
 from segpipe.data.synthetic.dataset import write_dataset
 from segpipe.data.synthetic.photo import make_image

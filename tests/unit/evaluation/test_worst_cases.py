@@ -13,7 +13,7 @@ from segpipe.evaluation.plots import CASES, draw_worst_masks, draw_worst_predict
 from segpipe.evaluation.run import Run
 from segpipe.io.images import read_image, write_png
 from segpipe.metrics.classification import LabeledPredictions
-from segpipe.report.masks import Panel
+from segpipe.report.plots import Panel
 
 IMAGES = 30
 

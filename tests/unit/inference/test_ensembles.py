@@ -16,7 +16,7 @@ from tiny import TRAINING
 from segpipe.bundle.card import ClassifierBundle
 from segpipe.bundle.folder import load_classifier
 from segpipe.bundle.saving import save_bundle
-from segpipe.data.fingerprints import hash_id
+from segpipe.data.duplicates import hash_id
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError

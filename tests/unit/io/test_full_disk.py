@@ -28,7 +28,7 @@ from segpipe.evaluation.plots import save_figure
 from segpipe.evaluation.score import write_metrics
 from segpipe.io.files import write_file
 from segpipe.io.images import write_png
-from segpipe.report.masks import draw_masks
+from segpipe.report.plots import draw_masks
 from segpipe.runs.results import write_failures
 from segpipe.sweep.record import JobRecord, write_record
 from segpipe.training import preparation
@@ -170,7 +170,7 @@ def test_any_disk_error_is_one_line_with_status_1(code: str, capsys: pytest.Capt
 def test_disk_error_of_a_job_is_one_line_with_status_1(
     code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from segpipe.cli import predict
+    from segpipe.cli import data
 
     monkeypatch.chdir(tmp_path)
     number = getattr(errno, code)
@@ -178,7 +178,7 @@ def test_disk_error_of_a_job_is_one_line_with_status_1(
     def fail(config: object, output: Path) -> None:
         raise OSError(number, os.strerror(number), "somewhere/file")
 
-    monkeypatch.setattr(predict, "process", fail)
+    monkeypatch.setattr(data, "process", fail)
     assert run_subcommand("predict", ["image=a.jpg"], ["segpipe", "predict"]) == 1
     stderr = capsys.readouterr().err
     assert stderr.startswith("error: somewhere/file: ") and stderr.count("\n") == 1

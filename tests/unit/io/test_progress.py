@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from segpipe.io import progress
-from segpipe.io.progress import Progress
+from segpipe.io import passes
+from segpipe.io.passes import Progress
 
 
 def test_log_file_gets_occasional_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     log, clock = StringIO(), [100.0]
     monkeypatch.setattr(sys, "stderr", log)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(passes, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     with Progress(2000) as shown:
         for number in range(4):
             clock[0] += 20
@@ -27,7 +27,7 @@ def test_log_file_gets_occasional_lines(monkeypatch: pytest.MonkeyPatch) -> None
 def test_single_image_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     log = StringIO()
     monkeypatch.setattr(sys, "stderr", log)
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(passes, "SECONDS_BETWEEN_LINES", -1.0)
     with Progress(1) as shown:
         shown.update(1, failed=1)
     assert log.getvalue() == ""

@@ -5,7 +5,7 @@ import pytest
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.bundle.card_file import SHIPPED, read_card
-from segpipe.data.fingerprints import hash_id
+from segpipe.data.duplicates import hash_id
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, fit_point, reached_targets, target_codes
 
 CLASSES = ("mel", "nv", "bcc")

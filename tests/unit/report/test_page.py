@@ -16,7 +16,7 @@ from segpipe.inference.finding import Finding
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.page import MAX_IMAGE_SIDE, draw_page, encode_page
-from segpipe.report.plot_canvas import PlotCanvas
+from segpipe.report.plots import PlotCanvas
 from segpipe.report.wording import DISCLAIMER, certainty_phrases, finding_sentences, percent, reading_sentences
 
 WIDTH, HEIGHT = 210 / 25.4, 297 / 25.4  # inches

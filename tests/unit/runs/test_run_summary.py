@@ -8,7 +8,7 @@ import pytest
 from findings import drawn_finding
 from omegaconf import OmegaConf
 
-from segpipe.cli.predict import print_summary
+from segpipe.cli.data import print_summary
 from segpipe.errors import ImagesFailedError
 from segpipe.report.wording import DISCLAIMER
 from segpipe.runs.folder import RunResult

@@ -16,7 +16,7 @@ from segpipe.config.groups import ClassifierConfig, DataConfig, SegmenterConfig
 from segpipe.config.schemas import TrainClsConfig, TrainConfig, TrainSegConfig
 from segpipe.config.training_groups import OptimizerConfig, UnfreezeConfig
 from segpipe.data.check import CheckedDataset
-from segpipe.data.fingerprints import find_seen, fingerprint_parts
+from segpipe.data.duplicates import find_seen, fingerprint_parts
 from segpipe.data.splits import PARTS, read_split
 from segpipe.errors import BundleError, ConfigError
 from segpipe.training import classifier as classifier_training

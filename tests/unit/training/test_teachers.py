@@ -21,7 +21,7 @@ from segpipe.bundle.saving import save_bundle
 from segpipe.config import CONF
 from segpipe.config.composing import typed
 from segpipe.config.values import check_values
-from segpipe.data.fingerprints import fingerprint_parts
+from segpipe.data.duplicates import fingerprint_parts
 from segpipe.data.loaders import load_ham10000
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError, ConfigError, OutputError

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from segpipe.io.images import read_image
-from segpipe.report.masks import COLUMNS, PREDICTED_COLOR, TRUE_COLOR, draw_masks, draw_panels, panel_of_pair
 from segpipe.report.overlays import draw_outline
+from segpipe.report.plots import COLUMNS, PREDICTED_COLOR, TRUE_COLOR, draw_masks, draw_panels, panel_of_pair
 
 IMAGE = np.full((30, 40, 3), 90, dtype=np.uint8)
 MASK = np.zeros((30, 40), dtype=np.bool_)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.data import check, fingerprints, leaks, masks
-from segpipe.data.kept_results import keep, keeping_results, pass_over
+from segpipe.data import check, duplicates, leaks, masks
 from segpipe.data.loaders import load_ham10000
 from segpipe.data.splits import PARTS, make_split
+from segpipe.io.passes import keep, keeping_results, pass_over
 
 
 class Counting:
@@ -74,12 +74,12 @@ def test_second_training_on_the_same_data_reads_no_image(
     synthetic_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def passes() -> tuple[object, object]:
-        fingerprints._HASHES.clear()
+        duplicates._HASHES.clear()
         with keeping_results(str(tmp_path / "cache")):
             dataset = load_ham10000(str(synthetic_root))
             split = make_split(dataset.table, seed=0)
             table = dataset.table.merge(split[["image_id", "part"]], on="image_id")
-            hashes = fingerprints.hash_files(table["image_path"])
+            hashes = duplicates.hash_files(table["image_path"])
             return hashes, leaks.find_leaks(table[table["part"].isin(PARTS)])
 
     first = passes()
@@ -90,5 +90,5 @@ def test_second_training_on_the_same_data_reads_no_image(
     monkeypatch.setattr(check, "read_image", fail)
     monkeypatch.setattr(masks, "read_mask", fail)
     monkeypatch.setattr(leaks, "read_thumbnail", fail)
-    monkeypatch.setattr(fingerprints, "hash_file", fail)
+    monkeypatch.setattr(duplicates, "hash_file", fail)
     assert passes() == first

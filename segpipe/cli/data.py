@@ -1,26 +1,27 @@
-"""`segpipe predict`: images processed, results reported on the terminal."""
+"""Subcommands for images and data sets: `predict`, `check`, `leaks`, `synthetic`, and trainings."""
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from segpipe.cli.call import command_again, output_folder, remember_call, report, report_interrupt, say
+from segpipe.cli.call import command_again, in_sweep, output_folder, remember_call, report, report_interrupt, say
 from segpipe.config.plain import compose_plain
 from segpipe.config.prediction import RunPipelineConfig
 from segpipe.config.values import check_values
-from segpipe.errors import ImageError, ImagesFailedError
+from segpipe.errors import ImageError, ImagesFailedError, LeakError, require_extra
 from segpipe.io.files import counted
 from segpipe.io.run_files import FAILURES, FIGURES, REPORT
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from segpipe.config.schemas import TrainConfig
     from segpipe.workflows.prediction import Prediction
 
 
-def run(config: "DictConfig") -> None:
+def predict(config: "DictConfig") -> None:
     """Process the images of a composed call, see `process`."""
     from segpipe.config.composing import typed
 
@@ -28,7 +29,7 @@ def run(config: "DictConfig") -> None:
     process(typed(config), output_folder(config))
 
 
-def run_plain(arguments: Sequence[str], *, program: Sequence[str]) -> int | None:
+def predict_plain(arguments: Sequence[str], *, program: Sequence[str]) -> int | None:
     """Run a call without Hydra, whose start takes longer than a prediction.
 
     Args:
@@ -105,3 +106,90 @@ def print_summary(config: RunPipelineConfig, predicted: "Prediction") -> None:
             raise ImageError(first)
         failed = counted(len(done.failures), "image")
         raise ImagesFailedError(f"{failed} failed, see {output / FAILURES}; the first is {first}")
+
+
+def check(config: "DictConfig") -> None:
+    """Check a data set and report on stdout."""
+    check_values(config)
+
+    from segpipe.config.composing import typed
+    from segpipe.data.check import load_dataset
+
+    say(load_dataset(typed(config).data).report())
+
+
+def leaks(config: "DictConfig") -> None:
+    """List lesions and images that the parts of a split share.
+
+    Raises:
+        LeakError: They share something.
+    """
+    check_values(config)
+
+    from segpipe.config.composing import typed
+    from segpipe.data.check import load_dataset
+    from segpipe.data.leaks import find_leaks, join_parts
+    from segpipe.data.splits import own_split
+    from segpipe.data.tables import read_table
+
+    dataset = load_dataset(typed(config).data)
+    split = own_split(dataset.table, dataset.parts, seed=config.seed) if config.split is None else read_table(Path(config.split))
+    leaks = find_leaks(join_parts(dataset.table, split))
+    say(leaks.report())
+    if leaks.all:
+        raise LeakError(f"the parts of a split must share nothing, got {leaks}; leave one image of each pair out of the split")
+
+
+def synthetic(config: "DictConfig") -> None:
+    """Draw sample images."""
+    check_values(config)
+    output = output_folder(config)
+
+    from segpipe.io.output import check_output
+
+    check_output(output, overwrite=False)
+
+    from segpipe.data.synthetic.dataset import write_samples
+
+    write_samples(output, seed=config.seed)
+    say(f"samples in {output}")
+
+
+def train_segmenter(config: "DictConfig") -> float | None:
+    """Train the U-Net and score it on the test split."""
+    from segpipe.workflows.training import run_segmenter_training
+
+    return _train(config, run_segmenter_training)
+
+
+def train_classifier(config: "DictConfig") -> float | None:
+    """Train the classifier and score it on the test split."""
+    from segpipe.workflows.training import run_classifier_training
+
+    return _train(config, run_classifier_training)
+
+
+def _train(config: "DictConfig", train: Callable[..., dict[str, Any]]) -> float | None:
+    """Train and report on stdout.
+
+    Args:
+        config: Configuration of the training.
+        train: Body of the training, from `segpipe.workflows`.
+
+    Returns:
+        Score on the validation images for the sweeper; None outside a sweep.
+    """
+    from segpipe.config.composing import typed
+
+    def checked(settings: "TrainConfig", folder: Path) -> dict[str, Any]:
+        check_values(config)
+        return train(settings, folder, say=say)
+
+    if in_sweep():
+        from segpipe.sweep.job import run_job
+
+        return run_job(typed(config), checked, say=say)
+    check_values(config)
+    require_extra("torch", "a training")
+    train(typed(config), output_folder(config), say=say)
+    return None

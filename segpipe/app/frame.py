@@ -1,9 +1,12 @@
-"""Models of the page: sidebar and loaded pipelines."""
+"""Frame of the pages: style, disclaimer, errors, and the sidebar of models."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from html import escape
+from importlib.resources import files
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,10 +17,12 @@ from segpipe.app.bundles import FoundBundle, weights_mtime
 from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.lesion.localization import MaskSource
-from segpipe.report.wording import printable
+from segpipe.report.wording import DISCLAIMER, printable
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 Value = TypeVar("Value")
 
@@ -32,6 +37,39 @@ NO_COMPARISON = "none"
 _SHIPPED_ONLY = "Only the shipped models were found. Models in the folder `outputs`, or in that of `bundles=`, appear here."
 _VIEWS_HELP = "Average the predictions over flipped and rotated views of the crop. Slower, but more stable."
 _HEATMAP_HELP = "Grad-CAM: regions of the crop that contributed most to the prediction."
+
+
+def show_style() -> None:
+    """Add the style of the parts drawn as HTML."""
+    st.html(f"<style>{_style()}</style>")
+
+
+@cache
+def _style() -> str:
+    parts = (files("segpipe.report") / "templates" / "parts.css").read_text(encoding="utf-8")
+    # The report's style applies inside .finding only, not to Streamlit's own elements.
+    return (files("segpipe.app") / "style.css").read_text(encoding="utf-8") + f".finding {{\n{parts}}}\n"
+
+
+def show_disclaimer() -> None:
+    """Show the disclaimer at the lower edge of the window."""
+    with st.bottom:
+        st.html(f'<p class="notice" role="note">{escape(DISCLAIMER)}</p>')
+
+
+def show_error(message: str) -> None:
+    """Show an error as one line of plain text."""
+    st.error(literal(message))
+
+
+def hide(key: str) -> None:
+    """Hide a container but keep the state of its widgets."""
+    st.html(f"<style>.st-key-{key} {{ display: none; }}</style>")
+
+
+def literal(text: str) -> str:
+    """Escape all punctuation of a text for Markdown."""
+    return _PUNCTUATION.sub(r"\\\1", text)
 
 
 @dataclass(frozen=True)

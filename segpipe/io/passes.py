@@ -1,28 +1,36 @@
-"""Stored results of passes over the files of a data set.
+"""Passes over many files: their progress, and their results, which are stored.
 
-They are kept next to the cache of decoded images. A result belongs to a version of a file, identified by path, size, and
-times of modification and change.
+A result belongs to a version of a file, identified by path, size, and times of modification and change.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from filelock import FileLock
 
 from segpipe.errors import WriteError
 from segpipe.io.files import encode_json, read_json, write_file
-from segpipe.io.progress import follow
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 FORMAT_VERSION = 1  # of the files, and of what the passes compute
 _AHEAD = 256
 
 Files = tuple[str | None, ...]
 _FOLDER: ContextVar[Path | None] = ContextVar("folder of kept results", default=None)
+
+SECONDS_BETWEEN_LINES = 30.0
+_SILENT_SECONDS = 3.0
+
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -122,3 +130,70 @@ def _add(name: str, results: Mapping[str, Any]) -> None:
         with FileLock(folder / f"{name}.lock"):
             content = {"version": FORMAT_VERSION, "results": {**_read(name), **results}}
             write_file(folder / f"{name}.json", encode_json(content, indent=None))
+
+
+class Progress:
+    """Counter of images; use it in a `with` block.
+
+    Args:
+        total: Number of images; nothing is shown for fewer than two.
+        what: Name of the work, shown before the numbers.
+        silent: Seconds before the bar appears.
+    """
+
+    def __init__(self, total: int, what: str = "", *, silent: float = 0.0) -> None:
+        self._total = total
+        self._what = f"{what}: " if what else ""
+        self._done = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar = _start_bar(total, what, silent) if total > 1 else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, images: int, *, failed: int = 0) -> None:
+        """Count more images.
+
+        Args:
+            images: Number of images that were finished since the last call, failed ones included.
+            failed: Number of all images that have failed so far.
+        """
+        if self._bar is None:
+            return
+        self._done += images
+        self._bar.set_postfix_str(f"{failed} failed" if failed else "", refresh=False)
+        self._bar.update(images)
+        now = time.monotonic()
+        # tqdm itself is silent without a terminal: its bar would fill a log file with carriage returns.
+        if self._bar.disable and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rate = self._done / (now - self._started)
+            left = self._bar.format_interval((self._total - self._done) / rate)
+            sys.stderr.write(
+                f"{self._what}{self._done} of {self._total} images, {rate:.1f} images/s, {failed} failed, {left} left\n"
+            )
+            sys.stderr.flush()
+
+
+def _start_bar(total: int, what: str, silent: float) -> "tqdm[NoReturn]":
+    from tqdm import tqdm  # imported late: a single image needs no bar
+
+    return tqdm(total=total, desc=what or None, unit=" images", disable=None, leave=False, delay=silent)
+
+
+def follow(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Yield items and show the progress of their consumer.
+
+    Args:
+        items: Items, one for each image.
+        total: Number of items.
+        what: Name of the work.
+    """
+    with Progress(total, what, silent=_SILENT_SECONDS) as progress:
+        for item in items:
+            yield item
+            progress.update(1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.font_manager import get_font
 
-from segpipe.report.lettering import elide, font_file, load_font, text_width, wrap
+from segpipe.report.canvas import elide, font_file, load_font, text_width, wrap
 from segpipe.report.png_canvas import DPI, PngCanvas
 
 WORDS = "Mask source: U-Net; lesion area 21.5 % of the image"

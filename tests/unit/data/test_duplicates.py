@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segpipe.data.fingerprints import find_seen, fingerprint_parts, join_fingerprints
+from segpipe.data.duplicates import find_seen, fingerprint_parts, join_fingerprints
 from segpipe.data.splits import PARTS
 
 

@@ -1,0 +1,228 @@
+"""Training cases that look like a lesion, found by the features of its classifier.
+
+The features are the mean of the classifier's last feature map, reduced by principal component analysis. The distance of two
+lesions is the cosine distance, in [0, 2]. The eight nearest cases are shown; their few votes cannot rank many images, so in the
+vote all cases count, each by `exp(-distance / bandwidth)`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.bundle.references import Reference
+from segpipe.errors import BundleError
+from segpipe.inference.networks import Float32Array
+from segpipe.io.files import one_line
+from segpipe.io.run_files import SIMILAR
+
+CASES = 8  # of a finding
+COLUMNS = ("similar", "similar_vote", "similar_known")
+_LARGEST = 127  # of int8
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A training case as a result shows it.
+
+    Attributes:
+        image_id: Id of the photograph.
+        diagnosis: Code of the true diagnosis.
+        distance: Cosine distance of the features, in [0, 2].
+    """
+
+    image_id: str
+    diagnosis: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class SimilarCase(ShownCase):
+    """A training case that looks like a lesion.
+
+    Attributes:
+        lesion_id: Id of the lesion.
+    """
+
+    lesion_id: str
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Training cases that look like a lesion, without the lesion itself.
+
+    Attributes:
+        cases: Up to `CASES` cases, nearest first.
+        vote: Weight of each class among all cases by code, in the card's order; they sum to 1.
+        known: True where this photograph, or a near copy, was in the training data.
+    """
+
+    cases: tuple[SimilarCase, ...]
+    vote: Mapping[str, float]
+    known: bool
+
+    def fraction_of(self, diagnosis: str) -> float | None:
+        """Fraction of the cases that have a diagnosis; None without cases."""
+        return sum(case.diagnosis == diagnosis for case in self.cases) / len(self.cases) if self.cases else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of `results.csv`, `COLUMNS`.
+
+        Returns:
+            `similar`, entries `<image id>:<diagnosis>:<distance>` joined by `;`; `similar_vote`, entries `<code>=<weight>` joined
+            by `;`; and `similar_known`.
+        """
+        cases = [f"{quote(case.image_id)}:{case.diagnosis}:{case.distance:.4f}" for case in self.cases]
+        vote = [f"{code}={weight:.4g}" for code, weight in self.vote.items()]
+        return dict(zip(COLUMNS, (";".join(cases), ";".join(vote), self.known), strict=True))
+
+
+def quote(image_id: str) -> str:
+    """Escape the characters of an id that separate entries: `%` and `;`."""
+    return image_id.replace("%", "%25").replace(";", "%3B")
+
+
+def decode_cases(text: str) -> tuple[ShownCase, ...]:
+    """Read the field `similar` of a result, see `Similar.to_dict`.
+
+    Raises:
+        ValueError: The text is no such field.
+    """
+    entries = [entry.rsplit(":", 2) for entry in text.split(";") if entry]
+    return tuple(ShownCase(unquote(image_id), diagnosis, float(distance)) for image_id, diagnosis, distance in entries)
+
+
+def decode_vote(text: str) -> dict[str, float]:
+    """Read the field `similar_vote` of a result, see `Similar.to_dict`.
+
+    Raises:
+        ValueError: The text is no such field.
+    """
+    return {code: float(weight) for code, weight in (entry.split("=") for entry in text.split(";"))}
+
+
+@dataclass(frozen=True)
+class IndexValues:
+    """Plain values of the reference data of an index.
+
+    Attributes:
+        classes: Codes of the classifier, in order.
+        lesions: Id of the lesion of each case.
+        images: Ids of all training images of each of these lesions; the first is that of the case.
+        bandwidth: Distance at which a case counts 1/e of the nearest one in the vote.
+        near_copy: Distance below which two photographs are near copies.
+    """
+
+    classes: tuple[str, ...]
+    lesions: tuple[str, ...]
+    images: tuple[tuple[str, ...], ...]
+    bandwidth: float
+    near_copy: float
+
+
+class SimilarIndex:
+    """Index of training cases, one photograph of each lesion.
+
+    Args:
+        reference: Reference data from `segpipe.evaluation.similar.build_reference`.
+        classes: Codes of the card, in order.
+
+    Raises:
+        BundleError: The reference data are not an index of this classifier.
+    """
+
+    def __init__(self, reference: Reference, classes: Sequence[str]) -> None:
+        try:
+            self._values = msgspec.convert(reference.values, IndexValues)
+            self._mean, self._components = (np.asarray(reference.arrays[name], np.float32) for name in ("mean", "components"))
+            self._points = unpack_points(reference.arrays["points"])
+            self._labels: NDArray[np.intp] = np.asarray(reference.arrays["diagnoses"], np.intp)
+            self._check(tuple(classes))
+        except (LookupError, TypeError, ValueError, msgspec.ValidationError) as error:
+            reason = one_line(str(error))
+            raise BundleError(
+                f"{SIMILAR} must be an index of this classifier, got {reason}; copy the whole bundle again"
+            ) from error
+        self._rows = {image_id: row for row, image_ids in enumerate(self._values.images) for image_id in image_ids}
+        self._is_class = np.equal.outer(self._labels, np.arange(len(classes))).astype(np.float64)
+
+    def _check(self, classes: tuple[str, ...]) -> None:
+        """Check that the parts fit each other and the card.
+
+        Raises:
+            ValueError: They do not.
+        """
+        values, labels = self._values, self._labels
+        if values.classes != classes:
+            raise ValueError(f"the classes {', '.join(values.classes)} instead of {', '.join(classes)}")
+        shapes = [array.shape for array in (self._mean, self._components, self._points, labels)]
+        cases = len(values.lesions)
+        channels, dimensions = self._components.shape
+        if not cases or shapes != [(channels,), (channels, dimensions), (cases, dimensions), (cases,)]:
+            raise ValueError(f"{cases} cases and arrays of shapes {shapes}")
+        if len(values.images) != cases or not all(values.images):
+            raise ValueError("cases without image ids")
+        if not (0 <= labels.min() <= labels.max() < len(classes) and values.bandwidth > 0):
+            raise ValueError("a diagnosis or a bandwidth out of range")
+
+    def find(self, features: Float32Array, image_id: str | None = None) -> Similar:
+        """Find the cases that look like a lesion.
+
+        A case is left out where the photograph is one of its lesion, or where it is so near that the photograph must be a copy.
+
+        Args:
+            features: Pooled features of the first view, see `segpipe.inference.ensemble.Prediction`, shape (C,).
+            image_id: Id of the photograph, by which training images are known; None where it has none.
+        """
+        distances = 1 - self._points @ project(features, self._mean, self._components)
+        left_out = distances < self._values.near_copy
+        if image_id in self._rows:
+            left_out[self._rows[image_id]] = True
+        distances = np.where(left_out, np.inf, np.clip(distances, 0, 2))
+        count = min(CASES, int(len(distances) - left_out.sum()))
+        nearest = np.argpartition(distances, max(count - 1, 0))[:count]
+        nearest = nearest[np.argsort(distances[nearest], kind="stable")]
+        cases = tuple(self._case(row, float(distances[row])) for row in nearest)
+        return Similar(cases, self._vote(distances), known=bool(left_out.any()))
+
+    def _case(self, row: int, distance: float) -> SimilarCase:
+        values = self._values
+        return SimilarCase(values.images[row][0], values.classes[self._labels[row]], distance, values.lesions[row])
+
+    def _vote(self, distances: NDArray[np.floating[Any]]) -> dict[str, float]:
+        codes, smallest = self._values.classes, distances.min()
+        if not np.isfinite(smallest):  # all cases are left out
+            return dict.fromkeys(codes, 1 / len(codes))
+        weights = np.exp((smallest - distances.astype(np.float64)) / self._values.bandwidth) @ self._is_class
+        return dict(zip(codes, (weights / weights.sum()).tolist(), strict=True))
+
+
+def project(features: Float32Array, mean: Float32Array, components: Float32Array) -> Float32Array:
+    """Project features on principal components, scaled to length 1.
+
+    Args:
+        features: Pooled features, shape (..., C).
+        mean: Mean of the training images, shape (C,).
+        components: Principal components, shape (C, D).
+
+    Returns:
+        Shape (..., D); zeros for the mean itself.
+    """
+    points = (features - mean) @ components
+    lengths = np.linalg.norm(points, axis=-1, keepdims=True)
+    projected: Float32Array = points / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return projected
+
+
+def pack_points(points: Float32Array) -> NDArray[np.int8]:
+    """Round points of length 1 to int8; a distance changes by 0.002."""
+    return np.round(points * _LARGEST).astype(np.int8)
+
+
+def unpack_points(packed: NDArray[np.int8]) -> Float32Array:
+    """Undo `pack_points`."""
+    return packed.astype(np.float32) / np.float32(_LARGEST)

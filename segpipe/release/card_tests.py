@@ -43,7 +43,7 @@ def sets_text(sets: ConformalSets, measured: Mapping[str, Any]) -> str:
 
     Args:
         sets: Prediction sets of a classifier.
-        measured: Metrics on the test images by name, see `segpipe.metrics.prediction_sets.SetMetrics`; empty cells where missing.
+        measured: Metrics on the test images by name, see `segpipe.metrics.conformal.SetMetrics`; empty cells where missing.
     """
     rows = [
         [code, f"{sets.images[code]:,}", f"{1 - threshold:.4f}", _text(measured, f"coverage_{code}")]
@@ -55,8 +55,8 @@ def sets_text(sets: ConformalSets, measured: Mapping[str, Any]) -> str:
     of_sizes = f"\n\nMean number of diagnoses in a set on test: {size}; fraction of the sets with one diagnosis: {single}."
     return (
         f"The set of an image contains the true diagnosis with a probability of at least {sets.coverage:g}, for each diagnosis. "
-        "It holds the predicted diagnosis, and all others with at least the probability in the table. The thresholds were fitted to "
-        f"one photograph of each validation lesion.{_rare(sets)}\n\n{markdown_table(header, rows)}{of_sizes if size else ''}"
+        "It holds the predicted diagnosis, and all others with at least the probability in the table. The thresholds were fitted "
+        f"to one photograph of each validation lesion.{_rare(sets)}\n\n{markdown_table(header, rows)}{of_sizes if size else ''}"
     )
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from segpipe.bundle.references import Reference
+from segpipe.inference.evidence import decode_cases, decode_vote
 from segpipe.inference.networks import ClassifierNetwork, Float32Array, batched
-from segpipe.inference.similar import CASES, IndexValues, decode_cases, decode_vote, pack_points, project, unpack_points
+from segpipe.inference.similar import CASES, IndexValues, pack_points, project, unpack_points
 from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.tta import IDENTITY
 from segpipe.io.images import read_image

@@ -1,4 +1,4 @@
-"""How far to trust a finding: rules that turn its evidence into green, amber or red."""
+"""Trust in a finding: rules from its evidence to a color."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ DOUBTS = (*SERIOUS, "contour", "views", "set", "heatmap", "similar", "known")
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence for and against a finding; None marks what the models or the options do not give.
+    """Evidence on a finding; None where there is none.
 
     Attributes:
         gate: True where the input gate accepts the image.

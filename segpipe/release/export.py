@@ -36,9 +36,9 @@ from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.io.output import find_results
 from segpipe.io.run_files import PLOT_FOLDER, SPLIT, TEST
-from segpipe.lesion.crop import cut_lesion, mask_box, resize_square
+from segpipe.lesion.crop import cut_lesion, resize_square
 from segpipe.release.graphs import Images, add_graphs, build_graphs, write_graphs
-from segpipe.types import BoolMask, RgbImage
+from segpipe.types import BoolMask, RgbImage, mask_box
 
 BATCH_SIZE = 8
 PARITY_IMAGES = 32  # test images on which the graphs are compared with PyTorch

@@ -9,7 +9,9 @@ import pytest
 from segpipe.bundle.card import ClassifierBundle
 from segpipe.evaluation.similar import first_photographs, fit_similar, similar_metrics
 from segpipe.inference.ensemble import ClassifierEnsemble
-from segpipe.inference.similar import COLUMNS, Similar, SimilarCase, SimilarIndex
+from segpipe.inference.evidence import SIMILAR_COLUMNS as COLUMNS
+from segpipe.inference.evidence import Similar, SimilarCase
+from segpipe.inference.similar import SimilarIndex
 from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS

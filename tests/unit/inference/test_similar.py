@@ -14,8 +14,9 @@ from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError
 from segpipe.evaluation.similar import build_reference
 from segpipe.inference.ensemble import ClassifierEnsemble
+from segpipe.inference.evidence import Similar, SimilarCase, decode_cases, decode_vote
 from segpipe.inference.networks import Float32Array
-from segpipe.inference.similar import CASES, Similar, SimilarCase, SimilarIndex, decode_cases, decode_vote
+from segpipe.inference.similar import CASES, SimilarIndex
 from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS

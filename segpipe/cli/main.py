@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from segpipe import __version__
-from segpipe.cli.subcommands import SUBCOMMANDS, load_function
+from segpipe.cli.subcommands import SUBCOMMANDS, find_subcommand, load_function
 
 _COMPLETION = ("-sc", "--shell-completion")
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = ("segp
     """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["help"]
     if name == "help" and rest:
-        name, rest = rest[0], ["--help"]
+        name, rest = find_subcommand(rest)[0], ["--help"]
     if name in ("help", "--help", "-h"):
         sys.stdout.write(list_subcommands())
         return 0
@@ -60,10 +60,11 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = ("segp
         return 0
     if not {name, *rest}.isdisjoint(_COMPLETION):
         return complete([word for word in (name, *rest) if "=" in word], program)
+    name, rest = find_subcommand([name, *rest])
     if name not in SUBCOMMANDS:
         sys.stderr.write(f"error: {_unknown(name)} segpipe --help lists the subcommands\n")
         return 2
-    return run_subcommand(name, rest, [*program, name])
+    return run_subcommand(name, rest, [*program, *name.split()])
 
 
 def run_script(name: str) -> int:
@@ -108,12 +109,12 @@ def complete(arguments: Sequence[str], program: Sequence[str]) -> int:
     if arguments and arguments[0].startswith("query="):
         words = line.split(maxsplit=2)
         if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
-            sys.stdout.write(" ".join(SUBCOMMANDS) + "\n")
+            sys.stdout.write(" ".join(dict.fromkeys(name.split()[0] for name in SUBCOMMANDS)) + "\n")
             return 0
-        name = words[1]
+        name, _ = find_subcommand(line.split()[1:])
         if name not in SUBCOMMANDS:
             return 0
-        line = f"{words[0]} {''.join(words[2:])}"
+        line = f"{words[0]} {''.join(line.split(maxsplit=1 + len(name.split()))[1 + len(name.split()) :])}"
 
     from hydra.core.utils import env_override
 

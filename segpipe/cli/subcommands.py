@@ -1,6 +1,6 @@
 """Table of the subcommands; `segpipe.cli.running` adds their keys to the help pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -156,6 +156,17 @@ SUBCOMMANDS = {
         ("", "bundle.classifier=runs/mine/bundle"),
         "Exit status: 0 all agree, 1 some differ, 2 a model cannot be used.",
     ),
+    "audit gate": Subcommand(
+        "measure which images the input gate rejects",
+        "audit_gate",
+        "audits:gate",
+        (
+            "data.root=/path/to/ham10000 outside=photos",
+            "data.root=/path/to/ham10000 'outside=[photos,documents]' bundle.segmenter=runs/seg/bundle output=audit",
+        ),
+        "docs/trust.md explains the gate. Besides validation and test images as they are, there are test images with the lesion "
+        "boxed out, strips of skin without the lesion, and blurred, noisy, compressed, darker and brighter images.",
+    ),
     "synthetic": Subcommand(
         "draw sample images with masks and labels",
         "synthetic",
@@ -171,6 +182,19 @@ SUBCOMMANDS = {
         'The page needs pip install "segpipe[app]". The environment variables STREAMLIT_... set the options of Streamlit itself.',
     ),
 }
+
+
+def find_subcommand(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Separate the name of a subcommand from its arguments.
+
+    Args:
+        words: Words of a call, one or more, that begin with the name.
+
+    Returns:
+        Name of one word or two, and the other words; the name may be unknown.
+    """
+    both = " ".join(words[:2])
+    return (both, list(words[2:])) if both in SUBCOMMANDS else (words[0], list(words[1:]))
 
 
 def load_function(name: str) -> Callable[..., Any]:

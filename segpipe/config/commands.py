@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from segpipe.config.fields import LARGEST_SEED, MISSING, setting
 from segpipe.config.groups import DataConfig
@@ -143,6 +144,20 @@ class SelfTestConfig:
     """`segpipe selftest`."""
 
     bundle: ModelsConfig = setting(ModelsConfig, "Models")
+
+
+@dataclass
+class AuditGateConfig:
+    """`segpipe audit gate`."""
+
+    data: DataConfig = config_group("Data set of the training")
+    outside: Any = setting(None, "Folder of other images, or a list of folders as [a,b]", path="folder")
+    bundle: SegmenterBundleConfig = setting(SegmenterBundleConfig, "Segmenter with its gate")
+    split: str | None = setting(None, "split.csv that it was trained on; null: the one beside bundle.segmenter", path="existing")
+    images: int = setting(500, "Largest number of images of a kind", least=1)
+    runtime: str = runtime_setting()
+    device: str = device_setting()
+    output: str | None = setting(None, "Folder for gate.json, the numbers in full precision; null: none", path="any")
 
 
 @dataclass

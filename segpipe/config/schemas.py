@@ -96,6 +96,7 @@ SCHEMAS: dict[str | None, dict[str, type]] = {
         "export": commands.ExportConfig,
         "card": commands.CardConfig,
         "selftest": commands.SelfTestConfig,
+        "audit_gate": commands.AuditGateConfig,
         "synthetic": commands.SyntheticSamplesConfig,
     },
     "data": {

@@ -28,7 +28,6 @@ from segpipe.io.images import read_image, write_png
 from segpipe.io.run_files import FOLD, JOURNAL
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.calibration import METHODS, calibration_errors, fit_calibration
-from segpipe.metrics.conformal import sets_of_validation
 from segpipe.metrics.operating_points import MALIGNANT, ValidationProbs, fit_point, target_codes
 from segpipe.runs.folder import run_images
 from segpipe.runs.local_engine import LocalEngine
@@ -141,7 +140,6 @@ def calibrate(
     probs = chosen.probs(logits)
     errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
     images, lesions = ([hash_id(name) for name in table[column]] for column in ("image_id", "lesion_id"))
-    validation = ValidationProbs.pack(images, labels, probs, lesions)
     return replace(
         card,
         temperature=chosen.temperature,
@@ -151,9 +149,8 @@ def calibrate(
             fit_point(target, sensitivity, probs, labels, classes=card.classes, malignant=card.malignant)
             for target, sensitivity in targets.items()
         ),
-        validation=validation,
-        conformal=sets_of_validation(validation, classes=card.classes, coverage=coverage),
-    )
+        validation=ValidationProbs.pack(images, labels, probs, lesions),
+    ).with_prediction_sets(coverage)
 
 
 def view_logits(

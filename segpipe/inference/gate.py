@@ -1,6 +1,6 @@
-"""Input gate: is an image of the kind that the models were trained on?
+"""Input gate: rules for photographs, and a distance from the training images.
 
-Plain rules judge the photograph; a distance compares the features of the segmenter's encoder, means and deviations of its channels,
+Rules judge the photograph. A distance compares the features of the segmenter's encoder, means and deviations of its channels,
 with those of the training images.
 """
 
@@ -95,11 +95,11 @@ class TrainingFeatures:
         standardized = (features - self.mean) / self.scale
         along = standardized @ self.directions.T.astype(np.float32)
         rest = np.maximum((standardized**2).sum(1) - (along**2).sum(1), 0)  # rounding may make it negative
-        return np.sqrt((along**2 / self.variances).sum(1) + rest / self.rest_variance).astype(np.float64)
+        return np.asarray(np.sqrt((along**2 / self.variances).sum(1) + rest / self.rest_variance), np.float64)
 
 
 class Gate:
-    """Input gate of a pipeline; it takes about a millisecond for each image.
+    """Input gate of a pipeline.
 
     Args:
         reference: Reference data of the segmenter, from `segpipe.evaluation.gate.fit_gate`; None for the rules alone.
@@ -109,7 +109,7 @@ class Gate:
     """
 
     def __init__(self, reference: Reference | None = None) -> None:
-        self._training, self._limit = (None, 1.0) if reference is None else _parse(reference)
+        self._fitted = None if reference is None else _parse(reference)
 
     def score(self, features: Float32Array) -> float | None:
         """Compute the distance from the training images.
@@ -123,9 +123,10 @@ class Gate:
         Raises:
             ValueError: The features are those of another encoder.
         """
-        if self._training is None:
+        if self._fitted is None:
             return None
-        return float(self._training.distances(features[None])[0] / self._limit)
+        training, limit = self._fitted
+        return float(training.distances(features[None])[0] / limit)
 
     def judge(self, image: RgbImage, localization: Localization, features: Float32Array | None) -> GateResult:
         """Judge an image.

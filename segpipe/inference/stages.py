@@ -45,7 +45,7 @@ class Localizer:
         return self.with_features(images)[0]
 
     def with_features(self, images: Sequence[RgbImage]) -> tuple[list[Localization], Features]:
-        """Localize the lesions of a batch, and return the features that the U-Net computes for it.
+        """Localize the lesions of a batch, with the U-Net's features.
 
         Args:
             images: RGB uint8, each of any size.

@@ -49,6 +49,9 @@ COMPARISON, COMPARISON_TEXT = "comparison.csv", "comparison.md"
 COMPARISON_PLOTS = ROC_PLOT, METRICS_PLOT, COST_PLOT = ("roc.png", "metrics.png", "cost.png")
 COMPARED_RUNS = "runs"
 
+# An audit.
+GATE_AUDIT = "gate.json"
+
 _RUN_PATTERNS = (
     *(JOURNAL, RESULTS, FAILURES, SUBMISSION, SUMMARY, METRICS, REPORT),
     *(f"{folder}/**/*.png" for folder in (*PICTURE_FOLDERS, PLOT_FOLDER)),

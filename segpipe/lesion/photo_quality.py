@@ -1,7 +1,7 @@
 """Rules for photographs that a diagnosis should not rest on, with advice.
 
-The rules see a reduced copy of the image, as the networks do. Each constant states how often its rule fires on the 1,008 validation
-images of HAM10000 (shipped split, masks of the shipped segmenter).
+The rules see a reduced copy of the image, as the networks do. Each constant states how often its rule fires on the 1,008
+validation images of HAM10000 with their true masks.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SIDE = 256  # pixels, longer side of the reduced copy
 
 # Shorter side in pixels; 0 %.
 MIN_SIDE_PX = 128
-# Standard deviation of the Laplacian of the gray levels; 0.2 %.
+# Standard deviation of the Laplacian of the gray levels; 0.3 %.
 MIN_SHARPNESS = 3.5
 # Gray level that a tenth of the image exceeds; 0.1 %.
 MIN_LIGHT = 120.0
@@ -27,7 +27,7 @@ WHITE = 250
 # Fraction of the lesion whose colors are all `GLARE` or more; 0.1 %.
 MAX_GLARE_FRACTION = 0.005
 GLARE = 240
-# Fraction of the image that has a color of skin, `is_skin`, without parts as dark as a vignette; 0.1 %.
+# Fraction of the image that has a color of skin, `is_skin`, without parts as dark as a vignette; 0 %.
 MIN_SKIN_FRACTION = 0.15
 # Fraction of the image border that the lesion covers; 0.8 %.
 MAX_BORDER_FRACTION = 0.4
@@ -38,7 +38,7 @@ ADVICE: dict[str, str] = {
     "too_dark": "The image is too dark: switch the dermatoscope's light on, or expose longer.",
     "burnt_out": "Parts of the image are burnt out to white: expose shorter.",
     "glare": "Light is reflected on the lesion: use polarized light, or immersion fluid without bubbles.",
-    "little_skin": "Almost nothing in the image has a color of skin: give a dermoscopic photograph of a lesion, in its own colors.",
+    "little_skin": "Almost nothing in the image has a color of skin: give a dermoscopic photograph in its own colors.",
     "nothing_found": "No lesion was found in the image: center one lesion, with some skin around it.",
     "out_of_frame": "The lesion runs out of the frame: take the photograph from farther away, or in several parts.",
 }
@@ -117,7 +117,8 @@ def measure_photo(image: RgbImage, mask: BoolMask | None) -> PhotoMeasures:
     require_image(image)
     reduced = _reduce(image)
     gray = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
-    darkest = reduced.min(axis=2)  # of the three colors
+    red, green, blue = cv2.split(reduced)
+    darkest = cv2.min(cv2.min(red, green), blue)  # NumPy takes a millisecond for it
     lesion = None if mask is None else _reduce(mask.astype(np.uint8), cv2.INTER_NEAREST).astype(np.bool_)
     return PhotoMeasures(
         side_px=min(image.shape[:2]),
@@ -131,7 +132,7 @@ def measure_photo(image: RgbImage, mask: BoolMask | None) -> PhotoMeasures:
 
 
 def is_skin(image: RgbImage) -> tuple[BoolMask, BoolMask]:
-    """Find pixels with a color of skin, and those light enough to tell.
+    """Find pixels with a color of skin.
 
     Args:
         image: RGB uint8, shape (H, W, 3).
@@ -156,7 +157,7 @@ def _border_fraction(mask: BoolMask) -> float:
 
 
 def _reduce(image: NDArray[np.uint8], interpolation: int = cv2.INTER_AREA) -> NDArray[np.uint8]:
-    """Reduce an image or a mask to a longer side of at most `SIDE`."""
+    """Reduce an image or a mask to at most `SIDE` pixels."""
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

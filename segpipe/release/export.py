@@ -20,6 +20,7 @@ from segpipe.bundle.saving import save_bundle
 from segpipe.config import SAMPLES
 from segpipe.config.training_groups import COVERAGE
 from segpipe.data.check import CheckedDataset
+from segpipe.data.duplicates import hash_id
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, OutputError
 from segpipe.evaluation.heatmap_faithfulness import SAMPLE
@@ -36,7 +37,6 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.io.output import find_results
 from segpipe.io.run_files import PLOT_FOLDER, SPLIT, TEST
 from segpipe.lesion.crop import cut_lesion, mask_box, resize_square
-from segpipe.release.card_sets import with_prediction_sets
 from segpipe.release.graphs import Images, add_graphs, build_graphs, write_graphs
 from segpipe.types import BoolMask, RgbImage
 
@@ -84,7 +84,7 @@ def export_bundles(
     with tempfile.TemporaryDirectory() as scratch:
         run = results or Path(scratch, "run")
         save_bundle(Path(scratch, "segmenter"), unet.model, unet.card, half=True)
-        card = with_prediction_sets(network.card, listed, coverage=COVERAGE)
+        card = upgrade_card(network.card, listed, coverage=COVERAGE)
         save_bundle(Path(scratch, "classifier"), network.model, card, half=True)
         unet, network = load_segmenter(Path(scratch, "segmenter")), load_classifier(Path(scratch, "classifier"))
         test = table[table["part"] == "test"]
@@ -139,6 +139,21 @@ def export_in_place(folder: Path) -> str:
     return "\n".join(
         f"{folder / name}: differs from PyTorch by at most {record.largest_difference:.1g}" for name, record in records.items()
     )
+
+
+def upgrade_card(card: ClassifierCard, split: pd.DataFrame, *, coverage: float) -> ClassifierCard:
+    """Add prediction sets to the card of an older version.
+
+    Args:
+        card: Card of a classifier; one with prediction sets, or without validation probabilities, is returned as it is.
+        split: Split of its training: `image_id` and `lesion_id`, which the card did not keep.
+        coverage: Coverage of the prediction sets, in (0, 1).
+    """
+    if card.conformal is not None or card.validation is None:
+        return card
+    lesion_of = {hash_id(image): hash_id(lesion) for image, lesion in zip(split["image_id"], split["lesion_id"], strict=True)}
+    lesions = "".join(lesion_of.get(image, image) for image in card.validation.image_hashes)
+    return replace(card, validation=replace(card.validation, lesions=lesions)).with_prediction_sets(coverage)
 
 
 def network_inputs(card: Card, images: Sequence[RgbImage], masks: Sequence[BoolMask]) -> Images:

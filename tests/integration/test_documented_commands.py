@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from pages import PAGES, ROOT, all_blocks, command_lines, read_page
 
 from segpipe.cli.main import main
-from segpipe.cli.subcommands import SUBCOMMANDS
+from segpipe.cli.subcommands import SUBCOMMANDS, find_subcommand
 from segpipe.config.composing import compose_config
 from segpipe.config.values import TRAINING_FILES
 
@@ -26,7 +26,7 @@ INLINE = re.compile(r"`(segpipe [a-z-]+ [^`]*[^`=])`")
 LANGUAGES = {"sh", "python", "text", "csv", "json", "yaml"}
 FILES = re.compile(r"\.(csv|ckpt|safetensors)$")
 PATHS = {
-    *("folder", "labels", "masks", "split", "bundles", "runs", "bundle.segmenter", "bundle.classifier"),
+    *("folder", "labels", "masks", "split", "bundles", "runs", "outside", "bundle.segmenter", "bundle.classifier"),
     *("data.root", "data.table", "ckpt_path", "classifier.init", "segmenter.init", "distill.teacher"),
 }
 
@@ -40,7 +40,7 @@ def documented() -> dict[str, list[str]]:
 
 def subcommand_of(words: list[str]) -> tuple[str, list[str]] | None:
     """Return subcommand and arguments; None for another program."""
-    return (words[1], words[2:]) if words[0] == "segpipe" else None
+    return find_subcommand(words[1:]) if words[0] == "segpipe" else None
 
 
 CALLS = {text: call for text, words in documented().items() if (call := subcommand_of(words))}

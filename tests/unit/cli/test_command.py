@@ -57,7 +57,7 @@ def test_wrong_arguments_of_a_subcommand_are_one_line_and_status_2(
     name: str, argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([name, argument]) == 2
+    assert main([*name.split(), argument]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ") and err.count("\n") == 1 and argument in err
@@ -150,8 +150,10 @@ def test_console_script_is_declared() -> None:
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
-        ("segpipe ", set(SUBCOMMANDS)),
-        ("segpipe tra", set(SUBCOMMANDS)),
+        ("segpipe ", {name.split()[0] for name in SUBCOMMANDS}),
+        ("segpipe tra", {name.split()[0] for name in SUBCOMMANDS}),
+        ("segpipe audit gate ima", {"images="}),
+        ("segpipe audit g", set()),
         ("/usr/bin/segpipe predict tta=", {"tta=crops", "tta=d4", "tta=flips", "tta=none"}),
         ("segpipe predict tta=none explain=", {"explain=gradcam", "explain=none"}),
         ("segpipe train-seg trainer.max_", {"trainer.max_epochs="}),

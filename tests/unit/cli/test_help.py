@@ -62,7 +62,7 @@ def test_key_of_one_option_names_it() -> None:
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_help_of_a_subcommand_shows_the_call(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith(f"segpipe {name}: ")
@@ -90,6 +90,7 @@ def test_list_of_the_subcommands_has_a_line_for_each(arguments: list[str], capsy
     assert max(map(len, list_subcommands().splitlines())) <= 100
 
 
-def test_help_takes_the_name_of_a_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["help", "card"]) == 0
-    assert capsys.readouterr().out.startswith("segpipe card: ")
+@pytest.mark.parametrize("name", ["card", "audit gate"])
+def test_help_takes_the_name_of_a_subcommand(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", *name.split()]) == 0
+    assert capsys.readouterr().out.startswith(f"segpipe {name}: ")

@@ -21,8 +21,8 @@ from segpipe.io.run_files import SIMILAR
 
 CASES = 8  # of a finding
 # A photograph is a near copy of a case at less than this fraction of the distance of the eighth nearest case. Of 100 training
-# photographs of HAM10000, this finds all after JPEG compression at quality 75, 99 with 5 % cut off each side, and 84 when mirrored
-# (docs/results/similar.json). Among 2,990 photographs of other lesions it holds for 9, some of which show a lesion with two ids.
+# photographs of HAM10000, it holds for all after JPEG compression at quality 75, for 99 with 5 % cut off each side, and for 84
+# mirrored ones (docs/results/similar.json). Of 2,990 photographs of other lesions it holds for 9; some of these have two ids.
 NEAR_COPY = 0.3
 _LARGEST = 127  # of int8
 

@@ -160,5 +160,8 @@ def _reduce(image: NDArray[np.uint8], interpolation: int = cv2.INTER_AREA) -> ND
     """Reduce an image or a mask to at most `SIDE` pixels."""
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+    halvings = int(-np.log2(scale))  # which OpenCV computes much faster than other reductions
+    for factor in (0.5**halvings, scale):
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        image = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+    return image

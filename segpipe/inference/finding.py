@@ -138,6 +138,7 @@ class Finding(LocatedLesion):
             Evidence(
                 gate=None if self.gate is None else self.gate.ok,
                 mask_source=str(self.mask_source),
+                unsure=bool(self.warnings),
                 spread=self.tta_spread,
                 set_size=None if prediction_set is None else len(prediction_set),
                 in_lesion=self.heatmap_in_lesion,

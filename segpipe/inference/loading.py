@@ -91,15 +91,23 @@ def load_pipeline(
     return Pipeline(
         localizer,
         ensemble,
-        gate=None if gate == "off" else _load_gate(segmenter_folder, localizer),
+        gate=None if gate == "off" else load_gate(segmenter_folder, localizer),
         refuse=gate == "refuse",
         index=_load_index(classifiers[0], ensemble),
         mm_per_pixel=mm_per_pixel,
     )
 
 
-def _load_gate(folder: Path, localizer: Localizer) -> Gate:
-    """Load the input gate of a segmenter."""
+def load_gate(folder: Path, localizer: Localizer) -> Gate:
+    """Load the input gate of a segmenter.
+
+    Args:
+        folder: Folder of its bundle; without reference data there, the gate has its rules alone.
+        localizer: Localizer with the segmenter, or without one.
+
+    Raises:
+        BundleError: The reference data are damaged.
+    """
     return Gate(None if localizer.network is None else read_reference(folder, GATE, localizer.network.card))
 
 

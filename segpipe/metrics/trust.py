@@ -18,6 +18,7 @@ class Evidence:
     Attributes:
         gate: True where the input gate accepts the image.
         mask_source: Source of the mask, `unet`, `contour` or `whole_image`.
+        unsure: True where the image is uniform, or no lesion was found.
         spread: Largest standard deviation of a class's probability over the views, in [0, 1].
         set_size: Number of diagnoses in the prediction set.
         in_lesion: Fraction of the heatmap in the lesion, in [0, 1].
@@ -27,6 +28,7 @@ class Evidence:
 
     gate: bool | None
     mask_source: str
+    unsure: bool
     spread: float | None
     set_size: int | None
     in_lesion: float | None
@@ -94,7 +96,7 @@ class TrustRules:
         """Judge a finding by its evidence."""
         fires = {
             "gate": evidence.gate is False,
-            "no_lesion": evidence.mask_source == "whole_image",
+            "no_lesion": evidence.unsure,
             "contour": evidence.mask_source == "contour",
             "views": evidence.spread is not None and evidence.spread > self.max_spread,
             "set": evidence.set_size is not None and evidence.set_size > self.max_set_size,

@@ -10,10 +10,10 @@ from segpipe.metrics.classification import LabeledPredictions
 from segpipe.metrics.trust import AMBER, DOUBTS, GREEN, RED, SERIOUS, Evidence, TrustRules
 from segpipe.metrics.trust_scores import trust_metrics
 
-GOOD = Evidence(gate=True, mask_source="unet", spread=0.01, set_size=1, in_lesion=0.9, agreeing=1.0)
+GOOD = Evidence(gate=True, mask_source="unet", unsure=False, spread=0.01, set_size=1, in_lesion=0.9, agreeing=1.0)
 FAULTS = {
     "gate": {"gate": False},
-    "no_lesion": {"mask_source": "whole_image"},
+    "no_lesion": {"unsure": True},
     "contour": {"mask_source": "contour"},
     "views": {"spread": 0.3},
     "set": {"set_size": 2},
@@ -51,7 +51,7 @@ def test_limits_themselves_give_no_doubt() -> None:
 
 
 def test_missing_evidence_gives_no_doubt_and_is_named() -> None:
-    trust = TrustRules().judge(Evidence(None, "unet", None, None, None, None))
+    trust = TrustRules().judge(Evidence(None, "unet", False, None, None, None, None))
     assert (trust.color, trust.doubts) == (GREEN, ())
     assert trust.missing == ("gate", "views", "set", "heatmap", "similar")
 

@@ -1,5 +1,6 @@
 """Tiny networks with random weights, and a batch of generated photographs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,29 @@ def settle(model: nn.Module, batch: Tensor) -> nn.Module:
         for _ in range(20):
             model.train()(batch)
     return model.eval()
+
+
+class _Call(nn.Module):
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, value: Any) -> Any:
+        return self.function(value)
+
+
+class StandInUnet(nn.Module):
+    """Stand-in for a U-Net: its logits are a function of the image, its feature maps the image itself."""
+
+    def __init__(self, logits: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.encoder = _Call(lambda batch: [batch] * 3)
+        self.decoder = _Call(lambda stages: logits(stages[0]))
+        self.segmentation_head = nn.Identity()
+
+    def forward(self, batch: Tensor) -> Tensor:
+        logits: Tensor = self.decoder(self.encoder(batch))
+        return logits
 
 
 def tiny_classifier(name: str, size: int, *, sha256: str, **card: Any) -> ClassifierBundle:

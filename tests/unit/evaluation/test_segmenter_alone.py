@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny import StandInUnet
 
 from segpipe.bundle.card import SegmenterBundle
 from segpipe.evaluation.score import measure_overlaps, score_overlaps, segmenter_test_metrics
@@ -56,7 +57,7 @@ def test_segmenter_and_localizer_are_both_scored(segmenter: SegmenterBundle, tab
 def test_untrained_segmenter_is_not_scored_by_its_fallback(
     segmenter: SegmenterBundle, table: pd.DataFrame, tmp_path: Path, logit: float, dice: float | None
 ) -> None:
-    model = _Constant(logit)
+    model = StandInUnet(lambda batch: torch.full_like(batch[:, :1], logit))
     metrics = score_segmenter(TorchSegmenter(replace(segmenter, model=model), "cpu"), table, tmp_path)
     true_areas = [read_mask(Path(path)).mean() for path in table["mask_path"]]
     expected = np.mean([2 * area / (1 + area) for area in true_areas]) if dice is None else dice
@@ -67,14 +68,3 @@ def test_untrained_segmenter_is_not_scored_by_its_fallback(
     card = segmenter_test_metrics(metrics)
     assert card["segmenter_alone"] == metrics["segmenter_alone"]
     assert (card["component"], card["mask_sources"]) == ("localizer", metrics["mask_sources"])
-
-
-class _Constant(torch.nn.Module):
-    """Network with the same logit for each pixel."""
-
-    def __init__(self, logit: float) -> None:
-        super().__init__()
-        self.logit = logit
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return torch.full_like(batch[:, :1], self.logit)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from findings import drawn_finding
 from PIL import Image
+from tiny import StandInUnet
 from torch import Tensor, nn
 
 from segpipe.app.analysis import Upload, analyze
@@ -64,17 +65,15 @@ def make_pipeline(segmenter: SegmenterBundle, ensemble: list[ClassifierBundle]) 
     return make
 
 
-class PoisonedUnet(nn.Module):
-    """Returns a value that is not finite for one pixel of a black image."""
+def poison_unet(unet: nn.Module, value: float) -> nn.Module:
+    """Make a U-Net return a value that is not finite for one pixel of a black image."""
 
-    def __init__(self, unet: nn.Module, value: float) -> None:
-        super().__init__()
-        self._unet, self._value = unet, value
+    def logits(batch: Tensor) -> Tensor:
+        found: Tensor = unet(batch)
+        found[(batch.std((2, 3)) < 1e-3).all(1), 0, 3, 3] = value
+        return found
 
-    def forward(self, batch: Tensor) -> Tensor:
-        logits: Tensor = self._unet(batch)
-        logits[(batch.std((2, 3)) < 1e-3).all(1), 0, 3, 3] = self._value
-        return logits
+    return StandInUnet(logits)
 
 
 def poison_classifier(network: ClassifierNetwork, value: float) -> None:
@@ -128,7 +127,7 @@ def test_segmenter_failure_is_not_an_empty_mask(make_pipeline: MakePipeline, fol
     pipeline = make_pipeline()
     network = pipeline.localizer.network
     assert isinstance(network, TorchSegmenter)
-    network.model = PoisonedUnet(network.model, value)
+    network.model = poison_unet(network.model, value)
     assert_only_the_poisoned_image_failed(run(pipeline, folder), folder.parent / "out", "segmenter")
 
 

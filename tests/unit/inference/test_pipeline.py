@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import Tensor, nn
+from tiny import StandInUnet
+from torch import Tensor
 
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.photo import make_image
@@ -36,11 +37,9 @@ CPU = torch.device("cpu")
 SIZES = [(60, 80), (75, 100), (100, 75), (64, 64)]
 
 
-class DarkIsLesion(nn.Module):
-    """Stand-in for a trained U-Net: logits are high where the image is dark."""
-
-    def forward(self, batch: Tensor) -> Tensor:
-        return -20 * (batch.mean(1, keepdim=True) - batch.mean((1, 2, 3), keepdim=True) + 0.3)
+def dark_is_lesion(batch: Tensor) -> Tensor:
+    """Logits of a trained U-Net: high where the image is dark."""
+    return -20 * (batch.mean(1, keepdim=True) - batch.mean((1, 2, 3), keepdim=True) + 0.3)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def images() -> list[RgbImage]:
 
 @pytest.fixture
 def trained(segmenter: SegmenterBundle) -> SegmenterBundle:
-    return replace(segmenter, model=DarkIsLesion())
+    return replace(segmenter, model=StandInUnet(dark_is_lesion))
 
 
 def ensemble(

@@ -1,4 +1,4 @@
-r"""Coverage and size of prediction sets on the results of a run, with class-conditional and with marginal thresholds.
+r"""Coverage and size of class-conditional and marginal prediction sets on a run.
 
     segpipe predict folder=data/ham10000 labels=data/ham10000/HAM10000_metadata.csv split=segpipe/weights/split.csv part=test \
         explain=none figures=false output=outputs/test
@@ -34,19 +34,19 @@ from segpipe.evaluation.truth import read_truth
 from segpipe.io.run_files import SPLIT
 from segpipe.metrics.bootstrap import Weights, with_intervals
 from segpipe.metrics.classification import LabeledPredictions
-from segpipe.metrics.conformal import ConformalSets, conformal_quantile, sets_of_validation
-from segpipe.metrics.prediction_sets import SetMetrics
-from segpipe.release.card_sets import with_prediction_sets
+from segpipe.metrics.conformal import ConformalSets, SetMetrics, conformal_quantile
+from segpipe.release.export import upgrade_card
 
 COVERAGES = (0.90, 0.95)
 
 
 def fit_methods(card: ClassifierCard, coverage: float) -> dict[str, ConformalSets]:
-    """Fit the thresholds of each method to the validation probabilities on a card."""
-    if card.validation is None or (sets := sets_of_validation(card.validation, classes=card.classes, coverage=coverage)) is None:
+    """Fit the thresholds of each method to the validation images."""
+    sets, validation = card.with_prediction_sets(coverage).conformal, card.validation
+    if sets is None or validation is None:
         raise SystemExit("the card must hold validation probabilities; train the classifier with this version of segpipe")
-    labels, probs = card.validation.unpack()
-    first = np.unique(card.validation.lesion_hashes, return_index=True)[1]
+    labels, probs = validation.unpack()
+    first = np.unique(validation.lesion_hashes, return_index=True)[1]
     pooled = conformal_quantile(1 - probs[first, labels[first]], coverage)
     return {
         "class_conditional": sets,
@@ -56,7 +56,7 @@ def fit_methods(card: ClassifierCard, coverage: float) -> dict[str, ConformalSet
 
 
 def measure(sets: ConformalSets, predictions: LabeledPredictions, lesions: Sequence[str]) -> dict[str, Any]:
-    """Measure the sets of one method: metrics of `SetMetrics` with intervals, by image and by lesion."""
+    """Compute `SetMetrics` of one method by image and by lesion, with intervals."""
     codes, labels = predictions.codes, predictions.labels
     rows = [dict(zip(codes, row, strict=True)) for row in predictions.probs.tolist()]
     members = np.array([[code in chosen for code in codes] for chosen in map(sets.prediction_set, rows)])
@@ -104,7 +104,7 @@ def main() -> None:
     lesions = truth.lesions_of(list(scored["image_id"]))
     content: dict[str, Any] = {"classifier": run.pipeline.get("classifier"), "images": len(scored), "lesions": len(set(lesions))}
     for coverage in COVERAGES:
-        with_lesions = with_prediction_sets(card, read_split(options.split), coverage=coverage)
+        with_lesions = upgrade_card(card, read_split(options.split), coverage=coverage)
         measured = {name: measure(sets, predictions, lesions) for name, sets in fit_methods(with_lesions, coverage).items()}
         content[f"{coverage:.2f}"] = measured
         print(f"coverage {coverage:.2f}, {len(scored)} images\n\n{table(measured, run.codes)}\n")

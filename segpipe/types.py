@@ -159,6 +159,23 @@ def require_mask(mask: object, *, size: tuple[int, int] | None = None, name: str
     return array
 
 
+def mask_box(mask: BoolMask) -> Box:
+    """Return the smallest box that contains a mask.
+
+    Args:
+        mask: Bool, shape (H, W).
+
+    Raises:
+        ValueError: `mask` is not a bool array (H, W), see `require_mask`, or it is empty.
+    """
+    require_mask(mask)
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        raise ValueError("mask must have at least one true pixel, got an empty one")
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
 def _require_array(value: object, name: str, expected: str) -> NDArray[Any]:
     if not isinstance(value, np.ndarray):
         raise ValueError(f"{name} must be a numpy array, {expected}, got {kind_of(value)}; {conversion_hint(value)}")

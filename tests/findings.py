@@ -9,12 +9,11 @@ import numpy as np
 from segpipe.diagnosis import CODES, known_malignant
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.canvas import GRAY, INK, Area, Color, Stroke
 from segpipe.report.png_canvas import PngCanvas
-from segpipe.types import BoolMask, Box, FloatArray, Photograph, RgbImage
+from segpipe.types import BoolMask, Box, FloatArray, Photograph, RgbImage, mask_box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

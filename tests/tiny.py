@@ -31,29 +31,6 @@ def settle(model: nn.Module, batch: Tensor) -> nn.Module:
     return model.eval()
 
 
-class _Call(nn.Module):
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, value: Any) -> Any:
-        return self.function(value)
-
-
-class StandInUnet(nn.Module):
-    """Stand-in for a U-Net: its logits are a function of the image, its feature maps the image itself."""
-
-    def __init__(self, logits: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.encoder = _Call(lambda batch: [batch] * 3)
-        self.decoder = _Call(lambda stages: logits(stages[0]))
-        self.segmentation_head = nn.Identity()
-
-    def forward(self, batch: Tensor) -> Tensor:
-        logits: Tensor = self.decoder(self.encoder(batch))
-        return logits
-
-
 def tiny_classifier(name: str, size: int, *, sha256: str, **card: Any) -> ClassifierBundle:
     """Return a random classifier with a head that separates generated images."""
     with torch.random.fork_rng():
@@ -68,3 +45,37 @@ def tiny_classifier(name: str, size: int, *, sha256: str, **card: Any) -> Classi
             model.linear.bias.sub_(model(batch).mean(0))
     named = {"classes": CODES, "malignant": MALIGNANT_CODES}
     return ClassifierBundle(model, ClassifierCard(arguments=arguments, input=spec, training=TRAINING, **named, **card), sha256)
+
+
+class StandInUnet(nn.Module):
+    """Stand-in for a trained U-Net, whose stages are the images themselves.
+
+    Args:
+        logits: Function from normalized images, (N, 3, H, W), to logits of lesion, (N, 1, H, W).
+    """
+
+    def __init__(self, logits: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.segmentation_head = _Stages(), _First(), _Head(logits)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.segmentation_head(self.decoder(self.encoder(images)))
+
+
+class _Stages(nn.Module):
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [images] * 3
+
+
+class _First(nn.Module):
+    def forward(self, stages: list[Tensor]) -> Tensor:
+        return stages[0]
+
+
+class _Head(nn.Module):
+    def __init__(self, logits: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._logits = logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._logits(images)

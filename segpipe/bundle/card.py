@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from segpipe.bundle.records import GraphRecord, ReferenceRecord, Training, library_versions
 from segpipe.diagnosis import check_class_name
 from segpipe.io.run_files import GRAPHS, REFERENCES
 from segpipe.lesion.crop import CropRule
-from segpipe.metrics.conformal import ConformalSets
+from segpipe.metrics.conformal import ConformalSets, fit_sets
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs, check_targets
 from segpipe.metrics.trust import TrustRules
 from segpipe.models.preprocessing import InputSpec
@@ -145,6 +145,20 @@ class ClassifierCard(Card):
             raise ValueError(f"logit_bias must hold {len(self.classes)} values or none, got {len(self.logit_bias)}")
         if not all(abs(bias) <= 1e3 for bias in self.logit_bias):
             raise ValueError(f"logit_bias must lie in [-1000, 1000], got {self.logit_bias}")
+
+    def with_prediction_sets(self, coverage: float) -> "ClassifierCard":
+        """Return a copy with prediction sets fitted to the validation probabilities.
+
+        It has none where the card does not keep these probabilities with the lesions of their images.
+
+        Args:
+            coverage: Smallest probability with which a set contains the true class, in (0, 1).
+        """
+        if self.validation is None or not self.validation.lesions:
+            return replace(self, conformal=None)
+        labels, probs = self.validation.unpack()
+        lesions = self.validation.lesion_hashes
+        return replace(self, conformal=fit_sets(probs, labels, lesions, classes=self.classes, coverage=coverage))
 
 
 def kind_of(card: Card) -> str:

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset, Sampler
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.cache import Arrays, open_examples
 from segpipe.io.images import read_image, read_mask
-from segpipe.lesion.crop import CropRule, cut_lesion, full_box, mask_box, resize_mask, resize_square
-from segpipe.types import FloatArray, RgbImage
+from segpipe.lesion.crop import CropRule, cut_lesion, full_box, resize_mask, resize_square
+from segpipe.types import FloatArray, RgbImage, mask_box
 
 _SAMPLING_POWERS = {"none": 1.0, "square_root": 0.5, "balanced": 0.0}
 

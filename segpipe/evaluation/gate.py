@@ -15,7 +15,7 @@ from segpipe.inference.gate import TrainingFeatures, as_reference
 from segpipe.inference.networks import Float32Array, SegmenterNetwork, batched
 from segpipe.inference.stages import Localizer
 from segpipe.io.images import read_image
-from segpipe.io.progress import follow
+from segpipe.io.passes import follow
 from segpipe.lesion.localization import Localization
 from segpipe.lesion.photo_quality import judge_photo
 from segpipe.types import RgbImage

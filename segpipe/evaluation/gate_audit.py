@@ -15,16 +15,16 @@ from scipy.stats import binomtest
 from segpipe.bundle.references import read_reference
 from segpipe.errors import ImageError, require_extra
 from segpipe.evaluation.gate import run_localizer
-from segpipe.inference.gate import Gate, GateResult
+from segpipe.inference.evidence import GateResult
+from segpipe.inference.gate import Gate
 from segpipe.inference.runtimes import Runtime
 from segpipe.inference.stages import Localizer
 from segpipe.io.images import read_image, read_mask
-from segpipe.io.progress import follow
+from segpipe.io.passes import follow
 from segpipe.io.run_files import GATE
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.photo_quality import MIN_SIDE_PX
 from segpipe.runs.source import images_of_folder
-from segpipe.types import RgbImage
+from segpipe.types import RgbImage, mask_box
 
 BOXED, SKIN = "lesion boxed out", "skin only"
 _SHOWN = 2  # reasons in the table

@@ -26,11 +26,10 @@ from segpipe.inference.tta import VIEWS
 from segpipe.io.files import display_path
 from segpipe.io.images import read_image
 from segpipe.io.storage import content_hash
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.heatmaps import TURNS, alter_pixels, areas_under, score_turns, turn
 from segpipe.runs.source import images_of_folder
-from segpipe.types import RgbImage
+from segpipe.types import RgbImage, mask_box
 
 SAMPLE = 200  # images
 RESAMPLES = 1000

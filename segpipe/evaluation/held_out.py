@@ -19,8 +19,10 @@ from segpipe.evaluation.run import write_fold
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.ensemble import ClassifierEnsemble
+from segpipe.inference.gate import Gate
 from segpipe.inference.networks import ClassifierNetwork, batched
 from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.similar import SimilarIndex
 from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.tta import View
 from segpipe.io.files import display_path
@@ -28,7 +30,6 @@ from segpipe.io.images import read_image, write_png
 from segpipe.io.run_files import FOLD, JOURNAL
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.calibration import METHODS, calibration_errors, fit_calibration
-from segpipe.metrics.conformal import sets_of_validation
 from segpipe.metrics.operating_points import MALIGNANT, ValidationProbs, fit_point, target_codes
 from segpipe.runs.folder import run_images
 from segpipe.runs.local_engine import LocalEngine
@@ -49,6 +50,8 @@ def score_classifier(
     batch_size: int,
     dataset: str | None = None,
     heatmaps: int = 0,
+    gate: Gate | None = None,
+    index: SimilarIndex | None = None,
 ) -> Metrics:
     """Score a classifier end to end, on the crops of the segmenter.
 
@@ -62,15 +65,17 @@ def score_classifier(
         views: Views for test-time augmentation.
         batch_size: Largest number of images x views in a batch.
         dataset: Name of the data set.
-        heatmaps: Number of images whose heatmaps are tested; 0 for none.
+        heatmaps: Number of images whose heatmaps are tested; 0 for none, and no heatmap is then made.
+        gate: Input gate; None for none.
+        index: Training cases of the classifier; None for none.
 
     Raises:
         PredictionError: A model gave a number that is not finite.
     """
     output.mkdir(parents=True, exist_ok=True)
-    ensemble = ClassifierEnsemble([network], views=views, explained=None, batch_size=batch_size)
+    ensemble = ClassifierEnsemble([network], views=views, explained="predicted" if heatmaps else None, batch_size=batch_size)
     files = tuple((Path(row["image_path"]), _result_path(row)) for row in table.to_dict("records"))
-    pipeline = Pipeline(localizer, ensemble)
+    pipeline = Pipeline(localizer, ensemble, gate=gate, index=index)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training resumes
     run_images(pipeline, Source(files), RunOptions(output), LocalEngine(pipeline, workers=None)).require_predictions()
     truth = dataset_truth(table, dataset=dataset).match_images({display_path(relative): path for path, relative in files})
@@ -141,7 +146,6 @@ def calibrate(
     probs = chosen.probs(logits)
     errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
     images, lesions = ([hash_id(name) for name in table[column]] for column in ("image_id", "lesion_id"))
-    validation = ValidationProbs.pack(images, labels, probs, lesions)
     return replace(
         card,
         temperature=chosen.temperature,
@@ -151,9 +155,8 @@ def calibrate(
             fit_point(target, sensitivity, probs, labels, classes=card.classes, malignant=card.malignant)
             for target, sensitivity in targets.items()
         ),
-        validation=validation,
-        conformal=sets_of_validation(validation, classes=card.classes, coverage=coverage),
-    )
+        validation=ValidationProbs.pack(images, labels, probs, lesions),
+    ).with_prediction_sets(coverage)
 
 
 def view_logits(

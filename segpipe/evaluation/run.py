@@ -21,7 +21,7 @@ from segpipe.io.images import read_image, read_mask
 from segpipe.io.run_files import FOLD_TABLE, MASKS, RESULTS, SUMMARY
 from segpipe.metrics.bootstrap import with_intervals
 from segpipe.metrics.classification import LabeledPredictions, score_predictions
-from segpipe.metrics.prediction_sets import SetMetrics, read_sets
+from segpipe.metrics.conformal import SetMetrics, read_sets
 from segpipe.runs.results import class_codes
 from segpipe.types import BoolMask, RgbImage
 
@@ -75,7 +75,7 @@ class Run:
         return LabeledPredictions(rows[[f"p_{code}" for code in codes]].to_numpy(dtype=np.float64), labels, codes)
 
     def set_metrics(self, rows: pd.DataFrame, predictions: LabeledPredictions) -> SetMetrics | None:
-        """Prepare the metrics of the prediction sets; None in a run without them.
+        """Prepare the metrics of the prediction sets, if the run has any.
 
         Args:
             rows: Results of labeled images.

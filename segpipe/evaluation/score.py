@@ -33,6 +33,7 @@ from segpipe.metrics.bootstrap import ImageRows, WeightedMetric, Weights, join_g
 from segpipe.metrics.classification import classes_left_out, score_predictions
 from segpipe.metrics.screening import screening_metrics
 from segpipe.metrics.segmentation import dice, jaccard, score_masks
+from segpipe.metrics.trust import COLORS, DEFAULT_RULES
 from segpipe.metrics.trust_scores import trust_metrics
 from segpipe.types import BoolMask, FloatArray
 
@@ -114,13 +115,15 @@ def count_sources(sources: Iterable[str]) -> dict[str, int]:
 
 
 def card_with_test_metrics(card: ClassifierCard, metrics: Metrics) -> ClassifierCard:
-    """Add test metrics to a card and its operating points."""
+    """Add test metrics to a card and its rules."""
     values = metrics["classification"]["metrics"]
     points = tuple(
         replace(point, test={name: values[f"{name}_flagged_{point.target}"] for name in ("sensitivity", "specificity")})
         for point in card.operating_points
     )
-    return replace(card, metrics=classifier_test_metrics(metrics), operating_points=points)
+    measured = {name: values[name] for color in COLORS for name in values if name.endswith(f"_{color}")}
+    rules = replace(card.trust or DEFAULT_RULES, test=measured)
+    return replace(card, metrics=classifier_test_metrics(metrics), operating_points=points, trust=rules)
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:

@@ -1,4 +1,4 @@
-"""Similar cases: the index of a classifier, and metrics of the cases that a run found."""
+"""Similar cases: fit of the index, and metrics of a run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from segpipe.bundle.references import Reference
+from segpipe.inference.evidence import decode_cases, decode_vote
 from segpipe.inference.networks import ClassifierNetwork, Float32Array, batched
-from segpipe.inference.similar import CASES, IndexValues, decode_cases, decode_vote, pack_points, project, unpack_points
+from segpipe.inference.similar import CASES, IndexValues, pack_points, project, unpack_points
 from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.tta import IDENTITY
 from segpipe.io.images import read_image
@@ -24,9 +25,9 @@ from segpipe.types import FloatArray
 BoolVector = NDArray[np.bool_]
 
 DIMENSIONS = 96
-# Chosen on the validation images of HAM10000: see docs/trust.md.
-BANDWIDTH = 0.15  # fraction of the median distance between a case and its eighth nearest one
-NEAR_COPY = 0.001  # fraction of the cases with another one at less than the distance of near copies
+# Fraction of the median distance between a case and its eighth nearest one. On the validation images of HAM10000 the vote has a
+# macro AUROC of 0.948, 0.955 and 0.959 with 0.10, 0.15 and 0.20, and a calibration error of 0.06, 0.06 and 0.13.
+BANDWIDTH = 0.15
 _BATCH_SIZE = 8
 _ROWS_AT_ONCE = 512
 
@@ -80,14 +81,13 @@ def build_reference(features: Float32Array, table: pd.DataFrame, classes: Sequen
     deviations = np.sqrt(pca.explained_variance_ / pca.explained_variance_[0])
     mean, components = pca.mean_.astype(np.float32), (pca.components_.T / np.maximum(deviations, 1e-3)).astype(np.float16)
     points = pack_points(project(features, mean, components.astype(np.float32)))
-    nearest, eighth = _neighbor_distances(unpack_points(points))
+    eighth = _eighth_distances(unpack_points(points))
     images = table.groupby("lesion_id", sort=False)["image_id"].agg(list)
     values = IndexValues(
         classes=tuple(classes),
         lesions=tuple(cases["lesion_id"]),
         images=tuple(tuple(images[lesion_id]) for lesion_id in cases["lesion_id"]),
         bandwidth=BANDWIDTH * float(np.median(eighth)),
-        near_copy=float(np.quantile(nearest, NEAR_COPY)),
     )
     return Reference(
         arrays={
@@ -100,23 +100,18 @@ def build_reference(features: Float32Array, table: pd.DataFrame, classes: Sequen
     )
 
 
-def _neighbor_distances(points: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """Compute the distances of each case to its nearest and eighth nearest one.
+def _eighth_distances(points: Float32Array) -> Float32Array:
+    """Compute the distance of each case to its eighth nearest one.
 
     Args:
         points: Points of length 1, shape (N, D).
 
     Returns:
-        Two arrays of shape (N,); with fewer cases than that, the farthest one takes the place of the eighth.
+        Shape (N,); with fewer cases than that, the farthest one takes the place of the eighth.
     """
-    count = min(CASES, len(points) - 1)
-    rows = []
-    for start in range(0, len(points), _ROWS_AT_ONCE):
-        distances = 1 - points[start : start + _ROWS_AT_ONCE] @ points.T
-        distances[np.arange(len(distances)), np.arange(start, start + len(distances))] = np.inf  # the case itself
-        rows.append(np.partition(distances, (0, count - 1), axis=1)[:, [0, count - 1]])
-    nearest, eighth = np.clip(np.concatenate(rows), 0, 2).T
-    return nearest, eighth
+    number = min(CASES, len(points) - 1)  # the case itself is at 0
+    blocks = (points[start : start + _ROWS_AT_ONCE] for start in range(0, len(points), _ROWS_AT_ONCE))
+    return np.concatenate([np.partition(1 - block @ points.T, number, axis=1)[:, number] for block in blocks])
 
 
 @dataclass(frozen=True)

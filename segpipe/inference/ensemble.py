@@ -221,7 +221,7 @@ def ensemble_sets(cards: Sequence[ClassifierCard], coverage: float | None = None
 
 
 def _shared_validation(cards: Sequence[ClassifierCard]) -> list[ValidationProbs]:
-    """List the validation probabilities of each card; none where a card has none or other images."""
+    """List the validation probabilities of all cards, none without shared images."""
     known = [card.validation for card in cards if card.validation is not None]
     images = {(card.training.split_hash, probs.images, probs.labels) for card, probs in zip(cards, known, strict=False)}
     return known if len(known) == len(cards) and len(images) == 1 else []

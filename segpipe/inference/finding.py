@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from segpipe.diagnosis import full_name
 from segpipe.errors import PredictionError
-from segpipe.inference.gate import GateResult
+from segpipe.inference.evidence import SIMILAR_COLUMNS, GateResult, Similar
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
-from segpipe.inference.similar import COLUMNS as SIMILAR_COLUMNS
-from segpipe.inference.similar import Similar
 from segpipe.io.files import display_path, one_line
-from segpipe.lesion.located import LocatedLesion
+from segpipe.lesion.localization import LocatedLesion
 from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, reached_targets
 from segpipe.metrics.trust import DEFAULT_RULES, Evidence, Trust, TrustRules
@@ -110,12 +108,12 @@ class Finding(LocatedLesion):
 
     @property
     def refusal(self) -> str:
-        """Reason of the gate why the image is a failure; empty for a result."""
+        """Reason for a failure by the gate; empty for a result."""
         return f"the input gate rejects it: {' '.join(self.gate.advice)}" if self.refused and self.gate is not None else ""
 
     @property
     def prediction_set(self) -> tuple[str, ...] | None:
-        """Codes that cover the true class with a stated probability; None if unknown.
+        """Codes that cover the true class; None if unknown.
 
         The most probable one comes first. The probability is `conformal.coverage`.
         """
@@ -129,17 +127,18 @@ class Finding(LocatedLesion):
 
     @cached_property
     def heatmap_in_lesion(self) -> float | None:
-        """Fraction of the heatmap in the lesion, in [0, 1]; None without a heatmap."""
+        """Fraction of the heatmap in the lesion; None without heatmap."""
         return None if self.class_map is None else heatmap_in_lesion(self.class_map, self.mask, self.crop_box)
 
     @cached_property
     def trust(self) -> Trust:
-        """Judgment how far to trust the finding, from all evidence that there is."""
+        """Judgment on the finding, from all evidence that there is."""
         prediction_set, similar = self.prediction_set, self.similar
         return self.rules.judge(
             Evidence(
                 gate=None if self.gate is None else self.gate.ok,
                 mask_source=str(self.mask_source),
+                unsure=bool(self.warnings),
                 spread=self.tta_spread,
                 set_size=None if prediction_set is None else len(prediction_set),
                 in_lesion=self.heatmap_in_lesion,

@@ -13,46 +13,18 @@ from numpy.typing import NDArray
 
 from segpipe.bundle.references import Reference
 from segpipe.errors import BundleError
+from segpipe.inference.evidence import GateResult
 from segpipe.inference.networks import Float32Array
 from segpipe.io.run_files import GATE
 from segpipe.lesion import photo_quality
 from segpipe.lesion.localization import Localization
 from segpipe.types import RgbImage
 
-OK = "ok"
 UNLIKE_TRAINING = "unlike_training"
 ADVICE: dict[str, str] = {
     **photo_quality.ADVICE,
     UNLIKE_TRAINING: "The image is unlike those that the models were trained on: give a dermoscopic photograph of one lesion.",
 }
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """Judgment of the input gate on one image.
-
-    Attributes:
-        reasons: Codes of `ADVICE` against the image; empty for an accepted one.
-        score: Distance from the training images as a multiple of the largest accepted one; None without features or reference.
-    """
-
-    reasons: tuple[str, ...]
-    score: float | None
-
-    @property
-    def ok(self) -> bool:
-        """True for an accepted image."""
-        return not self.reasons
-
-    @property
-    def text(self) -> str:
-        """`ok`, or the reasons joined by semicolons, as in `results.csv`."""
-        return ";".join(self.reasons) or OK
-
-    @property
-    def advice(self) -> tuple[str, ...]:
-        """One sentence for each reason."""
-        return tuple(ADVICE[code] for code in self.reasons)
 
 
 @dataclass(frozen=True)
@@ -139,7 +111,9 @@ class Gate:
         """
         reasons = photo_quality.judge_photo(image, localization)
         score = None if features is None else self.score(features)
-        return GateResult((*reasons, UNLIKE_TRAINING) if score is not None and score > 1 else reasons, score)
+        if score is not None and score > 1:
+            reasons = (*reasons, UNLIKE_TRAINING)
+        return GateResult(reasons, score, tuple(ADVICE[code] for code in reasons))
 
 
 def as_reference(training: TrainingFeatures, limit: float) -> Reference:

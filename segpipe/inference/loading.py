@@ -49,7 +49,7 @@ def load_pipeline(
         runtime: `auto` (ONNX Runtime on a CPU for bundles with a graph, else PyTorch), `torch`, `onnx` or `openvino`.
         device: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, which is float32, the precision of the cards' metrics; `float32`, `bfloat16` or `float16`.
-        gate: What the input gate does with an image of a kind that the models do not know: `warn` (says so in the finding),
+        gate: Effect of the input gate on an image of a kind that the models do not know: `warn` (says so in the finding),
             `refuse` (raises ImageError) or `off`.
         coverage: Probability with which a prediction set holds the true diagnosis, in (0, 1); None for that of the card.
         mm_per_pixel: Side of a pixel of the photographs on the skin, millimeters, for the diameter in millimeters; None if
@@ -91,15 +91,23 @@ def load_pipeline(
     return Pipeline(
         localizer,
         ensemble,
-        gate=None if gate == "off" else _load_gate(segmenter_folder, localizer),
+        gate=None if gate == "off" else load_gate(segmenter_folder, localizer),
         refuse=gate == "refuse",
         index=_load_index(classifiers[0], ensemble),
         mm_per_pixel=mm_per_pixel,
     )
 
 
-def _load_gate(folder: Path, localizer: Localizer) -> Gate:
-    """Load the input gate of a segmenter; only its rules without reference data."""
+def load_gate(folder: Path, localizer: Localizer) -> Gate:
+    """Load the input gate of a segmenter.
+
+    Args:
+        folder: Folder of its bundle; without reference data there, the gate has its rules alone.
+        localizer: Localizer with the segmenter, or without one.
+
+    Raises:
+        BundleError: The reference data are damaged.
+    """
     return Gate(None if localizer.network is None else read_reference(folder, GATE, localizer.network.card))
 
 

@@ -7,8 +7,9 @@ from typing import Any, TypeVar, overload
 
 from segpipe.bundle.card import fingerprint
 from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops, Prediction
+from segpipe.inference.evidence import GateResult
 from segpipe.inference.finding import Finding
-from segpipe.inference.gate import Gate, GateResult
+from segpipe.inference.gate import Gate
 from segpipe.inference.image_sources import ImageSource, predict_all, read_source
 from segpipe.inference.networks import Network
 from segpipe.inference.similar import SimilarIndex

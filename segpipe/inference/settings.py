@@ -40,7 +40,7 @@ class PipelineSettings:
         runtime: Runtime of the networks, see `segpipe.inference.runtimes.Runtime`.
         device: Name of the device, see `segpipe.inference.resources.choose_device`.
         precision: Key of `segpipe.inference.runtimes.PRECISIONS`.
-        gate: What the input gate does, `warn`, `refuse` or `off`.
+        gate: Effect of the input gate, `warn`, `refuse` or `off`.
         coverage: Coverage of the prediction sets, in (0, 1); None for that of the card.
         mm_per_pixel: Side of a pixel of the photographs on the skin, millimeters; None if unknown.
         explain_diagnosis: Code of the class to explain; None for the predicted one.

@@ -137,7 +137,7 @@ class ViewPredictions:
 
     @property
     def features(self) -> Float32Array:
-        """Pooled features of the first view of the first crop, shape (N, C)."""
+        """Pooled features in the first view and crop, shape (N, C)."""
         return self.network_pass.features[: len(self.frames)]
 
     def heatmaps(self, classes: NDArray[np.int64]) -> HeatmapArray:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.working_copy import Field, WorkingCopy, make_working_copy, rgb_to_lab
-from segpipe.types import BoolMask, FloatArray, RgbImage, require_image, require_mask
+from segpipe.types import BoolMask, FloatArray, RgbImage, mask_box, require_image, require_mask
 
 # Row and column in pixels of the image; the center of the first pixel is (0, 0).
 Point = tuple[float, float]

@@ -43,23 +43,6 @@ def full_box(image: RgbImage) -> Box:
     return Box(0, 0, height, width)
 
 
-def mask_box(mask: BoolMask) -> Box:
-    """Return the smallest box that contains a mask.
-
-    Args:
-        mask: Bool, shape (H, W).
-
-    Raises:
-        ValueError: `mask` is not a bool array (H, W), see `segpipe.types.require_mask`, or it is empty.
-    """
-    require_mask(mask)
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
-        raise ValueError("mask must have at least one true pixel, got an empty one")
-    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-
-
 def square_around(box: Box, *, margin_fraction: float, height: int, width: int) -> Box:
     """Return the square around a lesion, with margin, inside the image.
 

@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.lesion.crop import mask_box
-from segpipe.types import BoolMask, Box, FloatArray, RgbImage
+from segpipe.types import BoolMask, Box, FloatArray, RgbImage, mask_box
 
 Field = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""Prediction sets: the diagnoses that cover the true one with a stated probability.
+"""Prediction sets with a stated coverage of the true diagnosis.
 
 Class-conditional (Mondrian) conformal prediction: each class has its own threshold, so a rare class is covered as often as a
 frequent one. The nonconformity score of a class is 1 minus its calibrated probability.
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.metrics.operating_points import ValidationProbs
-from segpipe.types import FloatArray
+from segpipe.metrics.bootstrap import Weights
+from segpipe.types import FloatArray, Labels
 
 # A threshold is the score of one of the images, which must still keep it in a batch with others.
 ROUNDING = 1e-6
+SEPARATOR = ";"  # of the codes in the column `prediction_set`
 _TOLERANCE = 1e-9  # of products such as 0.9 x 20
 
 
@@ -53,7 +54,7 @@ class ConformalSets:
 
     @property
     def rare(self) -> tuple[str, ...]:
-        """Codes of the classes with too few lesions for a threshold of their own, see `fit_sets`."""
+        """Codes of the classes with fewer than `least_images` lesions."""
         least = least_images(self.coverage)
         return tuple(code for code, count in self.images.items() if count < least)
 
@@ -129,22 +130,6 @@ def fit_sets(
     )
 
 
-def sets_of_validation(validation: ValidationProbs, *, classes: Sequence[str], coverage: float) -> ConformalSets | None:
-    """Fit prediction sets to the validation probabilities of a card.
-
-    Args:
-        validation: Validation probabilities.
-        classes: Codes of the classes.
-        coverage: Smallest probability with which a set contains the true class, in (0, 1).
-
-    Returns:
-        The sets; None where the lesions of the images are not known.
-    """
-    labels, probs = validation.unpack()
-    lesions = validation.lesion_hashes
-    return fit_sets(probs, labels, lesions, classes=classes, coverage=coverage) if lesions else None
-
-
 def conformal_quantile(scores: FloatArray, coverage: float) -> float:
     """Find the threshold that a new image keeps with a given probability.
 
@@ -163,5 +148,66 @@ def conformal_quantile(scores: FloatArray, coverage: float) -> float:
 
 
 def least_images(coverage: float) -> int:
-    """Return the smallest number of images that can promise a coverage: 9 for 0.90, 19 for 0.95."""
+    """Return the smallest number of images that can promise a coverage.
+
+    It is 9 for 0.90, and 19 for 0.95.
+    """
     return math.ceil(coverage / (1 - coverage) - _TOLERANCE)
+
+
+@dataclass(frozen=True)
+class SetMetrics:
+    """Metrics of prediction sets as a function of weights.
+
+    Attributes:
+        members: True where a class is in the set of an image, bool, shape (N, C).
+        labels: Index of the true class of each image, shape (N,).
+        codes: Codes of the C classes in the order of the columns.
+    """
+
+    members: NDArray[np.bool_]
+    labels: Labels
+    codes: Sequence[str]
+
+    def __call__(self, weights: Weights) -> dict[str, float | None]:
+        """Compute the metrics.
+
+        Args:
+            weights: Number of times that each image counts, shape (N,).
+
+        Returns:
+            Metrics by name, None where undefined. `coverage`: fraction of the sets that contain the true class;
+            `coverage_<code>`: this fraction among the images of a class; `macro_coverage`: mean over the classes that have
+            images, None where the weights leave none of one; `set_size`: mean number of classes in a set; `single_label`:
+            fraction of the sets with one class.
+        """
+        covered = self.members[np.arange(len(self.labels)), self.labels]
+        support = np.bincount(self.labels, weights=weights, minlength=len(self.codes))
+        hits = np.bincount(self.labels, weights=weights * covered, minlength=len(self.codes))
+        by_class = hits / np.where(support > 0, support, np.nan)
+        present = np.bincount(self.labels, minlength=len(self.codes)) > 0
+        sizes = self.members.sum(axis=1)
+        scores = {
+            "coverage": hits.sum() / support.sum(),
+            "macro_coverage": by_class[present].mean(),
+            **{f"coverage_{code}": value for code, value in zip(self.codes, by_class, strict=True)},
+            "set_size": np.average(sizes, weights=weights),
+            "single_label": np.average(sizes == 1, weights=weights),
+        }
+        return {name: None if np.isnan(score) else float(score) for name, score in scores.items()}
+
+
+def read_sets(texts: Sequence[str], codes: Sequence[str]) -> NDArray[np.bool_] | None:
+    """Read a column `prediction_set`.
+
+    Args:
+        texts: Codes of each set, joined by `;`.
+        codes: Codes of the C classes.
+
+    Returns:
+        True where a class is in the set of an image, shape (N, C); None where an image has no set.
+    """
+    sets = [text.split(SEPARATOR) if text else [] for text in texts]
+    if not all(sets):
+        return None
+    return np.array([[code in members for code in codes] for members in sets])

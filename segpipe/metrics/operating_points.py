@@ -102,7 +102,7 @@ class ValidationProbs:
 
     @property
     def lesion_hashes(self) -> list[str]:
-        """Hash of the lesion id of each image; empty where they are not known."""
+        """Hash of each lesion id; none in the cards of older versions."""
         return _split(self.lesions)
 
     def check(self, classes: int) -> None:

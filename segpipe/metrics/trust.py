@@ -1,4 +1,4 @@
-"""How far to trust a finding: rules that turn its evidence into green, amber or red."""
+"""Trust in a finding: rules from its evidence to a color."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,11 +13,12 @@ DOUBTS = (*SERIOUS, "contour", "views", "set", "heatmap", "similar", "known")
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence for and against a finding; None marks what the models or the options do not give.
+    """Evidence on a finding; None where there is none.
 
     Attributes:
         gate: True where the input gate accepts the image.
         mask_source: Source of the mask, `unet`, `contour` or `whole_image`.
+        unsure: True where the image is uniform, or no lesion was found.
         spread: Largest standard deviation of a class's probability over the views, in [0, 1].
         set_size: Number of diagnoses in the prediction set.
         in_lesion: Fraction of the heatmap in the lesion, in [0, 1].
@@ -27,6 +28,7 @@ class Evidence:
 
     gate: bool | None
     mask_source: str
+    unsure: bool
     spread: float | None
     set_size: int | None
     in_lesion: float | None
@@ -94,7 +96,7 @@ class TrustRules:
         """Judge a finding by its evidence."""
         fires = {
             "gate": evidence.gate is False,
-            "no_lesion": evidence.mask_source == "whole_image",
+            "no_lesion": evidence.unsure,
             "contour": evidence.mask_source == "contour",
             "views": evidence.spread is not None and evidence.spread > self.max_spread,
             "set": evidence.set_size is not None and evidence.set_size > self.max_set_size,

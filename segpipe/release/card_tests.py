@@ -1,4 +1,4 @@
-"""Sections of the model card with the metrics of its tests.
+"""Sections of the model card with metrics and prediction sets.
 
 Each table names its images; metrics on different images share no table.
 """
@@ -18,6 +18,7 @@ from segpipe.evaluation.text import (
     short_hash,
     sources_text,
 )
+from segpipe.metrics.conformal import ConformalSets, least_images
 
 Metrics = Mapping[str, Any]
 
@@ -35,6 +36,28 @@ def tests_text(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
         "Segmenter": _segmenter_test(segmenter, classifier.card.metrics),
     }
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections.items())
+
+
+def sets_text(sets: ConformalSets, measured: Mapping[str, Any]) -> str:
+    """Write thresholds and measured coverage of prediction sets as Markdown.
+
+    Args:
+        sets: Prediction sets of a classifier.
+        measured: Metrics on the test images by name, see `segpipe.metrics.conformal.SetMetrics`; empty cells where missing.
+    """
+    rows = [
+        [code, f"{sets.images[code]:,}", f"{1 - threshold:.4f}", _text(measured, f"coverage_{code}")]
+        for code, threshold in sets.thresholds.items()
+    ]
+    rows.append(["mean over the classes", "", "", _text(measured, "macro_coverage")])
+    header = ["", "validation lesions", "smallest probability in a set", "coverage on test"]
+    size, single = (_text(measured, name) for name in ("set_size", "single_label"))
+    of_sizes = f"\n\nMean number of diagnoses in a set on test: {size}; fraction of the sets with one diagnosis: {single}."
+    return (
+        f"The set of an image contains the true diagnosis with a probability of at least {sets.coverage:g}, for each diagnosis. "
+        "It holds the predicted diagnosis, and all others with at least the probability in the table. The thresholds were fitted "
+        f"to one photograph of each validation lesion.{_rare(sets)}\n\n{markdown_table(header, rows)}{of_sizes if size else ''}"
+    )
 
 
 def _classifier_test(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
@@ -110,3 +133,16 @@ def _masks_table(columns: Mapping[str, Metrics]) -> str:
 
 def _intervals(metrics: Metrics) -> str:
     return f"Intervals are 95 % bootstrap intervals over {metrics['intervals_over']}s." if "intervals_over" in metrics else ""
+
+
+def _rare(sets: ConformalSets) -> str:
+    if not sets.rare:
+        return ""
+    return (
+        f" This coverage needs {least_images(sets.coverage)} lesions of a diagnosis. Those with fewer ({', '.join(sets.rare)}) "
+        "have the threshold of the rarest diagnoses that together have enough, and the coverage holds for these together."
+    )
+
+
+def _text(metrics: Mapping[str, Any], name: str) -> str:
+    return metric_text(metrics[name]) if name in metrics else ""

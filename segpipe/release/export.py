@@ -16,29 +16,34 @@ import pandas as pd
 
 from segpipe.bundle.card import Card, ClassifierCard, SegmenterBundle
 from segpipe.bundle.folder import load_bundle, load_classifier, load_segmenter
-from segpipe.bundle.saving import save_bundle
+from segpipe.bundle.saving import save_bundle, save_reference
 from segpipe.config import SAMPLES
+from segpipe.config.prediction import PARTS
 from segpipe.config.training_groups import COVERAGE
 from segpipe.data.check import CheckedDataset
+from segpipe.data.duplicates import hash_id
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, OutputError
+from segpipe.evaluation.gate import fit_gate
 from segpipe.evaluation.heatmap_faithfulness import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS, Metrics, card_with_test_metrics, segmenter_test_metrics
 from segpipe.evaluation.segmenter_alone import score_segmenter
+from segpipe.evaluation.similar import fit_similar
 from segpipe.evaluation.text import headline
+from segpipe.inference.gate import Gate
 from segpipe.inference.golden import write_classifier_golden, write_segmenter_golden
 from segpipe.inference.networks import ClassifierNetwork, SegmenterNetwork
+from segpipe.inference.similar import SimilarIndex
 from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
 from segpipe.io.output import find_results
-from segpipe.io.run_files import PLOT_FOLDER, SPLIT, TEST
-from segpipe.lesion.crop import cut_lesion, mask_box, resize_square
-from segpipe.release.card_sets import with_prediction_sets
+from segpipe.io.run_files import GATE, PLOT_FOLDER, SIMILAR, SPLIT, TEST
+from segpipe.lesion.crop import cut_lesion, resize_square
 from segpipe.release.graphs import Images, add_graphs, build_graphs, write_graphs
-from segpipe.types import BoolMask, RgbImage
+from segpipe.types import BoolMask, RgbImage, mask_box
 
 BATCH_SIZE = 8
 PARITY_IMAGES = 32  # test images on which the graphs are compared with PyTorch
@@ -84,11 +89,12 @@ def export_bundles(
     with tempfile.TemporaryDirectory() as scratch:
         run = results or Path(scratch, "run")
         save_bundle(Path(scratch, "segmenter"), unet.model, unet.card, half=True)
-        card = with_prediction_sets(network.card, listed, coverage=COVERAGE)
+        card = upgrade_card(network.card, listed, coverage=COVERAGE)
         save_bundle(Path(scratch, "classifier"), network.model, card, half=True)
         unet, network = load_segmenter(Path(scratch, "segmenter")), load_classifier(Path(scratch, "classifier"))
-        test = table[table["part"] == "test"]
+        train, val, test = (table[table["part"] == part] for part in PARTS)
         runs = TorchSegmenter(unet), TorchClassifier(network)
+        gate, similar = fit_gate(runs[0], train, val), fit_similar(Localizer(runs[0]), runs[1], train)
         images = [read_image(path) for path in test["image_path"][:PARITY_IMAGES]]
         masks = [found.mask for found in Localizer(runs[0])(images)]
         graphs = {
@@ -97,13 +103,18 @@ def export_bundles(
             )
             for kind, bundle in (("segmenter", unet), ("classifier", network))
         }
-        metrics = _score(*runs, test, run, dataset=dataset.name)
+        checks: dict[str, Any] = {"gate": Gate(gate.reference), "index": SimilarIndex(similar, network.card.classes)}
+        metrics = _score(*runs, test, run, dataset=dataset.name, **checks)
         # Without the worst cases, which show images of patients.
         (output / TEST / PLOT_FOLDER).mkdir(parents=True, exist_ok=True)
         for name in PLOTS:
             shutil.copyfile(run / PLOT_FOLDER / name, output / TEST / PLOT_FOLDER / name)
-    save_bundle(output / "segmenter", unet.model, replace(unet.card, metrics=segmenter_test_metrics(metrics)), half=True)
-    save_bundle(output / "classifier", network.model, card_with_test_metrics(network.card, metrics), half=True)
+    cards = replace(unet.card, metrics=segmenter_test_metrics(metrics)), card_with_test_metrics(network.card, metrics)
+    save_bundle(output / "segmenter", unet.model, cards[0], half=True)
+    save_bundle(output / "classifier", network.model, cards[1], half=True)
+    source = f"{dataset.name}, training part"
+    save_reference(output / "segmenter", GATE, cards[0], gate.reference, images=gate.images, source=source)
+    save_reference(output / "classifier", SIMILAR, cards[1], similar, images=len(similar.arrays["points"]), source=source)
     for kind, built in graphs.items():
         write_graphs(output / kind, built)
     write_segmenter_golden(output / "segmenter", runs[0])
@@ -141,6 +152,21 @@ def export_in_place(folder: Path) -> str:
     )
 
 
+def upgrade_card(card: ClassifierCard, split: pd.DataFrame, *, coverage: float) -> ClassifierCard:
+    """Add prediction sets to the card of an older version.
+
+    Args:
+        card: Card of a classifier; one with prediction sets, or without validation probabilities, is returned as it is.
+        split: Split of its training: `image_id` and `lesion_id`, which the card did not keep.
+        coverage: Coverage of the prediction sets, in (0, 1).
+    """
+    if card.conformal is not None or card.validation is None:
+        return card
+    lesion_of = {hash_id(image): hash_id(lesion) for image, lesion in zip(split["image_id"], split["lesion_id"], strict=True)}
+    lesions = "".join(lesion_of.get(image, image) for image in card.validation.image_hashes)
+    return replace(card, validation=replace(card.validation, lesions=lesions)).with_prediction_sets(coverage)
+
+
 def network_inputs(card: Card, images: Sequence[RgbImage], masks: Sequence[BoolMask]) -> Images:
     """Prepare images as the pipeline does for a network.
 
@@ -159,9 +185,11 @@ def network_inputs(card: Card, images: Sequence[RgbImage], masks: Sequence[BoolM
     return np.stack([pixels for _, pixels in cut])
 
 
-def _score(segmenter: SegmenterNetwork, classifier: ClassifierNetwork, test: pd.DataFrame, run: Path, *, dataset: str) -> Metrics:
+def _score(
+    segmenter: SegmenterNetwork, classifier: ClassifierNetwork, test: pd.DataFrame, run: Path, *, dataset: str, **checks: Any
+) -> Metrics:
     """Score both end to end, and the segmenter alone in `segmenter/`."""
-    options: dict[str, Any] = {"views": VIEWS["d4"], "batch_size": BATCH_SIZE, "dataset": dataset, "heatmaps": SAMPLE}
+    options = {"views": VIEWS["d4"], "batch_size": BATCH_SIZE, "dataset": dataset, "heatmaps": SAMPLE, **checks}
     metrics = score_classifier(Localizer(segmenter), classifier, test, run, **options)
     alone = score_segmenter(segmenter, test, run / "segmenter", dataset=dataset)
     return metrics | {"segmenter_alone": alone["segmenter_alone"]}

@@ -13,8 +13,7 @@ from segpipe.errors import BundleError
 from segpipe.evaluation.heatmap_metrics import heatmap_table
 from segpipe.evaluation.text import images_text, markdown_table, metric_text
 from segpipe.io.files import counted, escape_unprintable, one_line
-from segpipe.release.card_sets import sets_text
-from segpipe.release.card_tests import ClassifierModel, SegmenterModel, tests_text
+from segpipe.release.card_tests import ClassifierModel, SegmenterModel, sets_text, tests_text
 from segpipe.report.wording import target_name
 
 PER_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}

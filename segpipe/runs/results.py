@@ -8,7 +8,7 @@ from typing import Any
 
 from segpipe.data.identity import image_ids
 from segpipe.diagnosis import MALIGNANT
-from segpipe.inference.similar import COLUMNS as SIMILAR_COLUMNS
+from segpipe.inference.evidence import SIMILAR_COLUMNS
 from segpipe.io.files import write_file
 from segpipe.lesion.appearance import COLUMNS as APPEARANCE_COLUMNS
 

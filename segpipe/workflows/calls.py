@@ -81,7 +81,7 @@ class FolderResult:
         import pandas as pd
 
         table = pd.read_csv(io.StringIO(self.results), dtype=str, keep_default_na=False)
-        for flag in _FLAGS:
+        for flag in table.columns.intersection(list(_FLAGS)):
             table[flag] = table[flag].map({"true": True, "false": False}).astype("boolean")
         numbers = table.columns.difference([*_TEXTS, *_FLAGS])
         table[numbers] = table[numbers].apply(pd.to_numeric)

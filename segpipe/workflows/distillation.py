@@ -22,11 +22,10 @@ from segpipe.inference.tta import VIEWS
 from segpipe.io.files import counted, display_path, write_file
 from segpipe.io.images import read_image, read_mask
 from segpipe.io.run_files import TEACHERS
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource, localize
 from segpipe.training.preparation import TrainingData
 from segpipe.training.starting_weights import KEY, Teachers, hash_teacher, require_classes
-from segpipe.types import RgbImage
+from segpipe.types import RgbImage, mask_box
 
 _BATCH_SIZE = 8
 _SILENT_SECONDS = 3.0

@@ -84,7 +84,7 @@ def predict_folder(
         runtime: `auto`, `torch`, `onnx` or `openvino`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto` (float32), `float32`, `bfloat16` or `float16`.
-        gate: What the input gate does with images of an unknown kind: `warn`, `refuse` or `off`.
+        gate: Effect of the input gate on images of an unknown kind: `warn`, `refuse` or `off`.
         coverage: Probability with which a prediction set holds the true diagnosis; None: that of the card.
         mm_per_pixel: Side of a pixel on the skin, millimeters; None: unknown.
         labels: Table of the true diagnoses, for metrics.

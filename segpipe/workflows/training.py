@@ -1,6 +1,6 @@
 """Trainings of segmenter and classifier, scored on the test split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,15 @@ from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.config.values import AUTO, refuse_values, threshold_targets
 from segpipe.inference.resources import keep_freed_memory
 from segpipe.io.output import check_output
-from segpipe.io.run_files import BUNDLE, FOUND_MASKS, TEST
+from segpipe.io.run_files import BUNDLE, FOUND_MASKS, GATE, SIMILAR, TEST
 from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config, warn
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from segpipe.bundle.card import ClassifierCard
     from segpipe.inference.stages import Localizer
+    from segpipe.models.classifier import LesionClassifier
     from segpipe.training.preparation import TrainingData
 
 
@@ -52,7 +56,8 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
 
-    from segpipe.bundle.saving import bundle_segmenter, save_bundle
+    from segpipe.bundle.saving import bundle_segmenter, save_bundle, save_reference
+    from segpipe.evaluation.gate import fit_gate
     from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import segmenter_test_metrics
     from segpipe.evaluation.segmenter_alone import score_segmenter
@@ -73,7 +78,10 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     trained = bundle_segmenter(model, card)
     network = TorchSegmenter(trained)
     metrics = score_segmenter(network, data.parts["test"], output / TEST, dataset=data.dataset.name)
-    save_bundle(output / BUNDLE, model, replace(card, metrics=segmenter_test_metrics(metrics)))
+    card = replace(card, metrics=segmenter_test_metrics(metrics))
+    save_bundle(output / BUNDLE, model, card)
+    gate = fit_gate(network, data.parts["train"], data.parts["val"])
+    save_reference(output / BUNDLE, GATE, card, gate.reference, images=gate.images, source=f"{data.dataset.name}, training part")
     write_segmenter_golden(output / BUNDLE, network)
     say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
     return metrics
@@ -113,12 +121,10 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
 
-    from segpipe.bundle.saving import bundle_classifier, save_bundle
+    from segpipe.bundle.saving import bundle_classifier
     from segpipe.evaluation import held_out
     from segpipe.evaluation.plots import draw_training
-    from segpipe.evaluation.score import card_with_test_metrics
     from segpipe.evaluation.text import headline
-    from segpipe.inference.golden import write_classifier_golden
     from segpipe.inference.torch_runtime import TorchClassifier
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
@@ -161,19 +167,47 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     chosen: dict[str, Any] = {"method": config.calibration, "targets": targets, "coverage": config.conformal.coverage}
     card = held_out.calibrate(segmenter, network, data.parts, **chosen, **options)
 
-    # Score
-    options |= {"dataset": data.dataset.name}
+    # Similar cases, score and bundle
+    metrics = _score_and_save(config, data, model, card, output, segmenter=segmenter, tested=tested)
+    say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
+    return metrics
+
+
+def _score_and_save(
+    config: TrainClsConfig,
+    data: "TrainingData",
+    model: "LesionClassifier",
+    card: "ClassifierCard",
+    output: Path,
+    *,
+    segmenter: "Localizer",
+    tested: Mapping[str, "pd.DataFrame"],
+) -> dict[str, Any]:
+    """Index the training cases of a calibrated classifier, score it, and write its bundle."""
+    from segpipe.bundle.saving import bundle_classifier, save_bundle, save_reference
+    from segpipe.evaluation import held_out
+    from segpipe.evaluation.score import card_with_test_metrics
+    from segpipe.evaluation.similar import fit_similar
+    from segpipe.inference.golden import write_classifier_golden
+    from segpipe.inference.loading import load_gate
+    from segpipe.inference.similar import SimilarIndex
+    from segpipe.inference.torch_runtime import TorchClassifier
+    from segpipe.inference.tta import VIEWS
+
     network = TorchClassifier(bundle_classifier(model, card))
+    similar = fit_similar(segmenter, network, data.parts["train"])
+    options: dict[str, Any] = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size, "dataset": data.dataset.name}
     if config.data.fold is not None:
         held_out.predict_fold(segmenter, network, tested["val"], output, fold=config.data.fold, **options)
+    options |= {"gate": load_gate(segmenter_folder(config), segmenter), "index": SimilarIndex(similar, card.classes)}
     metrics = held_out.score_classifier(
         segmenter, network, tested["test"], output / TEST, heatmaps=config.heatmap_sample, **options
     )
-
-    # Bundle
-    save_bundle(output / BUNDLE, model, card_with_test_metrics(card, metrics))
+    card = card_with_test_metrics(card, metrics)
+    save_bundle(output / BUNDLE, model, card)
+    cases = len(similar.arrays["points"])
+    save_reference(output / BUNDLE, SIMILAR, card, similar, images=cases, source=f"{data.dataset.name}, training part")
     write_classifier_golden(output / BUNDLE, network)
-    say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
     return metrics
 
 
@@ -189,6 +223,13 @@ def choose_targets(config: TrainClsConfig, data: "TrainingData") -> dict[str, fl
     return present_targets(threshold_targets(config), codes, data.dataset.malignant, required=required)
 
 
+def segmenter_folder(config: TrainClsConfig) -> Path:
+    """Return the folder of the segmenter that cuts the test crops."""
+    from segpipe.bundle.card_file import SHIPPED
+
+    return Path(config.bundle.segmenter or SHIPPED / "segmenter")
+
+
 def load_unseen_segmenter(config: TrainClsConfig, data: "TrainingData") -> "Localizer":
     """Load the segmenter that cuts the test crops.
 
@@ -199,11 +240,10 @@ def load_unseen_segmenter(config: TrainClsConfig, data: "TrainingData") -> "Loca
     Raises:
         BundleError: The segmenter has seen validation or test lesions of this training, and `allow_leak` is not set.
     """
-    from segpipe.bundle.card_file import SHIPPED
     from segpipe.bundle.folder import load_segmenter
     from segpipe.inference.stages import Localizer
     from segpipe.inference.torch_runtime import TorchSegmenter
 
-    bundle = load_segmenter(Path(config.bundle.segmenter or SHIPPED / "segmenter"))
+    bundle = load_segmenter(segmenter_folder(config))
     data.refuse_seen(bundle.card.training, key="bundle.segmenter", allowed=config.allow_leak)
     return Localizer(TorchSegmenter(bundle))

@@ -15,14 +15,14 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
 from segpipe.io.files import display_path
 from segpipe.io.images import write_png
-from segpipe.lesion.crop import cut_out, mask_box, resize_square
+from segpipe.lesion.crop import cut_out, resize_square
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_report import write_report
 from segpipe.report.overlays import report_pictures
 from segpipe.runs.results import Row
 from segpipe.runs.source import result_names
-from segpipe.types import Box, Photograph
+from segpipe.types import Box, Photograph, mask_box
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -13,13 +13,13 @@ from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.contour import find_lesion_contour
-from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_mask, resize_square
+from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, resize_mask, resize_square
 from segpipe.lesion.localization import MaskSource, localize
 from segpipe.lesion.quality import choose_piece, fill_holes, judge_mask_probs
 from segpipe.metrics.segmentation import dice
 from segpipe.models.preprocessing import InputSpec, images_to_batch
 from segpipe.report.overlays import draw_outline, encode_jpeg
-from segpipe.types import MIN_SIDE, Box, require_image, require_images, require_mask
+from segpipe.types import MIN_SIDE, Box, mask_box, require_image, require_images, require_mask
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 MASK = IMAGE[..., 0] > 100

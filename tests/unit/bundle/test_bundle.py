@@ -20,10 +20,12 @@ from torch import Tensor
 from segpipe import __version__
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.bundle.card_file import SHIPPED
-from segpipe.bundle.folder import IDENTITY, load_classifier, load_segmenter
+from segpipe.bundle.file_formats import IDENTITY
+from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.bundle.saving import save_bundle
 from segpipe.errors import BundleError, OutputError
 from segpipe.io.run_files import CARD, WEIGHTS
+from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs
 from segpipe.models.classifier import build_classifier
 from segpipe.models.preprocessing import InputSpec
@@ -80,6 +82,41 @@ def test_an_operating_point_and_metrics_are_kept(classifier: ClassifierBundle, t
     card = replace(classifier.card, operating_points=points, validation=validation, metrics=metrics)
     save_bundle(tmp_path / "bundle", classifier.model, card)
     assert load_classifier(tmp_path / "bundle").card == card
+
+
+def test_prediction_sets_are_kept_and_older_cards_have_none(classifier: ClassifierBundle, tmp_path: Path) -> None:
+    classes, folder = classifier.card.classes, tmp_path / "bundle"
+    sets = ConformalSets(0.9, dict.fromkeys(classes, 0.5), {code: number for number, code in enumerate(classes)})
+    hashes = ["b" * 8, "a" * 8]
+    validation = ValidationProbs.pack(hashes, np.array([1, 0]), np.full((2, 7), 1 / 7), lesions=["d" * 8, "c" * 8])
+    card = replace(classifier.card, conformal=sets, validation=validation)
+    save_bundle(folder, classifier.model, card)
+    loaded = load_classifier(folder).card
+    assert loaded == card and loaded.validation is not None
+    assert loaded.validation.lesions == "c" * 8 + "d" * 8
+
+    def damage(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
+        return lambda card: card["conformal"].update({key: value})
+
+    for key, wrong in [
+        ("coverage", 1.5),
+        ("coverage", "0.9"),
+        ("thresholds", dict.fromkeys(classes, 2.0)),
+        ("thresholds", {"wart": 0.5}),
+        ("images", dict.fromkeys(classes, 1.5)),
+        ("level", 0.1),
+    ]:
+        save_bundle(folder, classifier.model, card)
+        edit_card(folder, damage(key, wrong))
+        with pytest.raises(BundleError, match=r"card\.json is damaged, .*conformal"):
+            load_classifier(folder)
+    for content in ({}, {"conformal": None}):
+        save_bundle(folder, classifier.model, card)
+        edit_card(
+            folder, lambda card, content=content: (card.pop("conformal"), card["validation"].pop("lesions"), card.update(content))
+        )
+        older = load_classifier(folder).card
+        assert older == replace(card, conformal=None, validation=replace(validation, lesions=""))
 
 
 def test_single_operating_point_of_earlier_cards_is_read_with_its_test_metrics(folder: Path) -> None:

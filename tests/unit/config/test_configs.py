@@ -323,6 +323,14 @@ def test_sensitivity_outside_its_range_is_refused(sensitivity: float) -> None:
         check_values(compose("train_cls", ["data=synthetic", f"threshold.target_sensitivity={sensitivity}"]))
 
 
+def test_coverage_of_prediction_sets_lies_between_0_and_1() -> None:
+    assert compose("train_cls", ["data=synthetic"]).conformal.coverage == 0.9
+    check_values(compose("train_cls", ["data=synthetic", "conformal.coverage=0.95"]))
+    for wrong in (0, 1, 1.5):
+        with pytest.raises(ConfigError, match=f"conformal.coverage must be above 0 and below 1, got {wrong}"):
+            check_values(compose("train_cls", ["data=synthetic", f"conformal.coverage={wrong}"]))
+
+
 @pytest.mark.parametrize(
     ("given", "targets"),
     [

@@ -27,9 +27,10 @@ from segpipe.inference.stages import Classifier
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
-from segpipe.lesion.crop import CropRule, mask_box
+from segpipe.lesion.crop import CropRule
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.models.preprocessing import InputSpec
+from segpipe.types import mask_box
 
 SIZE = 32
 RULES = (

@@ -19,9 +19,10 @@ from segpipe.inference.stages import Classifier
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
-from segpipe.lesion.crop import CropRule, full_box, mask_box, reflect_square, resize_mask, resize_square
+from segpipe.lesion.crop import CropRule, full_box, reflect_square, resize_mask, resize_square
 from segpipe.lesion.localization import Localization, MaskSource, localize
 from segpipe.models.preprocessing import InputSpec
+from segpipe.types import mask_box
 
 SIZE = 32
 RULES = (

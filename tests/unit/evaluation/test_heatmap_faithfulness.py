@@ -31,10 +31,9 @@ from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import write_png
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.heatmaps import CURVES, TURNS
-from segpipe.types import RgbImage
+from segpipe.types import RgbImage, mask_box
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

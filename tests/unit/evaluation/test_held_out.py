@@ -96,7 +96,7 @@ def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: Classifier
     localizer = Localizer(None, start=MaskSource.CONTOUR)
     parts = {"train": table, "val": table}
     prediction = {"views": VIEWS["flips"], "batch_size": 4}
-    options = {"method": "logit_adjustment", "targets": {"mel": 0.5}, **prediction}
+    options = {"method": "logit_adjustment", "targets": {"mel": 0.5}, "coverage": 0.6, **prediction}
     card = calibrate(localizer, TorchClassifier(classifier, "cpu"), parts, **options)
     network = Classifier(TorchClassifier(classifier, "cpu"), **prediction)
     images = [read_image(Path(path)) for path in table["image_path"]]
@@ -108,6 +108,10 @@ def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: Classifier
     assert card.logit_bias == pytest.approx(expected.logit_bias, rel=1e-3, abs=1e-4)
     assert card.calibration["chosen"] == "logit_adjustment"
     assert set(card.calibration["errors"]) == {"none", "temperature", "logit_adjustment"}
+    assert card.validation is not None and card.conformal is not None
+    assert card == replace(card, conformal=None).with_prediction_sets(0.6)
+    assert len(set(card.validation.lesion_hashes)) == table["lesion_id"].nunique()
+    assert sum(card.conformal.images.values()) == table["lesion_id"].nunique()
     # The earlier calibration of the card has no effect.
     warmer = TorchClassifier(replace(classifier, card=replace(classifier.card, temperature=9.0)), "cpu")
     assert calibrate(localizer, warmer, parts, **options) == card
@@ -116,7 +120,7 @@ def test_calibration_is_fitted_on_the_logits_of_all_views(classifier: Classifier
 def test_pipeline_flags_the_fraction_of_the_target_sensitivity(classifier: ClassifierBundle, table: pd.DataFrame) -> None:
     localizer = Localizer(None, start=MaskSource.CONTOUR)
     prediction = {"views": VIEWS["flips"], "batch_size": 4}
-    options = {"method": "logit_adjustment", "targets": {"nv": 0.5, "malignant": 0.7}}
+    options = {"method": "logit_adjustment", "targets": {"nv": 0.5, "malignant": 0.7}, "coverage": 0.9}
     card = calibrate(localizer, TorchClassifier(classifier, "cpu"), {"train": table, "val": table}, **options, **prediction)
     assert [point.target_sensitivity for point in card.operating_points] == [0.5, 0.7]
     ensemble = ClassifierEnsemble([TorchClassifier(replace(classifier, card=card), "cpu")], explained=None, **prediction)

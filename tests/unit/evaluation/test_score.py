@@ -66,6 +66,26 @@ def write_labels(folder: Path, form: str, truth: dict[str, str]) -> Path:
     return path
 
 
+def test_prediction_sets_are_scored_where_a_run_has_them(tmp_path: Path) -> None:
+    sets = {"a": "mel;nv", "b": "nv", "c": "mel", "d": "bcc;mel", "e": "nv;mel;bcc", "f": "mel"}  # c misses its class
+    output = write_run(tmp_path / "run", list(PREDICTED), list(PREDICTED.values()))
+    truth = read_truth(labels=write_labels(tmp_path, "image_label", TRUTH), masks=None)
+    before = score_run(output, truth)["classification"]["metrics"]
+    assert not any(name.startswith(("coverage", "set_size", "single_label")) for name in before)
+    results = pd.read_csv(output / "results.csv")
+    results["prediction_set"] = results["path"].map(sets)
+    results.to_csv(output / "results.csv", index=False)
+    metrics = score_run(output, truth)["classification"]["metrics"]
+    added = {name: metric["value"] for name, metric in metrics.items() if name not in before}
+    assert added == pytest.approx(
+        {"coverage": 5 / 6, "macro_coverage": (1 + 2 / 3 + 1) / 3, "set_size": 10 / 6, "single_label": 3 / 6}
+        | {f"coverage_{code}": {"mel": 1, "nv": 2 / 3, "bcc": 1}.get(code) for code in CODES}
+    )
+    assert 0 < metrics["coverage"]["low"] < 5 / 6 < metrics["coverage"]["high"] <= 1
+    results.assign(prediction_set="").to_csv(output / "results.csv", index=False)
+    assert score_run(output, truth)["classification"]["metrics"].keys() == before.keys()
+
+
 @pytest.fixture(scope="module")
 def scored(few_resamples: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Metrics of one run for each form of labels."""

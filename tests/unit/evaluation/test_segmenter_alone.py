@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_segmenter_and_localizer_are_both_scored(segmenter: SegmenterBundle, tab
 def test_untrained_segmenter_is_not_scored_by_its_fallback(
     segmenter: SegmenterBundle, table: pd.DataFrame, tmp_path: Path, logit: float, dice: float | None
 ) -> None:
-    model = StandInUnet(lambda batch: torch.full_like(batch[:, :1], logit))
+    model = StandInUnet(partial(constant, logit))
     metrics = score_segmenter(TorchSegmenter(replace(segmenter, model=model), "cpu"), table, tmp_path)
     true_areas = [read_mask(Path(path)).mean() for path in table["mask_path"]]
     expected = np.mean([2 * area / (1 + area) for area in true_areas]) if dice is None else dice
@@ -68,3 +69,8 @@ def test_untrained_segmenter_is_not_scored_by_its_fallback(
     card = segmenter_test_metrics(metrics)
     assert card["segmenter_alone"] == metrics["segmenter_alone"]
     assert (card["component"], card["mask_sources"]) == ("localizer", metrics["mask_sources"])
+
+
+def constant(logit: float, images: torch.Tensor) -> torch.Tensor:
+    """Return the same logit for each pixel."""
+    return torch.full_like(images[:, :1], logit)

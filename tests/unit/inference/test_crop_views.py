@@ -22,9 +22,9 @@ from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import IDENTITY, VIEWS, View, margin_scales, mean_maps, stack_views
-from segpipe.lesion.crop import BORDERS, CropRule, crop_box, mask_box
+from segpipe.lesion.crop import BORDERS, CropRule, crop_box
 from segpipe.lesion.localization import Localization, MaskSource
-from segpipe.types import Box, RgbImage
+from segpipe.types import Box, RgbImage, mask_box
 
 CELLS = 12
 CROPS = VIEWS["crops"]

@@ -20,7 +20,7 @@ from segpipe.data.duplicates import hash_id
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
 from segpipe.errors import BundleError, ConfigError
-from segpipe.inference.ensemble import ClassifierEnsemble, ensemble_points
+from segpipe.inference.ensemble import ClassifierEnsemble, ensemble_points, ensemble_sets
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import mean_heatmap
 from segpipe.inference.loading import load_pipeline
@@ -31,6 +31,7 @@ from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.localization import MaskSource
+from segpipe.metrics.conformal import ConformalSets, fit_sets
 from segpipe.metrics.operating_points import OperatingPoint, ValidationProbs
 from segpipe.runs import ray_engine
 from segpipe.runs.ray_engine import RayEngine
@@ -94,12 +95,15 @@ def with_validation(ensemble: Ensemble, **changes: Any) -> list[ClassifierBundle
     """Give the members validation probabilities and two operating points."""
     rng = np.random.default_rng(0)
     labels, hashes = np.arange(40) % len(CODES), [hash_id(str(number)) for number in range(40)]
+    lesions = [hash_id(f"lesion {number % 35}") for number in range(40)]
+    sets = ConformalSets(0.7, dict.fromkeys(CODES, 0.5), dict.fromkeys(CODES, 5))
     points = (OperatingPoint("mel", 0.5, 0.8), OperatingPoint("malignant", 0.5, 0.9))
     cards = [
         replace(
             bundle.card,
             operating_points=points,
-            validation=ValidationProbs.pack(hashes, labels, rng.dirichlet(np.ones(len(CODES)), 40)),
+            validation=ValidationProbs.pack(hashes, labels, rng.dirichlet(np.ones(len(CODES)), 40), lesions),
+            conformal=sets,
         )
         for bundle in ensemble
     ]
@@ -147,6 +151,54 @@ def test_findings_have_the_operating_points_of_the_ensemble(ensemble: Ensemble, 
     found = findings(members, images)
     assert all(finding.operating_points == points for finding in found)
     assert [finding.flagged for finding in found] == [bool(finding.flagged_for) for finding in found]
+
+
+def test_prediction_sets_are_fitted_to_the_mean_on_shared_validation_images(ensemble: Ensemble) -> None:
+    higher = ConformalSets(0.8, dict.fromkeys(CODES, 0.5), dict.fromkeys(CODES, 5))
+    cards = [bundle.card for bundle in with_validation(ensemble, conformal=higher)]
+    known = [card.validation for card in cards if card.validation is not None]
+    mean = np.mean([probs.unpack()[1] for probs in known], axis=0)
+    for coverage, fitted in ((None, 0.8), (0.6, 0.6)):
+        expected = fit_sets(mean, known[0].unpack()[0], known[0].lesion_hashes, classes=CODES, coverage=fitted)
+        assert ensemble_sets(cards, coverage) == expected
+        assert ensemble_sets(cards[::-1], coverage) == expected
+        assert set(expected.images.values()) == {5}
+    assert ensemble_sets(cards[:1]) == cards[0].conformal
+    alone = ensemble_sets(cards[:1], 0.6)
+    assert alone == fit_sets(known[0].unpack()[1], known[0].unpack()[0], known[0].lesion_hashes, classes=CODES, coverage=0.6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"validation": None}, {"validation": other_images()}, {"training": replace(TRAINING, split_hash="another")}],
+    ids=["not_kept", "other_images", "other_split"],
+)
+def test_prediction_sets_need_shared_validation_images(ensemble: Ensemble, changes: dict[str, Any]) -> None:
+    cards = [bundle.card for bundle in with_validation(ensemble, **changes)]
+    assert ensemble_sets(cards) is None
+    with pytest.raises(ConfigError, match=r"conformal\.coverage=0\.8 needs classifiers whose cards hold"):
+        ensemble_sets(cards, 0.8)
+
+
+def test_prediction_sets_of_cards_without_lesions(ensemble: Ensemble) -> None:
+    cards = [bundle.card for bundle in with_validation(ensemble, conformal=None)]
+    assert ensemble_sets(cards) is None  # a member has no sets
+    assert ensemble_sets(cards, 0.6) is not None
+    older = [replace(card, conformal=None, validation=replace(card.validation, lesions="")) for card in cards if card.validation]
+    assert ensemble_sets(older) is ensemble_sets(older[:1]) is None
+    with pytest.raises(ConfigError, match=r"conformal\.coverage=0\.6"):
+        ensemble_sets(older[:1], 0.6)
+    mixed = [older[0], *cards[1:]]
+    assert ensemble_sets(mixed, 0.6) == ensemble_sets(cards, 0.6)
+
+
+def test_ensemble_has_the_prediction_sets_of_its_coverage(ensemble: Ensemble) -> None:
+    members = with_validation(ensemble)
+    networks = [TorchClassifier(bundle, "cpu") for bundle in members]
+    for coverage in (None, 0.6):
+        classifiers = ClassifierEnsemble(networks, views=VIEWS["none"], explained=None, batch_size=1, coverage=coverage)
+        assert classifiers.conformal == ensemble_sets([bundle.card for bundle in members], coverage)
+        assert classifiers.in_one_view().conformal == classifiers.conformal
 
 
 def test_spread_is_computed_from_mean_probabilities_of_each_view(ensemble: Ensemble, images: list[RgbImage]) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,7 @@ import pytest
 import torch
 from findings import drawn_finding
 from PIL import Image
-from tiny import StandInUnet
-from torch import Tensor, nn
+from torch import Tensor
 
 from segpipe.app.analysis import Upload, analyze
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
@@ -65,15 +65,22 @@ def make_pipeline(segmenter: SegmenterBundle, ensemble: list[ClassifierBundle]) 
     return make
 
 
-def poison_unet(unet: nn.Module, value: float) -> nn.Module:
-    """Make a U-Net return a value that is not finite for one pixel of a black image."""
+def poison_segmenter(network: TorchSegmenter, value: float) -> None:
+    """Make a segmenter fail on one pixel of a black image."""
+    unet: Any = network.model
+    encoder, head = unet.encoder.forward, unet.segmentation_head.forward
+    black: list[Tensor] = []
 
-    def logits(batch: Tensor) -> Tensor:
-        found: Tensor = unet(batch)
-        found[(batch.std((2, 3)) < 1e-3).all(1), 0, 3, 3] = value
-        return found
+    def encode(batch: Tensor) -> Any:
+        black[:] = [(batch.std((2, 3)) < 1e-3).all(1)]
+        return encoder(batch)
 
-    return StandInUnet(logits)
+    def poisoned(decoded: Tensor) -> Tensor:
+        logits: Tensor = head(decoded)
+        logits[black[0], 0, 3, 3] = value
+        return logits
+
+    unet.encoder.forward, unet.segmentation_head.forward = encode, poisoned
 
 
 def poison_classifier(network: ClassifierNetwork, value: float) -> None:
@@ -127,7 +134,7 @@ def test_segmenter_failure_is_not_an_empty_mask(make_pipeline: MakePipeline, fol
     pipeline = make_pipeline()
     network = pipeline.localizer.network
     assert isinstance(network, TorchSegmenter)
-    network.model = poison_unet(network.model, value)
+    poison_segmenter(network, value)
     assert_only_the_poisoned_image_failed(run(pipeline, folder), folder.parent / "out", "segmenter")
 
 

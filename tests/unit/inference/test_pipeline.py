@@ -37,9 +37,9 @@ CPU = torch.device("cpu")
 SIZES = [(60, 80), (75, 100), (100, 75), (64, 64)]
 
 
-def dark_is_lesion(batch: Tensor) -> Tensor:
-    """Logits of a trained U-Net: high where the image is dark."""
-    return -20 * (batch.mean(1, keepdim=True) - batch.mean((1, 2, 3), keepdim=True) + 0.3)
+def dark_is_lesion(images: Tensor) -> Tensor:
+    """Return logits that are high where an image is dark."""
+    return -20 * (images.mean(1, keepdim=True) - images.mean((1, 2, 3), keepdim=True) + 0.3)
 
 
 @pytest.fixture(scope="module")

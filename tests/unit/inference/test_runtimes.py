@@ -75,6 +75,20 @@ def test_findings_equal_those_of_torch(
         assert one.box == other.box
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_pooled_features_equal_those_of_torch(runtime: str, exported: dict[str, Path]) -> None:
+    require_runtime(runtime)
+    folders = [folder for name, folder in exported.items() if name.startswith("classifier")]
+    loaded = (Runtime.of(name, device="cpu").load_classifiers(folders) for name in (runtime, "torch"))
+    for one, other in zip(*loaded, strict=True):
+        size = one.card.input.size
+        squares = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), np.uint8)
+        found, expected = (network(squares, batch_size=2).features for network in (one, other))
+        assert found.shape == expected.shape
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_findings_do_not_depend_on_the_batch(batch_size: int, exported: dict[str, Path], photographs: list[RgbImage]) -> None:
     pipelines = [

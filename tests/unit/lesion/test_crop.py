@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, mask_box, resize_square, square_around
-from segpipe.types import Box
+from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, resize_square, square_around
+from segpipe.types import Box, mask_box
 
 SEEDS = range(25)
 

@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.photo_quality import ADVICE, judge_photo, measure_photo
-from segpipe.types import BoolMask, RgbImage
+from segpipe.types import BoolMask, RgbImage, mask_box
 
 SKIN, LESION = (225, 170, 150), (120, 75, 60)
 HEIGHT, WIDTH = 180, 240

@@ -24,7 +24,6 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap
 from segpipe.io.files import display_path
 from segpipe.io.images import write_png
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.quality import REASONS, WARNINGS
 from segpipe.metrics.operating_points import OperatingPoint
@@ -32,7 +31,7 @@ from segpipe.report.html_report import write_report
 from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, PICTURES, THUMBNAILS, report_pictures
 from segpipe.report.wording import DISCLAIMER, percent
 from segpipe.runs.source import result_names
-from segpipe.types import Box, Photograph, RgbImage
+from segpipe.types import Box, Photograph, RgbImage, mask_box
 
 HOSTILE_NAMES = [
     "</script><script>alert(1)</script>.jpg",

@@ -8,13 +8,12 @@ import pytest
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.inference.finding import Finding
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.quality import NOTES, REASONS, WARNINGS
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.terminal import finding_table
 from segpipe.report.wording import DISCLAIMER, percent
-from segpipe.types import Box, Photograph
+from segpipe.types import Box, Photograph, mask_box
 
 
 def _localization(source: MaskSource = MaskSource.UNET, reasons: tuple[str, ...] = ()) -> Localization:

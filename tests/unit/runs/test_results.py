@@ -23,6 +23,9 @@ COLUMNS = [
     *("p_malignant", "flagged", "mask_source", "mask_reasons", "mask_area_fraction"),
     *("box_top", "box_left", "box_bottom", "box_right", "tta_spread", "heatmap_in_lesion", "latency_ms"),
     *("flagged_for", "warnings", "crop_top", "crop_left", "crop_bottom", "crop_right", "crop_border"),
+    *("gate", "gate_score", "prediction_set", "similar", "similar_vote", "similar_known"),
+    *("abcd_asymmetry", "abcd_color_asymmetry", "abcd_border", "abcd_colors", "abcd_color_names"),
+    *("abcd_diameter_px", "abcd_diameter_mm", "skin_ita", "trust", "trust_doubts"),
 ]
 PROBS = dict(zip(CODES, (0.123456789, 0.5, 0.3, 0.05, 0.0265431, 0.0000001, 0.000000011), strict=True))
 
@@ -82,6 +85,8 @@ def test_columns_are_in_the_documented_order(tmp_path: Path) -> None:
 def test_missing_values_are_empty_fields(tmp_path: Path) -> None:
     (row,) = written(tmp_path, image=False)
     empty = {"p_malignant", "flagged", "mask_reasons", "tta_spread", "heatmap_in_lesion", "flagged_for", "warnings"}
+    empty |= {"gate", "gate_score", "prediction_set", "similar", "similar_vote", "similar_known"}
+    empty |= {"abcd_diameter_mm", "skin_ita", "trust_doubts"}
     assert {name for name, value in row.items() if value == ""} == empty
 
 

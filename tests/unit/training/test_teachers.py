@@ -29,11 +29,11 @@ from segpipe.inference.stages import Classifier
 from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.images import read_image, read_mask
-from segpipe.lesion.crop import mask_box
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.models.classifier import build_classifier
 from segpipe.training.preparation import TrainingData, origin_cards
 from segpipe.training.starting_weights import read_teachers
+from segpipe.types import mask_box
 from segpipe.workflows import distillation
 from segpipe.workflows.distillation import predict_for_training, refuse_unfit
 

@@ -28,7 +28,7 @@ WHITE = 250
 MAX_GLARE_FRACTION = 0.005
 GLARE = 240
 # Fraction of the image that has a color of skin, `is_skin`, without parts as dark as a vignette; 0 %.
-MIN_SKIN_FRACTION = 0.15
+MIN_SKIN_FRACTION = 0.05
 # Fraction of the image border that the lesion covers; 0.8 %.
 MAX_BORDER_FRACTION = 0.4
 

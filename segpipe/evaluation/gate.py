@@ -21,7 +21,7 @@ from segpipe.lesion.photo_quality import judge_photo
 from segpipe.types import RgbImage
 
 ACCEPTED = 0.95  # fraction of the validation images
-TRAINING_IMAGES = 2000  # more change no rate by more than its interval
+TRAINING_IMAGES = 2000  # with half of them, the rates of docs/trust.md change by less than their intervals
 # More directions reject blurred and compressed images more often, and also more images of other clinics.
 DIRECTIONS = 24
 _LEAST_VARIANCE = 1e-4  # of a standardized feature

@@ -12,7 +12,7 @@ PLOT_FOLDER = "plots"
 PICTURE_FOLDERS = MASKS, FIGURES, CROPS, HEATMAPS = ("masks", "figures", "crops", "heatmaps")
 REPORT_FOLDER = "report"
 REPORT_PAGES = f"{REPORT_FOLDER}/pages"
-REPORT_PICTURES = tuple(f"{REPORT_FOLDER}/{name}" for name in ("thumbnails", "photographs", "crops", "heatmaps"))
+REPORT_PICTURES = tuple(f"{REPORT_FOLDER}/{name}" for name in ("thumbnails", "photographs", "crops", "heatmaps", "shapes"))
 LOCK = ".lock"
 
 # A bundle.

@@ -5,7 +5,7 @@ The pages load nothing from outside the output folder.
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from segpipe.io.run_files import MASKS, REPORT
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_finding import PICTURE_FOLDERS, finding_context, html_templates, pictures_context
 from segpipe.report.html_table import ReportImage, flatten, overview_context, url
-from segpipe.report.overlays import HEATMAPS
+from segpipe.report.overlays import HEATMAPS, SHAPES
 from segpipe.report.wording import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION, name_with_code
 from segpipe.runs.results import Row
 
@@ -58,7 +58,7 @@ def write_report(
     }
     page = templates.get_template("image.html", globals=shared)
     for image, neighbors in zip(images, _neighbors(images), strict=True):
-        context = _image_context(image, settings, summary["malignant"], points)
+        context = _image_context(image, settings, summary, points)
         _write_page(output / image.page, page.render(context | neighbors))
     script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
     report = templates.get_template("report.html", globals=shared)
@@ -69,7 +69,8 @@ def write_report(
 
 
 def _image(output: Path, row: Row, name: Path) -> ReportImage:
-    return ReportImage(row, name, has_heatmap=(output / HEATMAPS / name.with_suffix(".jpg")).exists())
+    heatmap, shape = ((output / folder / name.with_suffix(".jpg")).exists() for folder in (HEATMAPS, SHAPES))
+    return ReportImage(row, name, has_heatmap=heatmap, has_shape=shape)
 
 
 def _hashes(model: str | Sequence[str] | None) -> Sequence[str]:
@@ -80,17 +81,17 @@ def _hashes(model: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def _image_context(
-    image: ReportImage, settings: Mapping[str, Any], malignant: Collection[str], points: Sequence[OperatingPoint]
+    image: ReportImage, settings: Mapping[str, Any], summary: Mapping[str, Any], points: Sequence[OperatingPoint]
 ) -> dict[str, Any]:
     """Values of the page of an image, except its neighbors."""
     row, start = image.row, image.page.parent
+    missing = {key for key, exists in (("heatmap", image.has_heatmap), ("shape", image.has_shape)) if not exists}
     sources = {
-        key: url(Path(folder) / image.picture, start=start)
-        for key, folder in PICTURE_FOLDERS.items()
-        if key != "heatmap" or image.has_heatmap
+        key: url(Path(folder) / image.picture, start=start) for key, folder in PICTURE_FOLDERS.items() if key not in missing
     }
+    coverage = summary.get("run", {}).get("coverage")
     return {
-        **finding_context(row, malignant, points),
+        **finding_context(row, summary["malignant"], points, coverage=coverage),
         "name": row["path"],
         "sha256": row["sha256"],
         "report_url": url(Path(REPORT), start=start),

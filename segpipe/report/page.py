@@ -7,8 +7,9 @@ import numpy as np
 
 from segpipe.inference.finding import Finding
 from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, Stroke, elide, wrap
+from segpipe.report.evidence import evidence_sentences, set_coverage, trust_text
 from segpipe.report.overlays import Preview, make_preview
-from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title
+from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title, trust_color
 from segpipe.report.plots import PlotCanvas
 from segpipe.report.wording import (
     DISCLAIMER,
@@ -99,6 +100,8 @@ def draw_page(canvas: Canvas, finding: Finding, *, title: str, about: Sequence[s
 def _head(finding: Finding, *, title: str) -> list[_Line]:
     certainty, *localization = finding_sentences(finding)
     name = f"segpipe{SEPARATOR}{printable(title)}"
+    row = finding.to_dict()
+    trust = trust_text(row)
     diagnosis = elide(diagnosis_text(finding), _TEXT_WIDTH, size=_DIAGNOSIS_SIZE, bold=True)
     return [
         _Line(elide(name, _TEXT_WIDTH, size=_TEXT_SIZE), color=GRAY),
@@ -107,6 +110,9 @@ def _head(finding: Finding, *, title: str) -> list[_Line]:
         # Bold, because the diagnosis above may be benign.
         *_wrapped([certainty], bold=finding.suspicious, separator=SEPARATOR),
         *_wrapped(localization),
+        *_wrapped(evidence_sentences(row, set_coverage(finding))),
+        *([] if trust is None else _wrapped([f"{trust.mark} {trust.heading}"], bold=True, color=trust_color(trust.color))),
+        *([] if trust is None else _wrapped(trust.sentences)),
     ]
 
 

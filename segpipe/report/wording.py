@@ -14,8 +14,9 @@ from segpipe.types import Box
 DISCLAIMER = "Not a medical device: for research and teaching, never for patient care."
 MALIGNANT_SIGN = "\N{BLACK UP-POINTING TRIANGLE}"
 SIGN_CAPTION = "marks malignant classes"
-IMAGE_TITLE, CROP_TITLE, HEATMAP_TITLE, PROBABILITIES_TITLE = "Image", "Crop", "Heatmap", "Probabilities"
+IMAGE_TITLE, CROP_TITLE, HEATMAP_TITLE, SHAPE_TITLE, PROBABILITIES_TITLE = "Image", "Crop", "Heatmap", "Shape", "Probabilities"
 HEATMAP_CAPTION = "Grad-CAM: brighter regions contributed more"
+SHAPE_CAPTION = "outline and principal axes; asymmetry compares both sides of each axis"
 # Between the parts of one line.
 SEPARATOR = "  \N{MIDDLE DOT}  "
 
@@ -42,6 +43,11 @@ def name_with_code(code: str) -> str:
 def target_name(target: str) -> str:
     """Clinical name of the target of an operating point, with its code."""
     return f"malignancy ({target})" if target == MALIGNANT else name_with_code(target)
+
+
+def split_names(joined: str | None) -> list[str]:
+    """Split a field of the results that holds any number of names."""
+    return joined.split(";") if joined else []
 
 
 def malignant_sign(malignant: bool) -> str:

@@ -1,10 +1,10 @@
-"""Texts of the evidence beside a diagnosis: trust, prediction set, gate, similar cases, numbers.
+"""Texts of the evidence for and against a diagnosis, from a row.
 
 All functions take a row of the results, see `Finding.to_dict`, so that findings and finished runs are described alike. A row of
 an older version has no such columns; nothing is then said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from segpipe.diagnosis import full_name
@@ -12,8 +12,9 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.gate import ADVICE, OK, UNLIKE_TRAINING
 from segpipe.inference.similar import ShownCase, decode_cases, decode_vote
 from segpipe.lesion.localization import MaskSource
+from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.metrics.trust import AMBER, COLORS, GREEN, RED
-from segpipe.report.wording import SEPARATOR, capitalized, percent, printable, split_names
+from segpipe.report.wording import SEPARATOR, capitalized, percent, printable, split_names, suspicion_phrases
 from segpipe.runs.results import Row
 
 TRUST_TITLE = "How far to trust this"
@@ -25,12 +26,14 @@ SKIN_CAVEAT = "lighting and white balance shift it"
 MARKS = {GREEN: "\N{BLACK CIRCLE}", AMBER: "\N{BLACK DIAMOND}", RED: "\N{BLACK SQUARE}"}
 
 _COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NONE = "none for these models"
+# Name of missing evidence, and the reason.
 _MISSING = {
-    "gate": "input gate (switched off)",
-    "views": "agreement of views (only one was used)",
-    "set": "prediction set (none for these models)",
-    "heatmap": "heatmap (none was made)",
-    "similar": "similar cases (none for these models)",
+    "gate": ("input gate", "switched off"),
+    "views": ("views", "only one was used"),
+    "heatmap": ("heatmap", "none was made"),
+    "set": ("prediction set", _NONE),
+    "similar": ("similar cases", _NONE),
 }
 _LEAST_VOTE = 0.05
 
@@ -42,7 +45,7 @@ class TrustText:
     Attributes:
         color: `green`, `amber` or `red`.
         reasons: Doubts; on a green finding, what was checked.
-        missing: What could not be checked, and why.
+        missing: Evidence that is not there, with the reason.
     """
 
     color: str
@@ -67,23 +70,38 @@ class TrustText:
     @property
     def sentences(self) -> tuple[str, ...]:
         """Reasons, then what was not checked."""
-        missing = f"not checked: {', '.join(self.missing)}" if self.missing else ""
+        missing = f"not checked: {'; '.join(self.missing)}" if self.missing else ""
         return tuple(capitalized(text) for text in ("; ".join(self.reasons), missing) if text)
 
 
+def judge_suspicion(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> tuple[bool, tuple[str, ...]]:
+    """Decide whether an image is suspicious, and phrase it."""
+    flagged_for = split_names(row["flagged_for"])
+    is_malignant = row["diagnosis"] in malignant
+    phrases = suspicion_phrases(flagged_for, [point.target for point in points], malignant=is_malignant)
+    return bool(flagged_for) or is_malignant, phrases
+
+
 def trust_text(row: Row) -> TrustText | None:
-    """Describe how far to trust a result; None for a row of an older version."""
+    """Describe how far to trust a result; None for older rows."""
     color = row.get("trust")
     if color is None:
         return None
     doubts, missing = split_names(row["trust_doubts"]), _missing(row)
     fine = [text for code, text in _fine(row).items() if code not in missing]
     reasons = fine if color == GREEN else [text for code, text in _doubts(row).items() if code in doubts]
-    return TrustText(color, tuple(reasons), tuple(_MISSING[code] for code in missing))
+    return TrustText(color, tuple(reasons), tuple(_describe_missing(missing)))
+
+
+def _describe_missing(codes: Sequence[str]) -> list[str]:
+    """Name what is missing, together where the reason is the same."""
+    reasons = dict.fromkeys(_MISSING[code][1] for code in codes)
+    names = {reason: [_MISSING[code][0] for code in codes if _MISSING[code][1] == reason] for reason in reasons}
+    return [f"{' and '.join(group)} ({reason})" for reason, group in names.items()]
 
 
 def _missing(row: Row) -> list[str]:
-    columns = {"gate": "gate", "views": "tta_spread", "set": "prediction_set", "heatmap": "heatmap_in_lesion"}
+    columns = {"gate": "gate", "views": "tta_spread", "heatmap": "heatmap_in_lesion", "set": "prediction_set"}
     missing = [code for code, column in columns.items() if row[column] is None]
     return missing if row["similar"] else [*missing, "similar"]
 
@@ -99,7 +117,7 @@ def _doubts(row: Row) -> dict[str, str]:
         "set": f"{_count(len(codes), 'diagnosis', 'diagnoses')} are possible ({any_of(codes)})",
         "heatmap": f"only {percent(row['heatmap_in_lesion'] or 0)} of the heatmap is in the lesion",
         "similar": f"only {_agreement(row)}",
-        "known": "the photograph, or a near copy, was in the training data",
+        "known": KNOWN[:1].lower() + KNOWN[1:].removesuffix("."),
     }
 
 
@@ -117,7 +135,8 @@ def _fine(row: Row) -> dict[str, str]:
 
 def _agreement(row: Row) -> str:
     cases = similar_cases(row)
-    return f"{sum(case.diagnosis == row['diagnosis'] for case in cases)} of {len(cases)} similar cases agree"
+    count = sum(case.diagnosis == row["diagnosis"] for case in cases)
+    return f"{count} of {len(cases)} similar cases {'agrees' if count == 1 else 'agree'}"
 
 
 def _gate_title(code: str) -> str:
@@ -155,15 +174,17 @@ def gate_sentences(row: Row) -> tuple[str, ...]:
     return () if gate is None or gate == OK else tuple(ADVICE.get(code, printable(code)) for code in split_names(gate))
 
 
-def evidence_sentences(row: Row, coverage: float | None) -> tuple[str, ...]:
-    """Advice of the gate, and the prediction set, for lines of text.
+def evidence_paragraph(row: Row, coverage: float | None) -> str:
+    """Join everything below the heading of the trust; empty for older rows.
 
     Args:
         row: Row of the results.
         coverage: Coverage of the prediction set, see `set_text`.
     """
-    possible = set_text(row, coverage)
-    return (*gate_sentences(row), *(() if possible is None else (f"Prediction set: {possible}",)))
+    trust, possible = trust_text(row), set_text(row, coverage)
+    listed = () if possible is None else (f"Prediction set: {possible}",)
+    sentences = (*(() if trust is None else trust.sentences), *gate_sentences(row), *listed)
+    return " ".join(f"{sentence.removesuffix('.')}." for sentence in sentences)
 
 
 def set_coverage(finding: Finding) -> float | None:

@@ -11,7 +11,7 @@ from segpipe.inference.finding import Finding
 from segpipe.io.files import encode_json, write_file
 from segpipe.io.images import encode_png
 from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, elide, wrap
-from segpipe.report.evidence import evidence_sentences, set_coverage, trust_text
+from segpipe.report.evidence import evidence_paragraph, set_coverage, trust_text
 from segpipe.report.overlays import Preview, encode_jpeg, make_preview
 from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title, trust_color
 from segpipe.report.png_canvas import PngCanvas
@@ -165,9 +165,8 @@ def _header_lines(finding: Finding) -> list[_Line]:
         *_wrapped(warning_sentences(finding.localization.warnings), bold=True),
         *_wrapped([certainty], bold=finding.suspicious),
         *_wrapped(localization),
-        *_wrapped(evidence_sentences(row, set_coverage(finding))),
         *([] if trust is None else _wrapped([f"{trust.mark} {trust.heading}"], bold=True, color=trust_color(trust.color))),
-        *([] if trust is None else _wrapped(trust.sentences)),
+        *_wrapped([evidence_paragraph(row, set_coverage(finding))]),
     ]
 
 

@@ -18,6 +18,7 @@ from segpipe.report.evidence import (
     SIMILAR_TITLE,
     gate_sentences,
     has_numbers,
+    judge_suspicion,
     lesion_colors,
     lesion_numbers,
     set_coverage,
@@ -38,6 +39,7 @@ from segpipe.report.wording import (
     SHAPE_TITLE,
     SIGN_CAPTION,
     capitalized,
+    class_context,
     crop_caption,
     image_caption,
     mask_source_text,
@@ -47,7 +49,6 @@ from segpipe.report.wording import (
     printable,
     reason_sentences,
     split_names,
-    suspicion_phrases,
     warning_sentences,
     warning_titles,
 )
@@ -174,19 +175,6 @@ def _probabilities_context(row: Row, malignant: Collection[str]) -> list[dict[st
         }
         for code, prob in sorted(probs.items(), key=lambda item: -item[1])
     ]
-
-
-def class_context(code: str, malignant: Collection[str]) -> dict[str, Any]:
-    """Code, name and malignancy of a class."""
-    return {"code": printable(code), "name": name_with_code(code), "malignant": code in malignant}
-
-
-def judge_suspicion(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> tuple[bool, tuple[str, ...]]:
-    """Decide whether an image is suspicious, and phrase it."""
-    flagged_for = split_names(row["flagged_for"])
-    is_malignant = row["diagnosis"] in malignant
-    phrases = suspicion_phrases(flagged_for, [point.target for point in points], malignant=is_malignant)
-    return bool(flagged_for) or is_malignant, phrases
 
 
 def _optional_percent(fraction: float | None) -> str | None:

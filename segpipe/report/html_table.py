@@ -12,11 +12,11 @@ from segpipe.io.files import counted, display_path
 from segpipe.io.run_files import REPORT_PAGES
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.report.evidence import trust_text
-from segpipe.report.html_finding import class_context, judge_suspicion
+from segpipe.report.evidence import judge_suspicion, trust_text
 from segpipe.report.overlays import HEATMAPS, THUMBNAILS
 from segpipe.report.wording import (
     MALIGNANT_SIGN,
+    class_context,
     operating_points_text,
     percent,
     printable,

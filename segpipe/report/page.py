@@ -7,7 +7,7 @@ import numpy as np
 
 from segpipe.inference.finding import Finding
 from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, Stroke, elide, wrap
-from segpipe.report.evidence import evidence_sentences, set_coverage, trust_text
+from segpipe.report.evidence import evidence_paragraph, set_coverage, trust_text
 from segpipe.report.overlays import Preview, make_preview
 from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title, trust_color
 from segpipe.report.plots import PlotCanvas
@@ -37,7 +37,7 @@ _ABOVE_TITLE, _CAPTION_HEIGHT = 0.2, 0.36
 
 _BAR_PITCH = 0.34
 # Largest fraction of the panels' height for the bars.
-_MAX_BARS = 0.66
+_MAX_BARS = 0.74
 _MIN_IMAGE_HEIGHT = 0.8
 # Beyond this width-to-height ratio an image does not fill its panel, so that the crop keeps a useful size.
 _MAX_RATIO = 1.9
@@ -110,9 +110,8 @@ def _head(finding: Finding, *, title: str) -> list[_Line]:
         # Bold, because the diagnosis above may be benign.
         *_wrapped([certainty], bold=finding.suspicious, separator=SEPARATOR),
         *_wrapped(localization),
-        *_wrapped(evidence_sentences(row, set_coverage(finding))),
         *([] if trust is None else _wrapped([f"{trust.mark} {trust.heading}"], bold=True, color=trust_color(trust.color))),
-        *([] if trust is None else _wrapped(trust.sentences)),
+        *_wrapped([evidence_paragraph(row, set_coverage(finding))], size=_SMALL_SIZE),
     ]
 
 

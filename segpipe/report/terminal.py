@@ -7,7 +7,7 @@ from pathlib import Path
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
 from segpipe.io.files import display_path
-from segpipe.report.evidence import KNOWN, TRUST_TITLE, gate_sentences, set_coverage, set_text, trust_text
+from segpipe.report.evidence import TRUST_TITLE, gate_sentences, set_coverage, set_text, trust_text
 from segpipe.report.wording import (
     DISCLAIMER,
     SIGN_CAPTION,
@@ -59,7 +59,6 @@ def _evidence_fields(finding: Finding) -> list[str]:
         *_field("prediction set", [] if possible is None else [possible]),
         *_field("input gate", gate_sentences(row)),
         *_field("trust", [] if trust is None else [f"{TRUST_TITLE}: {trust.color}", *trust.sentences]),
-        *_field("", [KNOWN] if row.get("similar_known") else []),
     ]
 
 

@@ -1,7 +1,8 @@
 """Texts of results: names, warnings, captions, mask sources, certainty and operating points."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
@@ -38,6 +39,11 @@ def name_with_code(code: str) -> str:
     """Clinical name of a class with its code, if known."""
     name = printable(full_name(code))
     return name if name == printable(code) else f"{name} ({code})"
+
+
+def class_context(code: str, malignant: Collection[str]) -> dict[str, Any]:
+    """Code, name and malignancy of a class."""
+    return {"code": printable(code), "name": name_with_code(code), "malignant": code in malignant}
 
 
 def target_name(target: str) -> str:

@@ -220,7 +220,7 @@ def lesion_numbers(row: Row) -> list[tuple[str, str]]:
         ("Irregularity of the border", f"{row['abcd_border']:.2f} (1 ellipse, 1.03 to 1.5 for most lesions)"),
         ("Largest diameter", diameter if millimeters is None else f"{millimeters:.1f} mm{SEPARATOR}{diameter}"),
     ]
-    return numbers if angle is None else [*numbers, ("Skin around it", f"typology angle {angle:.0f}°; {SKIN_CAVEAT}")]
+    return numbers if angle is None else [*numbers, ("Typology angle of the skin", f"{angle:.0f}\N{DEGREE SIGN} ({SKIN_CAVEAT})")]
 
 
 def lesion_colors(row: Row) -> list[str]:

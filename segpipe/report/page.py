@@ -136,7 +136,7 @@ def _lay_out(preview: Preview, finding: Finding, *, top: float, room: float) -> 
     title_lines = len(heatmap_title(finding, _COLUMN, size=_TITLE_SIZE))
     above_first, above_second = (_ABOVE_TITLE + lines * _TITLE_SIZE * TITLE_LINE_HEIGHT for lines in (1, title_lines))
     room -= above_first + above_second + 2 * _CAPTION_HEIGHT
-    bars_height = min(len(finding.probabilities) * _BAR_PITCH, _MAX_BARS * room)
+    bars_height = min(len(finding.probabilities) * _BAR_PITCH, _MAX_BARS * room, room - _MIN_IMAGE_HEIGHT)
     image_height = min(_COLUMN, _COLUMN / min(width / height, _MAX_RATIO), room - bars_height)
     if finding.class_map is not None:
         image_height = min(image_height, room / 2)

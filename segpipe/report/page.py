@@ -39,6 +39,7 @@ _BAR_PITCH = 0.34
 # Largest fraction of the panels' height for the bars.
 _MAX_BARS = 0.74
 _MIN_IMAGE_HEIGHT = 0.8
+_ROUNDING = 1e-6
 # Beyond this width-to-height ratio an image does not fill its panel, so that the crop keeps a useful size.
 _MAX_RATIO = 1.9
 
@@ -88,7 +89,7 @@ def draw_page(canvas: Canvas, finding: Finding, *, title: str, about: Sequence[s
     foot_top = box_top - _BLOCK_GAP - _height(foot)
     head_bottom = _MARGIN + _height(head)
     layout = _lay_out(preview, finding, top=head_bottom, room=foot_top - _BLOCK_GAP - _height(notes) - head_bottom)
-    if layout.image.height < _MIN_IMAGE_HEIGHT:
+    if layout.image.height < _MIN_IMAGE_HEIGHT - _ROUNDING:
         raise ValueError(f"about must leave room on the page for the image, got {len(foot)} lines; shorten it")
     notes_top = layout.probabilities.bottom + _CAPTION_HEIGHT
     for top, lines in ((_MARGIN, head), (notes_top, notes), (foot_top, foot)):

@@ -156,8 +156,8 @@ def _table_row(analysis: Analysis) -> dict[str, Any]:
         "diagnosis": mark_unsure(name_with_code(finding.diagnosis), finding.localization.warnings),
         "confidence": finding.confidence,
         "P(malignant)": finding.p_malignant,
-        "suspicion": "; ".join(suspicion),
         "trust": None if trust is None else f"{trust.mark} {trust.color}",
+        "suspicion": "; ".join(suspicion),
         "mask source": source_name(finding.localization.source),
         "spread over the views": finding.tta_spread,
     }

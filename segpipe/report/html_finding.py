@@ -57,6 +57,7 @@ from segpipe.types import Box
 
 # Folder of the report's pictures, by the key of a picture.
 PICTURE_FOLDERS = {"image": PHOTOGRAPHS, "crop": CROPS, "heatmap": HEATMAPS, "shape": SHAPES}
+_NO_URLS: Mapping[str, str] = {}
 
 
 def finding_html(finding: Finding) -> str:
@@ -109,7 +110,12 @@ def render_part(
 
 
 def finding_context(
-    row: Row, malignant: Collection[str], points: Sequence[OperatingPoint], *, coverage: float | None = None
+    row: Row,
+    malignant: Collection[str],
+    points: Sequence[OperatingPoint],
+    *,
+    coverage: float | None = None,
+    case_urls: Mapping[str, str] = _NO_URLS,
 ) -> dict[str, Any]:
     """Values of a finding for the templates of its parts.
 
@@ -118,6 +124,7 @@ def finding_context(
         malignant: Codes of the malignant classes.
         points: Operating points of the run; empty where none are known.
         coverage: Coverage of the prediction set; None if unknown.
+        case_urls: URL of the picture of each similar case that has one, by image id.
     """
     warnings = split_names(row["warnings"])
     suspicious, suspicion = judge_suspicion(row, malignant, points)
@@ -146,14 +153,19 @@ def finding_context(
         "gate_advice": gate_sentences(row),
         "prediction_set": set_text(row, coverage),
         "known": KNOWN if row.get("similar_known") else None,
-        "similar": _similar_context(row, malignant),
+        "similar": _similar_context(row, malignant, case_urls),
         "numbers": _numbers_context(row) if has_numbers(row) else None,
     }
 
 
-def _similar_context(row: Row, malignant: Collection[str]) -> dict[str, Any] | None:
+def _similar_context(row: Row, malignant: Collection[str], urls: Mapping[str, str]) -> dict[str, Any] | None:
     cases = [
-        {"image_id": printable(case.image_id), "distance": f"{case.distance:.3f}", **class_context(case.diagnosis, malignant)}
+        {
+            **class_context(case.diagnosis, malignant),
+            "image_id": printable(case.image_id),
+            "distance": f"{case.distance:.3f}",
+            "source": urls.get(case.image_id),
+        }
         for case in similar_cases(row)
     ]
     return {"title": SIMILAR_TITLE, "caption": SIMILAR_CAPTION, "vote": vote_text(row), "cases": cases} if cases else None

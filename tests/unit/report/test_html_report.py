@@ -166,10 +166,16 @@ def write(
 
 
 def write_rows(
-    output: Path, rows: Sequence[Row], names: Mapping[Path, Path], *, failures: Sequence[tuple[str, str]] = (), **changes: Any
+    output: Path,
+    rows: Sequence[Row],
+    names: Mapping[Path, Path],
+    *,
+    failures: Sequence[tuple[str, str]] = (),
+    training_images: Path | None = None,
+    **changes: Any,
 ) -> tuple[Page, list[Page]]:
     row_names = {display_path(relative): name for relative, name in names.items()}
-    report = write_report(output, rows, row_names, failures, summary(**changes))
+    report = write_report(output, rows, row_names, failures, summary(**changes), training_images=training_images)
     assert report == output / "report.html"
     page = Page(report)
     return page, [Page(target(report, row["page"])) for row in page.data["rows"]]
@@ -486,3 +492,30 @@ def test_axes_are_drawn_through_the_center_of_the_lesion() -> None:
     assert np.abs(rows - 129.5 / 2).max() <= 2 and len(rows) >= 2
     assert np.abs(across - 200 / 2).max() <= 2 and len(across) >= 2
     assert not yellow[:48].any() and not yellow[:, 153:].any()
+
+
+def test_similar_cases_have_pictures_where_the_training_images_are(tmp_path: Path) -> None:
+    photographs = tmp_path / "training" / "part_1"
+    photographs.mkdir(parents=True)
+    for name in ("ISIC_0.jpg", "ISIC_1.png", "other.jpg"):
+        Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save(photographs / name)
+    (photographs / "ISIC_2.jpg").write_bytes(b"no image")
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(photographs / "ISIC_3_segmentation.png")
+    found = {name: add_evidence(finding()) for name in ("a.jpg", "sub/b.jpg")}
+    _, pages = write(tmp_path / "out", found, training_images=tmp_path / "training")
+    for page in pages:
+        shown = [image["src"] or "" for image in page.with_tag("img") if "similar" in (image["src"] or "")]
+        assert [Path(link).name for link in shown] == ["ISIC_0.jpg", "ISIC_1.jpg"]
+        assert all(decoded(target(page.path, link).read_bytes()).shape == (120, 160, 3) for link in shown)
+        assert "ISIC_2" in page.text
+    assert len(list((tmp_path / "out" / "report" / "similar").iterdir())) == 2
+
+
+def test_similar_case_is_never_written_outside_the_report(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(tmp_path / "training" / "a.jpg")
+    row = replace(add_evidence(finding()), path="b.jpg", sha256="5ad0" * 16).to_dict() | {
+        "similar": "../../../a:nv:0.1;/a:nv:0.2"
+    }
+    write_rows(tmp_path / "out", [row], result_names([Path("b.jpg")]), training_images=tmp_path / "training")
+    assert not list(tmp_path.rglob("a.jpg.part")) and [path.parent.name for path in tmp_path.rglob("a.jpg")] == ["training"]

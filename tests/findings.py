@@ -1,16 +1,22 @@
 """Findings written by hand, and canvases that check the figures of findings."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segpipe.bundle.references import Reference
 from segpipe.diagnosis import CODES, known_malignant
 from segpipe.inference.finding import Finding
+from segpipe.inference.gate import GateResult
 from segpipe.inference.heatmap import ClassMap
+from segpipe.inference.similar import SimilarIndex, pack_points
 from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.metrics.trust import TrustRules
 from segpipe.report.canvas import GRAY, INK, Area, Color, Stroke
 from segpipe.report.png_canvas import PngCanvas
 from segpipe.types import BoolMask, Box, FloatArray, Photograph, RgbImage, mask_box
@@ -28,6 +34,7 @@ BAD_TITLES = [
     "W" * 400,
     "",
 ]
+SEEN = np.array([1, 0], np.float32)  # features
 LONG_CODES = ("akiec", "nv", "a class of a foreign bundle with a name that goes on and on and on until it fits nowhere", "W" * 90)
 
 
@@ -68,6 +75,48 @@ def drawn_finding(
         tta_spread=0.034,
         class_map=ClassMap(np.eye(7, dtype=np.float32), codes[0]) if heatmap else None,
     )
+
+
+def similar_index(codes: tuple[str, ...] = CODES, *, agreeing: int = 3) -> SimilarIndex:
+    """Return an index of eight cases near `SEEN`, of which the nearest have the first class, and others far from it."""
+    classes, angles = [0] * agreeing + [1] * (8 - agreeing) + [2], [0.1 * step for step in range(1, 9)] + [3.0]
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    arrays = {
+        "mean": np.zeros(2, np.float32),
+        "components": np.eye(2, dtype=np.float16),
+        "points": pack_points(points),
+        "diagnoses": np.array(classes, np.uint8),
+    }
+    names = [f"ISIC_{number}" for number in range(9)]
+    values = {"classes": codes, "lesions": names, "images": [[name] for name in names], "bandwidth": 0.1, "near_copy": 0.0001}
+    return SimilarIndex(Reference(arrays, values), codes)
+
+
+def add_evidence(finding: Finding, *, agreeing: int = 3, possible: int = 2, gate: tuple[str, ...] = ()) -> Finding:
+    """Add gate, prediction set and similar cases, and rules that accept any heatmap.
+
+    Args:
+        finding: Finding of the first of its classes.
+        agreeing: Number of the eight similar cases that agree.
+        possible: Number of diagnoses in the prediction set.
+        gate: Reasons of the gate.
+    """
+    codes = tuple(finding.probabilities)
+    thresholds = {code: float(number < possible) for number, code in enumerate(codes)}
+    return replace(
+        finding,
+        gate=GateResult(gate, 0.5),
+        conformal=ConformalSets(0.9, thresholds, dict.fromkeys(codes, 20)),
+        index=similar_index(codes, agreeing=agreeing),
+        features=SEEN,
+        rules=TrustRules(min_in_lesion=0),
+    )
+
+
+def without_evidence(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as an older version wrote it."""
+    added = ("gate", "prediction_set", "similar", "abcd_", "skin_ita", "trust")
+    return {name: value for name, value in row.items() if not name.startswith(added)}
 
 
 def whole_image_finding(height: int, width: int) -> Finding:

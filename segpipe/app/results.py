@@ -11,8 +11,17 @@ import streamlit as st
 from segpipe.app.analysis import Analysis, Upload, analyze, encode_json, encode_picture, encode_report, encode_table, safe_stem
 from segpipe.app.frame import NETWORK_THREAD, Model, get_pipeline, literal, show_error
 from segpipe.errors import ImageError
+from segpipe.report.evidence import NUMBERS_TITLE, SIMILAR_TITLE, has_numbers, set_coverage, similar_cases, trust_text
 from segpipe.report.html_finding import picture_texts, render_part
-from segpipe.report.overlays import HEATMAP_OPACITY, Preview, draw_heatmap, draw_localization, encode_jpeg, make_preview
+from segpipe.report.overlays import (
+    HEATMAP_OPACITY,
+    Preview,
+    draw_axes,
+    draw_heatmap,
+    draw_localization,
+    encode_jpeg,
+    make_preview,
+)
 from segpipe.report.wording import PROBABILITIES_TITLE, mark_unsure, name_with_code, printable, source_name, suspicion_phrases
 from segpipe.types import RgbImage
 
@@ -142,10 +151,12 @@ def _table_row(analysis: Analysis) -> dict[str, Any]:
     finding = analysis.finding
     targets = [point.target for point in finding.operating_points]
     suspicion = suspicion_phrases(finding.flagged_for, targets, malignant=finding.diagnosis in finding.malignant)
+    trust = trust_text(analysis.row)
     return {
         "diagnosis": mark_unsure(name_with_code(finding.diagnosis), finding.localization.warnings),
         "confidence": finding.confidence,
         "P(malignant)": finding.p_malignant,
+        "trust": None if trust is None else f"{trust.mark} {trust.color}",
         "suspicion": "; ".join(suspicion),
         "mask source": source_name(finding.localization.source),
         "spread over the views": finding.tta_spread,
@@ -163,12 +174,25 @@ def _show_analysis(analysis: Analysis, pipeline: "Pipeline", *, key: str, wide: 
     with columns[1]:
         st.markdown("### Details")
         _show_part("details", analysis, pipeline)
+    _show_evidence(analysis, pipeline, wide=wide)
     _show_downloads(analysis, pipeline, key=key)
+
+
+def _show_evidence(analysis: Analysis, pipeline: "Pipeline", *, wide: bool) -> None:
+    """Show similar cases and numbers of the lesion, where there are any."""
+    shown = {"similar": (SIMILAR_TITLE, bool(similar_cases(analysis.row))), "numbers": (NUMBERS_TITLE, has_numbers(analysis.row))}
+    parts = {part: title for part, (title, exists) in shown.items() if exists}
+    columns = st.columns(2, gap="large") if wide else [st.container() for _ in parts]
+    for column, (part, title) in zip(columns, parts.items(), strict=False):
+        with column:
+            st.markdown(f"### {title}")
+            _show_part(part, analysis, pipeline)
 
 
 def _show_part(part: str, analysis: Analysis, pipeline: "Pipeline") -> None:
     ensemble = pipeline.ensemble
-    html = render_part(part, analysis.row, ensemble.malignant, points=ensemble.operating_points, level=2)
+    coverage = set_coverage(analysis.finding)
+    html = render_part(part, analysis.row, ensemble.malignant, points=ensemble.operating_points, level=2, coverage=coverage)
     st.html(f'<div class="finding">{html}</div>')
 
 
@@ -177,15 +201,20 @@ def _show_pictures(analysis: Analysis, *, key: str, wide: bool) -> None:
     explained = None if finding.class_map is None else name_with_code(finding.class_map.diagnosis)
     texts = picture_texts(analysis.row, explained=explained)
     preview = make_preview(finding, max_side=PICTURE_SIDE)
-    widths = [4, 3] if finding.class_map is None else [4, 3, 4]
-    columns = st.columns(widths) if wide else [st.container() for _ in widths]
-    with columns[0]:
+    widths = {"image": 4, "crop": 3}
+    widths |= {} if finding.class_map is None else {"heatmap": 4}
+    widths |= {"shape": 4} if has_numbers(analysis.row) else {}
+    columns = dict(zip(widths, st.columns([*widths.values()]) if wide else [st.container() for _ in widths], strict=True))
+    with columns["image"]:
         _show_picture(draw_localization(preview), *texts["image"])
-    with columns[1]:
+    with columns["crop"]:
         _show_picture(finding.crop, *texts["crop"])
     if finding.class_map is not None:
-        with columns[2]:
+        with columns["heatmap"]:
             _show_heatmap(preview, finding.class_map, *texts["heatmap"], key=key)
+    if "shape" in columns:
+        with columns["shape"]:
+            _show_picture(draw_axes(preview, finding), *texts["shape"])
 
 
 @st.fragment

@@ -104,6 +104,17 @@ class ConformalConfig:
 
 
 @dataclass
+class SimilarDataConfig:
+    """Data set of the similar cases."""
+
+    root: str | None = setting(
+        None,
+        "Folder of the classifier's training images, for pictures of similar cases in the report",
+        path="folder",
+    )
+
+
+@dataclass
 class RunPipelineConfig:
     """`segpipe predict`."""
 
@@ -144,6 +155,7 @@ class RunPipelineConfig:
     )
     crops: bool = setting(False, "True to write the crops")
     heatmaps: bool = setting(False, "True to write the heatmaps as pictures of their own")
+    data: SimilarDataConfig = setting(SimilarDataConfig, "Data set of the similar cases")
     report: str = setting(
         "none", "Report", choices={"none": "", "html": "report.html, a table of all images with a page for each"}
     )

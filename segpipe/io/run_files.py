@@ -12,7 +12,8 @@ PLOT_FOLDER = "plots"
 PICTURE_FOLDERS = MASKS, FIGURES, CROPS, HEATMAPS = ("masks", "figures", "crops", "heatmaps")
 REPORT_FOLDER = "report"
 REPORT_PAGES = f"{REPORT_FOLDER}/pages"
-REPORT_PICTURES = tuple(f"{REPORT_FOLDER}/{name}" for name in ("thumbnails", "photographs", "crops", "heatmaps"))
+REPORT_PICTURES = tuple(f"{REPORT_FOLDER}/{name}" for name in ("thumbnails", "photographs", "crops", "heatmaps", "shapes"))
+SIMILAR_PICTURES = f"{REPORT_FOLDER}/similar"
 LOCK = ".lock"
 
 # A bundle.
@@ -55,7 +56,7 @@ GATE_AUDIT = "gate.json"
 _RUN_PATTERNS = (
     *(JOURNAL, RESULTS, FAILURES, SUBMISSION, SUMMARY, METRICS, REPORT),
     *(f"{folder}/**/*.png" for folder in (*PICTURE_FOLDERS, PLOT_FOLDER)),
-    *(f"{folder}/**/*.jpg" for folder in REPORT_PICTURES),
+    *(f"{folder}/**/*.jpg" for folder in (*REPORT_PICTURES, SIMILAR_PICTURES)),
     *(f"{REPORT_PAGES}/**/*.{ending}" for ending in ("html", "htm")),
 )
 _TRAINING_PATTERNS = (

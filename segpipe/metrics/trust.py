@@ -59,10 +59,10 @@ class Trust:
 
 @dataclass(frozen=True)
 class TrustRules:
-    """Rules of a classifier's card; the defaults were set on HAM10000's val part.
+    """Rules of a classifier's card.
 
     A finding is red with a serious doubt, or with `red_from` doubts; amber with fewer; green with none. Evidence that is missing
-    gives no doubt.
+    gives no doubt. The defaults were set on the validation images of HAM10000.
 
     Attributes:
         max_spread: Largest spread over the views without a doubt, in [0, 1].

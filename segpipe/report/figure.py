@@ -1,6 +1,7 @@
 """Figure of one finding: image, crop, heatmap and probabilities side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -10,8 +11,9 @@ from segpipe.inference.finding import Finding
 from segpipe.io.files import encode_json, write_file
 from segpipe.io.images import encode_png
 from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, elide, wrap
+from segpipe.report.evidence import evidence_paragraph, set_coverage, trust_text
 from segpipe.report.overlays import Preview, encode_jpeg, make_preview
-from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title
+from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title, trust_color
 from segpipe.report.png_canvas import PngCanvas
 from segpipe.report.wording import DISCLAIMER, diagnosis_text, finding_sentences, printable, warning_sentences
 
@@ -145,21 +147,41 @@ def _lay_out(preview: Preview, finding: Finding, *, header_lines: int) -> PanelL
     return PanelLayout(image, crop, heatmap, bars, title_size=_TITLE_SIZE, text_size=_SMALL_SIZE)
 
 
-def _header_lines(finding: Finding) -> list[tuple[str, bool]]:
-    """Lines below the diagnosis, and True for bold ones: warnings and suspicion."""
+@dataclass(frozen=True)
+class _Line:
+    """One line below the diagnosis."""
+
+    text: str
+    bold: bool = False
+    color: Color = INK
+
+
+def _header_lines(finding: Finding) -> list[_Line]:
+    """Lines below the diagnosis: warnings and suspicion in bold, localization, trust."""
     certainty, *localization = finding_sentences(finding)
-    warnings = warning_sentences(finding.localization.warnings)
-    sentences = [*((text, True) for text in warnings), (certainty, finding.suspicious), *((text, False) for text in localization)]
-    return [(line, bold) for text, bold in sentences for line in wrap(text, _TEXT_WIDTH, size=_TEXT_SIZE, bold=bold)]
+    row = finding.to_dict()
+    trust = trust_text(row)
+    return [
+        *_wrapped(warning_sentences(finding.localization.warnings), bold=True),
+        *_wrapped([certainty], bold=finding.suspicious),
+        *_wrapped(localization),
+        *([] if trust is None else _wrapped([f"{trust.mark} {trust.heading}"], bold=True, color=trust_color(trust.color))),
+        *_wrapped([evidence_paragraph(row, set_coverage(finding))]),
+    ]
 
 
-def _write_header(canvas: Canvas, finding: Finding, lines: Sequence[tuple[str, bool]], *, title: str) -> None:
+def _wrapped(sentences: Iterable[str], *, bold: bool = False, color: Color = INK) -> list[_Line]:
+    parts = (part for text in sentences for part in wrap(text, _TEXT_WIDTH, size=_TEXT_SIZE, bold=bold))
+    return [_Line(part, bold, color) for part in parts]
+
+
+def _write_header(canvas: Canvas, finding: Finding, lines: Sequence[_Line], *, title: str) -> None:
     _write(canvas, 0.42, elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=GRAY)
     diagnosis = elide(diagnosis_text(finding), _TEXT_WIDTH, size=_DIAGNOSIS_SIZE, bold=True)
     color = class_color(finding.diagnosis in finding.malignant)
     _write(canvas, 0.86, diagnosis, size=_DIAGNOSIS_SIZE, bold=True, color=color)
-    for number, (line, bold) in enumerate(lines):
-        _write(canvas, 1.23 + number * _TEXT_SIZE * LINE_HEIGHT, line, bold=bold)
+    for number, line in enumerate(lines):
+        _write(canvas, 1.23 + number * _TEXT_SIZE * LINE_HEIGHT, line.text, bold=line.bold, color=line.color)
 
 
 def _write(

@@ -8,9 +8,26 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segpipe.inference.finding import Finding
+from segpipe.lesion.appearance import REFERENCE_RGB
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, report_pictures
+from segpipe.report.evidence import (
+    KNOWN,
+    NUMBERS_TITLE,
+    SIMILAR_CAPTION,
+    SIMILAR_TITLE,
+    gate_sentences,
+    has_numbers,
+    judge_suspicion,
+    lesion_colors,
+    lesion_numbers,
+    set_coverage,
+    set_text,
+    similar_cases,
+    trust_text,
+    vote_text,
+)
+from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, SHAPES, report_pictures
 from segpipe.report.wording import (
     CROP_TITLE,
     DISCLAIMER,
@@ -18,8 +35,11 @@ from segpipe.report.wording import (
     HEATMAP_TITLE,
     IMAGE_TITLE,
     MALIGNANT_SIGN,
+    SHAPE_CAPTION,
+    SHAPE_TITLE,
     SIGN_CAPTION,
     capitalized,
+    class_context,
     crop_caption,
     image_caption,
     mask_source_text,
@@ -28,7 +48,7 @@ from segpipe.report.wording import (
     percent,
     printable,
     reason_sentences,
-    suspicion_phrases,
+    split_names,
     warning_sentences,
     warning_titles,
 )
@@ -36,7 +56,8 @@ from segpipe.runs.results import Row, class_codes
 from segpipe.types import Box
 
 # Folder of the report's pictures, by the key of a picture.
-PICTURE_FOLDERS = {"image": PHOTOGRAPHS, "crop": CROPS, "heatmap": HEATMAPS}
+PICTURE_FOLDERS = {"image": PHOTOGRAPHS, "crop": CROPS, "heatmap": HEATMAPS, "shape": SHAPES}
+_NO_URLS: Mapping[str, str] = {}
 
 
 def finding_html(finding: Finding) -> str:
@@ -52,7 +73,7 @@ def finding_html(finding: Finding) -> str:
     explained = None if finding.class_map is None else name_with_code(finding.class_map.diagnosis)
     sources = {key: _data_uri(files[folder]) for key, folder in PICTURE_FOLDERS.items() if folder in files}
     context = {
-        **finding_context(row, finding.malignant, finding.operating_points),
+        **finding_context(row, finding.malignant, finding.operating_points, coverage=set_coverage(finding)),
         "name": printable(finding.name),
         "level": 3,
         "disclaimer": DISCLAIMER,
@@ -65,27 +86,45 @@ def _data_uri(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
-def render_part(part: str, row: Row, malignant: Collection[str], *, points: Sequence[OperatingPoint], level: int) -> str:
+def render_part(
+    part: str,
+    row: Row,
+    malignant: Collection[str],
+    *,
+    points: Sequence[OperatingPoint],
+    level: int,
+    coverage: float | None = None,
+) -> str:
     """Render one part of a finding, styled by `parts.css`.
 
     Args:
-        part: `prediction`, `probabilities` or `details`.
+        part: `prediction`, `probabilities`, `similar`, `numbers` or `details`.
         row: Row of the results.
         malignant: Codes of the malignant classes.
         points: Operating points of the run; empty where none are known.
         level: Level of the heading with the diagnosis, 1 to 6.
+        coverage: Coverage of the prediction set; None if unknown.
     """
-    context = finding_context(row, malignant, points) | {"level": level, "mask_url": None}
+    context = finding_context(row, malignant, points, coverage=coverage) | {"level": level, "mask_url": None}
     return html_templates().get_template(f"{part}.html").render(context)
 
 
-def finding_context(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> dict[str, Any]:
+def finding_context(
+    row: Row,
+    malignant: Collection[str],
+    points: Sequence[OperatingPoint],
+    *,
+    coverage: float | None = None,
+    case_urls: Mapping[str, str] = _NO_URLS,
+) -> dict[str, Any]:
     """Values of a finding for the templates of its parts.
 
     Args:
         row: Row of the results.
         malignant: Codes of the malignant classes.
         points: Operating points of the run; empty where none are known.
+        coverage: Coverage of the prediction set; None if unknown.
+        case_urls: URL of the picture of each similar case that has one, by image id.
     """
     warnings = split_names(row["warnings"])
     suspicious, suspicion = judge_suspicion(row, malignant, points)
@@ -110,7 +149,31 @@ def finding_context(row: Row, malignant: Collection[str], points: Sequence[Opera
         "spread": _optional_percent(row["tta_spread"]),
         "in_lesion": _optional_percent(row["heatmap_in_lesion"]),
         "latency_ms": f"{row['latency_ms']:,.1f}",
+        "trust": trust_text(row),
+        "gate_advice": gate_sentences(row),
+        "prediction_set": set_text(row, coverage),
+        "known": KNOWN if row.get("similar_known") else None,
+        "similar": _similar_context(row, malignant, case_urls),
+        "numbers": _numbers_context(row) if has_numbers(row) else None,
     }
+
+
+def _similar_context(row: Row, malignant: Collection[str], urls: Mapping[str, str]) -> dict[str, Any] | None:
+    cases = [
+        {
+            **class_context(case.diagnosis, malignant),
+            "image_id": printable(case.image_id),
+            "distance": f"{case.distance:.3f}",
+            "source": urls.get(case.image_id),
+        }
+        for case in similar_cases(row)
+    ]
+    return {"title": SIMILAR_TITLE, "caption": SIMILAR_CAPTION, "vote": vote_text(row), "cases": cases} if cases else None
+
+
+def _numbers_context(row: Row) -> dict[str, Any]:
+    colors = [{"name": name, "rgb": f"rgb{REFERENCE_RGB[name]}"} for name in lesion_colors(row) if name in REFERENCE_RGB]
+    return {"title": NUMBERS_TITLE, "values": lesion_numbers(row), "colors": colors}
 
 
 def _probabilities_context(row: Row, malignant: Collection[str]) -> list[dict[str, Any]]:
@@ -124,24 +187,6 @@ def _probabilities_context(row: Row, malignant: Collection[str]) -> list[dict[st
         }
         for code, prob in sorted(probs.items(), key=lambda item: -item[1])
     ]
-
-
-def class_context(code: str, malignant: Collection[str]) -> dict[str, Any]:
-    """Code, name and malignancy of a class."""
-    return {"code": printable(code), "name": name_with_code(code), "malignant": code in malignant}
-
-
-def judge_suspicion(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> tuple[bool, tuple[str, ...]]:
-    """Decide whether an image is suspicious, and phrase it."""
-    flagged_for = split_names(row["flagged_for"])
-    is_malignant = row["diagnosis"] in malignant
-    phrases = suspicion_phrases(flagged_for, [point.target for point in points], malignant=is_malignant)
-    return bool(flagged_for) or is_malignant, phrases
-
-
-def split_names(joined: str) -> list[str]:
-    """Split a field of the results that holds any number of names."""
-    return joined.split(";") if joined else []
 
 
 def _optional_percent(fraction: float | None) -> str | None:
@@ -165,7 +210,7 @@ def pictures_context(row: Row, sources: Mapping[str, str], *, explained: str | N
 
 
 def picture_texts(row: Row, *, explained: str | None) -> dict[str, tuple[str, str]]:
-    """Title and caption of each picture, by `image`, `crop` and `heatmap`."""
+    """Title and caption of each picture, by key of `PICTURE_FOLDERS`."""
     crop_box = Box(row["crop_top"], row["crop_left"], row["crop_bottom"], row["crop_right"])
     in_lesion = _optional_percent(row["heatmap_in_lesion"])
     return {
@@ -175,6 +220,7 @@ def picture_texts(row: Row, *, explained: str | None) -> dict[str, tuple[str, st
             HEATMAP_TITLE if explained is None else f"{HEATMAP_TITLE}: {explained}",
             HEATMAP_CAPTION if in_lesion is None else f"{HEATMAP_CAPTION}; {in_lesion} in the lesion",
         ),
+        "shape": (SHAPE_TITLE, SHAPE_CAPTION),
     }
 
 

@@ -5,7 +5,7 @@ The pages load nothing from outside the output folder.
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from segpipe.io.run_files import MASKS, REPORT
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_finding import PICTURE_FOLDERS, finding_context, html_templates, pictures_context
 from segpipe.report.html_table import ReportImage, flatten, overview_context, url
-from segpipe.report.overlays import HEATMAPS
+from segpipe.report.overlays import HEATMAPS, SHAPES
+from segpipe.report.similar_pictures import write_similar_pictures
 from segpipe.report.wording import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION, name_with_code
 from segpipe.runs.results import Row
 
@@ -28,6 +29,8 @@ def write_report(
     names: Mapping[str, Path],
     failures: Sequence[tuple[str, str]],
     summary: Mapping[str, Any],
+    *,
+    training_images: Path | None = None,
 ) -> Path:
     """Write `report.html`, and a page for each image below `report/pages`.
 
@@ -39,6 +42,7 @@ def write_report(
         names: Name of each image among the results by the path of its row, see `result_names`.
         failures: Path and reason of each image without a result.
         summary: Content of `summary.json`.
+        training_images: Folder of the training images, for pictures of similar cases; None for their names alone.
 
     Returns:
         Path of `report.html`.
@@ -47,6 +51,7 @@ def write_report(
         OutputError: A page cannot be written.
     """
     images = [_image(output, row, names[row["path"]]) for row in rows]
+    cases = {} if training_images is None else write_similar_pictures(output, rows, training_images)
     settings = flatten(summary["settings"] or {})
     points = [OperatingPoint(**point) for point in summary["operating_points"]]
     templates = html_templates()
@@ -58,7 +63,7 @@ def write_report(
     }
     page = templates.get_template("image.html", globals=shared)
     for image, neighbors in zip(images, _neighbors(images), strict=True):
-        context = _image_context(image, settings, summary["malignant"], points)
+        context = _image_context(image, settings, summary, points, cases)
         _write_page(output / image.page, page.render(context | neighbors))
     script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
     report = templates.get_template("report.html", globals=shared)
@@ -69,7 +74,8 @@ def write_report(
 
 
 def _image(output: Path, row: Row, name: Path) -> ReportImage:
-    return ReportImage(row, name, has_heatmap=(output / HEATMAPS / name.with_suffix(".jpg")).exists())
+    heatmap, shape = ((output / folder / name.with_suffix(".jpg")).exists() for folder in (HEATMAPS, SHAPES))
+    return ReportImage(row, name, has_heatmap=heatmap, has_shape=shape)
 
 
 def _hashes(model: str | Sequence[str] | None) -> Sequence[str]:
@@ -80,17 +86,22 @@ def _hashes(model: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def _image_context(
-    image: ReportImage, settings: Mapping[str, Any], malignant: Collection[str], points: Sequence[OperatingPoint]
+    image: ReportImage,
+    settings: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    points: Sequence[OperatingPoint],
+    cases: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Values of the page of an image, except its neighbors."""
     row, start = image.row, image.page.parent
+    missing = {key for key, exists in (("heatmap", image.has_heatmap), ("shape", image.has_shape)) if not exists}
     sources = {
-        key: url(Path(folder) / image.picture, start=start)
-        for key, folder in PICTURE_FOLDERS.items()
-        if key != "heatmap" or image.has_heatmap
+        key: url(Path(folder) / image.picture, start=start) for key, folder in PICTURE_FOLDERS.items() if key not in missing
     }
+    coverage = summary.get("run", {}).get("coverage")
+    case_urls = {image_id: url(path, start=start) for image_id, path in cases.items()}
     return {
-        **finding_context(row, malignant, points),
+        **finding_context(row, summary["malignant"], points, coverage=coverage, case_urls=case_urls),
         "name": row["path"],
         "sha256": row["sha256"],
         "report_url": url(Path(REPORT), start=start),

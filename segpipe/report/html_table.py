@@ -12,14 +12,16 @@ from segpipe.io.files import counted, display_path
 from segpipe.io.run_files import REPORT_PAGES
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.report.html_finding import class_context, judge_suspicion, split_names
+from segpipe.report.evidence import judge_suspicion, trust_text
 from segpipe.report.overlays import HEATMAPS, THUMBNAILS
 from segpipe.report.wording import (
     MALIGNANT_SIGN,
+    class_context,
     operating_points_text,
     percent,
     printable,
     source_name,
+    split_names,
     titled_warnings,
     warning_titles,
 )
@@ -44,6 +46,7 @@ _COLUMNS = (
     ("confidence", "Confidence", True),
     ("malignant", "P(malignant)", True),
     ("suspicion", "Suspicion", True),
+    ("trust", "Trust", True),
     ("source", "Mask source", True),
     ("spread", "Spread", True),
     ("heatmap", "Heatmap", False),
@@ -58,11 +61,13 @@ class ReportImage:
         row: Row of the results.
         name: Name among the results, see `segpipe.runs.source.result_names`.
         has_heatmap: True if there is a picture of its heatmap.
+        has_shape: True if there is a picture of its shape.
     """
 
     row: Row
     name: Path
     has_heatmap: bool
+    has_shape: bool
 
     @property
     def page(self) -> Path:
@@ -141,6 +146,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _row(image: ReportImage, malignant: Collection[str], points: Sequence[OperatingPoint]) -> dict[str, Any]:
     row = image.row
+    trust = trust_text(row)
     suspicious, suspicion = judge_suspicion(row, malignant, points)
     return {
         "path": row["path"],
@@ -152,6 +158,7 @@ def _row(image: ReportImage, malignant: Collection[str], points: Sequence[Operat
         "suspicious": suspicious,
         "suspicion": suspicion,
         "unsure": ", ".join(warning_titles(split_names(row["warnings"]))),
+        "trust": None if trust is None else (trust.rank, trust.color, trust.mark, trust.sentences),
         "source": row["mask_source"],
         "spread": _fraction(row["tta_spread"]),
         "heatmap": image.has_heatmap,
@@ -166,7 +173,7 @@ def _fraction(value: float | None) -> tuple[float, str] | None:
 def _has_values(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
     if key == "heatmap":
         return any(row["heatmap"] for row in rows)
-    return key not in {"malignant", "spread"} or any(row[key] is not None for row in rows)
+    return key not in {"malignant", "trust", "spread"} or any(row[key] is not None for row in rows)
 
 
 def _with_counts(images: Sequence[ReportImage], malignant: Collection[str]) -> list[dict[str, Any]]:

@@ -9,12 +9,13 @@ import numpy as np
 from segpipe.inference.finding import Finding
 from segpipe.inference.heatmap import ClassMap, heatmap_on_image
 from segpipe.io.run_files import REPORT_PICTURES
+from segpipe.lesion.localization import MaskSource
 from segpipe.report.canvas import HALO_COLOR, Color
 from segpipe.types import BoolMask, Box, RgbImage, require_image, require_mask
 
 _Segment = tuple[tuple[int, int], tuple[int, int]]
 
-OUTLINE_COLOR, BOX_COLOR = (125, 249, 255), (255, 255, 255)
+OUTLINE_COLOR, BOX_COLOR, AXES_COLOR = (125, 249, 255), (255, 255, 255), (255, 221, 87)
 HEATMAP_OPACITY = 0.8
 
 # Pixels.
@@ -24,7 +25,7 @@ _DASH, _SPACE = 10, 10
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
 # Folders of the report's pictures, below the output folder of a run.
-THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS = PICTURES = REPORT_PICTURES
+THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS, SHAPES = PICTURES = REPORT_PICTURES
 THUMBNAIL_SIDE, PHOTOGRAPH_SIDE = 160, 800
 
 
@@ -137,6 +138,24 @@ def draw_localization(preview: Preview) -> RgbImage:
     return drawn
 
 
+def draw_axes(preview: Preview, finding: Finding) -> RgbImage:
+    """Draw the lesion outline and both principal axes.
+
+    Args:
+        preview: Image of the finding with its mask.
+        finding: Finding whose appearance has the axes, in pixels of the original photograph.
+    """
+    drawn = draw_lesion(preview)
+    size = np.array(preview.mask.shape)
+    scale = size / (finding.photograph.height, finding.photograph.width)
+    for axis in finding.appearance.axes:
+        # Coordinates are those of the centers of pixels.
+        start, end = np.rint((np.array(axis) + 0.5) * scale - 0.5).astype(int)[:, ::-1].tolist()
+        for color, width in _lines(AXES_COLOR, _LINE_WIDTH):
+            cv2.line(drawn, start, end, color, width, cv2.LINE_AA)
+    return drawn
+
+
 def _dashes(box: Box) -> Iterator[_Segment]:
     """Split the border of a box into segments between two (x, y)."""
     bottom, right = box.bottom - 1, box.right - 1
@@ -181,7 +200,8 @@ def report_pictures(finding: Finding) -> dict[str, bytes]:
         finding: Result of the image.
 
     Returns:
-        JPEG files by their folder, one of `PICTURES`; no heatmap where the finding has none. Small images are not enlarged.
+        JPEG files by their folder, one of `PICTURES`; no heatmap where the finding has none, and no shape without an outline.
+        Small images are not enlarged.
     """
     image = make_preview(finding, max_side=PHOTOGRAPH_SIDE)
     pictures = {
@@ -191,4 +211,6 @@ def report_pictures(finding: Finding) -> dict[str, bytes]:
     }
     if finding.class_map is not None:
         pictures[HEATMAPS] = draw_heatmap(image, finding.class_map)
+    if finding.mask_source is not MaskSource.WHOLE_IMAGE:
+        pictures[SHAPES] = draw_axes(image, finding)
     return {folder: encode_jpeg(picture) for folder, picture in pictures.items()}

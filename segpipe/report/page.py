@@ -7,8 +7,9 @@ import numpy as np
 
 from segpipe.inference.finding import Finding
 from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, Stroke, elide, wrap
+from segpipe.report.evidence import evidence_paragraph, set_coverage, trust_text
 from segpipe.report.overlays import Preview, make_preview
-from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title
+from segpipe.report.panels import TITLE_LINE_HEIGHT, PanelLayout, class_color, draw_panels, heatmap_title, trust_color
 from segpipe.report.plots import PlotCanvas
 from segpipe.report.wording import (
     DISCLAIMER,
@@ -36,8 +37,9 @@ _ABOVE_TITLE, _CAPTION_HEIGHT = 0.2, 0.36
 
 _BAR_PITCH = 0.34
 # Largest fraction of the panels' height for the bars.
-_MAX_BARS = 0.66
+_MAX_BARS = 0.74
 _MIN_IMAGE_HEIGHT = 0.8
+_ROUNDING = 1e-6
 # Beyond this width-to-height ratio an image does not fill its panel, so that the crop keeps a useful size.
 _MAX_RATIO = 1.9
 
@@ -87,7 +89,7 @@ def draw_page(canvas: Canvas, finding: Finding, *, title: str, about: Sequence[s
     foot_top = box_top - _BLOCK_GAP - _height(foot)
     head_bottom = _MARGIN + _height(head)
     layout = _lay_out(preview, finding, top=head_bottom, room=foot_top - _BLOCK_GAP - _height(notes) - head_bottom)
-    if layout.image.height < _MIN_IMAGE_HEIGHT:
+    if layout.image.height < _MIN_IMAGE_HEIGHT - _ROUNDING:
         raise ValueError(f"about must leave room on the page for the image, got {len(foot)} lines; shorten it")
     notes_top = layout.probabilities.bottom + _CAPTION_HEIGHT
     for top, lines in ((_MARGIN, head), (notes_top, notes), (foot_top, foot)):
@@ -99,6 +101,8 @@ def draw_page(canvas: Canvas, finding: Finding, *, title: str, about: Sequence[s
 def _head(finding: Finding, *, title: str) -> list[_Line]:
     certainty, *localization = finding_sentences(finding)
     name = f"segpipe{SEPARATOR}{printable(title)}"
+    row = finding.to_dict()
+    trust = trust_text(row)
     diagnosis = elide(diagnosis_text(finding), _TEXT_WIDTH, size=_DIAGNOSIS_SIZE, bold=True)
     return [
         _Line(elide(name, _TEXT_WIDTH, size=_TEXT_SIZE), color=GRAY),
@@ -107,6 +111,8 @@ def _head(finding: Finding, *, title: str) -> list[_Line]:
         # Bold, because the diagnosis above may be benign.
         *_wrapped([certainty], bold=finding.suspicious, separator=SEPARATOR),
         *_wrapped(localization),
+        *([] if trust is None else _wrapped([f"{trust.mark} {trust.heading}"], bold=True, color=trust_color(trust.color))),
+        *_wrapped([evidence_paragraph(row, set_coverage(finding))], size=_SMALL_SIZE),
     ]
 
 
@@ -131,7 +137,7 @@ def _lay_out(preview: Preview, finding: Finding, *, top: float, room: float) -> 
     title_lines = len(heatmap_title(finding, _COLUMN, size=_TITLE_SIZE))
     above_first, above_second = (_ABOVE_TITLE + lines * _TITLE_SIZE * TITLE_LINE_HEIGHT for lines in (1, title_lines))
     room -= above_first + above_second + 2 * _CAPTION_HEIGHT
-    bars_height = min(len(finding.probabilities) * _BAR_PITCH, _MAX_BARS * room)
+    bars_height = min(len(finding.probabilities) * _BAR_PITCH, _MAX_BARS * room, room - _MIN_IMAGE_HEIGHT)
     image_height = min(_COLUMN, _COLUMN / min(width / height, _MAX_RATIO), room - bars_height)
     if finding.class_map is not None:
         image_height = min(image_height, room / 2)

@@ -6,6 +6,7 @@ import numpy as np
 
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
+from segpipe.metrics.trust import AMBER, GREEN, RED
 from segpipe.report.canvas import GRAY, Area, Canvas, Color, Stroke, elide, wrap
 from segpipe.report.overlays import BOX_COLOR, OUTLINE_COLOR, Preview, blend_heatmap
 from segpipe.report.wording import (
@@ -36,6 +37,7 @@ _FRAME = Stroke(BOX_COLOR, 1.2, halo=2.8, dashes=(6.0, 3.6))
 _TRACK = (236, 238, 241)
 # Vermilion and blue of Okabe and Ito, distinct with any color vision.
 _MALIGNANT, _OTHER = (213, 94, 0), (0, 114, 178)
+_TRUST = {GREEN: (26, 127, 55), AMBER: (138, 90, 0), RED: (193, 18, 31)}
 # Width of a percentage, in inches for each point of the font size.
 _PERCENT_WIDTH = 0.075
 # Largest font size that touches neither the bar below nor the one above, as a fraction of the distance between bars.
@@ -96,6 +98,11 @@ def heatmap_title(finding: Finding, room: float, *, size: float) -> list[str]:
 def class_color(malignant: bool) -> Color:
     """Color of malignant and of other classes."""
     return _MALIGNANT if malignant else _OTHER
+
+
+def trust_color(name: str) -> Color:
+    """Color of the text that says how far to trust a finding."""
+    return _TRUST[name]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
 from segpipe.io.files import display_path
+from segpipe.report.evidence import TRUST_TITLE, gate_sentences, set_coverage, set_text, trust_text
 from segpipe.report.wording import (
     DISCLAIMER,
     SIGN_CAPTION,
@@ -44,10 +45,21 @@ def finding_table(name: str, finding: Finding, figure: Path | None) -> str:
         *_field("diagnosis", [mark_unsure(name_with_code(finding.diagnosis), localization.warnings)]),
         *_field("confidence", [percent(finding.confidence), *certainty_phrases(finding)]),
         *_field("mask source", [source, *reason_sentences(localization.reasons)]),
+        *_evidence_fields(finding),
     ]
     # Paths are not wrapped, so that they can be copied.
     path = [] if figure is None else [f"  {'figure':<{_LABEL_LENGTH}}  {display_path(figure)}"]
     return "\n".join([printable(name), *fields, *path, "", *_probability_rows(finding), "", DISCLAIMER])
+
+
+def _evidence_fields(finding: Finding) -> list[str]:
+    row = finding.to_dict()
+    trust, possible = trust_text(row), set_text(row, set_coverage(finding))
+    return [
+        *_field("prediction set", [] if possible is None else [possible]),
+        *_field("input gate", gate_sentences(row)),
+        *_field("trust", [] if trust is None else [f"{TRUST_TITLE}: {trust.color}", *trust.sentences]),
+    ]
 
 
 def _field(label: str, sentences: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Texts of results: names, warnings, captions, mask sources, certainty and operating points."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
@@ -14,8 +15,9 @@ from segpipe.types import Box
 DISCLAIMER = "Not a medical device: for research and teaching, never for patient care."
 MALIGNANT_SIGN = "\N{BLACK UP-POINTING TRIANGLE}"
 SIGN_CAPTION = "marks malignant classes"
-IMAGE_TITLE, CROP_TITLE, HEATMAP_TITLE, PROBABILITIES_TITLE = "Image", "Crop", "Heatmap", "Probabilities"
+IMAGE_TITLE, CROP_TITLE, HEATMAP_TITLE, SHAPE_TITLE, PROBABILITIES_TITLE = "Image", "Crop", "Heatmap", "Shape", "Probabilities"
 HEATMAP_CAPTION = "Grad-CAM: brighter regions contributed more"
+SHAPE_CAPTION = "outline and principal axes; asymmetry compares both sides of each axis"
 # Between the parts of one line.
 SEPARATOR = "  \N{MIDDLE DOT}  "
 
@@ -39,9 +41,19 @@ def name_with_code(code: str) -> str:
     return name if name == printable(code) else f"{name} ({code})"
 
 
+def class_context(code: str, malignant: Collection[str]) -> dict[str, Any]:
+    """Code, name and malignancy of a class."""
+    return {"code": printable(code), "name": name_with_code(code), "malignant": code in malignant}
+
+
 def target_name(target: str) -> str:
     """Clinical name of the target of an operating point, with its code."""
     return f"malignancy ({target})" if target == MALIGNANT else name_with_code(target)
+
+
+def split_names(joined: str | None) -> list[str]:
+    """Split a field of the results that holds any number of names."""
+    return joined.split(";") if joined else []
 
 
 def malignant_sign(malignant: bool) -> str:

@@ -183,7 +183,7 @@ def _score_and_save(
     segmenter: "Localizer",
     tested: Mapping[str, "pd.DataFrame"],
 ) -> dict[str, Any]:
-    """Index the training cases of a calibrated classifier, score it, and write its bundle."""
+    """Score a calibrated classifier with its similar cases; write its bundle."""
     from segpipe.bundle.saving import bundle_classifier, save_bundle, save_reference
     from segpipe.evaluation import held_out
     from segpipe.evaluation.score import card_with_test_metrics

@@ -113,6 +113,7 @@ def test_result_of_an_image_equals_that_of_the_command_line(page: "Page", tmp_pa
             assert found[name] == pytest.approx(float(value), abs=TOLERANCE), name
         elif name not in {"latency_ms", "path"}:
             assert str(found[name]).lower() == str(value).lower(), name
+    assert f"How far to trust this: {expected['trust']}" in prediction
     assert f"{name_with_code(expected['diagnosis'])} {percent(expected['confidence'])} confidence" in prediction
 
 
@@ -271,7 +272,7 @@ def test_images_of_one_name_are_numbered(page: "Page", generated: Path) -> None:
 def test_guide_has_a_section_for_each_output(visit: Visit) -> None:
     page = visit("guide")
     expect(page.get_by_role("heading", level=1)).to_have_text("Guide")
-    for title in ("Image", "Crop", "Diagnosis and probabilities", "Heatmap", "Privacy"):
+    for title in ("Image", "Crop", "Diagnosis and probabilities", "How far to trust this", "Similar cases", "Heatmap", "Privacy"):
         expect(page.get_by_role("heading", level=2, name=title, exact=True)).to_be_visible()
 
 
@@ -295,7 +296,7 @@ def test_pages_fit_a_phone_and_keep_the_disclaimer(visit: Visit, path: str, sche
 def test_controls_have_names_and_are_reached_by_keyboard(page: "Page") -> None:
     upload(page, MELANOMA)
     predictions(page)
-    expect(page.get_by_role("img")).to_have_count(3)
+    expect(page.get_by_role("img")).to_have_count(4)
     controls = re.findall(
         r"^ *- '?((?:button|slider|switch|combobox|radio|textbox|checkbox|link|img)\b.*)$",
         page.locator("body").aria_snapshot(),

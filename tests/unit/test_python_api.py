@@ -268,8 +268,14 @@ def test_description_is_one_line_of_at_most_120_characters(path: str | None, cod
 def test_notebook_shows_pictures_probabilities_and_the_notice(pipeline: segpipe.Pipeline, photos: Path) -> None:
     html = pipeline.predict(photos / "plain.jpg")._repr_html_()
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
-    assert [Image.open(io.BytesIO(b64decode(picture))).size for picture in pictures] == [(160, 120), (96, 96), (160, 120)]
+    assert [Image.open(io.BytesIO(b64decode(picture))).size for picture in pictures] == [
+        (160, 120),
+        (96, 96),
+        (160, 120),
+        (160, 120),
+    ]
     assert "Not a medical device" in html and "plain.jpg" in html
+    assert all(text in html for text in ("How far to trust this: ", "Numbers of the lesion"))
     assert all(f"({code})" in html for code in CODES)
     assert not re.search(r'(src|href)="(?!data:)', html) and "<script" not in html and "@import" not in html
 

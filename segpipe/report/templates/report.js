@@ -46,6 +46,15 @@
       },
       order: (row) => Number(row.suspicious),
     },
+    trust: {
+      cell: (row) => {
+        if (row.trust === null) return "\u2013";
+        const [, color, mark, sentences] = row.trust;
+        const title = sentences.join(". ");
+        return element("span", { className: "trust", title }, element("b", { className: color }, `${mark} ${color}`));
+      },
+      order: (row) => row.trust?.[0] ?? null,
+    },
     source: { cell: (row) => sources.get(row.source), order: (row) => sources.get(row.source) },
     spread: { cell: (row) => percent(row.spread), order: (row) => row.spread?.[0] ?? null },
     heatmap: { cell: (row) => (row.heatmap ? linked(row, picture(data.folders.heatmaps, row, `Heatmap of ${row.path}`)) : "\u2013") },
@@ -149,8 +158,8 @@
   for (const header of headers) {
     header.querySelector("button")?.addEventListener("click", () => {
       const { key } = header.dataset;
-      // Numbers and suspicion start with the largest, words with A.
-      const first = numbers.has(key) || key === "suspicion";
+      // Numbers, suspicion and trust start with the largest or worst, words with A.
+      const first = numbers.has(key) || key === "suspicion" || key === "trust";
       Object.assign(state, { descending: state.sort === key ? !state.descending : first, sort: key, page: 0 });
       update();
     });

@@ -271,10 +271,13 @@ def test_upload_shows_a_result_and_a_bad_file_one_line(monkeypatch: pytest.Monke
     (error,) = errors(page)
     assert error.startswith("*bad*.jpg: not an image")
     assert [slider.label for slider in page.slider] == ["Heatmap opacity"]
+    shown = " ".join(element.value for element in page.get("html"))
+    assert "How far to trust this: " in shown and "Typology angle of the skin" in shown
     page.file_uploader[0].set_value([good] * 5).run()
     (error,) = errors(page)
     assert "3 images" in error and "got 5" in error
     assert len(page.dataframe[0].value) == 3
+    assert {color.split()[-1] for color in page.dataframe[0].value["trust"]} <= {"green", "amber", "red"}
     page.toggle(key="explained").set_value(False).run()
     assert not page.slider
     page.file_uploader[0].clear().run()

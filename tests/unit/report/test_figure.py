@@ -14,6 +14,7 @@ from findings import (
     LONG_CODES,
     InkCanvas,
     RecordingCanvas,
+    add_evidence,
     check_texts,
     drawn_finding,
     drawn_mask,
@@ -29,10 +30,12 @@ from segpipe import errors
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.errors import MissingExtraError
 from segpipe.inference.finding import Finding
+from segpipe.inference.gate import ADVICE
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
 from segpipe.io.images import read_image
 from segpipe.lesion.localization import MaskSource
 from segpipe.lesion.quality import WARNINGS
+from segpipe.report.canvas import GRAY, INK
 from segpipe.report.figure import MAX_IMAGE_SIDE, draw_finding, encode_figure, plot_finding, write_figure
 from segpipe.report.wording import DISCLAIMER
 from segpipe.types import Box
@@ -309,3 +312,15 @@ def test_crop_caption_has_the_original_size_and_the_scaling() -> None:
 
 def _crop_caption(finding: Finding) -> str:
     return _draw(finding=finding).caption(1)
+
+
+@pytest.mark.parametrize(("gate", "color"), [((), "amber"), (tuple(ADVICE), "red")])
+def test_trust_is_a_colored_line_with_its_word_and_reasons(gate: tuple[str, ...], color: str) -> None:
+    finding = add_evidence(drawn_finding(60, 80), gate=gate)
+    texts = _draw(finding=finding).texts
+    (heading,) = [text for text in texts if f"trust this: {color}" in text.text]
+    assert heading.bold and heading.color not in {INK, GRAY}
+    shown = " ".join(text.text for text in texts)
+    assert all(words in shown for words in ("3 of 8", "wo diagnoses", "90 %", *(ADVICE[code] for code in gate)))
+    draw_finding(finding, title="a.jpg", canvas=InkCanvas)
+    check_texts(plot_finding(finding, title="a.jpg"))

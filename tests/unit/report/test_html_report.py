@@ -6,7 +6,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,20 +16,35 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
+from findings import add_evidence, without_evidence
 from PIL import Image
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, known_malignant
 from segpipe.errors import OutputError
 from segpipe.inference.finding import Finding
+from segpipe.inference.gate import ADVICE
 from segpipe.inference.heatmap import ClassMap
 from segpipe.io.files import display_path
 from segpipe.io.images import write_png
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.quality import REASONS, WARNINGS
 from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.report.evidence import KNOWN
 from segpipe.report.html_report import write_report
-from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, PICTURES, THUMBNAILS, report_pictures
+from segpipe.report.overlays import (
+    AXES_COLOR,
+    CROPS,
+    HEATMAPS,
+    PHOTOGRAPHS,
+    PICTURES,
+    SHAPES,
+    THUMBNAILS,
+    draw_axes,
+    make_preview,
+    report_pictures,
+)
 from segpipe.report.wording import DISCLAIMER, percent
+from segpipe.runs.results import Row
 from segpipe.runs.source import result_names
 from segpipe.types import Box, Photograph, RgbImage, mask_box
 
@@ -146,8 +161,20 @@ def write(
             path.write_bytes(picture)
         write_png(output / "masks" / name, found.localization.mask)
         rows.append(replace(found, path=display_path(relative), sha256="5ad0" * 16, latency_ms=12.3).to_dict())
+    return write_rows(output, rows, names, failures=failures, **changes)
+
+
+def write_rows(
+    output: Path,
+    rows: Sequence[Row],
+    names: Mapping[Path, Path],
+    *,
+    failures: Sequence[tuple[str, str]] = (),
+    training_images: Path | None = None,
+    **changes: Any,
+) -> tuple[Page, list[Page]]:
     row_names = {display_path(relative): name for relative, name in names.items()}
-    report = write_report(output, rows, row_names, failures, summary(**changes))
+    report = write_report(output, rows, row_names, failures, summary(**changes), training_images=training_images)
     assert report == output / "report.html"
     page = Page(report)
     return page, [Page(target(report, row["page"])) for row in page.data["rows"]]
@@ -246,7 +273,7 @@ def test_pages_link_to_their_neighbors_and_the_overview(tmp_path: Path) -> None:
 def test_missing_heatmap_is_left_out(tmp_path: Path) -> None:
     report, (with_heatmap, without_heatmap) = write(tmp_path, {"a.jpg": finding(), "b.jpg": finding(class_map=None)})
     assert [row["heatmap"] for row in report.data["rows"]] == [True, False]
-    assert (len(with_heatmap.with_tag("img")), len(without_heatmap.with_tag("img"))) == (3, 2)
+    assert (len(with_heatmap.with_tag("img")), len(without_heatmap.with_tag("img"))) == (4, 3)
     assert "Heatmap: melanoma" in with_heatmap.text and "Heatmap" not in without_heatmap.text
 
 
@@ -257,7 +284,7 @@ def columns(report: Page) -> list[str | None]:
 def test_empty_columns_and_filters_are_left_out(tmp_path: Path) -> None:
     bare = finding(malignant=(), operating_points=(), tta_spread=None, class_map=None)
     report, _ = write(tmp_path / "bare", {"a.jpg": bare}, malignant=[], operating_points=[])
-    assert columns(report) == ["thumbnail", "path", "diagnosis", "confidence", "suspicion", "source"]
+    assert columns(report) == ["thumbnail", "path", "diagnosis", "confidence", "suspicion", "trust", "source"]
     assert report.data["rows"][0]["suspicious"] is False
     assert "suspicious" not in {field.get("name") for field in report.with_tag("input")}
     report, _ = write(tmp_path / "full", {"a.jpg": finding()})
@@ -347,7 +374,7 @@ def test_pictures_are_reduced_and_never_enlarged(
     pictures = report_pictures(finding(*size))
     assert set(pictures) == set(PICTURES)
     shapes = {folder: decoded(picture).shape[:2] for folder, picture in pictures.items()}
-    assert shapes == {PHOTOGRAPHS: photograph, HEATMAPS: photograph, THUMBNAILS: thumbnail, CROPS: (32, 32)}
+    assert shapes == {PHOTOGRAPHS: photograph, HEATMAPS: photograph, SHAPES: photograph, THUMBNAILS: thumbnail, CROPS: (32, 32)}
 
 
 def test_missing_heatmap_has_no_picture() -> None:
@@ -419,3 +446,75 @@ def test_malignant_diagnosis_is_suspicious_below_all_thresholds(tmp_path: Path) 
     (row,) = report.data["rows"]
     assert row["suspicious"] is True and row["suspicion"][0].startswith("suspicious")
     assert "suspicious: " in page.text
+
+
+def test_evidence_is_on_the_page_and_trust_in_the_table(tmp_path: Path) -> None:
+    reliable = add_evidence(finding(), agreeing=8, possible=1)
+    doubtful, refused = add_evidence(finding()), add_evidence(finding(), gate=("out_of_focus",))
+    findings = {"a.jpg": reliable, "b.jpg": doubtful, "c.jpg": refused}
+    report, pages = write(tmp_path, findings, run={"coverage": 0.9})
+    assert [row["trust"][:2] for row in report.data["rows"]] == [[0, "green"], [1, "amber"], [2, "red"]]
+    for page, color in zip(pages, ("green", "amber", "red"), strict=True):
+        assert f"How far to trust this: {color}" in page.text and "ISIC_0" in page.text
+    for text in ("melanoma or melanocytic nevus", "90 %", "3 of 8 similar cases", "Numbers of the lesion"):
+        assert text in pages[1].text, text
+    assert ADVICE["out_of_focus"] in pages[2].text and ADVICE["out_of_focus"] not in pages[1].text
+    assert "was in the training data" not in pages[1].text
+
+
+def test_training_image_is_named_as_such(tmp_path: Path) -> None:
+    _, pages = write(tmp_path, {"ISIC_3.jpg": add_evidence(finding()), "other.jpg": add_evidence(finding())})
+    assert [KNOWN in page.text for page in pages] == [True, False]
+
+
+def test_row_of_an_older_version_says_nothing_about_trust(tmp_path: Path) -> None:
+    rows = [
+        without_evidence(replace(add_evidence(finding()), path=name, sha256="5ad0" * 16).to_dict()) for name in ("a.jpg", "b.jpg")
+    ]
+    report, pages = write_rows(tmp_path, rows, result_names([Path("a.jpg"), Path("b.jpg")]))
+    assert "trust" not in columns(report)
+    for page in pages:
+        assert "melanoma (mel)" in page.text
+        assert not re.search("How far to trust|Similar cases|Numbers of the lesion|Prediction set", page.text)
+
+
+def test_axes_are_drawn_through_the_center_of_the_lesion() -> None:
+    height, width = 300, 400
+    mask = np.zeros((height, width), dtype=np.bool_)
+    mask[100:160, 100:301] = True
+    image = np.full((height, width, 3), 90, np.uint8)
+    found = finding(height, width, photograph=Photograph(image, 2 * height, 2 * width), window=Box(0, 0, height, width))
+    found = replace(found, localization=Localization(mask, mask_box(mask), MaskSource.UNET, ()))
+    preview = make_preview(found, max_side=width // 2)
+    yellow = np.abs(draw_axes(preview, found).astype(int) - AXES_COLOR).max(axis=2) < 30
+    rows, across = np.flatnonzero(yellow[:, 75]), np.flatnonzero(yellow[60])
+    assert np.abs(rows - 129.5 / 2).max() <= 2 and len(rows) >= 2
+    assert np.abs(across - 200 / 2).max() <= 2 and len(across) >= 2
+    assert not yellow[:48].any() and not yellow[:, 153:].any()
+
+
+def test_similar_cases_have_pictures_where_the_training_images_are(tmp_path: Path) -> None:
+    photographs = tmp_path / "training" / "part_1"
+    photographs.mkdir(parents=True)
+    for name in ("ISIC_0.jpg", "ISIC_1.png", "other.jpg"):
+        Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save(photographs / name)
+    (photographs / "ISIC_2.jpg").write_bytes(b"no image")
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(photographs / "ISIC_3_segmentation.png")
+    found = {name: add_evidence(finding()) for name in ("a.jpg", "sub/b.jpg")}
+    _, pages = write(tmp_path / "out", found, training_images=tmp_path / "training")
+    for page in pages:
+        shown = [image["src"] or "" for image in page.with_tag("img") if "similar" in (image["src"] or "")]
+        assert [Path(link).name for link in shown] == ["ISIC_0.jpg", "ISIC_1.jpg"]
+        assert all(decoded(target(page.path, link).read_bytes()).shape == (120, 160, 3) for link in shown)
+        assert "ISIC_2" in page.text
+    assert len(list((tmp_path / "out" / "report" / "similar").iterdir())) == 2
+
+
+def test_similar_case_is_never_written_outside_the_report(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(tmp_path / "training" / "a.jpg")
+    row = replace(add_evidence(finding()), path="b.jpg", sha256="5ad0" * 16).to_dict() | {
+        "similar": "../../../a:nv:0.1;/a:nv:0.2"
+    }
+    write_rows(tmp_path / "out", [row], result_names([Path("b.jpg")]), training_images=tmp_path / "training")
+    assert not list(tmp_path.rglob("a.jpg.part")) and [path.parent.name for path in tmp_path.rglob("a.jpg")] == ["training"]

@@ -8,11 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pypdfium2
 import pytest
-from findings import BAD_TITLES, LONG_CODES, InkCanvas, RecordingCanvas, check_texts, drawn_finding, whole_image_finding
+from findings import (
+    BAD_TITLES,
+    LONG_CODES,
+    InkCanvas,
+    RecordingCanvas,
+    add_evidence,
+    check_texts,
+    drawn_finding,
+    whole_image_finding,
+)
 from matplotlib._pylab_helpers import Gcf
 
 from segpipe.diagnosis import CODES, full_name
 from segpipe.inference.finding import Finding
+from segpipe.inference.gate import ADVICE
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.page import MAX_IMAGE_SIDE, draw_page, encode_page
@@ -155,3 +165,13 @@ def test_large_image_is_reduced() -> None:
 def test_texts_that_leave_no_room_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"about must leave room .*, got 60 lines; shorten it"):
         encode_page(drawn_finding(60, 80), title="a.jpg", about=["one line"] * 60)
+
+
+def test_trust_and_all_its_reasons_fit_on_the_page() -> None:
+    finding = add_evidence(drawn_finding(60, 80), possible=7, gate=tuple(ADVICE))
+    text = _text(_encode(finding=finding))
+    for shown in ("trust this: red", "seven diagnoses", "3 of 8", "90 %", *ADVICE.values()):
+        assert shown.removesuffix(".") in text, shown
+    picture = InkCanvas(WIDTH, HEIGHT)
+    picture.margin = 65
+    draw_page(picture, finding, title="a.jpg", about=ABOUT)

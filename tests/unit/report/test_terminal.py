@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from findings import add_evidence, drawn_finding
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.inference.finding import Finding
+from segpipe.inference.gate import ADVICE
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.quality import NOTES, REASONS, WARNINGS
 from segpipe.metrics.operating_points import OperatingPoint
@@ -163,3 +165,14 @@ def test_warnings_precede_and_mark_the_diagnosis() -> None:
     table = " ".join(" ".join(lines).split())
     assert all(sentence in table for sentence in WARNINGS.values())
     assert "unsure" not in finding_table("a.jpg", _finding(), None)
+
+
+def test_trust_is_told_with_its_reasons() -> None:
+    finding = add_evidence(drawn_finding(60, 80), gate=("out_of_focus",))
+    table = finding_table("a.jpg", finding, None)
+    assert table.isascii() and max(map(len, table.splitlines())) <= 79
+    text = " ".join(table.split())
+    for shown in ("trust this: red", "out of focus", "two diagnoses", "3 of 8", "90 %", ADVICE["out_of_focus"]):
+        assert shown in text, shown
+    bare = " ".join(finding_table("a.jpg", _finding(), None).split())
+    assert "trust this: " in bare and "Not checked" in bare and "input gate" in bare and "prediction set " in bare

@@ -19,6 +19,7 @@ from segpipe.evaluation.text import (
     sources_text,
 )
 from segpipe.metrics.conformal import ConformalSets, least_images
+from segpipe.metrics.trust import COLORS, TrustRules
 
 Metrics = Mapping[str, Any]
 
@@ -58,6 +59,28 @@ def sets_text(sets: ConformalSets, measured: Mapping[str, Any]) -> str:
         "It holds the predicted diagnosis, and all others with at least the probability in the table. The thresholds were fitted "
         f"to one photograph of each validation lesion.{_rare(sets)}\n\n{markdown_table(header, rows)}{of_sizes if size else ''}"
     )
+
+
+def trust_text(rules: TrustRules) -> str:
+    """Write the rules of trust, and the correctness of each color, as Markdown.
+
+    Args:
+        rules: Rules of a classifier, with the metrics of each color on the test images.
+    """
+    limits = (
+        f"A doubt is each of: spread over the views above {rules.max_spread:g}, more than {rules.max_set_size} diagnosis in the "
+        f"prediction set, less than {rules.min_in_lesion:g} of the heatmap in the lesion, less than {rules.min_agreeing:g} of the "
+        "similar cases with the diagnosis, an outline from the contour, a photograph of the training data. A finding is red from "
+        f"{rules.red_from} doubts, or where the input gate rejects the image or no lesion was found; green without a doubt."
+    )
+    return f"{limits}\n\n{trust_table(rules)}" if rules.test else limits
+
+
+def trust_table(rules: TrustRules) -> str:
+    """Write the metrics of each color on the test images as Markdown."""
+    columns = {"fraction of the images": "fraction", "accuracy": "accuracy", "melanomas found": "sensitivity_mel"}
+    rows = [[color, *(_text(rules.test, f"{name}_{color}") for name in columns.values())] for color in COLORS]
+    return markdown_table(["", *columns], rows)
 
 
 def _classifier_test(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:

@@ -13,7 +13,7 @@ from segpipe.errors import BundleError
 from segpipe.evaluation.heatmap_metrics import heatmap_table
 from segpipe.evaluation.text import images_text, markdown_table, metric_text
 from segpipe.io.files import counted, escape_unprintable, one_line
-from segpipe.release.card_tests import ClassifierModel, SegmenterModel, sets_text, tests_text
+from segpipe.release.card_tests import ClassifierModel, SegmenterModel, sets_text, tests_text, trust_text
 from segpipe.report.wording import target_name
 
 PER_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
@@ -79,6 +79,7 @@ def model_card(segmenter: SegmenterModel, classifier: ClassifierModel) -> str:
         **(_details(classifier) if "metrics" in classifier.card.metrics else {}),
         "Calibration": _calibration(classifier),
         **({"Prediction sets": sets_text(sets, classifier.card.metrics.get("metrics", {}))} if sets else {}),
+        **({"Trust": trust_text(trust)} if (trust := classifier.card.trust) else {}),
         "License": f"{classifier.card.licence}.",
     }
     texts = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())

@@ -69,9 +69,9 @@ def trust_text(rules: TrustRules) -> str:
     """
     limits = (
         f"A doubt is each of: spread over the views above {rules.max_spread:g}, more than {rules.max_set_size} diagnosis in the "
-        f"prediction set, less than {rules.min_in_lesion:g} of the heatmap in the lesion, less than {rules.min_agreeing:g} of the "
-        "similar cases with the diagnosis, an outline from the contour, a photograph of the training data. A finding is red from "
-        f"{rules.red_from} doubts, or where the input gate rejects the image or no lesion was found; green without a doubt."
+        f"prediction set, less than {rules.min_in_lesion:g} of the heatmap in the lesion, less than {rules.min_agreeing:g} of "
+        "the similar cases with the diagnosis, an outline from the contour, a photograph of the training data. A finding is red "
+        f"from {rules.red_from} doubts, or where the input gate rejects the image or no lesion was found; green without doubts."
     )
     return f"{limits}\n\n{trust_table(rules)}" if rules.test else limits
 

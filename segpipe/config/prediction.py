@@ -104,8 +104,8 @@ class ConformalConfig:
 
 
 @dataclass
-class SimilarDataConfig:
-    """Data set of the similar cases."""
+class SimilarConfig:
+    """Similar cases."""
 
     root: str | None = setting(
         None,
@@ -155,7 +155,7 @@ class RunPipelineConfig:
     )
     crops: bool = setting(False, "True to write the crops")
     heatmaps: bool = setting(False, "True to write the heatmaps as pictures of their own")
-    data: SimilarDataConfig = setting(SimilarDataConfig, "Data set of the similar cases")
+    similar: SimilarConfig = setting(SimilarConfig, "Similar cases")
     report: str = setting(
         "none", "Report", choices={"none": "", "html": "report.html, a table of all images with a page for each"}
     )

@@ -62,7 +62,7 @@ def predict_folder(
     crops: bool = False,
     heatmaps: bool = False,
     report: str = "none",
-    data_root: str | Path | None = None,
+    similar_root: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     heatmap_sample: int = 200,
@@ -96,7 +96,7 @@ def predict_folder(
         crops: True to write the crops.
         heatmaps: True to write the heatmaps as separate pictures.
         report: `html` for a page of all images, or `none`.
-        data_root: Folder of the classifier's training images, for pictures of similar cases in the report; None: names.
+        similar_root: Folder of the classifier's training images, for pictures of similar cases in the report; None: names.
         resume: True to resume an earlier run in `output`.
         overwrite: True to replace the results of an earlier run in `output`.
         heatmap_sample: Number of images whose heatmaps are tested, with labels or masks; 0: no test.
@@ -116,7 +116,7 @@ def predict_folder(
     """
     from segpipe.config.composing import compose_config, typed
 
-    paths = {"labels": labels, "masks": masks, "split": split, "data.root": data_root, "output": output}
+    paths = {"labels": labels, "masks": masks, "split": split, "similar.root": similar_root, "output": output}
     values = {
         "folder": as_path("folder", folder),
         **{name: as_path(name, path) for name, path in paths.items() if path is not None},
@@ -175,7 +175,7 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
         if config.report == "html":
             from segpipe.report.html_report import write_report
 
-            root = None if config.data.root is None else Path(config.data.root)
+            root = None if config.similar.root is None else Path(config.similar.root)
             write_report(output, result.rows, result.names, result.failures, result.summary, training_images=root)
         metrics = score(config, pipeline, output, truth, source) if truth is not None and result.rows else {}
     return Prediction(output, result, metrics)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from segpipe.bundle.references import Reference
 from segpipe.diagnosis import CODES, known_malignant
+from segpipe.inference.evidence import GateResult
 from segpipe.inference.finding import Finding
-from segpipe.inference.gate import GateResult
+from segpipe.inference.gate import ADVICE
 from segpipe.inference.heatmap import ClassMap
 from segpipe.inference.similar import SimilarIndex, pack_points
 from segpipe.lesion.localization import Localization, MaskSource
@@ -78,8 +80,8 @@ def drawn_finding(
 
 
 def similar_index(codes: tuple[str, ...] = CODES, *, agreeing: int = 3) -> SimilarIndex:
-    """Return an index of eight cases near `SEEN`, of which the nearest have the first class, and others far from it."""
-    classes, angles = [0] * agreeing + [1] * (8 - agreeing) + [2], [0.1 * step for step in range(1, 9)] + [3.0]
+    """Return an index of eight cases near `SEEN`, of which the nearest have the first class, and a farther one."""
+    classes, angles = [0] * agreeing + [1] * (8 - agreeing) + [2], [0.7 + 0.03 * step for step in range(1, 9)] + [1.0]
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     arrays = {
         "mean": np.zeros(2, np.float32),
@@ -88,7 +90,7 @@ def similar_index(codes: tuple[str, ...] = CODES, *, agreeing: int = 3) -> Simil
         "diagnoses": np.array(classes, np.uint8),
     }
     names = [f"ISIC_{number}" for number in range(9)]
-    values = {"classes": codes, "lesions": names, "images": [[name] for name in names], "bandwidth": 0.1, "near_copy": 0.0001}
+    values = {"classes": codes, "lesions": names, "images": [[name] for name in names], "bandwidth": 0.1}
     return SimilarIndex(Reference(arrays, values), codes)
 
 
@@ -105,11 +107,10 @@ def add_evidence(finding: Finding, *, agreeing: int = 3, possible: int = 2, gate
     thresholds = {code: float(number < possible) for number, code in enumerate(codes)}
     return replace(
         finding,
-        gate=GateResult(gate, 0.5),
+        gate=GateResult(gate, 0.5, tuple(ADVICE[code] for code in gate)),
         conformal=ConformalSets(0.9, thresholds, dict.fromkeys(codes, 20)),
-        index=similar_index(codes, agreeing=agreeing),
-        features=SEEN,
-        rules=TrustRules(min_in_lesion=0),
+        find_similar=partial(similar_index(codes, agreeing=agreeing).find, SEEN),
+        rules=TrustRules(min_in_lesion=0, red_from=3),
     )
 
 

@@ -13,8 +13,11 @@ from segpipe import __version__
 from segpipe.bundle.card_file import SHIPPED
 from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.data.splits import read_split, split_hash
+from segpipe.evaluation.gate_audit import gate_table
 from segpipe.evaluation.heatmap_metrics import heatmap_table
 from segpipe.evaluation.text import ROWS, metric_text, results_table, same_images, short_hash
+from segpipe.io.run_files import GATE
+from segpipe.release.card_tests import trust_table
 from segpipe.release.model_card import model_card
 
 ROOT = Path(__file__).parents[2]
@@ -198,3 +201,30 @@ def test_citation_is_complete() -> None:
     assert citation["authors"] == [{"name": "The segpipe contributors"}]
     assert not {"doi", "url", "repository-code"} & citation.keys()
     assert [reference["doi"] for reference in citation["references"]] == ["10.1038/sdata.2018.161", "10.7910/DVN/DBW86T"]
+
+
+def test_numbers_of_trust_are_those_of_card_audit_and_benchmarks() -> None:
+    page, card = read("docs/trust.md"), load_classifier(SHIPPED / "classifier").card
+    assert card.trust is not None and card.conformal is not None
+    assert trust_table(card.trust) in page
+    audit, gate = results("gate"), load_segmenter(SHIPPED / "segmenter").card.references[GATE]
+    assert gate_table(audit["sets"]) in page
+    assert audit["gate"] == gate.sha256
+    sets = results("prediction_sets")
+    assert sets["classifier"] == load_classifier(SHIPPED / "classifier").sha256
+    methods = [sets["0.90"][name] for name in ("class_conditional", "marginal")]
+    assert methods[0]["thresholds"] == pytest.approx(dict(card.conformal.thresholds))
+    rows = {
+        **{code: f"coverage_{code}" for code in card.classes},
+        "mean over the classes": "macro_coverage",
+        "all images": "coverage",
+        "diagnoses in a set": "set_size",
+        "sets with one diagnosis": "single_label",
+    }
+    for title, name in rows.items():
+        assert f"| {title} | {' | '.join(metric_text(method['images'][name]) for method in methods)} |" in page
+    metrics = card.metrics["metrics"]
+    for code in card.classes:
+        values = [metrics[f"{name}_{code}"]["value"] for name in ("auroc_vote", "auroc", "among_similar")]
+        assert f"| {code} | {' | '.join(f'{value:.3f}' for value in values)} |" in page
+    assert f"| mean | {metrics['macro_auroc_vote']['value']:.3f} | {metrics['macro_auroc']['value']:.3f} |" in page

@@ -56,7 +56,8 @@ def test_each_doubt_has_its_value() -> None:
 
 
 def test_missing_lesion_is_a_doubt_and_gives_no_numbers() -> None:
-    row = whole_image_finding(60, 80).to_dict()
+    finding = whole_image_finding(60, 80)
+    row = replace(finding, localization=replace(finding.localization, reasons=("contour:nothing_found",))).to_dict()
     text = _trust(row)
     assert text.color == "red" and "no lesion" in text.reasons[0]
     assert lesion_numbers(row) == [] and lesion_colors(row) == []
@@ -67,7 +68,7 @@ def test_missing_lesion_is_a_doubt_and_gives_no_numbers() -> None:
     [
         ({"gate": None}, "gate"),
         ({"conformal": None}, "prediction set"),
-        ({"index": None}, "similar cases"),
+        ({"find_similar": None}, "similar cases"),
         ({"tta_spread": None}, "views"),
         ({"class_map": None}, "heatmap"),
     ],

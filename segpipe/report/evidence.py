@@ -111,7 +111,7 @@ def _doubts(row: Row) -> dict[str, str]:
     codes = split_names(row["prediction_set"])
     return {
         "gate": f"the input gate: {', '.join(map(_gate_title, split_names(row['gate'])))}",
-        "no_lesion": "no lesion was found",
+        "no_lesion": "no lesion was found, or the image is uniform",
         "contour": "the outline comes from the contour",
         "views": f"the views disagree (spread {percent(row['tta_spread'] or 0)})",
         "set": f"{_count(len(codes), 'diagnosis', 'diagnoses')} are possible ({any_of(codes)})",
@@ -125,7 +125,7 @@ def _fine(row: Row) -> dict[str, str]:
     """What was checked without a doubt, by the code of the doubt."""
     return {
         "gate": "image accepted",
-        "contour": "outline by U-Net",
+        "contour": "the whole image was classified" if row["mask_source"] == MaskSource.WHOLE_IMAGE else "outline by U-Net",
         "set": _count(len(split_names(row["prediction_set"])), "diagnosis", "diagnoses"),
         "views": "views agree",
         "heatmap": "heatmap in the lesion",

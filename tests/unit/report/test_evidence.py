@@ -140,3 +140,8 @@ def test_numbers_have_units_and_millimeters_where_known() -> None:
 
 def test_colors_differ_by_mark_too() -> None:
     assert len(set(MARKS.values())) == 3
+
+
+def test_whole_image_has_no_outline_by_the_network() -> None:
+    text = _trust(whole_image_finding(60, 80).to_dict() | {"trust": "green", "trust_doubts": ""})
+    assert "whole image" in " ".join(text.reasons) and "U-Net" not in " ".join(text.reasons)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from segpipe.bundle.card import ClassifierCard
 from segpipe.bundle.card_file import SHIPPED
 from segpipe.bundle.references import read_reference
 from segpipe.inference.ensemble import ClassifierEnsemble
@@ -93,7 +94,7 @@ def load_pipeline(
         ensemble,
         gate=None if gate == "off" else load_gate(segmenter_folder, localizer),
         refuse=gate == "refuse",
-        index=_load_index(classifiers[0], ensemble),
+        index=load_index(classifiers[0], ensemble.networks[0].card),
         mm_per_pixel=mm_per_pixel,
     )
 
@@ -111,7 +112,15 @@ def load_gate(folder: Path, localizer: Localizer) -> Gate:
     return Gate(None if localizer.network is None else read_reference(folder, GATE, localizer.network.card))
 
 
-def _load_index(folder: Path, ensemble: ClassifierEnsemble) -> SimilarIndex | None:
-    """Load the training cases of a classifier; None without reference data."""
-    reference = read_reference(folder, SIMILAR, ensemble.networks[0].card)
-    return None if reference is None else SimilarIndex(reference, ensemble.classes)
+def load_index(folder: Path, card: ClassifierCard) -> SimilarIndex | None:
+    """Load the training cases of a classifier; None without reference data.
+
+    Args:
+        folder: Folder of its bundle.
+        card: Card of the bundle.
+
+    Raises:
+        BundleError: The reference data are damaged.
+    """
+    reference = read_reference(folder, SIMILAR, card)
+    return None if reference is None else SimilarIndex(reference, card.classes)

@@ -62,7 +62,7 @@ def sets_text(sets: ConformalSets, measured: Mapping[str, Any]) -> str:
 
 
 def trust_text(rules: TrustRules) -> str:
-    """Write the rules of trust, and the correctness of each color, as Markdown.
+    """Write the rules of trust and their test as Markdown.
 
     Args:
         rules: Rules of a classifier, with the metrics of each color on the test images.

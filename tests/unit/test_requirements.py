@@ -39,11 +39,12 @@ NOT_IMPORTED = {
 # Extra without which a part of the package, or a single module, cannot be imported; the others need the base alone.
 EXTRA_OF_PART = {
     **dict.fromkeys(("data", "evaluation", "comparison", "release", "sweep"), "metrics"),
-    **dict.fromkeys(("models", "training"), "torch"),
+    **dict.fromkeys(("losses", "models", "training"), "torch"),
     "app": "app",
 }
 EXTRA_OF_MODULE = {
     "bundle/folder.py": "torch",
+    "bundle/saving.py": "torch",
     "comparison/candidates.py": "torch",
     "comparison/compare.py": "torch",
     "data/augmentation.py": "torch",
@@ -52,8 +53,8 @@ EXTRA_OF_MODULE = {
     "inference/folding.py": "torch",
     "inference/openvino_runtime.py": "openvino",
     "inference/torch_runtime.py": "torch",
-    "losses.py": "torch",
     "metrics/screening.py": "metrics",
+    "metrics/trust_scores.py": "metrics",
     **dict.fromkeys((f"report/{name}.py" for name in ("page", "plots")), "plots"),
     **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "graphs", "tracing")), "torch"),
     "sweep/job.py": "torch",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -28,6 +29,7 @@ from segpipe.evaluation.heatmap_faithfulness import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS
 from segpipe.evaluation.segmenter_alone import score_segmenter
+from segpipe.inference.loading import load_gate, load_index
 from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
@@ -97,7 +99,9 @@ def test_cards_have_the_metrics_of_the_copies_on_the_test_split(shipped: Path, d
     network = TorchClassifier(load_classifier(shipped / "classifier"), "cpu")
     table = assign_parts(load_ham10000(str(data)).table, read_split(shipped / "split.csv"))
     localizer, test = Localizer(unet), table[table["part"] == "test"]
-    options = {"views": VIEWS["d4"], "batch_size": 8, "dataset": "synthetic", "heatmaps": SAMPLE}
+    options: dict[str, Any] = {"views": VIEWS["d4"], "batch_size": 8, "dataset": "synthetic", "heatmaps": SAMPLE}
+    options["gate"] = load_gate(shipped / "segmenter", localizer)
+    options["index"] = load_index(shipped / "classifier", network.card)
     metrics = score_classifier(localizer, network, test, tmp_path / "run", **options)
     assert metrics["images"] == 3
     assert metrics["pipeline"] == {"segmenter": unet.sha256, "classifier": network.sha256, "localize": "unet", "views": 8}

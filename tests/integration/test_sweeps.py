@@ -70,7 +70,7 @@ def test_second_start_skips_finished_jobs_and_the_leaderboard_is_sorted_by_valid
     assert set(table["optimizer.lr"]) == {1e-3, 1e-2}
     assert (table["seconds"] > 0).all()
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/bundle/*")}
-    assert len(stamps) == 6
+    assert len(stamps) == 8
 
     second = call("train_cls", *arguments, "optimizer.lr=1e-3,1e-2,3e-3")
     assert second.out.count("was finished before") == 2

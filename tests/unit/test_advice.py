@@ -32,6 +32,7 @@ SCRIPTS = (
     ("export",),
     ("heatmaps",),
     ("ablations",),
+    ("audit_gate",),
 )
 _ARGUMENT = re.compile(r"(?<![\w.{}/+-])(\+?[a-z_]+(?:\.[a-z_]+)*)=(\[[\w.,]*\]|\w+\([^)]*\)|[\w./-]*\w)")
 # Parts of other texts: function calls, shell commands, tables and patterns.

@@ -88,4 +88,4 @@ def read_reference_bytes(folder: Path, name: str, card: Card) -> bytes:
 
 
 def _again(folder: Path, card: Card) -> str:
-    return f"copy the whole bundle again, or run segpipe export bundle.{kind_of(card)}={folder}"
+    return f"copy the whole bundle again, or export it with bundle.{kind_of(card)}={folder} output=DIR"

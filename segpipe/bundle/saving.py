@@ -52,8 +52,8 @@ def save_bundle(folder: Path, model: nn.Module, card: Card, *, half: bool = Fals
         raise BundleError(f"{folder}: the bundle is not written, its weight {error}; train the model again") from error
     same = _holds(folder, weights)
     graphs, references = (_fitting_graphs(folder, card), _fitting_references(folder, card)) if same else ({}, {})
-    kept = {name: card.references[name] for name in references}
-    _write_bundle(folder, replace(card, graphs=card.graphs if graphs else {}, references=kept), weights, graphs | references)
+    card = replace(card, graphs=card.graphs if graphs else {})
+    _write_bundle(folder, _with_references(card, references), weights, graphs | references)
 
 
 def save_graphs(folder: Path, card: Card, graphs: Mapping[str, bytes]) -> None:
@@ -68,8 +68,8 @@ def save_graphs(folder: Path, card: Card, graphs: Mapping[str, bytes]) -> None:
         BundleError: A graph could not be read again, see `segpipe.bundle.graphs.read_graph`; nothing is written.
         WriteError: The bundle cannot be written; the existing one is kept.
     """
-    files = {**graphs, **_fitting_references(folder, card)}
-    _write_bundle(folder, card, (folder / WEIGHTS).read_bytes(), files)
+    references = _fitting_references(folder, card)
+    _write_bundle(folder, _with_references(card, references), (folder / WEIGHTS).read_bytes(), {**graphs, **references})
 
 
 def save_reference(folder: Path, name: str, card: AnyCard, reference: Reference, *, images: int, source: str) -> AnyCard:
@@ -91,8 +91,9 @@ def save_reference(folder: Path, name: str, card: AnyCard, reference: Reference,
     """
     content = encode_reference(reference)
     record = ReferenceRecord(hashlib.sha256(content).hexdigest(), images, source)
-    changed = replace(card, references={**card.references, name: record})
-    files = _fitting_graphs(folder, card) | _fitting_references(folder, card) | {name: content}
+    references = _fitting_references(folder, card)
+    changed = replace(card, references={**_with_references(card, references).references, name: record})
+    files = _fitting_graphs(folder, card) | references | {name: content}
     _write_bundle(folder, changed, (folder / WEIGHTS).read_bytes(), files)
     return changed
 
@@ -120,6 +121,11 @@ def _fitting_references(folder: Path, card: Card) -> dict[str, bytes]:
         with suppress(BundleError):
             contents[name] = read_reference_bytes(folder, name, card)
     return contents
+
+
+def _with_references(card: AnyCard, contents: Mapping[str, bytes]) -> AnyCard:
+    """Drop the records of reference data that are not among the contents."""
+    return replace(card, references={name: record for name, record in card.references.items() if name in contents})
 
 
 def _encode_card(folder: Path, card: Card) -> bytes:

@@ -24,6 +24,7 @@ ACCEPTED = 0.95  # fraction of the validation images
 TRAINING_IMAGES = 2000  # with half of them, the rates of docs/trust.md change by less than their intervals
 # More directions reject blurred and compressed images more often, and also more images of other clinics.
 DIRECTIONS = 24
+LEAST_LESIONS = 4  # of the training
 _LEAST_VARIANCE = 1e-4  # of a standardized feature
 _BATCH_SIZE = 8
 _SEED = 0
@@ -73,8 +74,10 @@ def fit_gate(network: SegmenterNetwork, train: pd.DataFrame, val: pd.DataFrame) 
         ValueError: The network returns no features, or there are fewer than four lesions or no validation image.
     """
     lesions = train.drop_duplicates("lesion_id")
-    if len(lesions) < 4 or val.empty:
-        raise ValueError(f"a gate must have 4 or more lesions and 1 or more validation images, got {len(lesions)} and {len(val)}")
+    if not has_enough_images(train, val):
+        raise ValueError(
+            f"a gate must have {LEAST_LESIONS} or more lesions and 1 or more validation images, got {len(lesions)} and {len(val)}"
+        )
     chosen = lesions.sample(min(TRAINING_IMAGES, len(lesions)), random_state=_SEED)
     localizer = Localizer(network)
     training = fit_features(np.stack([_features(item) for item in judge_inputs(localizer, chosen, "gate, training images")]))
@@ -87,6 +90,11 @@ def fit_gate(network: SegmenterNetwork, train: pd.DataFrame, val: pd.DataFrame) 
         "refused_by_rules": float(np.mean(by_rules)),
     }
     return FittedGate(as_reference(training, limit), len(chosen), numbers)
+
+
+def has_enough_images(train: pd.DataFrame, val: pd.DataFrame) -> bool:
+    """Return True if `fit_gate` can use the images."""
+    return train["lesion_id"].nunique() >= LEAST_LESIONS and not val.empty
 
 
 def fit_features(features: Float32Array) -> TrainingFeatures:

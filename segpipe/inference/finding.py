@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.data.identity import parse_name
 from segpipe.diagnosis import full_name
 from segpipe.errors import PredictionError
 from segpipe.inference.evidence import SIMILAR_COLUMNS, GateResult, Similar
@@ -122,7 +123,7 @@ class Finding(LocatedLesion):
     @cached_property
     def similar(self) -> Similar | None:
         """Training cases that look like the lesion; None without an index."""
-        image_id = None if self.path is None else PurePath(self.name).stem
+        image_id = None if self.path is None else parse_name(self.path).stem
         return None if self.find_similar is None else self.find_similar(image_id)
 
     @cached_property

@@ -1,7 +1,7 @@
 """Trust in a finding: rules from its evidence to a color."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 GREEN, AMBER, RED = COLORS = ("green", "amber", "red")
@@ -107,10 +107,6 @@ class TrustRules:
         doubts = tuple(code for code in DOUBTS if fires[code])
         red = len(doubts) >= self.red_from or not set(doubts).isdisjoint(SERIOUS)
         return Trust(RED if red else AMBER if doubts else GREEN, doubts, evidence.missing)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the rules without the metrics, for `summary.json`."""
-        return {name: value for name, value in asdict(self).items() if name != "test"}
 
 
 DEFAULT_RULES = TrustRules()  # for cards of older versions

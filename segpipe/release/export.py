@@ -24,7 +24,7 @@ from segpipe.data.check import CheckedDataset
 from segpipe.data.duplicates import hash_id
 from segpipe.data.splits import assign_parts, read_split, split_hash
 from segpipe.errors import BundleError, OutputError
-from segpipe.evaluation.gate import fit_gate
+from segpipe.evaluation.gate import fit_gate, has_enough_images
 from segpipe.evaluation.heatmap_faithfulness import SAMPLE
 from segpipe.evaluation.held_out import score_classifier
 from segpipe.evaluation.score import PLOTS, Metrics, card_with_test_metrics, segmenter_test_metrics
@@ -94,7 +94,8 @@ def export_bundles(
         unet, network = load_segmenter(Path(scratch, "segmenter")), load_classifier(Path(scratch, "classifier"))
         train, val, test = (table[table["part"] == part] for part in PARTS)
         runs = TorchSegmenter(unet), TorchClassifier(network)
-        gate, similar = fit_gate(runs[0], train, val), fit_similar(Localizer(runs[0]), runs[1], train)
+        gate = fit_gate(runs[0], train, val) if has_enough_images(train, val) else None
+        similar = fit_similar(Localizer(runs[0]), runs[1], train)
         images = [read_image(path) for path in test["image_path"][:PARITY_IMAGES]]
         masks = [found.mask for found in Localizer(runs[0])(images)]
         graphs = {
@@ -103,7 +104,10 @@ def export_bundles(
             )
             for kind, bundle in (("segmenter", unet), ("classifier", network))
         }
-        checks: dict[str, Any] = {"gate": Gate(gate.reference), "index": SimilarIndex(similar, network.card.classes)}
+        checks: dict[str, Any] = {
+            "gate": Gate(None if gate is None else gate.reference),
+            "index": SimilarIndex(similar, network.card.classes),
+        }
         metrics = _score(*runs, test, run, dataset=dataset.name, **checks)
         # Without the worst cases, which show images of patients.
         (output / TEST / PLOT_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -113,7 +117,8 @@ def export_bundles(
     save_bundle(output / "segmenter", unet.model, cards[0], half=True)
     save_bundle(output / "classifier", network.model, cards[1], half=True)
     source = f"{dataset.name}, training part"
-    save_reference(output / "segmenter", GATE, cards[0], gate.reference, images=gate.images, source=source)
+    if gate is not None:
+        save_reference(output / "segmenter", GATE, cards[0], gate.reference, images=gate.images, source=source)
     save_reference(output / "classifier", SIMILAR, cards[1], similar, images=len(similar.arrays["points"]), source=source)
     for kind, built in graphs.items():
         write_graphs(output / kind, built)

@@ -57,7 +57,7 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     keep_freed_memory()
 
     from segpipe.bundle.saving import bundle_segmenter, save_bundle, save_reference
-    from segpipe.evaluation.gate import fit_gate
+    from segpipe.evaluation.gate import fit_gate, has_enough_images
     from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import segmenter_test_metrics
     from segpipe.evaluation.segmenter_alone import score_segmenter
@@ -80,8 +80,11 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     metrics = score_segmenter(network, data.parts["test"], output / TEST, dataset=data.dataset.name)
     card = replace(card, metrics=segmenter_test_metrics(metrics))
     save_bundle(output / BUNDLE, model, card)
-    gate = fit_gate(network, data.parts["train"], data.parts["val"])
-    save_reference(output / BUNDLE, GATE, card, gate.reference, images=gate.images, source=f"{data.dataset.name}, training part")
+    images = data.parts["train"], data.parts["val"]
+    if has_enough_images(*images):
+        gate = fit_gate(network, *images)
+        source = f"{data.dataset.name}, training part"
+        save_reference(output / BUNDLE, GATE, card, gate.reference, images=gate.images, source=source)
     write_segmenter_golden(output / BUNDLE, network)
     say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
     return metrics

@@ -12,7 +12,7 @@ from segpipe.bundle.card import ClassifierCard
 from segpipe.bundle.card_file import read_card
 from segpipe.bundle.folder import load_classifier
 from segpipe.bundle.references import MAX_BYTES, Reference, encode_reference, read_reference
-from segpipe.bundle.saving import save_bundle, save_reference
+from segpipe.bundle.saving import save_bundle, save_graphs, save_reference
 from segpipe.errors import BundleError
 from segpipe.io.run_files import SIMILAR
 from segpipe.lesion.crop import CropRule
@@ -79,3 +79,10 @@ def test_data_that_cannot_be_read_again_are_not_encoded() -> None:
         encode_reference(Reference({"points": np.array([np.nan])}, {}))
     with pytest.raises(ValueError, match="at most"):
         encode_reference(Reference({"points": np.zeros(MAX_BYTES)}, {}))
+
+
+def test_unfit_data_are_dropped_with_their_record_where_graphs_are_added(folder: Path) -> None:
+    (folder / SIMILAR).write_bytes(b"damaged")
+    save_graphs(folder, card_of(folder), {})
+    assert card_of(folder).references == {}
+    assert not (folder / SIMILAR).exists()

@@ -16,7 +16,7 @@ from segpipe.cli.main import main
 from segpipe.data.loaders import load_ham10000
 from segpipe.data.splits import write_split
 from segpipe.data.synthetic.dataset import write_dataset
-from segpipe.evaluation.gate import ACCEPTED, choose_limit, fit_features, fit_gate
+from segpipe.evaluation.gate import ACCEPTED, choose_limit, fit_features, fit_gate, has_enough_images
 from segpipe.evaluation.gate_audit import BOXED, SKIN
 from segpipe.inference.gate import UNLIKE_TRAINING, Gate
 from segpipe.inference.stages import Localizer
@@ -67,6 +67,9 @@ def test_gate_needs_images_and_features(segmenter: SegmenterBundle, parts: dict[
         fit_gate(network, parts["train"].drop_duplicates("lesion_id").head(3), parts["val"])
     with pytest.raises(ValueError, match="and 0"):
         fit_gate(network, parts["train"], parts["val"].head(0))
+    assert has_enough_images(parts["train"], parts["val"])
+    assert not has_enough_images(parts["train"].drop_duplicates("lesion_id").head(3), parts["val"])
+    assert not has_enough_images(parts["train"], parts["val"].head(0))
 
 
 def test_limit_accepts_the_fraction_by_rules_and_score_together() -> None:

@@ -85,6 +85,13 @@ def test_training_image_is_known_by_its_name_and_never_among_its_cases(folder: P
         assert "known" in finding.trust.doubts
 
 
+@pytest.mark.parametrize(("name", "known"), [("I0.PNG", True), ("folder\\I0.jpg", True), ("I0.txt", False), ("other.png", False)])
+def test_name_of_a_training_image_is_read_as_everywhere(folder: Path, name: str, known: bool) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (160, 200, 3), dtype=np.uint8)
+    similar = replace(load(folder).predict(noise), path=name).similar
+    assert similar is not None and similar.known == known
+
+
 def test_bundles_without_reference_data_say_what_they_lack(bundles: Path, photographs: pd.DataFrame) -> None:
     finding = load(bundles, gate="off", tta="none", explain="none").predict(photographs["image_path"][0])
     assert (finding.gate, finding.prediction_set, finding.similar) == (None, None, None)

@@ -183,7 +183,7 @@ def test_copy_of_a_model_gives_the_same_results(page: "Page", generated: Path) -
     for title in ("shipped", COPY):
         expect(page.get_by_role("heading", level=2, name=title, exact=True)).to_be_visible()
     # Of a wide table only the visible columns exist.
-    expect(table(page)).to_have_attribute("aria-colcount", str(1 + 2 * 6))
+    expect(table(page)).to_have_attribute("aria-colcount", str(1 + 2 * 7))
     original, copied = (download(page, f"Table of {label} (CSV)") for label in ("shipped", COPY))
     frames = [pd.read_csv(io.BytesIO(content)).drop(columns="latency_ms") for content in (original, copied)]
     pd.testing.assert_frame_equal(*frames, atol=TOLERANCE, rtol=0)

@@ -108,10 +108,10 @@ def test_downloads_and_pictures_contain_no_camera_metadata(page: "Page") -> None
     assert Image.open(io.BytesIO(uploads[0])).getexif().get_ifd(ExifTags.IFD.GPSInfo)
     upload(page, payload("a.jpg", uploads[0]), payload("b.jpg", uploads[1]))
     predictions(page)
-    expect(page.get_by_role("img")).to_have_count(3)
+    expect(page.get_by_role("img")).to_have_count(4)
     report, figure = download(page, REPORT), download(page, FIGURE)
     displayed = list(pictures(page).values())
-    assert len(displayed) == 3
+    assert len(displayed) == 4
     for content in (with_decompressed_streams(report), figure, download(page, DATA), download(page, "Table (CSV)"), *displayed):
         assert content and not re.search(rb"Exif\0\0|eXIf|iTXt|zTXt|GPS|" + MARKER.encode(), content)
     for content in (figure, *displayed):
@@ -177,7 +177,7 @@ def test_visitors_see_only_their_own_images(visit: Visit) -> None:
         upload(page, sample)
     found = [predictions(page) for page in pages]
     for page in pages:
-        expect(page.get_by_role("img")).to_have_count(3)
+        expect(page.get_by_role("img")).to_have_count(4)
     assert found[0] != found[1] and len(found[0]) == len(found[1]) == 1
     assert not set(pictures(pages[0])) & set(pictures(pages[1]))
     for page, own, other in zip(pages, samples, reversed(samples), strict=True):

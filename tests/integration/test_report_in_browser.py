@@ -195,7 +195,7 @@ def test_page_of_an_image_opens_and_going_back_keeps_the_filters(page: "Page") -
     page.locator("tbody td.path a").click()
     page.wait_for_url("**/report/pages/**")
     assert page.locator("h1").count() == 1 and "part 1/image_77.jpg" in page.locator("header").inner_text()
-    assert loaded(page, "figure img") == [80, 64, 80]
+    assert loaded(page, "figure img") == [80, 64, 80, 80]
     assert page.get_by_text("Not a medical device").is_visible()
     page.go_back()
     assert count(page) == 1 and page.locator("[name=text]").input_value() == "image_77."

@@ -103,7 +103,7 @@ def show_pages() -> None:
         models, uploads = choose_models(PipelineSettings.of(config), config.bundles), list[Upload]()
         pages = [
             st.Page(
-                partial(show_results, models, uploads, max_pixels=config.max_pixels),
+                partial(show_results, models, uploads, max_pixels=config.max_pixels, training_images=config.similar.root),
                 title="Analyze",
                 url_path="analyze",
                 default=True,

@@ -1,8 +1,9 @@
 """Results on the page: table of all images, details of one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from segpipe.report.overlays import (
     encode_jpeg,
     make_preview,
 )
+from segpipe.report.similar_pictures import TrainingPhotographs
 from segpipe.report.wording import PROBABILITIES_TITLE, mark_unsure, name_with_code, printable, source_name, suspicion_phrases
 from segpipe.types import RgbImage
 
@@ -56,13 +58,16 @@ class _ModelResults:
     rejections: dict[str, _Rejection]
 
 
-def show_results(models: Sequence[Model], uploads: Sequence[Upload], *, max_pixels: int) -> None:
+def show_results(
+    models: Sequence[Model], uploads: Sequence[Upload], *, max_pixels: int, training_images: str | None = None
+) -> None:
     """Analyze the uploads and show the results.
 
     Args:
         models: One model, or two to show side by side.
         uploads: Images to analyze.
         max_pixels: Largest allowed number of pixels of an image.
+        training_images: Folder of the training images, for pictures of similar cases; None for their names alone.
     """
     results = [_analyze_all(model, uploads, max_pixels=max_pixels) for model in models]
     _release_others(uploads, [each.pipeline for each in results])
@@ -81,7 +86,9 @@ def show_results(models: Sequence[Model], uploads: Sequence[Upload], *, max_pixe
             if len(results) > 1:
                 st.header(literal(each.model.label), divider=True)
             if key in each.analyses:
-                _show_analysis(each.analyses[key], each.pipeline, key=f"{key} {each.model.label}", wide=len(results) == 1)
+                wide = len(results) == 1
+                _show_analysis(each.analyses[key], each.pipeline, key=f"{key} {each.model.label}", wide=wide)
+                _show_evidence(each.analyses[key], each.pipeline, wide=wide, training_images=training_images)
 
 
 def _analyze_all(model: Model, uploads: Sequence[Upload], *, max_pixels: int) -> _ModelResults:
@@ -174,11 +181,10 @@ def _show_analysis(analysis: Analysis, pipeline: "Pipeline", *, key: str, wide: 
     with columns[1]:
         st.markdown("### Details")
         _show_part("details", analysis, pipeline)
-    _show_evidence(analysis, pipeline, wide=wide)
     _show_downloads(analysis, pipeline, key=key)
 
 
-def _show_evidence(analysis: Analysis, pipeline: "Pipeline", *, wide: bool) -> None:
+def _show_evidence(analysis: Analysis, pipeline: "Pipeline", *, wide: bool, training_images: str | None) -> None:
     """Show similar cases and numbers of the lesion, where there are any."""
     shown = {"similar": (SIMILAR_TITLE, bool(similar_cases(analysis.row))), "numbers": (NUMBERS_TITLE, has_numbers(analysis.row))}
     parts = {part: title for part, (title, exists) in shown.items() if exists}
@@ -186,13 +192,20 @@ def _show_evidence(analysis: Analysis, pipeline: "Pipeline", *, wide: bool) -> N
     for column, (part, title) in zip(columns, parts.items(), strict=False):
         with column:
             st.markdown(f"### {title}")
-            _show_part(part, analysis, pipeline)
+            urls = {} if training_images is None else _training_photographs(training_images).urls(analysis.row)
+            _show_part(part, analysis, pipeline, case_urls=urls)
 
 
-def _show_part(part: str, analysis: Analysis, pipeline: "Pipeline") -> None:
+@st.cache_resource(show_spinner=False)
+def _training_photographs(root: str) -> TrainingPhotographs:
+    return TrainingPhotographs(Path(root))
+
+
+def _show_part(part: str, analysis: Analysis, pipeline: "Pipeline", *, case_urls: Mapping[str, str] | None = None) -> None:
     ensemble = pipeline.ensemble
     coverage = set_coverage(analysis.finding)
-    html = render_part(part, analysis.row, ensemble.malignant, points=ensemble.operating_points, level=2, coverage=coverage)
+    options: dict[str, Any] = {"points": ensemble.operating_points, "coverage": coverage, "case_urls": case_urls or {}}
+    html = render_part(part, analysis.row, ensemble.malignant, level=2, **options)
     st.html(f'<div class="finding">{html}</div>')
 
 

@@ -13,6 +13,7 @@ from segpipe.config.prediction import (
     ExplainConfig,
     ModelsConfig,
     SegmenterBundleConfig,
+    SimilarConfig,
     TtaConfig,
     batch_size_setting,
     config_group,
@@ -45,6 +46,7 @@ class AppConfig:
     explain: ExplainConfig = config_group("Heatmap where the page's switch is on")
     gate: str = gate_setting()
     conformal: ConformalConfig = setting(ConformalConfig, "Prediction sets")
+    similar: SimilarConfig = setting(SimilarConfig, "Similar cases")
     mm_per_pixel: float | None = mm_per_pixel_setting()
     runtime: str = runtime_setting()
     device: str = device_setting()

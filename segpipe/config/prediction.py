@@ -109,7 +109,7 @@ class SimilarConfig:
 
     root: str | None = setting(
         None,
-        "Folder of the classifier's training images, for pictures of similar cases in the report",
+        "Folder of the classifier's training images, for pictures of similar cases",
         path="folder",
     )
 

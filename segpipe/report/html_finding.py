@@ -71,7 +71,7 @@ def finding_html(finding: Finding) -> str:
     """
     row, files = finding.to_dict(), report_pictures(finding)
     explained = None if finding.class_map is None else name_with_code(finding.class_map.diagnosis)
-    sources = {key: _data_uri(files[folder]) for key, folder in PICTURE_FOLDERS.items() if folder in files}
+    sources = {key: data_uri(files[folder]) for key, folder in PICTURE_FOLDERS.items() if folder in files}
     context = {
         **finding_context(row, finding.malignant, finding.operating_points, coverage=set_coverage(finding)),
         "name": printable(finding.name),
@@ -82,7 +82,8 @@ def finding_html(finding: Finding) -> str:
     return html_templates().get_template("notebook.html").render(context)
 
 
-def _data_uri(jpeg: bytes) -> str:
+def data_uri(jpeg: bytes) -> str:
+    """Return a JPEG file as a URL."""
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
@@ -94,6 +95,7 @@ def render_part(
     points: Sequence[OperatingPoint],
     level: int,
     coverage: float | None = None,
+    case_urls: Mapping[str, str] = _NO_URLS,
 ) -> str:
     """Render one part of a finding, styled by `parts.css`.
 
@@ -104,8 +106,9 @@ def render_part(
         points: Operating points of the run; empty where none are known.
         level: Level of the heading with the diagnosis, 1 to 6.
         coverage: Coverage of the prediction set; None if unknown.
+        case_urls: URL of the picture of each similar case that has one, by image id.
     """
-    context = finding_context(row, malignant, points, coverage=coverage) | {"level": level, "mask_url": None}
+    context = finding_context(row, malignant, points, coverage=coverage, case_urls=case_urls) | {"level": level, "mask_url": None}
     return html_templates().get_template(f"{part}.html").render(context)
 
 

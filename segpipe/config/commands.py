@@ -156,7 +156,7 @@ class AuditGateConfig:
     outside: Any = setting(None, "Folder of other images, or a list of folders as [a,b]", path="folder")
     bundle: SegmenterBundleConfig = setting(SegmenterBundleConfig, "Segmenter with its gate")
     split: str | None = setting(None, "split.csv that it was trained on; null: the one beside bundle.segmenter", path="existing")
-    images: int = setting(500, "Largest number of images of a kind", least=1)
+    images: int = setting(500, "Largest number of changed images of a kind, and of outside images", least=1)
     runtime: str = runtime_setting()
     device: str = device_setting()
     output: str | None = setting(None, "Folder for gate.json, the numbers in full precision; null: none", path="any")

@@ -133,21 +133,21 @@ def dataset_sets(table: pd.DataFrame, *, images: int) -> list[ImageSet]:
 
     Args:
         table: Images with `part`, `image_path` and `mask_path`.
-        images: Largest number of images of a set.
+        images: Largest number of changed images in a set.
 
     Returns:
-        Validation and test images as they are, then changed test images: the box of the lesion black, the largest strip of skin
-        beside that box, and blur, noise, compression, darkness and brightness.
+        All validation and test images as they are, then changed test images: the box of the lesion black, the largest strip of
+        skin beside that box, and blur, noise, compression, darkness and brightness.
 
     Raises:
         MissingExtraError: albumentations is not installed.
     """
-    val, test = (_sample(table[table["part"] == part], images) for part in ("val", "test"))
-    masked = _sample(table[(table["part"] == "test") & table["mask_path"].notna()], images)
+    val, test = (table[table["part"] == part] for part in ("val", "test"))
+    masked, changed = _sample(test[test["mask_path"].notna()], images), _sample(test, images)
     pairs = list(zip(masked["image_path"], masked["mask_path"], strict=True))
     sets = [ImageSet(name, _readers(rows["image_path"])) for name, rows in (("validation", val), ("test", test))]
     sets += [ImageSet(name, [partial(make, *pair) for pair in pairs]) for name, make in ((BOXED, _box_out), (SKIN, _skin_only))]
-    return sets + [ImageSet(name, _readers(test["image_path"], change)) for name, change in _corruptions().items()]
+    return sets + [ImageSet(name, _readers(changed["image_path"], change)) for name, change in _corruptions().items()]
 
 
 def folder_set(folder: Path, *, images: int) -> ImageSet:

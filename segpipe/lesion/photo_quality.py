@@ -1,7 +1,7 @@
 """Rules for photographs that a diagnosis should not rest on, with advice.
 
-The rules see a reduced copy of the image, as the networks do. Each constant states how often its rule fires on the 1,008
-validation images of HAM10000 with their true masks.
+The rules see a reduced copy of the image, as the networks do. docs/trust.md states how often each rule fires on the validation
+images of HAM10000.
 """
 
 from dataclasses import dataclass
@@ -11,25 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.lesion.localization import Localization, MaskSource
+from segpipe.lesion.working_copy import rgb_to_lab
 from segpipe.types import BoolMask, RgbImage, require_image
 
 SIDE = 256  # pixels, longer side of the reduced copy
 
-# Shorter side in pixels; 0 %.
+# Shorter side in pixels.
 MIN_SIDE_PX = 128
-# Standard deviation of the Laplacian of the gray levels; 0.3 %.
+# Standard deviation of the Laplacian of the gray levels.
 MIN_SHARPNESS = 3.5
-# Gray level that a tenth of the image exceeds; 0.1 %.
+# Gray level that a tenth of the image exceeds.
 MIN_LIGHT = 120.0
-# Fraction of the image whose colors are all `WHITE` or more; 0.1 %.
+# Fraction of the image whose colors are all `WHITE` or more.
 MAX_WHITE_FRACTION = 0.05
 WHITE = 250
-# Fraction of the lesion whose colors are all `GLARE` or more; 0.1 %.
+# Fraction of the lesion whose colors are all `GLARE` or more.
 MAX_GLARE_FRACTION = 0.005
 GLARE = 240
-# Fraction of the image that has a color of skin, `is_skin`, without parts as dark as a vignette; 0 %.
+# Fraction of the image that has a color of skin, `is_skin`, without parts as dark as a vignette.
 MIN_SKIN_FRACTION = 0.05
-# Fraction of the image border that the lesion covers; 0.8 %.
+# Fraction of the image border that the lesion covers.
 MAX_BORDER_FRACTION = 0.4
 
 ADVICE: dict[str, str] = {
@@ -140,9 +141,8 @@ def is_skin(image: RgbImage) -> tuple[BoolMask, BoolMask]:
     Returns:
         Two masks, bool, shape (H, W): pixels with the color of skin, and pixels that are not too dark to have one.
     """
-    lightness, red, yellow = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32))
-    light = lightness >= _LEAST_LIGHTNESS * 2.55  # OpenCV scales L* to 255 and shifts a* and b* by 128
-    red, yellow = red - 128, yellow - 128
+    lightness, red, yellow = cv2.split(rgb_to_lab(image))
+    light = lightness >= _LEAST_LIGHTNESS
     hue = (yellow > _LEAST_YELLOW * red) & (yellow < _MOST_YELLOW * red)
     return np.asarray(light & (red > _LEAST_RED) & hue, np.bool_), np.asarray(light, np.bool_)
 

@@ -33,7 +33,7 @@ class TrainingPhotographs:
         self._paths = {image_id: root / path for image_id, path in zip(image_ids(photographs), photographs, strict=True)}
 
     def thumbnail(self, image_id: str) -> bytes | None:
-        """Encode the thumbnail of an image; None if it is missing or unreadable."""
+        """Encode the thumbnail of an image; None without a readable image."""
         path = self._paths.get(image_id)
         try:
             return None if path is None else encode_jpeg(_read_thumbnail(path))

@@ -17,6 +17,7 @@ from segpipe.evaluation.gate_audit import gate_table
 from segpipe.evaluation.heatmap_metrics import heatmap_table
 from segpipe.evaluation.text import ROWS, metric_text, results_table, same_images, short_hash
 from segpipe.io.run_files import GATE
+from segpipe.lesion import photo_quality
 from segpipe.release.card_tests import trust_table
 from segpipe.release.model_card import model_card
 
@@ -210,6 +211,12 @@ def test_numbers_of_trust_are_those_of_card_audit_and_benchmarks() -> None:
     audit, gate = results("gate"), load_segmenter(SHIPPED / "segmenter").card.references[GATE]
     assert gate_table(audit["sets"]) in page
     assert audit["gate"] == gate.sha256
+    validation = audit["sets"]["validation"]
+    for code in photo_quality.ADVICE:
+        rate = 100 * validation["reasons"].get(code, 0) / validation["images"]
+        assert re.search(rf"^\| `{code}` \| .* \| {rate:.1f} %".replace("0.0 %", "0 %"), page, re.MULTILINE), code
+    cost = results("gate_cost")
+    assert f"{cost['gate_ms']:.1f} of {cost['milliseconds']['finding']:.0f} ms" in page
     sets = results("prediction_sets")
     assert sets["classifier"] == load_classifier(SHIPPED / "classifier").sha256
     methods = [sets["0.90"][name] for name in ("class_conditional", "marginal")]

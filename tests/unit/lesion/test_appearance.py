@@ -1,17 +1,23 @@
 """Numbers of a lesion on shapes, colors and skins whose answer is known."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.color import rgb2lab
 
 from segpipe.io.files import read_json
 from segpipe.lesion.appearance import COLORS, MIN_COLOR_FRACTION, REFERENCE_RGB, Appearance, measure_appearance
+from segpipe.lesion.working_copy import rgb_to_lab
 from segpipe.types import BoolMask, RgbImage
+
+Numbers = Mapping[str, float]
+STATISTICS = "median", "p5", "p95"
 
 DOCS = Path(__file__).parents[3] / "docs"
 HEIGHT, WIDTH = 225, 300
@@ -355,6 +361,14 @@ def test_the_same_image_gives_the_same_numbers_and_stays_unchanged() -> None:
     assert np.array_equal(image, before[0]) and np.array_equal(mask, before[1])
 
 
+def test_lab_is_that_of_scikit_image() -> None:
+    levels = np.arange(0, 256, 5, dtype=np.uint8)
+    colors = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
+    expected = rgb2lab(colors)
+    np.testing.assert_allclose(rgb_to_lab(colors), expected, atol=0.002)
+    np.testing.assert_allclose(rgb_to_lab(colors.astype(np.float32)), expected, atol=0.002)
+
+
 def test_views_are_accepted() -> None:
     mask = blob()
     image = mottled(mask)
@@ -375,14 +389,34 @@ def test_empty_masks_and_wrong_arguments_are_refused() -> None:
             measure_appearance(photograph(mask), mask, mm_per_pixel=scale)
 
 
-def test_documented_stability_is_the_measured_one() -> None:
+def stability_row(column: str, mirror: Numbers, rotation: Numbers, resizing: Numbers) -> str:
+    correlations = [f"{family['rank_correlation_lowest']:.3f}" for family in (mirror, rotation, resizing)]
+    if "median_change_degrees" in rotation:
+        changes = [f"{family['median_change_degrees']:.2f} degrees" for family in (rotation, resizing)]
+    else:
+        changes = [f"{100 * family['median_relative_change']:.1f} %" for family in (rotation, resizing)]
+    name = column if column.startswith("fraction") else f"`{column}`"
+    return f"| {name} | {' | '.join(correlations + changes)} |"
+
+
+def distribution_row(diagnosis: str, found: Mapping[str, Any]) -> str:
+    digits = {"abcd_asymmetry": 2, "abcd_color_asymmetry": 1, "abcd_border": 2}
+    columns = [column for column in found if column.startswith(("abcd", "skin"))]
+    texts = {
+        column: [f"{found[column][name]:.{digits.get(column, 0)}f}" for name in ("median", "p5", "p95")] for column in columns
+    }
+    cells = [f"{median} ({lowest} to {highest})" for median, lowest, highest in texts.values()]
+    return f"| {diagnosis} | {found['images']} | {' | '.join(cells)} |"
+
+
+def test_documented_numbers_are_the_measured_ones() -> None:
     measured, page = read_json(DOCS / "results" / "appearance.json"), (DOCS / "trust.md").read_text(encoding="utf-8")
     families = [measured["stability"][name] for name in ("mirror", "rotation", "resizing")]
     for column in families[0]:
-        correlations = [family[column]["rank_correlation_lowest"] for family in families]
-        assert min(correlations) > 0.95
-        name = column if column.startswith("fraction") else f"`{column}`"
-        assert f"| {name} | {' | '.join(f'{value:.3f}' for value in correlations)} |" in page
+        assert min(family[column]["rank_correlation_lowest"] for family in families) > 0.95
+        assert stability_row(column, *(family[column] for family in families)) in page
+    for diagnosis, found in measured["distribution"].items():
+        assert diagnosis == "all" or distribution_row(diagnosis, found) in page
     assert f"{measured['images']} images" in page
     assert f"takes {measured['milliseconds']:.0f} ms" in page
     assert measured["milliseconds"] < 10

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from segpipe.config import commands, groups, training_groups
 from segpipe.config.fields import LARGEST_SEED, MISSING, setting
 from segpipe.config.prediction import DATED, ExplainConfig, RunPipelineConfig, SegmenterBundleConfig, TtaConfig, config_group
-from segpipe.config.training_groups import ConformalConfig, DistillConfig, ThresholdConfig
+from segpipe.config.training_groups import ConformalFitConfig, DistillConfig, ThresholdConfig
 
 # Settings that a training may change on resuming where allow_change lists them.
 CHANGES_ALLOWED = ("optimizer.lr", "optimizer.weight_decay", "batch_size")
@@ -75,7 +75,7 @@ class TrainClsConfig(TrainConfig):
         choices={"none": "", "temperature": "", "logit_adjustment": "temperature and correction for class frequencies"},
     )
     threshold: ThresholdConfig = setting(ThresholdConfig, "Operating points")
-    conformal: ConformalConfig = setting(ConformalConfig, "Prediction sets")
+    conformal: ConformalFitConfig = setting(ConformalFitConfig, "Prediction sets")
     heatmap_sample: int = setting(
         200, "Number of test images whose heatmaps are tested, see docs/heatmaps.md; 0: no test", least=0
     )

@@ -165,7 +165,7 @@ class ThresholdConfig:
 
 
 @dataclass
-class ConformalConfig:
+class ConformalFitConfig:
     """Prediction sets of a classifier."""
 
     coverage: float = setting(

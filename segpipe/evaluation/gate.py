@@ -1,9 +1,9 @@
 """Fit of the input gate to the images of a training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,13 +51,10 @@ class FittedGate:
     Attributes:
         reference: Data for `segpipe.inference.gate.Gate`.
         images: Number of training images that they were made from.
-        numbers: Plain values for a record: `images` of `train` and `val`, the fraction `accepted` of val, and the fraction of val
-            `refused_by_rules`.
     """
 
     reference: Reference
     images: int
-    numbers: Mapping[str, Any]
 
 
 def fit_gate(network: SegmenterNetwork, train: pd.DataFrame, val: pd.DataFrame) -> FittedGate:
@@ -83,13 +80,7 @@ def fit_gate(network: SegmenterNetwork, train: pd.DataFrame, val: pd.DataFrame) 
     training = fit_features(np.stack([_features(item) for item in judge_inputs(localizer, chosen, "gate, training images")]))
     judged = list(_distances(training, judge_inputs(localizer, val, "gate, validation images")))
     distances, by_rules = np.array([distance for distance, _ in judged]), np.array([refused for _, refused in judged])
-    limit = choose_limit(distances, by_rules)
-    numbers = {
-        "images": {"train": len(chosen), "val": len(val)},
-        "accepted": float(np.mean((distances <= limit) & ~by_rules)),
-        "refused_by_rules": float(np.mean(by_rules)),
-    }
-    return FittedGate(as_reference(training, limit), len(chosen), numbers)
+    return FittedGate(as_reference(training, choose_limit(distances, by_rules)), len(chosen))
 
 
 def has_enough_images(train: pd.DataFrame, val: pd.DataFrame) -> bool:

@@ -16,7 +16,7 @@ views and Grad-CAM. It runs in ONNX Runtime, as by default on a CPU, and "full" 
 memory, at the fastest batch size. segpipe also reads the photographs, cuts the crops, writes masks, judges the photograph, and
 measures the lesion. "naive" is `benchmarks/naive.py`.
 
-Exit status: 1 if segpipe has less than 0.7 of the throughput of the forward passes alone, less than twice that of the naive
+Exit status: 1 if segpipe has less than 0.85 of the throughput of the forward passes alone, less than twice that of the naive
 script, other probabilities (by more than 1e-4), or more memory; if its memory grows by more than 5 % from the 200th to the last
 image; or if ONNX Runtime is slower than PyTorch or needs more memory, or OpenVINO is less than 1.5 times as fast as PyTorch;
 else 0.
@@ -262,7 +262,7 @@ def judge(results: dict[str, Any]) -> dict[str, tuple[float, str, float, bool]]:
         return statistics.median(one[name] for one in results["rounds"])
 
     values = {
-        "rate plain / bare": (median("x_bare"), ">=", 0.7),
+        "rate plain / bare": (median("x_bare"), ">=", 0.85),
         "rate full / naive": (median("x_naive"), ">=", 2.0),
         "peak memory full / naive": (median("x_naive_memory"), "<=", 1.0),
         "largest difference of a probability": (max(one["largest_difference"] for one in results["rounds"]), "<=", 1e-4),

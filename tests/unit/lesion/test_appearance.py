@@ -402,9 +402,7 @@ def stability_row(column: str, mirror: Numbers, rotation: Numbers, resizing: Num
 def distribution_row(diagnosis: str, found: Mapping[str, Any]) -> str:
     digits = {"abcd_asymmetry": 2, "abcd_color_asymmetry": 1, "abcd_border": 2}
     columns = [column for column in found if column.startswith(("abcd", "skin"))]
-    texts = {
-        column: [f"{found[column][name]:.{digits.get(column, 0)}f}" for name in ("median", "p5", "p95")] for column in columns
-    }
+    texts = {column: [f"{found[column][name]:.{digits.get(column, 0)}f}" for name in STATISTICS] for column in columns}
     cells = [f"{median} ({lowest} to {highest})" for median, lowest, highest in texts.values()]
     return f"| {diagnosis} | {found['images']} | {' | '.join(cells)} |"
 

@@ -136,11 +136,9 @@ def run_epoch(pictures: Pictures, epoch: int, *, images: int, batch: int, **valu
     for number in range(2):
         pictures.on_train_batch_end(state, None, None, classifier_batch(100 * number + epoch, 4), number)
     pictures.on_validation_epoch_start(state, None)
-    own = range(0, images, state.world_size)
+    own, every = range(0, images, state.world_size), classifier_batch(0, images)
     for start in range(0, len(own), batch):
-        pixels, labels = (
-            torch.stack([part[index] for index in own[start : start + batch]]) for part in classifier_batch(0, images)
-        )
+        pixels, labels = (part[list(own[start : start + batch])] for part in every)
         logits = torch.stack([labels.float(), torch.full((len(labels),), float(epoch))], 1)
         pictures.on_validation_batch_end(state, None, logits, (pixels, labels), start)
     pictures.on_train_epoch_end(state, None)

@@ -72,7 +72,7 @@ def output_folder(config: "DictConfig") -> Path:
 
 
 def say(text: str) -> None:
-    """Write one or more lines to stdout, at once also into a file."""
+    """Write one or more lines to stdout, without delay."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Passes over many files: their results, which are stored, and progress of any work.
+"""Passes over many files, with stored results; progress of any work.
 
 A result belongs to a version of a file, identified by path, size, and times of modification and change.
 """
@@ -216,9 +216,9 @@ def follow(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show the elapsed time of work of unknown length, within a `with` block.
+    """Show the elapsed time of work of unknown length.
 
-    Work of less than a few seconds shows nothing. No other progress may be shown within the block.
+    Use it in a `with` block, within which nothing else is shown. Work of less than a few seconds shows nothing.
 
     Args:
         what: Name of the work.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from segpipe.diagnosis import full_name
 from segpipe.metrics.segmentation import dice
-from segpipe.report.canvas import GRAY, INK, Area, Color, elide, text_width
+from segpipe.report.canvas import GRAY, Area, Color, elide, text_width
 from segpipe.report.overlays import PREDICTED_COLOR, TRUE_COLOR, draw_outline
 from segpipe.report.png_canvas import PngCanvas
 from segpipe.report.wording import DISCLAIMER, percent, printable
@@ -23,7 +23,6 @@ WRONG_SIGN = "\N{BALLOT X}"
 _MARGIN, _SIDE, _GAP = 0.25, 1.5, 0.1
 _HEAD, _FOOT, _LABEL = 0.72, 0.3, 0.22
 _NAMES_WIDTH, _CELL_HEIGHT = 0.85, 0.3
-_LEAST_WIDTH = 6.0
 _FRAME = 0.04
 # Points.
 _TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 12, 9, 7
@@ -48,7 +47,8 @@ class _Sheet:
 
     def __init__(self, columns: int, height: float, *, title: str, caption: str, names: bool) -> None:
         self._left = _MARGIN + _NAMES_WIDTH * names
-        width = max(_LEAST_WIDTH, self._left + columns * (_SIDE + _GAP) - _GAP + _MARGIN)
+        written = max(text_width(line, size=_TEXT_SIZE) for line in (caption, DISCLAIMER)) + 2 * _MARGIN
+        width = max(written, self._left + columns * (_SIDE + _GAP) - _GAP + _MARGIN)
         self._canvas = PngCanvas(width, _HEAD + height + _FOOT)
         self._canvas.write(_MARGIN, 0.32, title, size=_TITLE_SIZE, bold=True)
         self._canvas.write(_MARGIN, 0.55, caption, size=_TEXT_SIZE, color=GRAY)
@@ -61,10 +61,10 @@ class _Sheet:
     def name_row(self, top: float, height: float, text: str) -> None:
         self._canvas.write(_MARGIN, _HEAD + top + height / 2 + 0.04, text, size=_TEXT_SIZE, bold=True)
 
-    def label(self, column: int, top: float, text: str, *, color: Color = INK, bold: bool = False) -> None:
+    def label(self, column: int, top: float, text: str, *, bold: bool = False) -> None:
         """Write a text above a square, shortened to its width."""
         fitting = elide(printable(text), _SIDE, size=_TEXT_SIZE, bold=bold)
-        self._canvas.write(self._x(column), _HEAD + top + 0.15, fitting, size=_TEXT_SIZE, bold=bold, color=color)
+        self._canvas.write(self._x(column), _HEAD + top + 0.15, fitting, size=_TEXT_SIZE, bold=bold)
 
     def show(self, column: int, top: float, image: RgbImage, *, frame: Color | None = None) -> None:
         """Draw a square image."""

@@ -1,4 +1,4 @@
-"""Lines and progress bar of a training, and its display as a whole."""
+"""Lines, progress bar and display of a training."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ QUIET = Display()
 
 
 class EpochLines(Callback):
-    """Callback that reports one line for each epoch, and shows a bar within it.
+    """Callback that reports a line for each epoch, below a bar.
 
     Args:
         output: Folder of the training, with `metrics.csv`.
@@ -170,7 +170,7 @@ def best_epoch(table: pd.DataFrame, monitor: str) -> int:
 
 
 def trained_stages(plan: UnfreezePlan, epoch: int) -> str:
-    """Name the stages that are trained in an epoch, from the head on."""
+    """Name the stages trained in an epoch, from the head on."""
     frozen = set(plan.frozen_in(epoch))
     names = [stage.name for stage in plan.stages if stage.name not in frozen]
     if not frozen:

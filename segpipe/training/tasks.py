@@ -124,7 +124,7 @@ class Task(LightningModule):
             )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Update the loss and the metrics with a batch; returns its logits."""
+        """Update loss and metrics with a batch; return its logits."""
         pixels, targets = batch
         logits: Tensor = self(pixels)
         self.val_loss.update(self.loss(logits, targets), weight=len(pixels))

@@ -39,7 +39,7 @@ def show_diagnoses(say: Say, classes: Sequence[str]) -> Display:
 def finish_fit(
     output: Path, training: Training, trainer: TrainerConfig, *, monitor: str, plan: UnfreezePlan | None = None
 ) -> str:
-    """Mark the kept epoch in `training.png`, and describe the fit in a line.
+    """Mark the kept epoch in `training.png` and describe the fit.
 
     Args:
         output: Folder of the training.
@@ -56,7 +56,7 @@ def finish_fit(
 
 
 def last_lines(metrics: Mapping[str, Any], output: Path, stage: str, *, segmenter: str | None = None) -> str:
-    """Write the main metrics, the folder of the bundle, and the command that uses it.
+    """Write the main metrics, the bundle, and the command that uses it.
 
     Args:
         metrics: Metrics on the test part.

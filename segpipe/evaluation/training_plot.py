@@ -14,6 +14,7 @@ from segpipe.types import RgbImage
 
 _LOSSES = ("train_loss", "val_loss")
 _DOTS_PER_INCH = 110
+_LARGE_RANGE = 20  # largest loss by the median one, from which the axis is logarithmic
 
 
 def draw_training(output: Path, monitor: str, first_epochs: Mapping[str, int] = {}, *, best_epoch: int | None = None) -> RgbImage:
@@ -33,6 +34,8 @@ def draw_training(output: Path, monitor: str, first_epochs: Mapping[str, int] = 
     figure = new_figure(width=11, height=7)
     panels = figure.subplot_mosaic([["losses", "metrics"], ["rate", "stages" if progressive else "rate"]])
     _draw_lines(panels["losses"], table, _LOSSES, "Loss")
+    if table[[*_LOSSES]].max(axis=None) > _LARGE_RANGE * table[[*_LOSSES]].median(axis=None) > 0:
+        panels["losses"].set_yscale("log")
     _draw_lines(panels["metrics"], table, sorted(metrics, key=lambda name: name != monitor), "Metrics of the validation images")
     _draw_lines(panels["rate"], table, ["learning_rate"], "Largest learning rate")
     if progressive:

@@ -246,5 +246,6 @@ def _show_time(what: str, ended: threading.Event) -> None:
                 _write_line(f"{what}: {bar.format_interval(time.monotonic() - started)}")
             return
         bar.start_t -= _SILENT_SECONDS
+        bar.refresh()
         while not ended.wait(1.0):
             bar.refresh()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from segpipe.diagnosis import full_name
 from segpipe.metrics.segmentation import dice
-from segpipe.report.canvas import GRAY, Area, Color, elide, text_width
+from segpipe.report.canvas import GRAY, INK, Area, Color, elide, text_width
 from segpipe.report.overlays import PREDICTED_COLOR, TRUE_COLOR, draw_outline
 from segpipe.report.png_canvas import PngCanvas
 from segpipe.report.wording import DISCLAIMER, percent, printable
@@ -21,7 +21,7 @@ WRONG_SIGN = "\N{BALLOT X}"
 
 # Inches.
 _MARGIN, _SIDE, _GAP = 0.25, 1.5, 0.1
-_HEAD, _FOOT, _LABEL = 0.72, 0.3, 0.22
+_HEAD, _FOOT, _LINE = 0.72, 0.3, 0.19
 _NAMES_WIDTH, _CELL_HEIGHT = 0.85, 0.3
 _FRAME = 0.04
 # Points.
@@ -61,10 +61,13 @@ class _Sheet:
     def name_row(self, top: float, height: float, text: str) -> None:
         self._canvas.write(_MARGIN, _HEAD + top + height / 2 + 0.04, text, size=_TEXT_SIZE, bold=True)
 
-    def label(self, column: int, top: float, text: str, *, bold: bool = False) -> None:
-        """Write a text above a square, shortened to its width."""
-        fitting = elide(printable(text), _SIDE, size=_TEXT_SIZE, bold=bold)
-        self._canvas.write(self._x(column), _HEAD + top + 0.15, fitting, size=_TEXT_SIZE, bold=bold)
+    def label(self, column: int, top: float, lines: Sequence[str]) -> None:
+        """Write lines above a square, shortened to its width."""
+        for number, line in enumerate(lines):
+            bold, color = (True, INK) if number == 0 else (False, GRAY)
+            fitting = elide(printable(line), _SIDE, size=_TEXT_SIZE, bold=bold)
+            baseline = _HEAD + top + number * _LINE + 0.13
+            self._canvas.write(self._x(column), baseline, fitting, size=_TEXT_SIZE, bold=bold, color=color)
 
     def show(self, column: int, top: float, image: RgbImage, *, frame: Color | None = None) -> None:
         """Draw a square image."""
@@ -95,7 +98,7 @@ def draw_mask_batch(epoch: int, images: Images, masks: Masks) -> RgbImage:
     """
     outlined = [_outlined(image, ((mask, TRUE_COLOR),)) for image, mask in zip(images, masks, strict=True)]
     caption = f"first batch, {_size(images)}; the outline of the mask in green"
-    return _draw_batch(outlined, [""] * len(images), epoch=epoch, caption=caption)
+    return _draw_batch(outlined, [()] * len(images), epoch=epoch, caption=caption)
 
 
 def draw_label_batch(epoch: int, images: Images, labels: Labels, *, classes: Sequence[str]) -> RgbImage:
@@ -107,7 +110,7 @@ def draw_label_batch(epoch: int, images: Images, labels: Labels, *, classes: Seq
         labels: Class indices, shape (N,).
         classes: Codes of the diagnoses.
     """
-    names = [full_name(classes[label]) for label in labels]
+    names = [_name(classes[label]) for label in labels]
     return _draw_batch(images, names, epoch=epoch, caption=f"first batch, {_size(images)}; the diagnosis above each image")
 
 
@@ -119,14 +122,14 @@ def draw_mask_predictions(images: Images, masks: Masks, predicted: Mapping[int, 
         masks: True masks, bool, shape (N, size, size).
         predicted: Predicted masks of the same shape, by epoch.
     """
-    height = _LABEL + _SIDE + _GAP
+    height = _LINE + _SIDE + _GAP
     caption = "true outline in green, predicted outline in yellow, the Dice of this image above it"
     sheet = _Sheet(len(images), len(predicted) * height, title=_VALIDATION_TITLE, caption=caption, names=True)
     for row, (epoch, of_epoch) in enumerate(predicted.items()):
-        sheet.name_row(row * height + _LABEL, _SIDE, f"epoch {epoch}")
+        sheet.name_row(row * height + _LINE, _SIDE, f"epoch {epoch}")
         for column, (image, true, mask) in enumerate(zip(images, masks, of_epoch, strict=True)):
-            sheet.label(column, row * height, f"Dice {dice(mask, true):.2f}" if mask.any() else "no lesion found")
-            sheet.show(column, row * height + _LABEL, _outlined(image, ((true, TRUE_COLOR), (mask, PREDICTED_COLOR))))
+            sheet.label(column, row * height, [f"Dice {dice(mask, true):.2f}" if mask.any() else "no lesion found"])
+            sheet.show(column, row * height + _LINE, _outlined(image, ((true, TRUE_COLOR), (mask, PREDICTED_COLOR))))
     return sheet.pixels
 
 
@@ -140,13 +143,15 @@ def draw_diagnoses(images: Images, labels: Labels, probs: Mapping[int, FloatArra
         classes: Codes of the diagnoses.
     """
     caption = f"true diagnosis above each image, most probable one below it, by epoch; wrong ones in red, with {WRONG_SIGN}"
-    table = _LABEL + _SIDE + 2 * _GAP
+    names = [_name(classes[label]) for label in labels]
+    above = _LINE * max(map(len, names))
+    table = above + _SIDE + 2 * _GAP
     height = table + len(probs) * _CELL_HEIGHT
     sheet = _Sheet(len(images), height, title=_VALIDATION_TITLE, caption=caption, names=True)
     last = list(probs.values())[-1].argmax(1)
     for column, (image, label, predicted) in enumerate(zip(images, labels, last, strict=True)):
-        sheet.label(column, 0, _name(classes[label]), bold=True)
-        sheet.show(column, _LABEL, image, frame=RIGHT_COLOR if predicted == label else WRONG_COLOR)
+        sheet.label(column, 0, names[column])
+        sheet.show(column, above, image, frame=RIGHT_COLOR if predicted == label else WRONG_COLOR)
     for row, (epoch, of_epoch) in enumerate(probs.items()):
         top = table + row * _CELL_HEIGHT
         sheet.name_row(top, _CELL_HEIGHT - 0.04, f"epoch {epoch}")
@@ -161,16 +166,16 @@ def draw_diagnoses(images: Images, labels: Labels, probs: Mapping[int, FloatArra
 _VALIDATION_TITLE = "The same validation images over the epochs"
 
 
-def _draw_batch(images: Any, names: Sequence[str], *, epoch: int, caption: str) -> RgbImage:
-    label = _LABEL if any(names) else 0.0
-    height = label + _SIDE + _GAP
+def _draw_batch(images: Any, names: Sequence[Sequence[str]], *, epoch: int, caption: str) -> RgbImage:
+    above = _LINE * max(map(len, names))
+    height = above + _SIDE + _GAP
     rows = -(-len(images) // COLUMNS)
     title = f"Training images after augmentation, epoch {epoch}"
     sheet = _Sheet(min(COLUMNS, len(images)), rows * height, title=title, caption=caption, names=False)
     for index, (image, name) in enumerate(zip(images, names, strict=True)):
         row, column = divmod(index, COLUMNS)
         sheet.label(column, row * height, name)
-        sheet.show(column, row * height + label, image)
+        sheet.show(column, row * height + above, image)
     return sheet.pixels
 
 
@@ -186,9 +191,10 @@ def _enlarge(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(array, (_DRAWN_SIDE, _DRAWN_SIDE), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _name(code: str) -> str:
+def _name(code: str) -> tuple[str, ...]:
+    """Return the code of a class, and its clinical name if known."""
     name = full_name(code)
-    return name if name == code else f"{code}: {name}"
+    return (code,) if name == code else (code, name)
 
 
 def _size(images: Images) -> str:

@@ -158,12 +158,26 @@ def choose_varied(diagnoses: Sequence[str], count: int) -> list[int]:
 
 
 def as_masks(logits: Tensor) -> Tensor:
-    """Decode logits, shape (N, 1, H, W), to masks, bool, shape (N, H, W)."""
+    """Decode the logits of a segmenter.
+
+    Args:
+        logits: Float, shape (N, 1, H, W).
+
+    Returns:
+        Masks, bool, shape (N, H, W).
+    """
     return logits[:, 0] > 0
 
 
 def as_probs(logits: Tensor) -> Tensor:
-    """Decode logits, shape (N, C), to probabilities of the same shape."""
+    """Decode the logits of a classifier.
+
+    Args:
+        logits: Float, shape (N, C).
+
+    Returns:
+        Probabilities of the same shape.
+    """
     return logits.softmax(1)
 
 

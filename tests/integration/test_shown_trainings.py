@@ -18,6 +18,7 @@ from segpipe.io.images import read_image
 from segpipe.training.resuming import read_checkpoint
 
 pty = pytest.importorskip("pty", reason="needs pseudo-terminals")
+termios = pytest.importorskip("termios")
 
 EPOCHS = 2
 KINDS = ["seg", "cls"]
@@ -37,6 +38,7 @@ def arguments(trained: Trained, kind: str, output: Path) -> list[str]:
 def terminal() -> Iterator[tuple[int, list[bytes]]]:
     """A pseudo-terminal, and all bytes that were written to it."""
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (40, 140))
     received: list[bytes] = []
 
     def read() -> None:

@@ -142,16 +142,16 @@ class Progress:
         total: Number of images; nothing is shown for fewer than two.
         what: Name of the work, shown before the numbers.
         silent: Seconds before the bar appears.
-        pause: Seconds between two lines of a log file; the first line comes earlier.
+        lines: Seconds before the first line of a log file, and between two; None for a few seconds and `SECONDS_BETWEEN_LINES`.
     """
 
-    def __init__(self, total: int, what: str = "", *, silent: float = 0.0, pause: float = SECONDS_BETWEEN_LINES) -> None:
+    def __init__(self, total: int, what: str = "", *, silent: float = 0.0, lines: tuple[float, float] | None = None) -> None:
         self._total = total
         self._what = f"{what}: " if what else ""
-        self._pause = pause
+        first, self._pause = lines or (_SILENT_SECONDS, SECONDS_BETWEEN_LINES)
         self._done = 0
         self._started = time.monotonic()
-        self._next_line = self._started + min(pause, _SILENT_SECONDS)
+        self._next_line = self._started + first
         self._bar = _start_bar(total, what, silent) if total > 1 else None
 
     def __enter__(self) -> "Progress":

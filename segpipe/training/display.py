@@ -18,7 +18,7 @@ from segpipe.training.pictures import Decode, Drawings, Pictures
 from segpipe.training.resuming import monitor_mode
 from segpipe.training.schedule import UnfreezePlan
 
-_SECONDS_BETWEEN_LINES = 300.0  # of a log file, within a long epoch
+_LINES = (300.0, 300.0)  # seconds before the first line of a log file within an epoch, and between two
 _BEST = " best"
 
 
@@ -113,7 +113,7 @@ class EpochLines(Callback):
             loader = trainer.train_dataloader
             drawn = min(trainer.num_training_batches * loader.batch_size, len(loader.sampler))
             total = int(drawn) * trainer.world_size + self._val_images
-            self._bar = Progress(total, self._name(trainer), pause=_SECONDS_BETWEEN_LINES)
+            self._bar = Progress(total, self._name(trainer), lines=_LINES)
 
     def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, number: int) -> None:
         """Count the images of a batch; called by Lightning."""

@@ -12,7 +12,7 @@ from segpipe.inference.resources import keep_freed_memory
 from segpipe.io.output import check_output
 from segpipe.io.passes import working
 from segpipe.io.run_files import BUNDLE, FOUND_MASKS, GATE, SIMILAR, TEST
-from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config, warn
+from segpipe.workflows.calls import Say, TrainingResult, call_training, load_libraries, training_config, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,18 +56,19 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     """
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
+    load_libraries()
 
-    with working("loading PyTorch"):
-        from segpipe.bundle.saving import bundle_segmenter, save_bundle, save_reference
-        from segpipe.evaluation.gate import fit_gate, has_enough_images
-        from segpipe.evaluation.score import segmenter_test_metrics
-        from segpipe.evaluation.segmenter_alone import score_segmenter
-        from segpipe.inference.golden import write_segmenter_golden
-        from segpipe.inference.torch_runtime import TorchSegmenter
-        from segpipe.training.preparation import prepare_data
-        from segpipe.training.segmenter import MONITOR, build_untrained, fit_segmenter
-        from segpipe.training.trial import try_parts
-        from segpipe.workflows.training_display import finish_fit, last_lines, show_masks
+    from segpipe.bundle.saving import bundle_segmenter, save_bundle, save_reference
+    from segpipe.evaluation.gate import fit_gate, has_enough_images
+    from segpipe.evaluation.score import segmenter_test_metrics
+    from segpipe.evaluation.segmenter_alone import score_segmenter
+    from segpipe.evaluation.text import headline
+    from segpipe.inference.golden import write_segmenter_golden
+    from segpipe.inference.torch_runtime import TorchSegmenter
+    from segpipe.training.preparation import prepare_data
+    from segpipe.training.segmenter import MONITOR, build_untrained, fit_segmenter
+    from segpipe.training.trial import try_parts
+    from segpipe.workflows.training_display import finish_fit, last_lines, show_masks
 
     with refuse_values():
         model = build_untrained(config)
@@ -88,7 +89,7 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
         save_reference(output / BUNDLE, GATE, card, gate.reference, images=gate.images, source=source)
     with working("outputs for segpipe selftest"):
         write_segmenter_golden(output / BUNDLE, network)
-    say(last_lines(metrics, output, "segmenter"))
+    say(f"{headline(metrics)}\n{last_lines(output, 'segmenter')}")
     return metrics
 
 
@@ -125,18 +126,19 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     """
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
+    load_libraries()
 
-    with working("loading PyTorch"):
-        from segpipe.bundle.saving import bundle_classifier
-        from segpipe.evaluation import held_out
-        from segpipe.inference.torch_runtime import TorchClassifier
-        from segpipe.inference.tta import VIEWS
-        from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
-        from segpipe.training.preparation import prepare_data
-        from segpipe.training.starting_weights import read_teachers
-        from segpipe.training.trial import double_remedy, try_parts
-        from segpipe.workflows.distillation import predict_for_training, refuse_unfit
-        from segpipe.workflows.training_display import finish_fit, last_lines, show_diagnoses
+    from segpipe.bundle.saving import bundle_classifier
+    from segpipe.evaluation import held_out
+    from segpipe.evaluation.text import headline
+    from segpipe.inference.torch_runtime import TorchClassifier
+    from segpipe.inference.tta import VIEWS
+    from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
+    from segpipe.training.preparation import prepare_data
+    from segpipe.training.starting_weights import read_teachers
+    from segpipe.training.trial import double_remedy, try_parts
+    from segpipe.workflows.distillation import predict_for_training, refuse_unfit
+    from segpipe.workflows.training_display import finish_fit, last_lines, show_diagnoses
 
     # Seed, model and a trial of all parts
     warn(double_remedy(config))
@@ -175,7 +177,7 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
 
     # Similar cases, score and bundle
     metrics = _score_and_save(config, data, model, card, output, segmenter=segmenter, tested=tested)
-    say(last_lines(metrics, output, "classifier", segmenter=config.bundle.segmenter))
+    say(f"{headline(metrics)}\n{last_lines(output, 'classifier', segmenter=config.bundle.segmenter)}")
     return metrics
 
 

@@ -1,14 +1,12 @@
 """Display of a training: its pictures, and its last lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from segpipe.bundle.records import Training
 from segpipe.config.arguments import as_argument
 from segpipe.config.training_groups import TrainerConfig
-from segpipe.evaluation.text import headline
 from segpipe.evaluation.training_plot import draw_training
 from segpipe.io.files import counted
 from segpipe.io.images import write_png
@@ -55,15 +53,14 @@ def finish_fit(
     return f"trained {epochs}{early}; weights of epoch {training.best_epoch} are kept; pictures in {output / PLOT_FOLDER}"
 
 
-def last_lines(metrics: Mapping[str, Any], output: Path, stage: str, *, segmenter: str | None = None) -> str:
-    """Write the main metrics, the bundle, and the command that uses it.
+def last_lines(output: Path, stage: str, *, segmenter: str | None = None) -> str:
+    """Write the folder of the bundle, and the command that uses it.
 
     Args:
-        metrics: Metrics on the test part.
         output: Folder of the training.
         stage: `segmenter` or `classifier`.
         segmenter: Folder of the segmenter that cut the test crops of a classifier; None for the shipped one.
     """
     bundles = {f"bundle.{stage}": output / BUNDLE} | ({} if segmenter is None else {"bundle.segmenter": Path(segmenter)})
     command = ["segpipe predict folder=IMAGES", *(as_argument(key, folder) for key, folder in bundles.items())]
-    return "\n".join([headline(metrics), f"bundle in {output / BUNDLE}", f"use it: {' '.join(command)}"])
+    return f"bundle in {output / BUNDLE}\nuse it: {' '.join(command)}"

@@ -47,8 +47,8 @@ def draw_training(output: Path, monitor: str, first_epochs: Mapping[str, int] = 
         axes.set_xlim(-0.5, last + 0.5)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("Epoch")
-    for name in ("losses", "metrics"):
-        panels[name].legend(frameon=False, fontsize=9)
+    for name, corner in (("losses", "upper right"), ("metrics", "lower right")):  # matplotlib's own choice takes long
+        panels[name].legend(frameon=False, fontsize=9, loc=corner)
     figure.suptitle(f"Training up to epoch {last}; best epoch {best}: {monitor} {table[monitor][best]:.4f}", fontsize=14)
     figure.set_dpi(_DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.data.duplicates import hash_id
@@ -27,6 +26,7 @@ from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.tta import View
 from segpipe.io.files import display_path
 from segpipe.io.images import read_image, write_png
+from segpipe.io.passes import follow, working
 from segpipe.io.run_files import FOLD, JOURNAL
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.calibration import METHODS, calibration_errors, fit_calibration
@@ -37,7 +37,6 @@ from segpipe.runs.options import RunOptions
 from segpipe.runs.source import Source
 
 _BATCH_SIZE = 8
-_SILENT_SECONDS = 3.0
 
 
 def score_classifier(
@@ -77,7 +76,8 @@ def score_classifier(
     files = tuple((Path(row["image_path"]), _result_path(row)) for row in table.to_dict("records"))
     pipeline = Pipeline(localizer, ensemble, gate=gate, index=index)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training resumes
-    run_images(pipeline, Source(files), RunOptions(output), LocalEngine(pipeline, workers=None)).require_predictions()
+    options = RunOptions(output, title="scoring")
+    run_images(pipeline, Source(files), options, LocalEngine(pipeline, workers=None)).require_predictions()
     truth = dataset_truth(table, dataset=dataset).match_images({display_path(relative): path for path, relative in files})
     return score_run(output, truth, files, heatmaps=HeatmapTest(ensemble, sample=heatmaps) if heatmaps else None)
 
@@ -141,10 +141,11 @@ def calibrate(
     card, table = network.card, parts["val"]
     counts = parts["train"]["dx"].value_counts().reindex(card.classes, fill_value=0).to_list()
     logits, labels = view_logits(localizer, network, table, views=views, batch_size=batch_size)
-    fits = {name: fit_calibration(name, logits, labels, counts=counts) for name in METHODS}
-    chosen = fits[method]
-    probs = chosen.probs(logits)
-    errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
+    with working("calibration"):
+        fits = {name: fit_calibration(name, logits, labels, counts=counts) for name in METHODS}
+        chosen = fits[method]
+        probs = chosen.probs(logits)
+        errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
     images, lesions = ([hash_id(name) for name in table[column]] for column in ("image_id", "lesion_id"))
     return replace(
         card,
@@ -169,7 +170,7 @@ def view_logits(
     """
     classifier = Classifier(network, views=views, batch_size=batch_size)
     logits = []
-    for paths in batched(table["image_path"], _BATCH_SIZE):
+    for paths in batched(follow(table["image_path"], len(table), "calibration, validation images"), _BATCH_SIZE):
         images = [read_image(Path(path)) for path in paths]
         logits.append(classifier.view_logits([classifier.cut(*pair) for pair in zip(images, localizer(images), strict=True)]))
     labels = np.array([network.card.classes.index(code) for code in table["dx"]])
@@ -218,7 +219,7 @@ def find_missing_masks(
     masks: dict[str, str] = {}
     seen = {part: parts[part] for part in ("train", "val")}
     missing = [row for rows in seen.values() for row in rows[rows["mask_path"].isna()].to_dict("records")]
-    for rows in batched(tqdm(missing, "finding lesions", unit="image", delay=_SILENT_SECONDS, leave=False), _BATCH_SIZE):
+    for rows in batched(follow(missing, len(missing), "finding lesions"), _BATCH_SIZE):
         localizations = localizer([read_image(Path(row["image_path"])) for row in rows])
         for row, localization in zip(rows, localizations, strict=True):
             if localization.source is not MaskSource.WHOLE_IMAGE:

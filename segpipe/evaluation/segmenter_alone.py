@@ -12,6 +12,7 @@ from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.networks import SegmenterNetwork, batched
 from segpipe.inference.stages import Localizer
 from segpipe.io.images import read_image, read_mask
+from segpipe.io.passes import follow, working
 from segpipe.io.run_files import METRICS, PREDICTIONS
 from segpipe.io.storage import content_hash
 from segpipe.lesion.localization import Localization, MaskSource, threshold_probs
@@ -56,16 +57,17 @@ def score_segmenter(network: SegmenterNetwork, table: pd.DataFrame, output: Path
     localizer = Localizer(network)
     image_ids, truth = list(table["image_id"]), dataset_truth(table, dataset=dataset)
     alone, end_to_end, sources = _measure(localizer, table)
-    hashes = [str(content_hash(Path(path))) for path in table["image_path"]]
-    of_test = {"test_set": describe_masks(hashes, list(map(Path, table["mask_path"])), truth)}
-    of_localizer = {"component": "localizer", "mask_sources": count_sources(sources), **of_test}
-    metrics: Metrics = {
-        "images": len(table),
-        "mask_sources": count_sources(sources),
-        "segmentation": score_overlaps(end_to_end, image_ids, truth) | of_localizer,
-        "segmenter_alone": score_overlaps(alone, image_ids, truth) | {"component": "segmenter", **of_test},
-        "pipeline": {"segmenter": network.sha256, "localize": str(localizer.start)},
-    }
+    with working("metrics of the test part"):
+        hashes = [str(content_hash(Path(path))) for path in table["image_path"]]
+        of_test = {"test_set": describe_masks(hashes, list(map(Path, table["mask_path"])), truth)}
+        of_localizer = {"component": "localizer", "mask_sources": count_sources(sources), **of_test}
+        metrics: Metrics = {
+            "images": len(table),
+            "mask_sources": count_sources(sources),
+            "segmentation": score_overlaps(end_to_end, image_ids, truth) | of_localizer,
+            "segmenter_alone": score_overlaps(alone, image_ids, truth) | {"component": "segmenter", **of_test},
+            "pipeline": {"segmenter": network.sha256, "localize": str(localizer.start)},
+        }
     write_metrics(output / METRICS, metrics)
     first = list(_segment(localizer, table.head(_SHOWN)))
     outlines = [(segmented.alone, segmented.true) for segmented in first]
@@ -80,7 +82,8 @@ def _measure(localizer: Localizer, table: pd.DataFrame) -> tuple[FloatArray, Flo
         Overlaps of the segmenter, those of the localizer, and the mask sources of the localizer.
     """
     alone, end_to_end, sources = [], [], []
-    for image_id, segmented in zip(table["image_id"], _segment(localizer, table), strict=True):
+    followed = follow(_segment(localizer, table), len(table), "scoring the test part")
+    for image_id, segmented in zip(table["image_id"], followed, strict=True):
         alone.append(measure_overlap(segmented.alone, segmented.true, image_id))
         end_to_end.append(measure_overlap(segmented.end_to_end.mask, segmented.true, image_id))
         sources.append(segmented.end_to_end.source)

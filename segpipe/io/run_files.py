@@ -27,7 +27,9 @@ GOLDEN = "golden.json"  # images with expected outputs
 CONFIG = "config.yaml"
 SPLIT = "split.csv"
 EPOCH_TABLE = "metrics.csv"
-TRAINING_PLOT = f"{PLOT_FOLDER}/training.png"
+TRAINING_PICTURES = TRAINING_PLOT, TRAIN_BATCH, VAL_PREDICTIONS = tuple(
+    f"{PLOT_FOLDER}/{name}.png" for name in ("training", "train_batch", "val_predictions")
+)
 CHECKPOINTS = "checkpoints"
 BEST_CHECKPOINT, LAST_CHECKPOINT = "best.ckpt", "last.ckpt"
 BUNDLE = "bundle"
@@ -38,7 +40,7 @@ TEACHERS = "teachers"
 FOLD, FOLD_TABLE = "out_of_fold", "out_of_fold.csv"
 TRACKER_FOLDERS = TENSORBOARD, WANDB, MLFLOW = ("tensorboard", "wandb", "mlflow")
 TRACKER_RUN = "run_id"
-MLFLOW_STORE = "mlflow.db"
+MLFLOW_STORE, MLFLOW_FILES = "mlflow.db", "artifacts"
 
 # A sweep and each of its jobs.
 JOB_RECORD = "job.json"
@@ -60,10 +62,10 @@ _RUN_PATTERNS = (
     *(f"{REPORT_PAGES}/**/*.{ending}" for ending in ("html", "htm")),
 )
 _TRAINING_PATTERNS = (
-    *(CONFIG, SPLIT, EPOCH_TABLE, TRAINING_PLOT, FOLD_TABLE),
+    *(CONFIG, SPLIT, EPOCH_TABLE, *TRAINING_PICTURES, FOLD_TABLE),
     *(f"{CHECKPOINTS}/*.ckpt", f"{CHECKPOINTS}/*.part", f"{FOUND_MASKS}/*.png", f"{TEACHERS}/*.npy"),
     *(f"{TENSORBOARD}/events.out.tfevents.*", f"{TENSORBOARD}/hparams.yaml"),
-    *(f"{MLFLOW}/{TRACKER_RUN}", f"{MLFLOW}/{MLFLOW_STORE}*"),
+    *(f"{MLFLOW}/{TRACKER_RUN}", f"{MLFLOW}/{MLFLOW_STORE}*", f"{MLFLOW}/{MLFLOW_FILES}/**/*"),
     *(f"{WANDB}/{TRACKER_RUN}", f"{WANDB}/debug*.log", f"{WANDB}/*run-*/**/*"),
     *(f"{BUNDLE}/{name}" for name in (WEIGHTS, CARD, *GRAPHS, *REFERENCES, GOLDEN)),
     *(f"{folder}/{pattern}" for folder in (TEST, FOLD) for pattern in (PREDICTIONS, *_RUN_PATTERNS)),

@@ -16,6 +16,7 @@ from segpipe.types import BoolMask, Box, RgbImage, require_image, require_mask
 _Segment = tuple[tuple[int, int], tuple[int, int]]
 
 OUTLINE_COLOR, BOX_COLOR, AXES_COLOR = (125, 249, 255), (255, 255, 255), (255, 221, 87)
+TRUE_COLOR, PREDICTED_COLOR = (0, 158, 115), (240, 228, 66)  # green and yellow of Okabe and Ito
 HEATMAP_OPACITY = 0.8
 
 # Pixels.

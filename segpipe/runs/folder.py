@@ -133,7 +133,7 @@ class _Run:
         plan = RunPlan(self._options.pictures, self._options.max_pixels, finished)
         batches = list(batched(self._jobs, self._pipeline.ensemble.batch_size))
         self._start = time.perf_counter()
-        with Progress(len(self._jobs)) as progress:
+        with Progress(len(self._jobs), self._options.title) as progress:
             for outcomes in engine.run(plan, batches):
                 self._recorder.record(outcomes)
                 progress.update(len(outcomes), failed=len(self._recorder.failures))

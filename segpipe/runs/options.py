@@ -50,12 +50,14 @@ class RunOptions:
         pictures: Pictures of each image.
         max_pixels: Largest accepted number of pixels of an image.
         settings: Configuration of the call as plain values, for `summary.json`; None for a call from Python.
+        title: Name of the run, shown with its progress.
     """
 
     output: Path
     pictures: PictureOptions = field(default_factory=PictureOptions)
     max_pixels: int = DEFAULT_MAX_PIXELS
     settings: Any = None
+    title: str = ""
 
 
 @dataclass(frozen=True)

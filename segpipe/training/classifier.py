@@ -26,7 +26,9 @@ from segpipe.losses.classification import DistillationLoss
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
 from segpipe.training.consistency import TurnConsistency
+from segpipe.training.display import QUIET, Display
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
+from segpipe.training.pictures import as_probs
 from segpipe.training.preparation import TrainingData
 from segpipe.training.schedule import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
 from segpipe.training.starting_weights import (
@@ -144,6 +146,7 @@ def fit_classifier(
     output: Path,
     *,
     teacher_probs: NDArray[np.float32] | None = None,
+    display: Display = QUIET,
 ) -> ClassifierCard:
     """Train a classifier on crops, keeping the best weights.
 
@@ -152,8 +155,9 @@ def fit_classifier(
         data: Checked and split data.
         model: Model with its starting weights; trained in place, in eval mode afterwards.
         plan: Unfreezing plan of the model.
-        output: Folder for `metrics.csv` and `checkpoints/`.
+        output: Folder for `metrics.csv`, `checkpoints/` and the pictures.
         teacher_probs: Probabilities of each image of the train part, shape (N, C), see `DistillationLoss`; None for no teacher.
+        display: Lines and pictures by which the training shows itself.
 
     Returns:
         Card of the model, without calibration and test metrics.
@@ -179,15 +183,18 @@ def fit_classifier(
         sizes={pair[0]: pair[1] for pair in config.augment.sizes},
         consistency=TurnConsistency(weight) if weight else None,
     )
+    monitor = data.choose_monitor(config.trainer.monitor)
+    diagnoses = data.parts["val"]["dx"].to_list()
+    shown = display.callbacks(output, config.trainer, monitor=monitor, diagnoses=diagnoses, decode=as_probs, plan=plan)
     fitted = fit_as_configured(
         config,
         task,
         _examples(config, data, drawn / counts.clip(lower=1e-9).to_numpy(), teacher_probs=teacher_probs),
         output,
         identity=data.identity,
-        monitor=data.choose_monitor(config.trainer.monitor),
+        monitor=monitor,
         cpu_bf16=False,
-        callbacks=[ProgressiveUnfreezing(plan)],
+        callbacks=[ProgressiveUnfreezing(plan), *shown],
     )
     return ClassifierCard(
         arguments={name: getattr(settings, name) for name in _NETWORK},

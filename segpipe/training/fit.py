@@ -17,7 +17,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EMAWeightAveraging, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessException
@@ -172,7 +172,7 @@ def fit(
     best, last = epoch_checkpoints(checkpoints, monitor=monitor, first_epoch=data.first_epoch)
     with warnings.catch_warnings():
         quieten()
-        own = [best, last, stop, SeededEpochs(data.seed), TQDMProgressBar(leave=True), *callbacks]
+        own = [best, last, stop, SeededEpochs(data.seed), *callbacks]
         lightning = build_trainer(trainer, output=output, loggers=loggers, callbacks=own)
         _run(lightning, task, data, ckpt_path=ckpt_path, last=checkpoints / LAST_CHECKPOINT)
     return _finish(task, checkpoints)
@@ -187,8 +187,9 @@ def build_trainer(
         ConfigError: `trainer` names devices that do not exist.
         TypeError: `trainer` holds an argument that Lightning does not know, or that is set here.
     """
+    own = {"strategy": choose_strategy(trainer["accelerator"], trainer["devices"]), "enable_progress_bar": False}
     return Trainer(
-        **{**trainer, "strategy": choose_strategy(trainer["accelerator"], trainer["devices"])},
+        **{**trainer, **own},  # the bar is that of `segpipe.training.display`
         logger=list(loggers),
         callbacks=list(callbacks),
         plugins=[WholeCheckpoints()],

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from segpipe.errors import ConfigError, require_extra
 from segpipe.io.files import one_line
+from segpipe.io.passes import working
 from segpipe.io.run_files import BUNDLE, RESULTS
 
 if TYPE_CHECKING:
@@ -182,6 +184,12 @@ def call_training(train: Callable[..., Mapping[str, Any]], config: "TrainConfig"
     require_extra("torch", "a training")
     folder = own_folder(config.output, ckpt_path=config.ckpt_path)
     return TrainingResult(folder / BUNDLE, train(config, folder, say=log_line))
+
+
+def load_libraries() -> None:
+    """Import the libraries of a training, which takes seconds."""
+    with working("loading PyTorch"):
+        import_module("segpipe.training.fit")
 
 
 def training_config(given: Sequence[str] | AnyConfig, name: str, schema: type[AnyConfig], output: str | Path | None) -> AnyConfig:

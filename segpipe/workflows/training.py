@@ -10,8 +10,9 @@ from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.config.values import AUTO, refuse_values, threshold_targets
 from segpipe.inference.resources import keep_freed_memory
 from segpipe.io.output import check_output
+from segpipe.io.passes import working
 from segpipe.io.run_files import BUNDLE, FOUND_MASKS, GATE, SIMILAR, TEST
-from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config, warn
+from segpipe.workflows.calls import Say, TrainingResult, call_training, load_libraries, training_config, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,10 +56,10 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     """
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
+    load_libraries()
 
     from segpipe.bundle.saving import bundle_segmenter, save_bundle, save_reference
     from segpipe.evaluation.gate import fit_gate, has_enough_images
-    from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import segmenter_test_metrics
     from segpipe.evaluation.segmenter_alone import score_segmenter
     from segpipe.evaluation.text import headline
@@ -67,14 +68,15 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     from segpipe.training.preparation import prepare_data
     from segpipe.training.segmenter import MONITOR, build_untrained, fit_segmenter
     from segpipe.training.trial import try_parts
+    from segpipe.workflows.training_display import finish_fit, last_lines, show_masks
 
     with refuse_values():
         model = build_untrained(config)
         try_parts(config, model)
     data = prepare_data(config, output, need_masks=True)
     say(data.report())
-    card = fit_segmenter(config, data, model, output)
-    draw_training(output, monitor=config.trainer.monitor or MONITOR, best_epoch=card.training.best_epoch)
+    card = fit_segmenter(config, data, model, output, display=show_masks(say))
+    say(finish_fit(output, card.training, config.trainer, monitor=config.trainer.monitor or MONITOR))
     trained = bundle_segmenter(model, card)
     network = TorchSegmenter(trained)
     metrics = score_segmenter(network, data.parts["test"], output / TEST, dataset=data.dataset.name)
@@ -85,8 +87,9 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
         gate = fit_gate(network, *images)
         source = f"{data.dataset.name}, training part"
         save_reference(output / BUNDLE, GATE, card, gate.reference, images=gate.images, source=source)
-    write_segmenter_golden(output / BUNDLE, network)
-    say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
+    with working("outputs for segpipe selftest"):
+        write_segmenter_golden(output / BUNDLE, network)
+    say(f"{headline(metrics)}\n{last_lines(output, 'segmenter')}")
     return metrics
 
 
@@ -123,10 +126,10 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     """
     check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
     keep_freed_memory()
+    load_libraries()
 
     from segpipe.bundle.saving import bundle_classifier
     from segpipe.evaluation import held_out
-    from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.text import headline
     from segpipe.inference.torch_runtime import TorchClassifier
     from segpipe.inference.tta import VIEWS
@@ -135,6 +138,7 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     from segpipe.training.starting_weights import read_teachers
     from segpipe.training.trial import double_remedy, try_parts
     from segpipe.workflows.distillation import predict_for_training, refuse_unfit
+    from segpipe.workflows.training_display import finish_fit, last_lines, show_diagnoses
 
     # Seed, model and a trial of all parts
     warn(double_remedy(config))
@@ -161,8 +165,9 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
         say(line)
 
     # Fit
-    card = fit_classifier(config, data, model, plan, output, teacher_probs=teacher_probs)
-    draw_training(output, monitor=monitor, best_epoch=card.training.best_epoch)
+    display = show_diagnoses(say, data.dataset.classes)
+    card = fit_classifier(config, data, model, plan, output, teacher_probs=teacher_probs, display=display)
+    say(finish_fit(output, card.training, config.trainer, monitor=monitor, plan=plan))
 
     # Calibration
     options: dict[str, Any] = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
@@ -172,7 +177,7 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
 
     # Similar cases, score and bundle
     metrics = _score_and_save(config, data, model, card, output, segmenter=segmenter, tested=tested)
-    say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
+    say(f"{headline(metrics)}\n{last_lines(output, 'classifier', segmenter=config.bundle.segmenter)}")
     return metrics
 
 
@@ -210,7 +215,8 @@ def _score_and_save(
     save_bundle(output / BUNDLE, model, card)
     cases = len(similar.arrays["points"])
     save_reference(output / BUNDLE, SIMILAR, card, similar, images=cases, source=f"{data.dataset.name}, training part")
-    write_classifier_golden(output / BUNDLE, network)
+    with working("outputs for segpipe selftest"):
+        write_classifier_golden(output / BUNDLE, network)
     return metrics
 
 

@@ -58,7 +58,7 @@ EXTRA_OF_MODULE = {
     **dict.fromkeys((f"report/{name}.py" for name in ("page", "plots")), "plots"),
     **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "graphs", "tracing")), "torch"),
     "sweep/job.py": "torch",
-    "workflows/distillation.py": "torch",
+    **dict.fromkeys((f"workflows/{name}.py" for name in ("distillation", "training_display")), "torch"),
 }
 EXTRAS = set(SETUP["options.extras_require"])
 RUNTIME_EXTRAS = EXTRAS - {"dev", "docs"}

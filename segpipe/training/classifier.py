@@ -29,6 +29,7 @@ from segpipe.training.consistency import TurnConsistency
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
 from segpipe.training.preparation import TrainingData
 from segpipe.training.schedule import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
+from segpipe.training.small_data import least_draws
 from segpipe.training.starting_weights import (
     load_starting_weights,
     refuse_other_network,
@@ -227,6 +228,7 @@ def _examples(
         workers=config.workers,
         seed=config.seed,
         draw_probs=None if np.allclose(shares, shares[0]) else shares,
+        least_draws=least_draws(config),
     )
 
 

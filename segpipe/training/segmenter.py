@@ -20,6 +20,7 @@ from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder, require_mask
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
 from segpipe.training.preparation import TrainingData
+from segpipe.training.small_data import least_draws
 from segpipe.training.starting_weights import load_starting_weights, refuse_other_network, start_bundle, start_card
 from segpipe.training.tasks import Task
 
@@ -115,6 +116,7 @@ def fit_segmenter(config: TrainSegConfig, data: TrainingData, model: nn.Module, 
         workers=config.workers,
         seed=config.seed,
         draw_probs=None if np.allclose(weights, weights[0]) else weights / weights.sum(),
+        least_draws=least_draws(config),
     )
     monitor = config.trainer.monitor or MONITOR
     fitted = fit_as_configured(config, task, examples, output, identity=data.identity, monitor=monitor, cpu_bf16=True)

@@ -74,7 +74,7 @@ def score_classifier(
     """
     output.mkdir(parents=True, exist_ok=True)
     ensemble = ClassifierEnsemble([network], views=views, explained="predicted" if heatmaps else None, batch_size=batch_size)
-    files = tuple((Path(row["image_path"]), _result_path(row)) for row in table.to_dict("records"))
+    files = tuple((Path(row["image_path"]), result_path(row)) for row in table.to_dict("records"))
     pipeline = Pipeline(localizer, ensemble, gate=gate, index=index)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training resumes
     run_images(pipeline, Source(files), RunOptions(output), LocalEngine(pipeline, workers=None)).require_predictions()
@@ -107,7 +107,7 @@ def predict_fold(
     """
     folder = output / FOLD
     score_classifier(localizer, network, table, folder, views=views, batch_size=batch_size, dataset=dataset)
-    paths = [display_path(_result_path(row)) for row in table.to_dict("records")]
+    paths = [display_path(result_path(row)) for row in table.to_dict("records")]
     write_fold(output, folder, table[["image_id", "lesion_id", "dx"]].assign(fold=fold, path=paths))
 
 
@@ -235,7 +235,7 @@ def _fill(rows: pd.DataFrame, masks: Mapping[str, str]) -> pd.Series:
     return pd.Series(paths, index=rows.index, dtype=object)
 
 
-def _result_path(row: Mapping[Any, Any]) -> Path:
+def result_path(row: Mapping[Any, Any]) -> Path:
     """Name an image by its id with the suffix of its file."""
     image_id = row["image_id"]
     return Path(image_id if parse_name(image_id).ending else f"{image_id}{Path(row['image_path']).suffix}")

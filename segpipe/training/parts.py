@@ -14,6 +14,7 @@ from segpipe.config.schemas import TrainConfig
 from segpipe.config.training_groups import LossConfig, OptimizerConfig, SchedulerConfig
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
+from segpipe.training.fine_tuning import keep_better, score_start
 from segpipe.training.fit import Fitted, MovingAverage, fit, trainer_arguments
 from segpipe.training.identity import Identity, RecordedIdentity
 from segpipe.training.resuming import read_checkpoint, take_over
@@ -85,6 +86,7 @@ def fit_as_configured(
     identity: Identity,
     monitor: str,
     cpu_bf16: bool,
+    fine_tuning: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Fitted:
     """Train a task with the trainer, loggers and checkpoint of a configuration.
@@ -99,21 +101,25 @@ def fit_as_configured(
         identity: Identity of the training, for its checkpoints.
         monitor: Metric that chooses the best epoch; a loss is minimized, any other metric maximized.
         cpu_bf16: True where this network is faster with bf16 on a CPU, see `auto_precision`.
+        fine_tuning: True to keep the starting weights where no epoch is better.
         callbacks: Further callbacks of Lightning.
     """
+    arguments = trainer_arguments(config.trainer, cpu_bf16=cpu_bf16)
+    start = score_start(task, data, arguments) if fine_tuning else None
     ckpt_path = None if config.ckpt_path is None else Path(config.ckpt_path)
     if ckpt_path is not None:
         take_over(ckpt_path, output)
     decay = config.trainer.ema_decay
     averaging = [] if decay is None else [MovingAverage(decay)]
-    return fit(
+    fitted = fit(
         task,
         data,
         output=output,
         monitor=monitor,
-        trainer=trainer_arguments(config.trainer, cpu_bf16=cpu_bf16),
+        trainer=arguments,
         patience=config.trainer.patience,
         loggers=build_loggers(config, output),
         callbacks=[*callbacks, *averaging, TrackedSettings(config), RecordedIdentity(identity)],
         ckpt_path=ckpt_path,
     )
+    return fitted if start is None else keep_better(start, fitted, task, output, monitor=monitor)

@@ -18,6 +18,7 @@ from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import MaskDataset
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder, require_mask
+from segpipe.training.fine_tuning import is_fine_tuning
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
 from segpipe.training.preparation import TrainingData
 from segpipe.training.small_data import least_draws
@@ -119,7 +120,16 @@ def fit_segmenter(config: TrainSegConfig, data: TrainingData, model: nn.Module, 
         least_draws=least_draws(config),
     )
     monitor = config.trainer.monitor or MONITOR
-    fitted = fit_as_configured(config, task, examples, output, identity=data.identity, monitor=monitor, cpu_bf16=True)
+    fitted = fit_as_configured(
+        config,
+        task,
+        examples,
+        output,
+        identity=data.identity,
+        monitor=monitor,
+        cpu_bf16=True,
+        fine_tuning=is_fine_tuning(config, data),
+    )
     return SegmenterCard(arguments=_arguments(config), input=spec, training=data.describe(fitted, config))
 
 

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 import segpipe
 from segpipe.cli.call import output_folder
-from segpipe.cli.running import CappedJobs, run_main
+from segpipe.cli.running import run_main
 from segpipe.config.composing import quote_paths
 
 APP = """

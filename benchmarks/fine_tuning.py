@@ -58,7 +58,7 @@ DECIDING = {SEGMENTER: "dice", OWN_CLASSES: "balanced_accuracy", KNOWN_CLASSES: 
 
 @dataclass(frozen=True)
 class Images:
-    """Photographs of the test part: the held-out ones, and the pool of the others."""
+    """Photographs of the test part: held-out ones, and all others."""
 
     held_out: pd.DataFrame
     pool: pd.DataFrame
@@ -69,7 +69,7 @@ class Images:
 
 
 def choose_images(root: str) -> Images:
-    """Choose one photograph of each lesion of the test part, with its mask."""
+    """Choose one photograph of each test lesion, with its mask."""
     files, split = find_photographs(root, copies=False), read_split(SHIPPED / SPLIT)
     table = pd.read_csv(next(Path(root).glob("*metadata*.csv")))
     test = table[table["image_id"].isin(split.loc[split["part"] == "test", "image_id"]) & table["dx"].isin(CODES)]
@@ -84,7 +84,7 @@ def choose_images(root: str) -> Images:
 
 
 def copy_images(rows: pd.DataFrame, root: Path, kind: str) -> None:
-    """Lay out images as a user has them: a folder for each class, and masks for a segmenter."""
+    """Lay out images in a folder for each class."""
     for row in rows.to_dict("records"):
         name = OWN_NAMES[row["dx"]] if kind == OWN_CLASSES else row["dx"]
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -110,12 +110,12 @@ def train(kind: str, rows: pd.DataFrame, folder: Path, *, seed: int, keys: Seque
 
 
 def measure_overlaps(bundle: Path, table: pd.DataFrame) -> FloatArray:
-    """Measure Dice and Jaccard of a segmenter on each image, shape (N, 2)."""
+    """Measure Dice and Jaccard of each image, shape (N, 2)."""
     return measure_segmenter(Localizer(TorchSegmenter(load_segmenter(bundle))), table)[0]
 
 
 def measure_probs(bundle: Path, table: pd.DataFrame) -> FloatArray:
-    """Compute the probabilities of the three classes, shape (N, 3), by crops of the shipped segmenter."""
+    """Compute the probabilities of the three classes, shape (N, 3)."""
     localizer = Localizer(TorchSegmenter(load_segmenter(SHIPPED / "segmenter")))
     network = TorchClassifier(load_classifier(bundle))
     options: dict[str, Any] = {"views": VIEWS["none"], "batch_size": 32, "what": "held-out images"}
@@ -126,7 +126,7 @@ def measure_probs(bundle: Path, table: pd.DataFrame) -> FloatArray:
 
 
 def compare(kind: str, table: pd.DataFrame, start: FloatArray, tuned: Sequence[FloatArray]) -> dict[str, Any]:
-    """Compare the start with the results of all seeds on the held-out images."""
+    """Compare the start with the results of all seeds."""
     repeated = pd.concat([table] * len(tuned), ignore_index=True)
     values = {"start": np.concatenate([start] * len(tuned)), "fine_tuned": np.concatenate(tuned)}
     if kind != SEGMENTER:
@@ -154,7 +154,7 @@ def run(kind: str, images: int, chosen: Images, options: argparse.Namespace) -> 
 
 
 def passed(results: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Check that no result is worse than its start by more than noise, and that 90 images make it better."""
+    """Check the results against their starts."""
     fine = True
     for name, result in results.items():
         kind, images = name.rsplit(", ", 1)

@@ -1,4 +1,4 @@
-"""Sweeps: their number of parallel jobs, and their leaderboard at the end."""
+"""Sweeps: number of parallel jobs, and leaderboard at the end."""
 
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ class SweptFolder(Callback):
 
 
 def print_leaderboard() -> None:
-    """Print the leaderboard of the sweep of this call, if there is one."""
+    """Print the leaderboard of this call's sweep, if any."""
     folder = SweptFolder.folder
     if folder is not None and (folder / LEADERBOARD).is_file():
         from segpipe.sweep.leaderboard import leaderboard_text  # late, because it imports pandas and matplotlib

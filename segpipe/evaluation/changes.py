@@ -1,13 +1,13 @@
-"""Metrics of two predictions for the same images side by side, with intervals."""
+"""Metrics of two predictions for the same images, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segpipe.evaluation import score
 from segpipe.evaluation.text import metric_text, plain_table
 from segpipe.io.files import counted
 from segpipe.metrics.bootstrap import WeightedMetric, Weights, with_intervals
 
+RESAMPLES = 1000
 CHANGE = "change"
 # Titles of the metrics and of the two predictions.
 TITLES = {
@@ -49,7 +49,7 @@ def measure_changes(
         changes = {f"{CHANGE} {name}": None if None in pair else pair[1] - pair[0] for name, pair in pairs.items()}
         return columns | changes
 
-    metrics = with_intervals(joined, lesions, resamples=score.RESAMPLES)
+    metrics = with_intervals(joined, lesions, resamples=RESAMPLES)
     table = {name: {column: metrics[f"{column} {name}"] for column in (first, second, CHANGE)} for name in names}
     return {name: columns for name, columns in table.items() if columns[CHANGE]["value"] is not None}
 

@@ -1,4 +1,4 @@
-"""Test of a classifier by source of its crops: true masks, or those of the segmenter."""
+"""Test of a classifier on crops by true or predicted masks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from segpipe.evaluation.changes import measure_changes
-from segpipe.evaluation.held_out import result_path
-from segpipe.evaluation.run import Run, read_run
+from segpipe.evaluation.run import Run, read_run, result_path
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.networks import ClassifierNetwork, batched
 from segpipe.inference.stages import Classifier
@@ -103,7 +102,7 @@ def compare_probs(probs: Mapping[str, FloatArray], table: pd.DataFrame, classes:
 def measure_segmenter_part(
     network: ClassifierNetwork, table: pd.DataFrame, output: Path, *, views: Sequence[View], batch_size: int
 ) -> dict[str, Any] | None:
-    """Measure the part of the segmenter in the test metrics of a classifier.
+    """Measure the segmenter's part in the test metrics of a classifier.
 
     The crops by true masks show the classifier alone, those by the segmenter's masks both together.
 

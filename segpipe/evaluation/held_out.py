@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,9 @@ from tqdm import tqdm
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.data.duplicates import hash_id
-from segpipe.data.identity import parse_name
 from segpipe.errors import ConfigError
 from segpipe.evaluation.heatmap_faithfulness import HeatmapTest
-from segpipe.evaluation.run import write_fold
+from segpipe.evaluation.run import result_path, write_fold
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.ensemble import ClassifierEnsemble
@@ -233,9 +231,3 @@ def find_missing_masks(
 def _fill(rows: pd.DataFrame, masks: Mapping[str, str]) -> pd.Series:
     paths = [path or masks.get(image_id) for image_id, path in zip(rows["image_id"], rows["mask_path"], strict=True)]
     return pd.Series(paths, index=rows.index, dtype=object)
-
-
-def result_path(row: Mapping[Any, Any]) -> Path:
-    """Name an image by its id with the suffix of its file."""
-    image_id = row["image_id"]
-    return Path(image_id if parse_name(image_id).ending else f"{image_id}{Path(row['image_path']).suffix}")

@@ -79,7 +79,7 @@ def score_segmenter(network: SegmenterNetwork, table: pd.DataFrame, output: Path
 def write_overlaps(
     path: Path, image_ids: Sequence[str], alone: FloatArray, end_to_end: FloatArray, sources: Sequence[MaskSource]
 ) -> None:
-    """Write the table of overlaps with the true masks, one row for each image.
+    """Write the overlap of each image with its true mask.
 
     Args:
         path: Path of the table.

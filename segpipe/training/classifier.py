@@ -199,7 +199,7 @@ def fit_classifier(
         identity=data.identity,
         monitor=data.choose_monitor(config.trainer.monitor),
         cpu_bf16=False,
-        fine_tuning=is_fine_tuning(config, data),
+        fine_tuning=is_fine_tuning(config, data.dataset.classes, seen_by=data.seen_by),
         callbacks=[ProgressiveUnfreezing(plan)],
     )
     return ClassifierCard(

@@ -1,22 +1,20 @@
 """Starting weights of a fine-tuning, which are kept where they are better."""
 
 import copy
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from segpipe.bundle.card import ClassifierCard
+from segpipe.bundle.records import Training
 from segpipe.config.schemas import TrainConfig
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.io.run_files import BEST_CHECKPOINT, CHECKPOINTS, EPOCH_TABLE
-from segpipe.training.fit import Fitted, build_trainer, quieten
-from segpipe.training.preparation import TrainingData
 from segpipe.training.resuming import TIE_BREAKER, monitor_mode, read_checkpoint
 from segpipe.training.starting_weights import start_card
 from segpipe.training.tasks import Task
@@ -37,15 +35,18 @@ class Start:
     scores: Mapping[str, float]
 
 
-def is_fine_tuning(config: TrainConfig, data: TrainingData) -> bool:
-    """Return True if a training starts from a bundle that does its task.
+def is_fine_tuning(config: TrainConfig, classes: Sequence[str], *, seen_by: Callable[[Training], str | None]) -> bool:
+    """Return True if the starting bundle already does the task.
 
-    The bundle must have all classes of the data set, and not have seen validation or test lesions.
+    Args:
+        config: Configuration of the training.
+        classes: Classes of the data set, which a classifier must have.
+        seen_by: Function that describes the validation and test lesions that a model has seen, which must be None.
     """
     start = start_card(config)
-    if start is None or data.seen_by(start.training) is not None:
+    if start is None or seen_by(start.training) is not None:
         return False
-    return not isinstance(start, ClassifierCard) or set(data.dataset.classes) <= set(start.classes)
+    return not isinstance(start, ClassifierCard) or set(classes) <= set(start.classes)
 
 
 class _Validation(LightningModule):
@@ -66,44 +67,43 @@ class _Validation(LightningModule):
         self.task.metrics.reset()
 
 
-def score_start(task: Task, data: SeededDataModule, trainer: Mapping[str, Any]) -> Start:
-    """Score the starting weights on the validation images, on one device.
+def score_start(task: Task, data: SeededDataModule, trainer: Trainer) -> Start:
+    """Score the starting weights on the validation images.
 
     Args:
         task: Task of the training, before its first epoch.
         data: Training and validation examples.
-        trainer: Arguments of Lightning's Trainer.
+        trainer: Trainer on one device.
     """
-    devices = trainer["devices"]
-    one = {"devices": devices[:1] if isinstance(devices, list) else 1, "enable_progress_bar": False}
     modes = [(module, module.training) for module in task.modules()]
-    with warnings.catch_warnings():
-        quieten()
-        (scores,) = build_trainer({**trainer, **one}).validate(_Validation(task), datamodule=data, verbose=False)
+    (scores,) = trainer.validate(_Validation(task), datamodule=data, verbose=False)
     for module, training in modes:
         module.training = training
     return Start(copy.deepcopy(task.model.state_dict()), {name: float(value) for name, value in scores.items()})
 
 
-def keep_better(start: Start, fitted: Fitted, task: Task, output: Path, *, monitor: str) -> Fitted:
+def keep_better(start: Start, task: Task, output: Path, *, best_epoch: int, monitor: str) -> dict[str, Any]:
     """Restore the starting weights unless the best epoch is better.
 
     Epochs and start are compared as epochs are among each other: by the monitored metric, ties by the validation loss.
 
     Args:
         start: Starting weights.
-        fitted: Result of the fit.
         task: Task with the weights of the best epoch.
         output: Folder of the training, with `metrics.csv`.
+        best_epoch: Number of that epoch.
         monitor: Metric that chooses the best epoch.
+
+    Returns:
+        Record of the start, see `segpipe.bundle.records.Training`.
     """
     sign = -1 if monitor_mode(monitor) == "min" else 1
-    best = pd.read_csv(output / EPOCH_TABLE, index_col="epoch").loc[fitted.best_epoch]
+    best = pd.read_csv(output / EPOCH_TABLE, index_col="epoch").loc[best_epoch]
     first, second = ((sign * scores[monitor], -scores[TIE_BREAKER]) for scores in (start.scores, best))
-    kept = first >= second
+    kept = bool(first >= second)
     if kept:
         task.model.load_state_dict(start.weights)
-    return replace(fitted, start={"scores": dict(start.scores), "kept": kept})
+    return {"scores": dict(start.scores), "kept": kept}
 
 
 def read_best_weights(output: Path) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """Parts of a training, built from its configuration."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from segpipe.config.schemas import TrainConfig
 from segpipe.config.training_groups import LossConfig, OptimizerConfig, SchedulerConfig
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.training.fine_tuning import keep_better, score_start
-from segpipe.training.fit import Fitted, MovingAverage, fit, trainer_arguments
+from segpipe.training.fine_tuning import Start, keep_better, score_start
+from segpipe.training.fit import Fitted, MovingAverage, build_trainer, fit, quieten, trainer_arguments
 from segpipe.training.identity import Identity, RecordedIdentity
 from segpipe.training.resuming import read_checkpoint, take_over
 from segpipe.training.schedule import Schedule, ScheduledRate, SchedulerFactory, TorchScheduler
@@ -105,7 +107,7 @@ def fit_as_configured(
         callbacks: Further callbacks of Lightning.
     """
     arguments = trainer_arguments(config.trainer, cpu_bf16=cpu_bf16)
-    start = score_start(task, data, arguments) if fine_tuning else None
+    start = _score_start(task, data, arguments) if fine_tuning else None
     ckpt_path = None if config.ckpt_path is None else Path(config.ckpt_path)
     if ckpt_path is not None:
         take_over(ckpt_path, output)
@@ -122,4 +124,14 @@ def fit_as_configured(
         callbacks=[*callbacks, *averaging, TrackedSettings(config), RecordedIdentity(identity)],
         ckpt_path=ckpt_path,
     )
-    return fitted if start is None else keep_better(start, fitted, task, output, monitor=monitor)
+    if start is None:
+        return fitted
+    return replace(fitted, start=keep_better(start, task, output, best_epoch=fitted.best_epoch, monitor=monitor))
+
+
+def _score_start(task: Task, data: SeededDataModule, arguments: Mapping[str, Any]) -> Start:
+    devices = arguments["devices"]
+    one = {"devices": devices[:1] if isinstance(devices, list) else 1, "enable_progress_bar": False}
+    with warnings.catch_warnings():
+        quieten()
+        return score_start(task, data, build_trainer({**arguments, **one}))

@@ -124,7 +124,7 @@ class TrainingData:
         )
 
     def seen_by(self, model: Training) -> str | None:
-        """Describe the lesions of val or test that a model has seen; None for none.
+        """Describe validation and test lesions that a model has seen, if any.
 
         Args:
             model: Training of that model, from its card.
@@ -137,7 +137,7 @@ class TrainingData:
         return None
 
     def refuse_seen(self, model: Training, *, key: str, allowed: bool) -> None:
-        """Refuse a model that has seen lesions of val or test, see `seen_by`.
+        """Refuse a model that has seen lesions of val or test.
 
         Args:
             model: Training of that model, from its card.

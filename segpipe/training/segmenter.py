@@ -128,7 +128,7 @@ def fit_segmenter(config: TrainSegConfig, data: TrainingData, model: nn.Module, 
         identity=data.identity,
         monitor=monitor,
         cpu_bf16=True,
-        fine_tuning=is_fine_tuning(config, data),
+        fine_tuning=is_fine_tuning(config, data.dataset.classes, seen_by=data.seen_by),
     )
     return SegmenterCard(arguments=_arguments(config), input=spec, training=data.describe(fitted, config))
 

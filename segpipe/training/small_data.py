@@ -12,7 +12,7 @@ def least_draws(config: TrainConfig) -> int:
 
 
 def repeats_text(config: TrainConfig, images: int) -> str | None:
-    """Describe the epochs of a small data set; None where nothing is repeated.
+    """Describe the epochs of a small data set, if any are repeated.
 
     Args:
         config: Configuration of the training.

@@ -1,4 +1,4 @@
-"""Test of a training: the part of the segmenter, and the start beside the fine-tuned weights."""
+"""Comparisons in the test of a training: true masks, and start."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ _MASK_METRICS = ("dice", "jaccard", "thresholded_jaccard")
 
 
 def compare_segmenters(card: SegmenterCard, start: nn.Module, table: pd.DataFrame, output: Path) -> Metrics:
-    """Compare the start of a fine-tuning with its result on the test images.
+    """Compare start and result of a fine-tuning on the test images.
 
     Args:
         card: Card of the model that was kept, whose test is in `output`.
@@ -106,7 +106,7 @@ def compare_classifiers(
 
 
 def comparison_lines(metrics: Metrics, card: Card, output: Path, *, monitor: str) -> Iterator[str]:
-    """Write the comparisons of a test as tables, with the weights that were kept.
+    """Write the comparisons of a test as tables.
 
     Args:
         metrics: Content of `metrics.json`.

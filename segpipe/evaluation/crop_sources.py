@@ -20,7 +20,7 @@ from segpipe.io.passes import follow
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.calibration import Calibration
 from segpipe.metrics.classification import LabeledPredictions, score_predictions
-from segpipe.types import FloatArray, RgbImage, mask_box
+from segpipe.types import FloatArray, Labels, RgbImage, mask_box
 
 # Function of rows of a table and their images to the localization of each.
 Localize = Callable[[Sequence[Mapping[Any, Any]], Sequence[RgbImage]], Sequence[Localization]]
@@ -40,27 +40,43 @@ def true_localizations(rows: Sequence[Mapping[Any, Any]], images: Sequence[RgbIm
     return [Localization(mask, mask_box(mask), MaskSource.UNET, ()) for mask in masks]
 
 
-def predict_probs(
+def predict_logits(
     localize: Localize, network: ClassifierNetwork, table: pd.DataFrame, *, views: Sequence[View], batch_size: int, what: str
 ) -> FloatArray:
+    """Compute the uncalibrated logits of each view, shape (V, N, C).
+
+    Args:
+        localize: Source of the masks that the crops are cut by.
+        network: Network of the classifier.
+        table: Rows with `image_path`.
+        views: Views for test-time augmentation.
+        batch_size: Largest number of images x views in a batch.
+        what: Name of the work, shown with its progress.
+    """
+    classifier, logits = Classifier(network, views=views, batch_size=batch_size), []
+    for rows in batched(follow(table.to_dict("records"), len(table), what), _BATCH_SIZE):
+        images = [read_image(Path(row["image_path"])) for row in rows]
+        crops = [classifier.cut(*pair) for pair in zip(images, localize(rows, images), strict=True)]
+        logits.append(classifier.view_logits(crops))
+    return np.concatenate(logits, axis=1)
+
+
+def predict_probs(localize: Localize, network: ClassifierNetwork, table: pd.DataFrame, **options: Any) -> FloatArray:
     """Compute the calibrated probabilities of images, shape (N, C).
 
     Args:
         localize: Source of the masks that the crops are cut by.
         network: Network of the calibrated classifier.
         table: Rows with `image_path`.
-        views: Views for test-time augmentation.
-        batch_size: Largest number of images x views in a batch.
-        what: Name of the work, shown with its progress.
+        **options: Further arguments of `predict_logits`.
     """
-    classifier, card = Classifier(network, views=views, batch_size=batch_size), network.card
-    calibration = Calibration(card.temperature, tuple(card.logit_bias))
-    probs = []
-    for rows in batched(follow(table.to_dict("records"), len(table), what), _BATCH_SIZE):
-        images = [read_image(Path(row["image_path"])) for row in rows]
-        crops = [classifier.cut(*pair) for pair in zip(images, localize(rows, images), strict=True)]
-        probs.append(calibration.probs(classifier.view_logits(crops)))
-    return np.concatenate(probs)
+    calibration = Calibration(network.card.temperature, network.card.logit_bias)
+    return calibration.probs(predict_logits(localize, network, table, **options))
+
+
+def label_indices(table: pd.DataFrame, classes: Sequence[str]) -> Labels:
+    """Return the class index of each row by its `dx`, shape (N,)."""
+    return np.array([classes.index(code) for code in table["dx"]])
 
 
 def probs_of_run(run: Run, table: pd.DataFrame) -> FloatArray:
@@ -89,7 +105,7 @@ def compare_probs(probs: Mapping[str, FloatArray], table: pd.DataFrame, classes:
     Returns:
         `images`, `intervals_over`, and `metrics`, see `segpipe.evaluation.changes.measure_changes`.
     """
-    labels, image_ids = np.array([classes.index(code) for code in table["dx"]]), list(table["image_id"])
+    labels, image_ids = label_indices(table, classes), list(table["image_id"])
     truth = dataset_truth(table)
     metrics = {name: partial(score_predictions, LabeledPredictions(values, labels, classes)) for name, values in probs.items()}
     return {

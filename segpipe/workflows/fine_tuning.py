@@ -10,12 +10,18 @@ from typing import Any, TypeVar
 import pandas as pd
 from torch import nn
 
-from segpipe.bundle.card import Card, SegmenterCard
+from segpipe.bundle.card import Card, ClassifierCard, SegmenterCard
 from segpipe.bundle.saving import bundle_classifier, bundle_segmenter
 from segpipe.config.schemas import TrainClsConfig
 from segpipe.evaluation.changes import changes_table, measure_changes
-from segpipe.evaluation.crop_sources import compare_probs, measure_segmenter_part, predict_probs, probs_of_run
-from segpipe.evaluation.held_out import view_logits
+from segpipe.evaluation.crop_sources import (
+    compare_probs,
+    label_indices,
+    measure_segmenter_part,
+    predict_logits,
+    predict_probs,
+    probs_of_run,
+)
 from segpipe.evaluation.run import read_run
 from segpipe.evaluation.score import Metrics, write_metrics
 from segpipe.evaluation.segmenter_alone import measure_segmenter
@@ -93,16 +99,29 @@ def compare_classifiers(
     part = measure_segmenter_part(network, table, output / TEST, **options)
     added = {} if part is None else {PART: part}
     if card.training.start:
-        other = TorchClassifier(bundle_classifier(_other_model(card, start, output), card))
-        logits, labels = view_logits(segmenter, other, parts["val"], **options)
-        counts = parts["train"]["dx"].value_counts().reindex(card.classes, fill_value=0).to_list()
-        fit = fit_calibration(config.calibration, logits, labels, counts=counts)
-        calibrated = replace(card, temperature=fit.temperature, logit_bias=fit.logit_bias)
-        network = TorchClassifier(bundle_classifier(_other_model(card, start, output), calibrated))
-        probs = predict_probs(lambda _, images: segmenter(images), network, table, what="start and fine-tuned", **options)
+        other = _calibrate(config, card, _other_model(card, start, output), parts, segmenter=segmenter, **options)
+        probs = predict_probs(lambda _, images: segmenter(images), other, table, what="start and fine-tuned", **options)
         both = _in_order(card, probs_of_run(read_run(output / TEST), table), probs)
         added[CHANGES] = {"kept": _kept(card), **compare_probs(both, table, card.classes)}
     return _add(output, added)
+
+
+def _calibrate(
+    config: TrainClsConfig,
+    card: ClassifierCard,
+    model: LesionClassifier,
+    parts: Mapping[str, pd.DataFrame],
+    *,
+    segmenter: Localizer,
+    **options: Any,
+) -> TorchClassifier:
+    """Calibrate the model that was not kept as the other was."""
+    network, val = TorchClassifier(bundle_classifier(model, card)), parts["val"]
+    logits = predict_logits(lambda _, images: segmenter(images), network, val, what="calibration", **options)
+    counts = parts["train"]["dx"].value_counts().reindex(card.classes, fill_value=0).to_list()
+    fit = fit_calibration(config.calibration, logits, label_indices(val, card.classes), counts=counts)
+    calibrated = replace(card, temperature=fit.temperature, logit_bias=fit.logit_bias)
+    return TorchClassifier(bundle_classifier(model, calibrated))
 
 
 def comparison_lines(metrics: Metrics, card: Card, output: Path, *, monitor: str) -> Iterator[str]:

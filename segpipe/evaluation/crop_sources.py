@@ -53,7 +53,8 @@ def predict_logits(
         batch_size: Largest number of images x views in a batch.
         what: Name of the work, shown with its progress.
     """
-    classifier, logits = Classifier(network, views=views, batch_size=batch_size), []
+    classifier = Classifier(network, views=views, batch_size=batch_size)
+    logits = []
     for rows in batched(follow(table.to_dict("records"), len(table), what), _BATCH_SIZE):
         images = [read_image(Path(row["image_path"])) for row in rows]
         crops = [classifier.cut(*pair) for pair in zip(images, localize(rows, images), strict=True)]

@@ -1,4 +1,4 @@
-"""Fine-tuning of the shipped models on 90 and on 18 images, as in docs/fine_tuning.md.
+"""Fine-tuning of the shipped models on 90 and 18 images.
 
     python benchmarks/fine_tuning.py --data data/ham10000 --work runs/fine_tuning
     python benchmarks/fine_tuning.py --data data/ham10000 --work runs/fine_tuning --output docs/results/fine_tuning.json

@@ -37,7 +37,7 @@ def measure_changes(
         lesions: Lesion of each image, over which the 95 % intervals are computed.
 
     Returns:
-        By metric, without undefined ones: one entry for each prediction, and `change`, the second less the first; each with
+        Columns of each defined metric by its name: one for each prediction, and `change`, the second less the first; each with
         `value`, `low` and `high`.
     """
     first, second = predictions

@@ -1,7 +1,7 @@
 """Comparisons in the test of a training: true masks, and start."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,6 @@ from segpipe.evaluation.crop_sources import (
 )
 from segpipe.evaluation.run import read_run
 from segpipe.evaluation.score import Metrics, write_metrics
-from segpipe.evaluation.segmenter_alone import measure_segmenter
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.networks import ClassifierNetwork
 from segpipe.inference.stages import Localizer
@@ -36,16 +35,18 @@ from segpipe.metrics.calibration import fit_calibration
 from segpipe.metrics.segmentation import score_masks
 from segpipe.models.classifier import LesionClassifier
 from segpipe.training.fine_tuning import read_best_weights
+from segpipe.types import FloatArray
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 Value = TypeVar("Value")
+Measure = Callable[[Localizer, pd.DataFrame], tuple[FloatArray, Any, Any]]
 
 START, TUNED = "start", "fine_tuned"
 PART, CHANGES = "segmenter_part", "fine_tuning"  # keys of `metrics.json`
 _MASK_METRICS = ("dice", "jaccard", "thresholded_jaccard")
 
 
-def compare_segmenters(card: SegmenterCard, start: nn.Module, table: pd.DataFrame, output: Path) -> Metrics:
+def compare_segmenters(card: SegmenterCard, start: nn.Module, table: pd.DataFrame, output: Path, *, measure: Measure) -> Metrics:
     """Compare start and result of a fine-tuning on the test images.
 
     Args:
@@ -53,6 +54,7 @@ def compare_segmenters(card: SegmenterCard, start: nn.Module, table: pd.DataFram
         start: Model with its starting weights.
         table: Test images, each with a mask.
         output: Folder of the training; its `metrics.json` is completed.
+        measure: Function of a localizer and the images to the overlaps of its segmenter, shape (N, 2), and further values.
 
     Returns:
         Additions to `metrics.json`; empty where the training is no fine-tuning.
@@ -61,7 +63,7 @@ def compare_segmenters(card: SegmenterCard, start: nn.Module, table: pd.DataFram
         return {}
     image_ids, truth = list(table["image_id"]), dataset_truth(table)
     network = TorchSegmenter(bundle_segmenter(_other_model(card, start, output), card))
-    other, _, _ = measure_segmenter(Localizer(network), table)
+    other, *_ = measure(Localizer(network), table)
     kept = pd.read_csv(output / TEST / MASK_TABLE)[["dice", "jaccard"]].to_numpy()
     metrics = {name: partial(score_masks, *overlaps.T) for name, overlaps in _in_order(card, kept, other).items()}
     changes = {

@@ -62,7 +62,7 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     from segpipe.evaluation.gate import fit_gate, has_enough_images
     from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import segmenter_test_metrics
-    from segpipe.evaluation.segmenter_alone import score_segmenter
+    from segpipe.evaluation.segmenter_alone import measure_segmenter, score_segmenter
     from segpipe.evaluation.text import headline
     from segpipe.inference.golden import write_segmenter_golden
     from segpipe.inference.torch_runtime import TorchSegmenter
@@ -83,7 +83,7 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     trained = bundle_segmenter(model, card)
     network = TorchSegmenter(trained)
     metrics = score_segmenter(network, data.parts["test"], output / TEST, dataset=data.dataset.name)
-    metrics |= compare_segmenters(card, start, data.parts["test"], output)
+    metrics |= compare_segmenters(card, start, data.parts["test"], output, measure=measure_segmenter)
     card = replace(card, metrics=segmenter_test_metrics(metrics))
     save_bundle(output / BUNDLE, model, card)
     images = data.parts["train"], data.parts["val"]

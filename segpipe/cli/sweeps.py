@@ -41,6 +41,6 @@ def print_leaderboard() -> None:
     """Print the leaderboard of this call's sweep, if any."""
     folder = SweptFolder.folder
     if folder is not None and (folder / LEADERBOARD).is_file():
-        from segpipe.sweep.leaderboard import leaderboard_text  # late, because it imports pandas and matplotlib
+        from segpipe.sweep.printing import leaderboard_text  # late, because it imports pandas
 
         say(leaderboard_text(folder))

@@ -11,15 +11,13 @@ import pandas as pd
 
 from segpipe.evaluation.plots import COLORS, new_figure, save_figure, set_texts
 from segpipe.evaluation.run import join_folds, score_folds
-from segpipe.evaluation.text import metric_text, plain_table, short_hash
-from segpipe.io.files import counted, encode_json, write_file
+from segpipe.evaluation.text import short_hash
+from segpipe.io.files import encode_json, write_file
 from segpipe.io.run_files import FAILED_JOBS, FOLD_TABLE, LEADERBOARD, LEADERBOARD_PLOT
+from segpipe.sweep.printing import shown_settings
 from segpipe.sweep.record import FAILED, FINISHED, SCORES, JobRecord, read_records, read_test_metrics, read_test_set
 
 SHOWN = 40  # best trainings in the plot
-PRINTED = 20  # best trainings in the terminal
-# Metrics of the test images that are printed beside those of the validation images; all others are in the table on disk.
-_PRINTED_METRICS = ("test_macro_auroc", "test_balanced_accuracy", "test_sensitivity_mel", "test_dice", "test_localizer_dice")
 # Test metric beside each score.
 _TEST_METRICS = {"val_auroc": "test_macro_auroc", "val_dice": "test_dice"}
 _TITLES = {
@@ -79,49 +77,6 @@ def leaderboard(records: Sequence[JobRecord]) -> pd.DataFrame:
         for record in sorted(finished, key=lambda record: -math.inf if record.score is None else record.score, reverse=True)
     ]
     return pd.DataFrame(rows if rows else None, columns=None if rows else ["job"])
-
-
-def leaderboard_text(sweep: Path) -> str:
-    """Write the leaderboard of a sweep for the terminal.
-
-    It has the settings in which the trainings differ and the main metrics, those of the test images with their 95 % intervals.
-
-    Args:
-        sweep: Folder of the sweep, which holds `leaderboard.csv`.
-    """
-    path = sweep / LEADERBOARD
-    table = pd.read_csv(path, dtype={"job": str})
-    names = list(table.columns)
-    settings = shown_settings(names[1 : names.index("best_epoch")]) if "best_epoch" in names else []
-    metrics = [name for name in names if name.startswith("val_")] + [name for name in _PRINTED_METRICS if name in names]
-    rows = [["job", *settings, *metrics, *(["seconds"] if "seconds" in names else [])]]
-    for row in table.head(PRINTED).to_dict("records"):
-        numbers = [_metric_cell(row, name) for name in metrics]
-        rows.append([row["job"], *(_setting_cell(row[name]) for name in settings), *numbers, *_seconds_cell(row)])
-    more = f"\n{len(table) - PRINTED} more" if len(table) > PRINTED else ""
-    return f"{plain_table(rows)}{more}\nleaderboard of {counted(len(table), 'finished training')}, all columns in {path}"
-
-
-def _metric_cell(row: Mapping[Any, Any], name: str) -> str:
-    value, low, high = (None if pd.isna(row.get(key)) else float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
-    return metric_text({"value": value, "low": low, "high": high})
-
-
-def _setting_cell(value: Any) -> str:
-    return "" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _seconds_cell(row: Mapping[Any, Any]) -> list[str]:
-    return [f"{row['seconds']:.0f}"] if "seconds" in row else []
-
-
-def shown_settings(varying: Sequence[str]) -> list[str]:
-    """Select the settings that identify a training.
-
-    Keys of a config group whose options differ are left out, because the option implies them.
-    """
-    groups = [name for name in varying if "." not in name]
-    return [name for name in varying if name.split(".")[0] not in groups or name in groups]
 
 
 def varying_settings(records: Sequence[JobRecord]) -> list[str]:

@@ -20,14 +20,13 @@ from segpipe.io.run_files import FAILED_JOBS, FOLD_TABLE, LEADERBOARD, LEADERBOA
 from segpipe.sweep import leaderboard as picture
 from segpipe.sweep.job import job_name
 from segpipe.sweep.leaderboard import (
-    PRINTED,
     draw_leaderboard,
     leaderboard,
-    leaderboard_text,
     varying_settings,
     write_out_of_fold,
     write_tables,
 )
+from segpipe.sweep.printing import PRINTED, leaderboard_text
 from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, best_epoch_of, read_record, write_record
 
 CONF = Path(__file__).parents[3] / "conf"

@@ -132,6 +132,7 @@ def fit_as_configured(
 def _score_start(task: Task, data: SeededDataModule, arguments: Mapping[str, Any]) -> Start:
     devices = arguments["devices"]
     one = {"devices": devices[:1] if isinstance(devices, list) else 1, "enable_progress_bar": False}
+    one["inference_mode"] = False  # the metrics are updated again in the fit, outside of it
     with warnings.catch_warnings():
         quieten()
         return score_start(task, data, build_trainer({**arguments, **one}))

@@ -197,7 +197,7 @@ def test_some_of_the_classes_keep_their_outputs(trained: Trained, tmp_path: Path
     root, rng = tmp_path / "few", np.random.default_rng(0)
     for code in ("nv", "mel"):
         (root / code).mkdir(parents=True)
-        for number in range(8):
+        for number in range(12):
             Image.fromarray(make_image(code, rng, (60, 80))[0]).save(root / code / f"{code}{number}.png")
     ended = fine_tune(
         trained, root, tmp_path / "out", "data.without_lesion_ids=true", "optimizer.lr=1e-9", "trainer.max_epochs=1"

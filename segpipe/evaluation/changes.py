@@ -45,13 +45,15 @@ def measure_changes(
     def joined(weights: Weights) -> dict[str, float | None]:
         values = {title: metric(weights) for title, metric in predictions.items()}
         columns = {f"{title} {name}": values[title].get(name) for title in predictions for name in names}
-        pairs = {name: (columns[f"{first} {name}"], columns[f"{second} {name}"]) for name in names}
-        changes = {f"{CHANGE} {name}": None if None in pair else pair[1] - pair[0] for name, pair in pairs.items()}
-        return columns | changes
+        return columns | {f"{CHANGE} {name}": _change(values[first].get(name), values[second].get(name)) for name in names}
 
     metrics = with_intervals(joined, lesions, resamples=RESAMPLES)
     table = {name: {column: metrics[f"{column} {name}"] for column in (first, second, CHANGE)} for name in names}
     return {name: columns for name, columns in table.items() if columns[CHANGE]["value"] is not None}
+
+
+def _change(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else second - first
 
 
 def changes_table(part: Mapping[str, Any]) -> str:

@@ -92,7 +92,8 @@ def probs_of_run(run: Run, table: pd.DataFrame) -> FloatArray:
     """
     paths = [display_path(result_path(row)) for row in table.to_dict("records")]
     columns = [f"p_{code}" for code in run.codes]
-    return run.results.set_index("path").loc[paths, columns].to_numpy(dtype=np.float64)
+    probs: FloatArray = run.results.set_index("path").loc[paths, columns].to_numpy(dtype=np.float64)
+    return probs
 
 
 def compare_probs(probs: Mapping[str, FloatArray], table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:

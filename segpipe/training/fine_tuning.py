@@ -98,7 +98,7 @@ def keep_better(start: Start, task: Task, output: Path, *, best_epoch: int, moni
         Record of the start, see `segpipe.bundle.records.Training`.
     """
     sign = -1 if monitor_mode(monitor) == "min" else 1
-    best = pd.read_csv(output / EPOCH_TABLE, index_col="epoch").loc[best_epoch]
+    best: Mapping[str, float] = pd.read_csv(output / EPOCH_TABLE, index_col="epoch").loc[best_epoch].to_dict()
     first, second = ((sign * scores[monitor], -scores[TIE_BREAKER]) for scores in (start.scores, best))
     kept = bool(first >= second)
     if kept:

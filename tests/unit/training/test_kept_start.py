@@ -68,12 +68,12 @@ class Squared(nn.Module):
 
 
 def test_score_of_the_start_leaves_task_and_metrics_as_they_were() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False), nn.Dropout(0.5))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 1, bias=False), nn.Dropout(0.5))
     model[2].eval()
     with torch.no_grad():
         model[1].weight.fill_(0.0)
-    task = Task(model, InputSpec(2), Squared(), Mean(), optimizer=lambda _: None, scheduler=lambda *_: None)
-    data = DataLoader([(torch.zeros(3, 2, 2, dtype=torch.uint8), torch.full((1,), 3.0))] * 4, batch_size=2)
+    task = Task(model, InputSpec(16), Squared(), Mean(), optimizer=lambda _: None, scheduler=lambda *_: None)
+    data = DataLoader([(torch.zeros(3, 16, 16, dtype=torch.uint8), torch.full((1,), 3.0))] * 4, batch_size=2)
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, inference_mode=False)
     validate = trainer.validate
     stand_in: Any = SimpleNamespace(validate=lambda module, datamodule, verbose: validate(module, datamodule, verbose=verbose))

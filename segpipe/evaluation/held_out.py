@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.data.duplicates import hash_id
-from segpipe.data.identity import parse_name
 from segpipe.errors import ConfigError
 from segpipe.evaluation.heatmap_faithfulness import HeatmapTest
-from segpipe.evaluation.run import write_fold
+from segpipe.evaluation.run import result_path, write_fold
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.ensemble import ClassifierEnsemble
@@ -73,7 +71,7 @@ def score_classifier(
     """
     output.mkdir(parents=True, exist_ok=True)
     ensemble = ClassifierEnsemble([network], views=views, explained="predicted" if heatmaps else None, batch_size=batch_size)
-    files = tuple((Path(row["image_path"]), _result_path(row)) for row in table.to_dict("records"))
+    files = tuple((Path(row["image_path"]), result_path(row)) for row in table.to_dict("records"))
     pipeline = Pipeline(localizer, ensemble, gate=gate, index=index)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training resumes
     options = RunOptions(output, title="scoring")
@@ -107,7 +105,7 @@ def predict_fold(
     """
     folder = output / FOLD
     score_classifier(localizer, network, table, folder, views=views, batch_size=batch_size, dataset=dataset)
-    paths = [display_path(_result_path(row)) for row in table.to_dict("records")]
+    paths = [display_path(result_path(row)) for row in table.to_dict("records")]
     write_fold(output, folder, table[["image_id", "lesion_id", "dx"]].assign(fold=fold, path=paths))
 
 
@@ -234,9 +232,3 @@ def find_missing_masks(
 def _fill(rows: pd.DataFrame, masks: Mapping[str, str]) -> pd.Series:
     paths = [path or masks.get(image_id) for image_id, path in zip(rows["image_id"], rows["mask_path"], strict=True)]
     return pd.Series(paths, index=rows.index, dtype=object)
-
-
-def _result_path(row: Mapping[Any, Any]) -> Path:
-    """Name an image by its id with the suffix of its file."""
-    image_id = row["image_id"]
-    return Path(image_id if parse_name(image_id).ending else f"{image_id}{Path(row['image_path']).suffix}")

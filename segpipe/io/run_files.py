@@ -35,6 +35,7 @@ BEST_CHECKPOINT, LAST_CHECKPOINT = "best.ckpt", "last.ckpt"
 BUNDLE = "bundle"
 TEST = "test"
 PREDICTIONS = "predictions.png"
+MASK_TABLE = "masks.csv"
 FOUND_MASKS = "found_masks"
 TEACHERS = "teachers"
 FOLD, FOLD_TABLE = "out_of_fold", "out_of_fold.csv"
@@ -68,7 +69,7 @@ _TRAINING_PATTERNS = (
     *(f"{MLFLOW}/{TRACKER_RUN}", f"{MLFLOW}/{MLFLOW_STORE}*", f"{MLFLOW}/{MLFLOW_FILES}/**/*"),
     *(f"{WANDB}/{TRACKER_RUN}", f"{WANDB}/debug*.log", f"{WANDB}/*run-*/**/*"),
     *(f"{BUNDLE}/{name}" for name in (WEIGHTS, CARD, *GRAPHS, *REFERENCES, GOLDEN)),
-    *(f"{folder}/{pattern}" for folder in (TEST, FOLD) for pattern in (PREDICTIONS, *_RUN_PATTERNS)),
+    *(f"{folder}/{pattern}" for folder in (TEST, FOLD) for pattern in (PREDICTIONS, MASK_TABLE, *_RUN_PATTERNS)),
 )
 # Patterns of the files that `overwrite=true` removes, by the file that shows that a folder holds results.
 WRITTEN_FILES = {

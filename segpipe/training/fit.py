@@ -9,7 +9,7 @@ import os
 import signal
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,12 @@ class Fitted:
     Attributes:
         epochs: Number of trained epochs.
         best_epoch: Epoch with the best weights, counted from 0.
+        start: Starting weights of a fine-tuning, see `segpipe.bundle.records.Training`; empty for other trainings.
     """
 
     epochs: int
     best_epoch: int
+    start: Mapping[str, Any] = field(default_factory=dict)
 
 
 def auto_precision(accelerator: str, *, cpu_bf16: bool) -> str:

@@ -133,6 +133,7 @@ def load_synthetic(
     height: int = 150,
     width: int = 200,
     seed: int = 0,
+    masks: str | None = None,
     without_lesion_ids: bool = False,
 ) -> CheckedDataset:
     """Write the synthetic data set if missing, and load it.
@@ -144,6 +145,7 @@ def load_synthetic(
         height: Height of the images, pixels.
         width: Width of the images, pixels.
         seed: Random seed.
+        masks: Folder or annotation file of masks that take precedence over the drawn ones; None for none.
         without_lesion_ids: Accepted as in `load_ham10000`; without effect, because lesion ids are known.
 
     Raises:
@@ -151,7 +153,7 @@ def load_synthetic(
         DatasetError: `root` has other content, or cannot be written.
     """
     write_dataset(Path(root), lesions=lesions, images_per_lesion=images_per_lesion, height=height, width=width, seed=seed)
-    return load_ham10000(root, without_lesion_ids=without_lesion_ids)
+    return load_ham10000(root, masks=masks, without_lesion_ids=without_lesion_ids)
 
 
 def _read_recipe(root: Path) -> object:

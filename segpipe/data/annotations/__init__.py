@@ -1,0 +1,1 @@
+"""Outlines and labels in the files of annotation tools: COCO, Label Studio and CVAT."""

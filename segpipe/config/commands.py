@@ -182,7 +182,7 @@ class AnnotationsConfig:
         "Form of the output",
         choices={
             "coco": "JSON file for instances",
-            "label_studio": "JSON file of tasks with predictions",
+            "label_studio": "JSON file of tasks; masks of a run are predictions",
             "cvat": "XML file, CVAT for images 1.1",
             "masks": "folder of masks/*.png and labels.csv",
         },

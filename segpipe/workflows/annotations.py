@@ -98,7 +98,7 @@ def _of_run(folder: Path) -> list[AnnotatedImage]:
         mask = run.read_mask(row["path"])
         outline = None if row["mask_source"] == MaskSource.WHOLE_IMAGE else Outline.of_mask(mask)
         size, labels = mask.shape, (str(row["diagnosis"]),)
-        images.append(AnnotatedImage(row["path"], *size, labels, outline, confidence=float(row["confidence"])))
+        images.append(AnnotatedImage(row["path"], *size, labels, outline, predicted=True, confidence=float(row["confidence"])))
     return images
 
 

@@ -85,7 +85,7 @@ def _annotated(image: _Image, annotations: Sequence[_Annotation], categories: di
         tuple(dict.fromkeys(categories[entry.category_id] for entry in annotations)),
         Outline.unite(outlines) if outlines else None,
         None if image.lesion_id is None else str(image.lesion_id),
-        ("annotation without an outline",) if len(outlines) < len(annotations) else (),
+        ("no segmentation",) if len(outlines) < len(annotations) else (),
     )
 
 

@@ -40,12 +40,10 @@ class Annotations:
 
     @property
     def skipped(self) -> dict[str, tuple[str, ...]]:
-        """Images with shapes that are no outlines, by the reason."""
+        """Names of images with annotations that are no outlines, by the reason."""
         kinds = dict.fromkeys(kind for image in self.images for kind in image.skipped)
         return {
-            kind if " " in kind else f"shape that is no outline ({kind})": tuple(
-                image.name for image in self.images if kind in image.skipped
-            )
+            f"annotation without an outline ({kind})": tuple(image.name for image in self.images if kind in image.skipped)
             for kind in kinds
         }
 

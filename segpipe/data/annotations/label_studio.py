@@ -1,4 +1,4 @@
-"""Label Studio's JSON: reading of exports with brushes and polygons, and writing of tasks with predictions.
+"""Label Studio's JSON: reading of exports with brushes and polygons, and writing of tasks.
 
 Reference:
     https://labelstud.io/guide/export.html#Label-Studio-JSON-format-of-annotated-tasks
@@ -53,7 +53,7 @@ class _Annotation(msgspec.Struct):
 
 class _Task(msgspec.Struct):
     data: dict[str, Any]
-    annotations: list[_Annotation]
+    annotations: list[_Annotation] = []
     file_upload: str | None = None
 
 
@@ -145,7 +145,7 @@ def _path_of_url(text: str) -> str:
 
 
 def write_label_studio(images: Sequence[AnnotatedImage], *, polygons: bool, images_url: str) -> bytes:
-    """Write tasks whose outlines are predictions, for correction.
+    """Write tasks, with predicted outlines as predictions and the others as annotations.
 
     Args:
         images: Images with sizes.
@@ -169,6 +169,8 @@ def _task(image: AnnotatedImage, polygons: bool, images_url: str) -> dict[str, A
     region = {"from_name": CONTROL, "to_name": IMAGE, "type": kind, "image_rotation": 0}
     size = {"original_width": outline.width, "original_height": outline.height}
     results = [{"id": f"segpipe{number}", **region, **size, "value": value} for number, value in enumerate(values)]
+    if not image.predicted:
+        return {"data": data, "annotations": [{"result": results}]}
     score = {} if image.confidence is None else {"score": image.confidence}
     return {"data": data, "predictions": [{"model_version": "segpipe", **score, "result": results}]}
 

@@ -161,7 +161,8 @@ class AnnotatedImage:
         labels: Distinct labels of the image and of its outlines, in the order of the file.
         outline: Union of its outlines; None without any.
         lesion_id: Lesion id; None if unknown.
-        skipped: Kinds of its shapes that are no outlines, such as `box`.
+        skipped: Kinds of its annotations that are no outlines, such as `box`.
+        predicted: True for an outline by a model, to be corrected.
         confidence: Confidence of a predicted label, 0 to 1; None for others.
     """
 
@@ -172,6 +173,7 @@ class AnnotatedImage:
     outline: Outline | None = None
     lesion_id: str | None = None
     skipped: tuple[str, ...] = ()
+    predicted: bool = False
     confidence: float | None = None
 
 

@@ -12,10 +12,14 @@ from conftest import CLASSIFIER, SEGMENTER, Trained, call, read_json
 
 from segpipe.cli.main import main
 from segpipe.config import SAMPLES
+from segpipe.config.groups import DataConfig
 from segpipe.data.annotations.outlines import Outline
 from segpipe.data.check import load_dataset
 from segpipe.data.masks import find_masks
 from segpipe.io.images import read_mask
+
+
+OF_SAMPLES = (f"masks={SAMPLES / 'masks'}", f"folder={SAMPLES}", f"labels={SAMPLES / 'labels.csv'}")
 
 
 def annotations(*arguments: str) -> int:
@@ -34,14 +38,8 @@ def coco_file(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def data_of(trained: Trained, file: Path, cache: Path) -> tuple[str, ...]:
     root = trained.folder / "data" / "HAM10000_images_part_1"
-    return (
-        "data=csv",
-        f"data.root={root}",
-        f"data.table={file}",
-        f"data.cache={cache}",
-        "trainer.accelerator=cpu",
-        "batch_size=8",
-    )
+    data = ("data=csv", f"data.root={root}", f"data.table={file}", f"data.cache={cache}")
+    return (*data, "trainer.accelerator=cpu", "batch_size=8")
 
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])
@@ -69,8 +67,6 @@ def test_corrected_outlines_take_precedence(trained: Trained, coco_file: Path) -
     content |= {"images": [first], "annotations": [corrected | {"segmentation": corrected["segmentation"] | {"counts": counts}}]}
     file = coco_file.with_name("one.json")
     file.write_text(json.dumps(content))
-    from segpipe.config.groups import DataConfig
-
     target = "segpipe.data.loaders.load_ham10000"
     rows = load_dataset(DataConfig(_target_=target, root=str(trained.folder / "data"), masks=str(file))).table
     own = load_dataset(DataConfig(_target_=target, root=str(trained.folder / "data"))).table
@@ -100,17 +96,10 @@ def scores(output: Path, trained: Trained, **values: Any) -> dict[str, Any]:
 
 def test_scores_are_those_of_the_same_labels_and_masks(trained: Trained, tmp_path: Path) -> None:
     given = {"labels": SAMPLES / "labels.csv", "masks": SAMPLES / "masks"}
-    of_folder = scores(tmp_path / "a", trained, **given)
+    of_folder = scores(tmp_path / "folder", trained, **given)
     for name in ("coco", "label_studio", "cvat"):
         file = tmp_path / f"{name} [1].txt"
-        arguments = (
-            f"masks={given['masks']}",
-            f"folder={SAMPLES}",
-            f"labels={given['labels']}",
-            f"format={name}",
-            f"output={file}",
-        )
-        assert annotations(*arguments) == 0
+        assert annotations(*OF_SAMPLES, f"format={name}", f"output={file}") == 0
         assert scores(tmp_path / name, trained, labels=file, masks=file) == of_folder
 
 
@@ -146,10 +135,7 @@ def test_bad_file_is_one_line(trained: Trained, tmp_path: Path, key: str) -> Non
 
 
 def test_output_is_a_data_set_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        annotations(f"masks={SAMPLES / 'masks'}", f"folder={SAMPLES}", f"labels={SAMPLES / 'labels.csv'}", f"output={tmp_path}/a")
-        == 0
-    )
+    assert annotations(*OF_SAMPLES, f"output={tmp_path}/a") == 0
     assert annotations(f"masks={tmp_path}/a", "format=masks", f"output={tmp_path}/b") == 0
     data = ("data=csv", f"data.root={SAMPLES}", f"data.table={tmp_path}/b/labels.csv", f"data.masks={tmp_path}/b/masks")
     assert main(["check", *data, "data.without_lesion_ids=true"]) == 0

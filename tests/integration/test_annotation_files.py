@@ -18,7 +18,6 @@ from segpipe.data.check import load_dataset
 from segpipe.data.masks import find_masks
 from segpipe.io.images import read_mask
 
-
 OF_SAMPLES = (f"masks={SAMPLES / 'masks'}", f"folder={SAMPLES}", f"labels={SAMPLES / 'labels.csv'}")
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -104,12 +105,12 @@ class Outline:
         return outlines[0] if len(outlines) == 1 else cls._of(coco.merge([outline._encoded for outline in outlines]))
 
     @classmethod
-    def _of(cls, encoded: dict[str, object]) -> "Outline":
-        (height, width), counts = encoded["size"], encoded["counts"]  # type: ignore[misc]
-        return cls(int(height), int(width), bytes(counts))  # type: ignore[call-overload]
+    def _of(cls, encoded: Any) -> "Outline":
+        height, width = map(int, encoded["size"])
+        return cls(height, width, bytes(encoded["counts"]))
 
     @property
-    def _encoded(self) -> dict[str, object]:
+    def _encoded(self) -> dict[str, Any]:
         return {"size": [self.height, self.width], "counts": self.counts}
 
     @property

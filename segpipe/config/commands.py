@@ -188,9 +188,9 @@ class AnnotationsConfig:
         },
     )
     shape: str = setting(
-        "runs",
+        "rle",
         "Shape of the outlines in a file",
-        choices={"runs": "pixels, run-length encoded: exact", "polygon": "simplified, without holes"},
+        choices={"rle": "every pixel, run-length encoded", "polygon": "simplified, without holes"},
     )
     images_url: str = setting(
         "/data/local-files/?d=", "With format=label_studio: text before the path of each image that makes it a URL for the server"

@@ -85,8 +85,8 @@ def find_photographs(root: str, *, copies: bool, masks: str | None = None) -> Fi
     remarks = {what: tuple(display_path(path.relative_to(folder)) for path in paths) for what, paths in skipped.items()}
     if masks is None:
         return Files(root, images, of_images, remarks)
-    given, others = given_masks(Path(masks), KnownImages(images))
-    return Files(root, images, of_images | given, remarks | others)
+    given, unused = given_masks(Path(masks), KnownImages(images))
+    return Files(root, images, of_images | given, remarks | unused)
 
 
 def _by_id(folder: Path, photographs: Sequence[Path]) -> dict[str, Path]:

@@ -23,6 +23,7 @@ from segpipe.io.run_files import LABELS, MASKS, RESULTS
 from segpipe.lesion.localization import MaskSource
 from segpipe.runs.results import write_csv
 from segpipe.runs.source import images_of_folder, result_names
+from segpipe.types import BoolMask
 
 UNLABELED = "lesion"  # label of outlines without any
 
@@ -97,8 +98,10 @@ def _of_run(folder: Path) -> list[AnnotatedImage]:
     for row in follow(rows, len(rows), "reading masks"):
         mask = run.read_mask(row["path"])
         outline = None if row["mask_source"] == MaskSource.WHOLE_IMAGE else Outline.of_mask(mask)
-        size, labels = mask.shape, (str(row["diagnosis"]),)
-        images.append(AnnotatedImage(row["path"], *size, labels, outline, predicted=True, confidence=float(row["confidence"])))
+        labels, confidence = (str(row["diagnosis"]),), float(row["confidence"])
+        images.append(
+            AnnotatedImage(row["path"], *_size(mask), labels=labels, outline=outline, predicted=True, confidence=confidence)
+        )
     return images
 
 
@@ -111,8 +114,13 @@ def _of_folder(masks: Path, folder: Path) -> list[AnnotatedImage]:
     images = []
     for path, file in follow(sorted(found.items()), len(found), "reading masks"):
         mask = read_mask(file)
-        images.append(AnnotatedImage(path, *mask.shape, outline=Outline.of_mask(mask)))
+        images.append(AnnotatedImage(path, *_size(mask), outline=Outline.of_mask(mask)))
     return images
+
+
+def _size(mask: BoolMask) -> tuple[int, int]:
+    height, width = mask.shape
+    return height, width
 
 
 def _labeled(images: Sequence[AnnotatedImage], labels: str | None) -> list[AnnotatedImage]:

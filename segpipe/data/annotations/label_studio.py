@@ -77,24 +77,24 @@ def read_label_studio(content: bytes) -> list[AnnotatedImage]:
 
 
 def _annotated(number: int, task: _Task) -> AnnotatedImage:
-    name = _image_name(number, task)
+    name, lesion = _image_name(number, task), task.data.get("lesion_id")
+    lesion_id = None if lesion is None else str(lesion)
     finished = [annotation for annotation in task.annotations if not annotation.was_cancelled]
     if not finished:
-        return AnnotatedImage(name)
+        return AnnotatedImage(name, lesion_id=lesion_id)
     results = max(finished, key=lambda annotation: (annotation.ground_truth, annotation.updated_at)).result
     try:
         outlines = [outline for result in results if (outline := _outline(result)) is not None]
         outline = Outline.unite(outlines) if outlines else None
     except ValueError as error:
         raise ValueError(f"image {name}: {error}") from error
-    lesion_id = task.data.get("lesion_id")
     return AnnotatedImage(
         name,
         None if outline is None else outline.height,
         None if outline is None else outline.width,
         _labels(results),
         outline,
-        None if lesion_id is None else str(lesion_id),
+        lesion_id,
         tuple(dict.fromkeys(result.type for result in results if result.type.startswith(_OTHER_SHAPES))),
     )
 

@@ -196,7 +196,7 @@ def _decompress(counts: str) -> Iterator[int]:
     Raises:
         ValueError: The text holds other characters, or ends within a number.
     """
-    code = counts.encode("ascii", "replace")
+    code = counts.encode()
     if not _COUNTS.fullmatch(code):
         raise ValueError(f"compressed counts of an outline must be those of pycocotools, got {counts[:20]!r}")
     known: list[int] = []
@@ -216,7 +216,7 @@ def _twice(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return mask.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def _simplified(border: NDArray[np.int32], tolerance: float) -> FloatArray:
+def _simplified(border: NDArray[Any], tolerance: float) -> FloatArray:
     """Simplify a closed border; small ones stay as they are."""
     simple = cv2.approxPolyDP(border, tolerance, closed=True)
     return np.asarray((simple if len(simple) >= _FEWEST_CORNERS else border)[:, 0], np.float64)

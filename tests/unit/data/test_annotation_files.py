@@ -331,7 +331,7 @@ BAD = {
     "entities": ('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>', "no document type"),
     "other XML": ("<annotation><folder>x</folder></annotation>", r"got <annotation>; export it as .CVAT for images 1\.1"),
     "video": ('<annotations><track id="0"/></annotations>', "tracks of a video"),
-    "broken XML": (CVAT[:1500], "must be XML"),
+    "broken XML": (CVAT[:900], "must be XML"),
     "no width": (CVAT.replace(f' width="{WIDTH}"', ""), "<image> must have the attribute width"),
     "text width": (CVAT.replace(f'width="{WIDTH}"', 'width="x"'), "width of <image> must be a whole number, got 'x'"),
     "points": (CVAT.replace("9.00,7.00", "9.00"), r"image a\.png: points must be x,y"),

@@ -47,12 +47,16 @@ def test_brush_keeps_every_pixel(mask: BoolMask) -> None:
 
 def pack(values: list[int]) -> list[int]:
     """Pack values as Label Studio's editor does: runs, and blocks of different values."""
-    sizes = (3, 4, 8, 16)
+    sizes, longest = (3, 4, 8, 16), 2**16
     bits = f"{len(values):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
 
     def block(flag: str, length: int, words: list[int]) -> str:
         number = next(number for number, size in enumerate(sizes) if length <= 2**size)
         return f"{flag}{number:02b}{length - 1:0{sizes[number]}b}" + "".join(f"{word:08b}" for word in words)
+
+    def blocks(words: list[int]) -> str:
+        chunks = [words[start : start + longest] for start in range(0, len(words), longest)]
+        return "".join(block("0", len(chunk), chunk) for chunk in chunks)
 
     different: list[int] = []
     for value, run in groupby(values):
@@ -60,11 +64,9 @@ def pack(values: list[int]) -> list[int]:
         if length == 1:
             different.append(value)
             continue
-        if different:
-            bits, different = bits + block("0", len(different), different), []
-        bits += "".join(block("1", min(2**16, length - start), [value]) for start in range(0, length, 2**16))
-    if different:
-        bits += block("0", len(different), different)
+        bits, different = bits + blocks(different), []
+        bits += "".join(block("1", min(longest, length - start), [value]) for start in range(0, length, longest))
+    bits += blocks(different)
     bits += "0" * (-len(bits) % 8)
     return [int(bits[start : start + 8], 2) for start in range(0, len(bits), 8)]
 

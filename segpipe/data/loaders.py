@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from segpipe.data.annotations.files import read_label_file
 from segpipe.data.assembly import Files, assemble, find_photographs, read_metadata
 from segpipe.data.check import CheckedDataset
 from segpipe.data.masks import holds_outlines
-from segpipe.data.tables import read_labels
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, check_class_name, class_code, in_order
 from segpipe.errors import DatasetError
 from segpipe.io.files import counted
@@ -150,7 +150,7 @@ def load_csv(
     Raises:
         DatasetError: The table cannot be used, there are fewer than two classes, or there are no lesion ids.
     """
-    labels = read_labels(Path(table))
+    labels = read_label_file(Path(table))
     outlines = table if holds_outlines(Path(table)) else None
     files = find_photographs(root, copies=True, masks=outlines if masks is None else masks)
     # The segmenter may learn from outlines of a single label.
@@ -226,7 +226,7 @@ def _check_split_folders(parts: dict[str, str], split_folders: bool | None) -> N
 
 
 def _classes_of(codes: Iterable[str], *, least: int = 2) -> tuple[str, ...]:
-    """Sort and check the classes, of which there must be `least`, see `in_order`."""
+    """Sort and check the classes, at least `least`, see `in_order`."""
     classes = in_order(codes)
     try:
         for code in classes:

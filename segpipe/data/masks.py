@@ -1,7 +1,9 @@
 """Lesion masks by image name, and their defects."""
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -10,8 +12,10 @@ from segpipe.data.identity import KnownImages, parse_name, same_content
 from segpipe.errors import DatasetError, ImageError, MaskError
 from segpipe.io.files import counted
 from segpipe.io.folders import find_images, image_of_mask
-from segpipe.io.images import read_mask
+from segpipe.io.images import read_mask, write_png
+from segpipe.io.passes import follow, results_folder
 
+OUTLINES = "outlines"  # folder of decoded masks, in the folder of kept results
 MASK_DEFECTS = (
     *("missing mask", "mask that does not decode", "mask that does not have two values"),
     *("mask of another size than its image", "empty mask"),
@@ -47,16 +51,31 @@ def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path
 
 
 def _outlined_masks(file: Path) -> dict[str, Path]:
-    """Decode the outlines of an annotation file.
+    """Write the mask of each image of an annotation file that has an outline.
+
+    Files go beside the kept results of `segpipe.io.passes`, where later calls find them, or else into a temporary folder.
 
     Raises:
-        DatasetError: It has none.
+        DatasetError: There is no outline.
+        WriteError: A file cannot be written.
     """
     annotations = read_annotations(file)
-    masks = annotations.write_masks()
+    folder = (results_folder() or Path(_temporary_folder().name)) / OUTLINES / annotations.sha256
+    masks: dict[str, Path] = {}
+    for number, image in enumerate(follow(annotations.images, len(annotations.images), "reading outlines")):
+        if image.outline is not None:
+            masks[image.name] = folder / f"{number}.png"
+            if not masks[image.name].is_file():
+                write_png(masks[image.name], image.outline.mask())
     if not masks:
         raise DatasetError(f"{file} must hold outlines of lesions, got none for its {counted(len(annotations.images), 'image')}")
     return masks
+
+
+@lru_cache(maxsize=1)
+def _temporary_folder() -> "TemporaryDirectory[str]":
+    """Make the temporary folder of this process; its end removes it."""
+    return TemporaryDirectory(prefix="segpipe-")
 
 
 def holds_outlines(path: Path) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.data.annotations.files import is_annotation_file, read_annotations
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, class_code
 from segpipe.errors import DatasetError
 
@@ -124,23 +123,21 @@ _ONE_HOT_TABLES = tuple([code.upper() for code in codes] for codes in (CODES, IS
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """Read a table of labels, see `read_table`, or the labels in an annotation file.
+    """Read a table of labels, see `read_table`.
 
-    Three forms of tables are recognized by their columns: the HAM10000 metadata (`image_id`, `dx`, and more), the one-hot tables
-    of ISIC 2018 and 2019 (`image` and one uppercase column per diagnosis), and `image`, `label`.
+    Three forms are recognized by their columns: the HAM10000 metadata (`image_id`, `dx`, and more), the one-hot tables of
+    ISIC 2018 and 2019 (`image` and one uppercase column per diagnosis), and `image`, `label`.
 
     Args:
-        path: Table, or COCO, Label Studio or CVAT file.
+        path: Table file.
 
     Returns:
         `image_id` (image name, see `segpipe.data.identity`) and `dx` (code, see `class_code`; missing for unlabeled images),
         both str, then the other columns, such as `lesion_id`.
 
     Raises:
-        DatasetError: The file cannot be read, or has none of these forms.
+        DatasetError: The file cannot be read as a table, or has none of the three forms.
     """
-    if is_annotation_file(path):
-        return _with_codes(read_annotations(path).labels())
     table = read_table(path)
     columns = set(table.columns)
     one_hot = next((names for names in _ONE_HOT_TABLES if {"image", *names} <= columns), None)
@@ -156,10 +153,7 @@ def read_labels(path: Path) -> pd.DataFrame:
             f"{path}: labels must have the columns image_id,dx or image,label or {forms}, "
             f"got {','.join(map(str, table.columns[:12]))}"
         )
-    return _with_codes(labels.dropna(subset="image_id"))
-
-
-def _with_codes(labels: pd.DataFrame) -> pd.DataFrame:
+    labels = labels.dropna(subset="image_id")
     return labels.assign(dx=labels["dx"].map(class_code, na_action="ignore")).reset_index(drop=True)
 
 

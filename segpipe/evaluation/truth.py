@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.data.annotations.files import is_annotation_file, read_annotations
+from segpipe.data.annotations.files import is_annotation_file, read_annotations, read_label_file
 from segpipe.data.identity import KnownImages
 from segpipe.data.masks import find_masks, inspect_mask, same_masks
 from segpipe.data.splits import read_split
-from segpipe.data.tables import read_labels, refuse_contradictions
+from segpipe.data.tables import refuse_contradictions
 from segpipe.errors import DatasetError, ImageError
 from segpipe.io.images import decode_photograph
 from segpipe.io.storage import open_source
@@ -182,7 +182,7 @@ def read_truth(
     """Read the ground truth of images.
 
     Args:
-        labels: Table of diagnoses or annotation file, see `read_labels`, with optional lesion ids, `age`, `sex` and
+        labels: Table of diagnoses or annotation file, see `read_label_file`, with optional lesion ids, `age`, `sex` and
             `localization`.
         masks: Folder of true masks, or annotation file, see `find_masks`.
         split: Table with lesion ids for labels without them.
@@ -196,7 +196,7 @@ def read_truth(
     split_lesions = {} if split is None else _known(read_split(split), "lesion_id")
     if labels is None:
         return GroundTruth(masks=true_masks, lesions=split_lesions, left_out=left_out)
-    table = read_labels(labels)
+    table = read_label_file(labels)
     refuse_contradictions(table, what=str(labels))
     diagnoses = {name: code for name, code in zip(table["image_id"], table["dx"], strict=True) if not pd.isna(code)}
     lesions = _known(table, "lesion_id") or split_lesions

@@ -75,7 +75,7 @@ def _is_polygon(config: AnnotationsConfig) -> bool:
 
 
 def _collect(config: AnnotationsConfig) -> list[AnnotatedImage]:
-    """Read the images of a run, of a folder of masks, or of an annotation file."""
+    """Read the images of a run, a folder or an annotation file."""
     if (config.run is None) == (config.masks is None):
         raise ConfigError("give exactly one of run=DIR, the results of segpipe predict, and masks=DIR or FILE; see --help")
     if config.run is not None:
@@ -89,7 +89,7 @@ def _collect(config: AnnotationsConfig) -> list[AnnotatedImage]:
 
 
 def _of_run(folder: Path) -> list[AnnotatedImage]:
-    """Read the masks and diagnoses of a run; no lesion means no outline."""
+    """Read masks and diagnoses of a run; no lesion, no outline."""
     if not (folder / RESULTS).is_file():
         raise ConfigError(f"run must be a folder with {RESULTS} and {MASKS}, as segpipe predict writes it, got {folder}")
     run = read_run(folder)
@@ -124,7 +124,7 @@ def _size(mask: BoolMask) -> tuple[int, int]:
 
 
 def _labeled(images: Sequence[AnnotatedImage], labels: str | None) -> list[AnnotatedImage]:
-    """Replace labels and lesion ids by those of a table, if there is one."""
+    """Replace labels and lesion ids by those of a table, if given."""
     if labels is None:
         return list(images)
     truth = read_truth(labels=Path(labels), masks=None).match_images({image.name: None for image in images})

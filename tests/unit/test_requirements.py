@@ -58,6 +58,7 @@ EXTRA_OF_MODULE = {
     **dict.fromkeys((f"report/{name}.py" for name in ("page", "plots")), "plots"),
     **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "graphs", "tracing")), "torch"),
     "sweep/job.py": "torch",
+    "workflows/annotations.py": "metrics",
     "workflows/distillation.py": "torch",
 }
 EXTRAS = set(SETUP["options.extras_require"])

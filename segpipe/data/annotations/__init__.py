@@ -1,1 +1,1 @@
-"""Outlines and labels in the files of annotation tools: COCO, Label Studio and CVAT."""
+"""Outlines and labels in files of COCO, Label Studio and CVAT."""

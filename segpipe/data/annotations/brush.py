@@ -113,7 +113,7 @@ class _Bits:
         return int(self._take(size) @ _POWERS[-size:])
 
     def words(self, number: int, size: int) -> NDArray[np.uint8]:
-        """Read numbers of `size` bits each; of long ones the lowest eight bits."""
+        """Read numbers of `size` bits each, modulo 256."""
         return np.asarray((self._take(number * size).reshape(number, size) @ _POWERS[-size:]) & 255, np.uint8)
 
     def _take(self, size: int) -> NDArray[np.uint8]:

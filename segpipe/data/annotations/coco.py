@@ -1,4 +1,4 @@
-"""COCO's JSON for instances: reading, and writing of outlines as runs or polygons.
+"""Reading and writing of COCO's JSON for instances.
 
 Reference:
     https://cocodataset.org/#format-data

@@ -76,7 +76,7 @@ def _corners(polygon: Element) -> FloatArray:
 
 
 def _pasted(mask: Element, height: int, width: int) -> BoolMask:
-    """Decode a mask, whose runs of skin and lesion fill a box, row by row."""
+    """Decode a mask, whose runs fill its box row by row."""
     left, top, inner_width, inner_height = (_number(mask, name) for name in ("left", "top", "width", "height"))
     if not (0 <= left < left + inner_width <= width and 0 <= top < top + inner_height <= height):
         raise ValueError(
@@ -115,7 +115,7 @@ def _number(element: Element, name: str) -> int:
 
 
 def write_cvat(images: Sequence[AnnotatedImage], *, polygons: bool) -> bytes:
-    """Write a CVAT file, for "Upload annotations" of a task with these images.
+    """Write a CVAT file for upload to a task with these images.
 
     Args:
         images: Images with sizes and names as in the task.

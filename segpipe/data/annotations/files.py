@@ -1,7 +1,6 @@
 """Reading of annotation files, recognized by their content."""
 
 import hashlib
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from segpipe.data.annotations.coco import read_coco
 from segpipe.data.annotations.cvat import read_cvat
 from segpipe.data.annotations.label_studio import read_label_studio
 from segpipe.data.annotations.outlines import AnnotatedImage
+from segpipe.data.tables import read_labels
+from segpipe.diagnosis import class_code
 from segpipe.errors import DatasetError, require_extra
 from segpipe.io.files import one_line
-from segpipe.io.images import write_png
-from segpipe.io.passes import follow, results_folder
 
-FOLDER = "outlines"  # of decoded masks, in the folder of kept results
 _HEAD_SIZE = 256
 _BOM = b"\xef\xbb\xbf"
 _READERS: Mapping[bytes, Callable[[bytes], list[AnnotatedImage]]] = {b"{": read_coco, b"[": read_label_studio, b"<": read_cvat}
@@ -51,39 +49,12 @@ class Annotations:
         """Return the labels as a table.
 
         Returns:
-            `image_id` (name of the image), `dx` (label; missing without one; an image of several labels has several rows) and, if
-            any is known, `lesion_id`.
+            Table as of `segpipe.data.tables.read_labels`; an image of several labels has several rows.
         """
         rows = [(image.name, label, image.lesion_id) for image in self.images for label in image.labels or (None,)]
         table = pd.DataFrame(rows, columns=["image_id", "dx", "lesion_id"], dtype="str")
+        table = table.assign(dx=table["dx"].map(class_code, na_action="ignore"))
         return table if table["lesion_id"].notna().any() else table.drop(columns="lesion_id")
-
-    def write_masks(self) -> dict[str, Path]:
-        """Write the mask of each image that has an outline as PNG.
-
-        Files go beside the kept results of `segpipe.io.passes`, where later calls find them, or else into a temporary folder that
-        is removed when the process ends.
-
-        Returns:
-            Mask by image name.
-
-        Raises:
-            WriteError: A file cannot be written.
-        """
-        folder = (results_folder() or Path(_temporary_folder().name)) / FOLDER / self.sha256
-        masks: dict[str, Path] = {}
-        for number, image in enumerate(follow(self.images, len(self.images), "reading outlines")):
-            if image.outline is not None:
-                masks[image.name] = folder / f"{number}.png"
-                if not masks[image.name].is_file():
-                    write_png(masks[image.name], image.outline.mask())
-        return masks
-
-
-@lru_cache(maxsize=1)
-def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
-    """Make the folder of this process; its end removes it."""
-    return tempfile.TemporaryDirectory(prefix="segpipe-")
 
 
 def is_annotation_file(path: Path) -> bool:
@@ -119,6 +90,21 @@ def read_annotations(path: Path) -> Annotations:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise DatasetError(f"{path}: {one_line(str(error))}") from error
+
+
+def read_label_file(path: Path) -> pd.DataFrame:
+    """Read the labels in a table or an annotation file.
+
+    Args:
+        path: Table, see `read_labels`, or COCO, Label Studio or CVAT file.
+
+    Returns:
+        Table as of `read_labels`.
+
+    Raises:
+        DatasetError: The file cannot be used.
+    """
+    return read_annotations(path).labels() if is_annotation_file(path) else read_labels(path)
 
 
 @lru_cache(maxsize=2)  # labels and masks are often of one file

@@ -1,4 +1,4 @@
-"""Label Studio's JSON: reading of exports with brushes and polygons, and writing of tasks.
+"""Reading of Label Studio's JSON exports, and writing of tasks.
 
 Reference:
     https://labelstud.io/guide/export.html#Label-Studio-JSON-format-of-annotated-tasks
@@ -123,7 +123,7 @@ def _outline(result: _Result) -> Outline | None:
 
 
 def _image_name(number: int, task: _Task) -> str:
-    """Return the name of the image of a task, without the server's prefix.
+    """Return the name of a task's image, without the server's prefix.
 
     Raises:
         ValueError: The task has no image.
@@ -138,7 +138,7 @@ def _image_name(number: int, task: _Task) -> str:
 
 
 def _path_of_url(text: str) -> str:
-    """Return the path in a URL, or in the query of Label Studio's local files."""
+    """Return the path in a URL, or that of a local file."""
     url = urlsplit(text)
     local = parse_qs(url.query).get("d")
     return local[0] if local else unquote(url.path)

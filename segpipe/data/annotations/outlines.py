@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.io.image_decoding import DEFAULT_MAX_PIXELS
 from segpipe.types import BoolMask, FloatArray
 
 _FEWEST_CORNERS = 3
@@ -18,6 +17,7 @@ _TOLERANCE, _LEAST_TOLERANCE = 1 / 500, 0.5
 # Six bits in each character; the last character of a number lacks the bit of 32.
 _COUNTS = re.compile(rb"([P-o]*[0-O])*")
 _LARGEST_RUN = 2**32 - 1
+_MOST_PIXELS = 2**28  # far above any photograph; a wrong size must not fill the memory
 
 Counts = str | Sequence[int]
 
@@ -122,7 +122,7 @@ class Outline:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, width and height of the lesion, pixels; all 0 if it is empty."""
+        """Left, top, width and height of the lesion, pixels; else 0."""
         from pycocotools import mask as coco
 
         left, top, width, height = map(float, coco.toBbox(self._encoded))
@@ -184,9 +184,9 @@ def check_size(height: int, width: int) -> None:
     Raises:
         ValueError: A side is below 1, or there are too many pixels.
     """
-    if min(height, width) < 1 or height * width > DEFAULT_MAX_PIXELS:
+    if min(height, width) < 1 or height * width > _MOST_PIXELS:
         raise ValueError(
-            f"an image must have sides of 1 or more and at most {DEFAULT_MAX_PIXELS:,} pixels, got {height} x {width} pixels"
+            f"an image must have sides of 1 or more and at most {_MOST_PIXELS:,} pixels, got {height} x {width} pixels"
         )
 
 

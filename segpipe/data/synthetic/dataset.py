@@ -22,6 +22,7 @@ from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError, OutputError
 from segpipe.io.files import display_path, encode_json
 from segpipe.io.images import write_png
+from segpipe.io.run_files import LABELS
 
 RECIPE_NAME = "synthetic.json"
 IMAGES_NAME = "HAM10000_images_part_1"
@@ -234,4 +235,4 @@ def write_samples(folder: Path, *, seed: int = 3) -> None:
         image, mask = make_image(code, np.random.default_rng([seed, index]), _SAMPLE_SIZE)
         Image.fromarray(image).save(folder / f"synthetic_{code}.jpg", quality=_SAMPLE_JPEG_QUALITY)
         write_png(folder / "masks" / f"synthetic_{code}_segmentation.png", mask)
-    _write_csv(folder / "labels.csv", ("image", "label"), [(f"synthetic_{code}", code) for code in CODES])
+    _write_csv(folder / LABELS, ("image", "label"), [(f"synthetic_{code}", code) for code in CODES])

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from segpipe.data.annotations.brush import encode_brush
-from segpipe.data.annotations.files import is_annotation_file, read_annotations
+from segpipe.data.annotations.files import is_annotation_file, read_annotations, read_label_file
 from segpipe.data.loaders import load_csv, load_folders
 from segpipe.data.masks import find_masks
-from segpipe.data.tables import read_labels
 from segpipe.errors import DatasetError
 from segpipe.evaluation.truth import check_truth, read_truth
 from segpipe.io.images import read_mask, write_png
@@ -229,7 +228,7 @@ def test_lesion_ids_are_read(root: Path) -> None:
     assert list(dataset.table["lesion_id"]) == ["0", "0", "1"]
     tasks = [item | {"data": item["data"] | {"lesion_id": f"L{item['id']}"}} for item in LABEL_STUDIO]
     (root / "tasks.json").write_text(json.dumps(tasks))
-    assert list(read_labels(root / "tasks.json")["lesion_id"]) == ["L1", "L2", "L3", "L4"]
+    assert list(read_label_file(root / "tasks.json")["lesion_id"]) == ["L1", "L2", "L3", "L4"]
 
 
 def test_two_labels_of_one_image_contradict_each_other(root: Path) -> None:

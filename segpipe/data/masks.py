@@ -51,7 +51,7 @@ def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path
 
 
 def _outlined_masks(file: Path) -> dict[str, Path]:
-    """Write the mask of each image of an annotation file that has an outline.
+    """Write the masks of the outlined images of an annotation file.
 
     Files go beside the kept results of `segpipe.io.passes`, where later calls find them, or else into a temporary folder.
 

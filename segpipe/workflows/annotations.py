@@ -45,7 +45,9 @@ def convert_annotations(config: AnnotationsConfig) -> str:
     """
     output = Path(config.output)
     _check_output(output, config)
-    images = _labeled(_collect(config), config.labels)
+    found = _labeled(_collect(config), config.labels)
+    # Files of COCO and CVAT state the size of each image; Label Studio knows it for annotated ones alone.
+    images = found if config.format == "masks" else [image for image in found if image.height is not None]
     if config.format == "masks":
         _write_masks(output, images)
     else:
@@ -56,6 +58,8 @@ def convert_annotations(config: AnnotationsConfig) -> str:
         f"{counted(len(images), 'image')}, {outlined} with an outline, in {output}",
         "images per label: " + (", ".join(f"{label} {number}" for label, number in sorted(labels.items())) or "none"),
     ]
+    if len(images) < len(found):
+        lines.append(f"left out, because their size is unknown: {counted(len(found) - len(images), 'image')} without an outline")
     if config.format == "label_studio":
         lines += ["labeling interface of the project:", labeling_interface(sorted(_names(images)), polygons=_is_polygon(config))]
     return "\n".join(lines)
@@ -141,8 +145,8 @@ def _labeled(images: Sequence[AnnotatedImage], labels: str | None) -> list[Annot
 
 
 def _encode(images: Sequence[AnnotatedImage], config: AnnotationsConfig) -> bytes:
-    """Encode the images whose size is known as a file."""
-    named = [replace(image, labels=image.labels or (UNLABELED,)) for image in images if image.height is not None]
+    """Encode images as a file; those without a label get `UNLABELED`."""
+    named = [replace(image, labels=image.labels or (UNLABELED,)) for image in images]
     if config.format == "label_studio":
         return write_label_studio(named, polygons=_is_polygon(config), images_url=config.images_url)
     write = {"coco": write_coco, "cvat": write_cvat}[config.format]

@@ -133,6 +133,16 @@ def test_labels_and_lesions_of_a_table_replace_those_of_the_file(tmp_path: Path)
     assert set(lines[1:]) == {"synthetic_nv.jpg,Spot,L1", "synthetic_mel.jpg,Spot,L1"}
 
 
+def test_images_of_unknown_size_are_counted(tmp_path: Path) -> None:
+    of_samples(tmp_path / "tasks.json", format="label_studio")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    (tmp_path / "tasks.json").write_text(json.dumps([{"data": tasks[0]["data"]}, *tasks[1:]]))
+    report = convert(tmp_path / "coco.json", masks=str(tmp_path / "tasks.json"))
+    assert "6 images, 6 with an outline" in report
+    assert "left out, because their size is unknown: 1 image" in report
+    assert len(json.loads((tmp_path / "coco.json").read_text())["images"]) == 6
+
+
 def test_names_stay_below_the_output(tmp_path: Path) -> None:
     of_samples(tmp_path / "coco.json")
     content = json.loads((tmp_path / "coco.json").read_text())

@@ -20,6 +20,7 @@ EXTRAS = {
     ),
     "openvino": ("openvino",),
     "app": ("streamlit", "starlette", "click", "pandas", "matplotlib"),
+    "annotations": ("pycocotools",),
     "ray": ("ray", "pyarrow"),
     "sweeps": ("optuna",),
     "tracking": ("wandb", "tensorboard", "mlflow", "sqlalchemy", "alembic"),

@@ -168,6 +168,20 @@ SUBCOMMANDS = {
         "docs/trust.md explains the gate. Besides validation and test images as they are, there are test images with the lesion "
         "boxed out, strips of skin without the lesion, and blurred, noisy, compressed, darker and brighter images.",
     ),
+    "annotations": Subcommand(
+        "convert masks and labels from and to COCO, Label Studio and CVAT",
+        "annotations",
+        "annotations:annotations",
+        (
+            "run=results output=coco.json",
+            "run=results format=label_studio output=tasks.json",
+            "run=results format=cvat shape=polygon output=cvat.xml",
+            "masks=corrected.json format=masks output=corrected",
+            "masks=photos/masks folder=photos labels=labels.csv output=coco.json",
+        ),
+        "docs/annotations.md shows how outlines are corrected in these tools. Trainings and scores read the files of COCO, Label "
+        "Studio and CVAT as they are: data.masks=FILE, masks=FILE labels=FILE.",
+    ),
     "synthetic": Subcommand(
         "draw sample images with masks and labels",
         "synthetic",

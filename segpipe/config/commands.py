@@ -97,7 +97,7 @@ class AblationsConfig:
     )
     titles: list[str] | None = titles_setting()
     labels: str | None = labels_setting(None)
-    masks: str | None = masks_setting("Folder of the true masks, named after the images")
+    masks: str | None = masks_setting("Folder of the true masks, named after the images, or file of COCO, Label Studio or CVAT")
 
 
 @dataclass
@@ -160,6 +160,43 @@ class AuditGateConfig:
     runtime: str = runtime_setting()
     device: str = device_setting()
     output: str | None = setting(None, "Folder for gate.json, the numbers in full precision; null: none", path="any")
+
+
+@dataclass
+class AnnotationsConfig:
+    """`segpipe annotations`."""
+
+    run: str | None = setting(
+        None,
+        "Folder of a run of segpipe predict, whose masks and diagnoses are converted; give either run or masks",
+        path="folder",
+        extra="annotations",
+    )
+    masks: str | None = setting(
+        None, "Folder of masks, or file of COCO, Label Studio or CVAT, to convert", path="existing", extra="annotations"
+    )
+    folder: str | None = setting(None, "With a folder of masks: folder of their images, for the names", path="folder")
+    labels: str | None = labels_setting(None, text="Labels, as for segpipe predict; null: those of run or masks")
+    format: str = setting(
+        "coco",
+        "Form of the output",
+        choices={
+            "coco": "JSON file for instances",
+            "label_studio": "JSON file of tasks; masks of a run are predictions",
+            "cvat": "XML file, CVAT for images 1.1",
+            "masks": "folder of masks/*.png and labels.csv",
+        },
+    )
+    shape: str = setting(
+        "rle",
+        "Shape of the outlines in a file",
+        choices={"rle": "every pixel, run-length encoded", "polygon": "simplified, without holes"},
+    )
+    images_url: str = setting(
+        "/data/local-files/?d=", "With format=label_studio: text before the path of each image that makes it a URL for the server"
+    )
+    output: str = setting(MISSING, "File to write, or folder with format=masks", path="any")
+    overwrite: bool = setting(False, "True to replace an existing output")
 
 
 @dataclass

@@ -48,7 +48,10 @@ mm_per_pixel_setting = partial(
 )
 max_pixels_setting = partial(setting, text="Largest accepted image, height x width in pixels", least=1)
 labels_setting = partial(
-    setting, path="existing", text="CSV of the true diagnoses, with lesion ids where they are known", extra="metrics"
+    setting,
+    path="existing",
+    text="CSV of the true diagnoses, with lesion ids where they are known, or file of COCO, Label Studio or CVAT",
+    extra="metrics",
 )
 masks_setting = partial(setting, None, path="existing", extra="metrics")
 split_setting = partial(setting, None, "CSV that lists the images to use; null: all", path="existing", extra="metrics")
@@ -143,8 +146,13 @@ class RunPipelineConfig:
     )
     batch_size: int | None = batch_size_setting()
     max_pixels: int = max_pixels_setting(150_000_000)
-    labels: str | None = labels_setting(None, text="CSV of the true diagnoses (HAM10000, ISIC, or image,label): scores the run")
-    masks: str | None = masks_setting("Folder of the true masks, named after the images: scores the run")
+    labels: str | None = labels_setting(
+        None,
+        text="CSV of the true diagnoses (HAM10000, ISIC, or image,label) or file of COCO, Label Studio or CVAT: scores the run",
+    )
+    masks: str | None = masks_setting(
+        "Folder of the true masks, named after the images, or file of COCO, Label Studio or CVAT: scores the run"
+    )
     heatmap_sample: int = setting(
         200, "With labels or masks and explain=gradcam: number of images whose heatmaps are tested; 0: no test", least=0
     )

@@ -100,6 +100,7 @@ SCHEMAS: dict[str | None, dict[str, type]] = {
         "card": commands.CardConfig,
         "selftest": commands.SelfTestConfig,
         "audit_gate": commands.AuditGateConfig,
+        "annotations": commands.AnnotationsConfig,
         "synthetic": commands.SyntheticSamplesConfig,
     },
     "data": {

@@ -48,6 +48,11 @@ def keeping_results(cache: str | None) -> Iterator[None]:
         _FOLDER.reset(token)
 
 
+def results_folder() -> Path | None:
+    """Return the folder of `keeping_results`; None outside of such a block."""
+    return _FOLDER.get()
+
+
 def pass_over(name: str, items: Sequence[Files], compute: Callable[..., Any], *, what: str) -> list[Any]:
     """Compute or look up a result for each item of files.
 

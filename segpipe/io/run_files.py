@@ -53,6 +53,9 @@ COMPARISON, COMPARISON_TEXT = "comparison.csv", "comparison.md"
 COMPARISON_PLOTS = ROC_PLOT, METRICS_PLOT, COST_PLOT = ("roc.png", "metrics.png", "cost.png")
 COMPARED_RUNS = "runs"
 
+# Converted annotations and samples, beside MASKS.
+LABELS = "labels.csv"
+
 # An audit.
 GATE_AUDIT = "gate.json"
 

@@ -217,7 +217,8 @@ def portable_settings(config: TrainConfig) -> dict[str, Any]:
         del settings["trainer"]["monitor"]
     for key in ("root", "cache"):
         settings["data"].pop(key)
-    settings["data"].pop("table", None)
+    for key in ("table", "masks"):
+        settings["data"].pop(key, None)
     settings["data"]["extra"] = [
         {key: value for key, value in entry.items() if key not in ("root", "table", "split")} | {"name": Path(entry["root"]).name}
         for entry in settings["data"]["extra"]

@@ -173,7 +173,7 @@ def prepare_data(config: TrainConfig, output: Path, *, need_masks: bool) -> Trai
     Args:
         config: Configuration of the training.
         output: Folder of the training; nothing in it is touched before all checks have passed.
-        need_masks: True to leave out images without a mask.
+        need_masks: True for a segmenter, which uses images with a mask alone; False for a classifier, which needs two classes.
 
     Raises:
         ConfigError: The checkpoint belongs to another training.
@@ -187,6 +187,8 @@ def prepare_data(config: TrainConfig, output: Path, *, need_masks: bool) -> Trai
     resume_identity(identity, checkpoint, allowed=config.allow_change)
     with keeping_results(config.data.cache):
         dataset = load_dataset(config.data)
+        if not need_masks and len(dataset.classes) < 2:
+            raise DatasetError(f"a classifier must have at least two classes, got {dataset.classes[0]} alone; label the images")
         split = choose_split(config, dataset)
         if unnamed := left_out(dataset.table, split):
             problem = Problem("image that the split does not name", "left out", unnamed)

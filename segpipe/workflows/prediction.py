@@ -88,8 +88,8 @@ def predict_folder(
         gate: Effect of the input gate on images of an unknown kind: `warn`, `refuse` or `off`.
         coverage: Probability with which a prediction set holds the true diagnosis; None: that of the card.
         mm_per_pixel: Side of a pixel on the skin, millimeters; None: unknown.
-        labels: Table of the true diagnoses, for metrics.
-        masks: Folder of the true masks, for metrics.
+        labels: Table of the true diagnoses, or a file of COCO, Label Studio or CVAT, for metrics.
+        masks: Folder of the true masks, or such a file, for metrics.
         split: Table of the images that are kept.
         part: Part of the split that is kept: `train`, `val` or `test`.
         figures: True to write a summary picture of each image; `auto`: for up to 20 images.

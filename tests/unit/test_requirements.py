@@ -59,6 +59,7 @@ EXTRA_OF_MODULE = {
     **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "graphs", "tracing")), "torch"),
     "sweep/job.py": "torch",
     **dict.fromkeys((f"workflows/{name}.py" for name in ("distillation", "training_display")), "torch"),
+    "workflows/annotations.py": "metrics",
 }
 EXTRAS = set(SETUP["options.extras_require"])
 RUNTIME_EXTRAS = EXTRAS - {"dev", "docs"}

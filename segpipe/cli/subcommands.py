@@ -167,6 +167,17 @@ SUBCOMMANDS = {
         "docs/trust.md explains the gate. Besides validation and test images as they are, there are test images with the lesion "
         "boxed out, strips of skin without the lesion, and blurred, noisy, compressed, darker and brighter images.",
     ),
+    "audit labels": Subcommand(
+        "rank likely errors among the labels of a data set",
+        "audit_labels",
+        "audits:labels",
+        (
+            "predictions=runs/folds/out_of_fold.csv folder=data/ham10000 output=audit",
+            "predictions=results/results.csv labels=labels.csv folder=photos",
+        ),
+        "docs/label_errors.md explains the ranking. The model must not have been trained on the images: predictions of a "
+        "cross-validation (train-cls --multirun +sweep=folds) cover a whole data set.",
+    ),
     "synthetic": Subcommand(
         "draw sample images with masks and labels",
         "synthetic",

@@ -97,6 +97,7 @@ SCHEMAS: dict[str | None, dict[str, type]] = {
         "card": commands.CardConfig,
         "selftest": commands.SelfTestConfig,
         "audit_gate": commands.AuditGateConfig,
+        "audit_labels": commands.AuditLabelsConfig,
         "synthetic": commands.SyntheticSamplesConfig,
     },
     "data": {

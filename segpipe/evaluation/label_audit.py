@@ -175,7 +175,7 @@ def ranking_text(ranked: pd.DataFrame, labeled: LabeledTable, *, pairs: int = 10
         pairs: Largest number of pairs of classes.
     """
     likely = ranked[ranked["likely_error"]]
-    lines = [f"likely label errors: {len(likely)} of {counted(len(ranked), 'image')} ({len(likely) / len(ranked):.1%})"]
+    lines = [f"likely label errors: {len(likely)} of {counted(len(ranked), 'image')} ({100 * len(likely) / len(ranked):.1f} %)"]
     if labeled.left_out:
         lines.append(f"images without a label among the classes: {labeled.left_out}")
     counts = likely.groupby(["given", "suggested"], sort=False).size().sort_values(ascending=False, kind="stable")

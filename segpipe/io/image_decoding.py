@@ -45,7 +45,7 @@ _OPENERS: dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
     "WebP": WebPImageFile,
     HEIC: open_heif,
 }
-_COMPRESSED = frozenset({"JPEG", "PNG", "WEBP", "HEIF"})  # names of Pillow
+_COMPRESSED = frozenset({"JPEG", "PNG", "WEBP", HEIC})  # as `format` names them
 
 
 @dataclass(frozen=True)

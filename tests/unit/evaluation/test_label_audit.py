@@ -25,8 +25,9 @@ def folds(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     rows = []
     for number, label in enumerate(labels):
-        probs = {f"p_{code}": 0.05 + 0.01 * rng.random() for code in CODES}
-        true = "mel" if f"img_{number:02}" == WRONG else label
+        is_wrong = f"img_{number:02}" == WRONG
+        probs = {f"p_{code}": (0.02 if is_wrong else 0.1) + 0.01 * rng.random() for code in CODES}
+        true = "mel" if is_wrong else label
         probs[f"p_{true}"] += 1 - sum(probs.values())
         rows.append({"image_id": f"img_{number:02}", "lesion_id": f"les_{number // 2}", "dx": label, "fold": 0, **probs})
     path = tmp_path / "out_of_fold.csv"
@@ -66,7 +67,7 @@ def test_wrong_label_is_first_in_table_and_sheet(folds: Path, photos: Path, tmp_
     assert (first["image_id"], first["lesion_id"], first["given"], first["suggested"]) == (WRONG, "les_3", "nv", "mel")
     assert list(table["likely_error"]) == [True] + [False] * 11
     assert first["p_suggested"] - first["p_given"] == pytest.approx(-first["margin"], abs=1e-5)
-    assert "1 of 12 images (8.3%)" in printed and "given nv, suggested mel: 1" in printed
+    assert "1 of 12 images (8.3 %)" in printed and "given nv, suggested mel: 1" in printed
     assert str(output / LABEL_TABLE) in printed and str(output / LABEL_SHEET) in printed
     sheet = read_image(output / LABEL_SHEET)
     assert sheet.shape[1] == 1280

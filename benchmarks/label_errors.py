@@ -1,15 +1,19 @@
 r"""Fraction of swapped labels that `segpipe audit labels` ranks first.
 
+    python benchmarks/label_errors.py
+    python benchmarks/label_errors.py --output docs/results/label_errors.json
+
     segpipe predict folder=data/ham10000 labels=data/ham10000/HAM10000_metadata.csv split=segpipe/weights/split.csv part=val \
         tta=none explain=none figures=false output=outputs/val
     python benchmarks/label_errors.py --run outputs/val --labels data/ham10000/HAM10000_metadata.csv
-    python benchmarks/label_errors.py --run outputs/val --labels ... --output docs/results/label_errors.json
 
-The labels of 5 % of the images are replaced, in several rounds with other images, and the ranking is searched for them:
+The probabilities are those of the validation images of HAM10000 on the card of the shipped classifier, over eight views, or those of
+a run. The classifier was not trained on these images, but its best epoch was chosen and its calibration fitted on them. The labels
+of 5 % of the images are replaced, in several rounds with other images, and the ranking is searched for them:
 
 - uniform: by any other class, each as likely;
-- by frequency: by another class, as likely as it is frequent in the data set;
-- of one lesion: like uniform, but all images of a lesion have the same wrong label, as in a data set that is labeled by lesion.
+- by_frequency: by another class, as likely as it is frequent;
+- by_lesion: like uniform, but all images of a lesion have the same wrong label, as in a data set that is labeled by lesion.
 
 The labels of the data set itself have errors, too, which count against the ranking.
 
@@ -27,6 +31,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from segpipe.bundle.card import ClassifierCard
+from segpipe.bundle.card_file import SHIPPED, read_model
 from segpipe.evaluation.label_audit import LabeledTable, rank_labels, read_predictions
 from segpipe.io.files import encode_json, read_json, write_file
 from segpipe.io.run_files import RESULTS, SUMMARY
@@ -61,6 +67,18 @@ def _swap(labels: "pd.Series[str]", codes: Sequence[str], weights: NDArray[np.fl
     return swapped
 
 
+def read_card_predictions() -> tuple[LabeledTable, str]:
+    """Read the validation probabilities of the shipped classifier, and its hash."""
+    model = read_model(SHIPPED / "classifier", "classifier", ClassifierCard)
+    if model.card.validation is None:
+        raise SystemExit("the card must hold validation probabilities; train the classifier with this version of segpipe")
+    (labels, probs), codes = model.card.validation.unpack(), model.card.classes
+    table = pd.DataFrame(probs, columns=[f"p_{code}" for code in codes])
+    lesions = model.card.validation.lesion_hashes
+    named = table.assign(image_id=table.index.astype(str), lesion_id=lesions, dx=np.array(codes)[labels])
+    return LabeledTable(named, tuple(codes), 0), model.sha256
+
+
 def measure(labeled: LabeledTable, swap: Swap, *, rounds: int) -> dict[str, Any]:
     """Measure the found fraction of swapped labels over rounds."""
     found = []
@@ -81,19 +99,24 @@ def measure(labeled: LabeledTable, swap: Swap, *, rounds: int) -> dict[str, Any]
 def main() -> int:
     """Measure, print, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="output folder of the run")
-    parser.add_argument("--labels", type=Path, required=True, help="table of the labels")
+    parser.add_argument("--run", type=Path, help="output folder of a run; else the card of the shipped classifier")
+    parser.add_argument("--labels", type=Path, help="table of the labels of a run")
     parser.add_argument("--rounds", type=int, default=20, help="number of rounds with other swapped images")
     parser.add_argument("--output", type=Path, help="file for the results")
     arguments = parser.parse_args()
-    labeled = read_predictions(arguments.run / RESULTS, arguments.labels)
-    swaps: dict[str, Swap] = {"uniform": swap_uniformly, "by_frequency": swap_by_frequency, "of_one_lesion": swap_lesions}
+    if arguments.run:
+        labeled = read_predictions(arguments.run / RESULTS, arguments.labels)
+        classifier = read_json(arguments.run / SUMMARY)["models"]["classifier"]
+    else:
+        labeled, classifier = read_card_predictions()
+    swaps: dict[str, Swap] = {"uniform": swap_uniformly, "by_frequency": swap_by_frequency, "by_lesion": swap_lesions}
     results = {
+        "classifier": classifier,
+        "predictions": "run" if arguments.run else "card",
         "images": len(labeled.table),
         "swapped": SWAPPED,
         "rounds": arguments.rounds,
-        "models": read_json(arguments.run / SUMMARY)["models"],
-        "without_swaps": {"flagged_of_all": float(rank_labels(labeled)["likely_error"].mean())},
+        "likely_errors_without_swaps": float(rank_labels(labeled)["likely_error"].mean()),
         **{name: measure(labeled, swap, rounds=arguments.rounds) for name, swap in swaps.items()},
     }
     print(encode_json(results).decode())

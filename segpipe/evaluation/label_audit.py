@@ -94,7 +94,7 @@ def rank_labels(labeled: LabeledTable) -> pd.DataFrame:
 
     Returns:
         One row for each image, the likeliest error first: `rank` from 1, `image_id`, `lesion_id` (empty where unknown), `given`,
-        `suggested`, `likely_error`, `margin`, `p_given` and `p_suggested`, see `segpipe.metrics.label_errors`.
+        `suggested`, `likely_error`, `p_given` (which ranks) and `p_suggested`, see `segpipe.metrics.label_errors`.
     """
     table, codes = labeled.table, np.array(labeled.codes)
     probs = table[[f"p_{code}" for code in codes]].to_numpy(np.float64)
@@ -107,8 +107,7 @@ def rank_labels(labeled: LabeledTable) -> pd.DataFrame:
             "given": codes[labels],
             "suggested": codes[quality.suggested],
             "likely_error": quality.likely_error,
-            "margin": quality.margin,
-            "p_given": probs[rows, labels],
+            "p_given": quality.confidence,
             "p_suggested": probs[rows, quality.suggested],
         }
     ).iloc[quality.order()]

@@ -17,19 +17,18 @@ class LabelQuality:
     """Fit of given labels to predicted probabilities.
 
     Attributes:
-        margin: Probability of the given class minus that of the most probable other class, in [-1, 1], shape (N,). The lower,
-            the likelier is a label error.
+        confidence: Probability of the given class, in [0, 1], shape (N,). The lower, the likelier is a label error.
         suggested: Index of the class of a likely error, else of the most probable class other than the given one, shape (N,).
         likely_error: True where confident learning counts the image in another class than the given one, bool, shape (N,).
     """
 
-    margin: FloatArray
+    confidence: FloatArray
     suggested: Labels
     likely_error: NDArray[np.bool_]
 
     def order(self) -> NDArray[np.intp]:
-        """Return the indices of the images, likely errors first, then by margin."""
-        return np.lexsort((self.margin, ~self.likely_error))
+        """Return the indices of the images, the likeliest label error first."""
+        return np.argsort(self.confidence, kind="stable")
 
 
 def judge_labels(probs: FloatArray, labels: Labels) -> LabelQuality:
@@ -56,4 +55,4 @@ def judge_labels(probs: FloatArray, labels: Labels) -> LabelQuality:
     others = np.where(of_class, -1.0, probs)
     likely_error = is_confident & (confident_class != labels)
     suggested = np.where(likely_error, confident_class, others.argmax(axis=1))
-    return LabelQuality(probs[of_class] - others.max(axis=1), suggested, likely_error)
+    return LabelQuality(probs[of_class], suggested, likely_error)

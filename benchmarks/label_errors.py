@@ -7,8 +7,8 @@ r"""Fraction of swapped labels that `segpipe audit labels` ranks first.
         tta=none explain=none figures=false output=outputs/val
     python benchmarks/label_errors.py --run outputs/val --labels data/ham10000/HAM10000_metadata.csv
 
-The probabilities are those of the validation images of HAM10000 on the card of the shipped classifier, over eight views, or those of
-a run. The classifier was not trained on these images, but its best epoch was chosen and its calibration fitted on them. The labels
+The probabilities are those of the validation images of HAM10000 on the card of the shipped classifier, over eight views, or those
+of a run. The classifier was not trained on these images, but they selected its best epoch and fitted its calibration. The labels
 of 5 % of the images are replaced, in several rounds with other images, and the ranking is searched for them:
 
 - uniform: by any other class, each as likely;

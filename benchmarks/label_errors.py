@@ -49,7 +49,7 @@ def swap_uniformly(table: pd.DataFrame, codes: Sequence[str], rng: Generator) ->
 
 
 def swap_by_frequency(table: pd.DataFrame, codes: Sequence[str], rng: Generator) -> "pd.Series[str]":
-    """Give 5 % of the images another class, as likely as it is frequent."""
+    """Give 5 % of the images another class, by class frequency."""
     return _swap(table["dx"], codes, table["dx"].value_counts().reindex(codes, fill_value=0).to_numpy(float), rng)
 
 

@@ -1,4 +1,4 @@
-"""Subcommands that measure how far a trained model and its labels can be trusted."""
+"""Subcommands that measure the trust in a trained model or in labels."""
 
 from dataclasses import asdict
 from pathlib import Path

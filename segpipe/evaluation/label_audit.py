@@ -1,5 +1,6 @@
 """Ranking of likely label errors, and its table and contact sheet."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,9 @@ def _with_labels(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     labels = read_labels(path).dropna(subset="dx")
     refuse_contradictions(labels, what=str(path))
     for name in (name for name in ("dx", "lesion_id") if name in labels):
-        values = labels.dropna(subset=name).set_index("image_id")[name].to_dict()
-        table = table.assign(**{name: table["image_id"].map(known.assign(values, what=name))})
+        given = labels.dropna(subset=name)
+        values = known.assign(dict(zip(given["image_id"], given[name], strict=True)), what=name)
+        table = table.assign(**{name: table["image_id"].map(values)})
     return table
 
 
@@ -177,6 +179,6 @@ def ranking_text(ranked: pd.DataFrame, labeled: LabeledTable, *, pairs: int = 10
     lines = [f"likely label errors: {len(likely)} of {counted(len(ranked), 'image')} ({100 * len(likely) / len(ranked):.1f} %)"]
     if labeled.left_out:
         lines.append(f"images without a label among the classes: {labeled.left_out}")
-    counts = likely.groupby(["given", "suggested"], sort=False).size().sort_values(ascending=False, kind="stable")
-    lines += [f"  given {given}, suggested {suggested}: {count}" for (given, suggested), count in counts.head(pairs).items()]
+    counts = Counter(zip(likely["given"], likely["suggested"], strict=True)).most_common(pairs)
+    lines += [f"  given {given}, suggested {suggested}: {count}" for (given, suggested), count in counts]
     return "\n".join(lines)

@@ -104,7 +104,7 @@ def heic_reason(advice: str) -> str:
     """Explain that HEIC images cannot be read in this installation.
 
     Args:
-        advice: What is missing and how to install it.
+        advice: Missing library, and its installation.
     """
     return f"{_UNREAD} {HEIC}, {advice}, or save it as JPEG or PNG"
 

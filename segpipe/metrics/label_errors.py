@@ -32,9 +32,9 @@ class LabelQuality:
 
 
 def judge_labels(probs: FloatArray, labels: Labels) -> LabelQuality:
-    """Compare labels with probabilities of a model that was not trained on them.
+    """Compare labels with the probabilities of a model.
 
-    The threshold of a class is the mean probability of the images with its label. An image is confidently in the most probable
+    The model must not have been trained on these images. The threshold of a class is the mean probability of the images with its label. An image is confidently in the most probable
     class among those whose probability reaches their threshold; if that is not the given one, the label is a likely error.
 
     Args:

@@ -34,8 +34,9 @@ class LabelQuality:
 def judge_labels(probs: FloatArray, labels: Labels) -> LabelQuality:
     """Compare labels with the probabilities of a model.
 
-    The model must not have been trained on these images. The threshold of a class is the mean probability of the images with its label. An image is confidently in the most probable
-    class among those whose probability reaches their threshold; if that is not the given one, the label is a likely error.
+    The model must not have been trained on these images. The threshold of a class is the mean probability of the images with its
+    label. An image is confidently in the most probable class among those whose probability reaches their threshold; if that is
+    not the given one, the label is a likely error.
 
     Args:
         probs: Probabilities, each in [0, 1], shape (N, C) with at least two classes.

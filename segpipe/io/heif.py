@@ -5,7 +5,7 @@ from typing import IO
 from PIL.ImageFile import ImageFile
 
 from segpipe.errors import ImageError, MissingExtraError, require_extra
-from segpipe.io.image_formats import HEIC, heic_reason
+from segpipe.io.image_formats import heic_reason
 
 EXTRA = "heif"
 
@@ -28,5 +28,4 @@ def open_heif(file: IO[bytes]) -> ImageFile:
     from pillow_heif import HeifImageFile
 
     opened: ImageFile = HeifImageFile(file)
-    opened.format = HEIC  # as in all messages
     return opened

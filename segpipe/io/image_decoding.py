@@ -45,7 +45,7 @@ _OPENERS: dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
     "WebP": WebPImageFile,
     HEIC: open_heif,
 }
-_COMPRESSED = frozenset({"JPEG", "PNG", "WEBP", HEIC})  # as `format` names them
+_COMPRESSED = frozenset({"JPEG", "PNG", "WebP", HEIC})
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,9 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
     if name not in _OPENERS:
         raise ImageError(unread_reason(name))
     with _decoding_errors(name):
-        return _OPENERS[name](file)
+        image = _OPENERS[name](file)
+    image.format = name  # as in all messages
+    return image
 
 
 def _turn_upright(image: Image.Image) -> bool:

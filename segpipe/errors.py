@@ -19,6 +19,7 @@ EXTRAS = {
         "onnxscript",
     ),
     "openvino": ("openvino",),
+    "heif": ("pillow_heif",),
     "app": ("streamlit", "starlette", "click", "pandas", "matplotlib"),
     "annotations": ("pycocotools",),
     "ray": ("ray", "pyarrow"),

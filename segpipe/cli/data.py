@@ -12,6 +12,7 @@ from segpipe.config.prediction import RunPipelineConfig
 from segpipe.config.values import check_values
 from segpipe.errors import ImageError, ImagesFailedError, LeakError, require_extra
 from segpipe.io.files import counted
+from segpipe.io.image_formats import count_unread
 from segpipe.io.run_files import FAILURES, FIGURES, REPORT
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def print_summary(config: RunPipelineConfig, predicted: "Prediction") -> None:
     before = done.summary["images_done_before"]
     earlier = f" ({before} of them earlier)" if before else ""
     where = output / REPORT if config.report == "html" else output
-    counts = f"images done: {len(done.rows)}{earlier}, failed: {len(done.failures)}; results in {where}"
+    unread = count_unread(reason for _, reason in done.failures)
+    kinds = f" (not read: {', '.join(f'{name} {count}' for name, count in unread.most_common())})" if unread else ""
+    counts = f"images done: {len(done.rows)}{earlier}, failed: {len(done.failures)}{kinds}; results in {where}"
     say(counts if done.shown else f"{counts}\n{DISCLAIMER}")
     if done.failures:
         first = ": ".join(done.failures[0])

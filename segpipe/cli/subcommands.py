@@ -182,6 +182,17 @@ SUBCOMMANDS = {
         "docs/annotations.md shows how outlines are corrected in these tools. Trainings and scores read the files of COCO, Label "
         "Studio and CVAT as they are: data.masks=FILE, masks=FILE labels=FILE.",
     ),
+    "audit labels": Subcommand(
+        "rank likely errors among the labels of a data set",
+        "audit_labels",
+        "audits:labels",
+        (
+            "predictions=runs/folds/out_of_fold.csv folder=data/ham10000 output=audit",
+            "predictions=results/results.csv labels=labels.csv folder=photos",
+        ),
+        "docs/label_errors.md explains the ranking. The model must not have been trained on the images: predictions of a "
+        "cross-validation (train-cls --multirun +sweep=folds) cover a whole data set.",
+    ),
     "synthetic": Subcommand(
         "draw sample images with masks and labels",
         "synthetic",

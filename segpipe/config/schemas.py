@@ -101,6 +101,7 @@ SCHEMAS: dict[str | None, dict[str, type]] = {
         "selftest": commands.SelfTestConfig,
         "audit_gate": commands.AuditGateConfig,
         "annotations": commands.AnnotationsConfig,
+        "audit_labels": commands.AuditLabelsConfig,
         "synthetic": commands.SyntheticSamplesConfig,
     },
     "data": {

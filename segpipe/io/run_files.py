@@ -58,6 +58,7 @@ LABELS = "labels.csv"
 
 # An audit.
 GATE_AUDIT = "gate.json"
+LABEL_TABLE, LABEL_SHEET = "label_errors.csv", "label_errors.png"
 
 _RUN_PATTERNS = (
     *(JOURNAL, RESULTS, FAILURES, SUBMISSION, SUMMARY, METRICS, REPORT),
@@ -82,7 +83,7 @@ WRITTEN_FILES = {
     f"{BUNDLE}/{CARD}": _TRAINING_PATTERNS,
 }
 
-# Sets of files that together mark the folder of a run, job, training, bundle, test, comparison or sweep.
+# Sets of files that together mark the folder of a run, job, training, bundle, test, comparison, sweep or audit.
 OUTPUT_SIGNS = (
     {JOURNAL},
     {JOB_RECORD},
@@ -92,6 +93,7 @@ OUTPUT_SIGNS = (
     {METRICS, PREDICTIONS},
     {COMPARISON, COMPARISON_TEXT},
     {LEADERBOARD, FAILED_JOBS},
+    {LABEL_TABLE, LABEL_SHEET},
 )
 # Names that segpipe writes into a folder with other content, by the file that shows it.
 OUTPUT_NAMES = {
@@ -99,4 +101,5 @@ OUTPUT_NAMES = {
     CONFIG: (FOUND_MASKS, CHECKPOINTS, BUNDLE, FOLD, *TRACKER_FOLDERS),
     COMPARISON: (COMPARED_RUNS, *COMPARISON_PLOTS),
     LEADERBOARD: (LEADERBOARD_PLOT,),
+    LABEL_TABLE: (LABEL_SHEET,),
 }

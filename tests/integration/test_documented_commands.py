@@ -26,7 +26,19 @@ INLINE = re.compile(r"`(segpipe [a-z-]+ [^`]*[^`=])`")
 LANGUAGES = {"sh", "python", "text", "csv", "json", "yaml"}
 FILES = re.compile(r"\.(csv|ckpt|json|safetensors|xml)$")
 PATHS = {
-    *("folder", "labels", "masks", "split", "bundles", "run", "runs", "outside", "bundle.segmenter", "bundle.classifier"),
+    *(
+        "folder",
+        "labels",
+        "masks",
+        "split",
+        "bundles",
+        "run",
+        "runs",
+        "outside",
+        "predictions",
+        "bundle.segmenter",
+        "bundle.classifier",
+    ),
     *("data.root", "data.table", "data.masks", "ckpt_path", "classifier.init", "segmenter.init", "distill.teacher"),
 }
 

@@ -25,6 +25,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "hydra": "hydra-core",
     "mlflow": "mlflow-skinny",
+    "pillow_heif": "pillow-heif",
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

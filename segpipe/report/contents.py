@@ -60,7 +60,7 @@ class ReportContents:
 
     Attributes:
         output: Output folder of the run, with the masks and the pictures.
-        images: Images with a result, the largest probability of malignancy first, then by path.
+        images: Images with a result, the largest probability of malignancy first.
         failures: Path and reason of each image without a result.
         summary: Content of `summary.json`.
         truth: Ground truth of the run.
@@ -148,7 +148,7 @@ def collect_contents(
         true = true_diagnosis(row, truth, malignant=malignant, suspicious=suspicious)
         return ReportImage(row, name, heatmap, shape, suspicious, suspicion, true, true_mask(row, truth, output / MASKS / name))
 
-    ordered = sorted(rows, key=lambda row: (-(row["p_malignant"] or 0), row["path"]))
+    ordered = sorted(rows, key=lambda row: -(row["p_malignant"] or 0))
     return ReportContents(output, tuple(map(image, ordered)), failures, summary, truth)
 
 

@@ -43,7 +43,7 @@ _COLUMNS = (
     ("path", "Name", True),
     ("diagnosis", "Diagnosis", True),
     ("truth", "Truth", True),
-    ("malignant", "P(malignant)", True),
+    ("malignant", "Malignancy", True),
     ("confidence", "Confidence", True),
     ("suspicion", "Suspicious", True),
     ("trust", "Trust", True),

@@ -116,8 +116,8 @@ def _point(point: OperatingPoint, known: Sequence[tuple[Row, TrueDiagnosis]], ma
     }
 
 
-def _ratio(part: int, whole: int) -> str:
-    return f"{part:,} of {whole:,} ({percent(part / whole)})" if whole else "\N{EN DASH}"
+def _ratio(part: int, whole: int) -> tuple[str, ...]:
+    return (f"{part:,} of {whole:,}", f"({percent(part / whole)})") if whole else ("\N{EN DASH}",)
 
 
 def _histogram(
@@ -156,7 +156,7 @@ def _truth_tiles(known: Sequence[TrueDiagnosis], truth: ReportTruth) -> list[dic
     right, malignant = sum(true.correct for true in known), sum(true.malignant for true in known)
     missed = sum(true.missed for true in known)
     baseline, balanced = (truth.interval("classification", name) for name in ("majority_baseline", "balanced_accuracy"))
-    note = "" if baseline is None else f"; always the most frequent one: {percent(baseline['value'])}"
+    note = "" if baseline is None else f"; majority class alone: {percent(baseline['value'])}"
     shown = [_tile("Right", percent(right / len(known)), f"{right:,} of {len(known):,}{note}")]
     if balanced is not None:
         shown.append(_tile("Balanced accuracy", percent(balanced["value"]), _interval_text(balanced)))
@@ -177,7 +177,8 @@ def _plain_tiles(images: Sequence[ReportImage]) -> list[dict[str, Any]]:
 
 
 def _tile(label: str, value: str, note: str, filter_name: str | None = None) -> dict[str, Any]:
-    return {"label": label, "value": value, "note": note, "filter": filter_name}
+    # A number and its percent sign stay on one line.
+    return {"label": label, "value": value, "note": note.replace(" %", "\N{NO-BREAK SPACE}%"), "filter": filter_name}
 
 
 def _interval_text(metric: Mapping[str, float | None] | None, show: Callable[[float], str] = percent) -> str:

@@ -47,7 +47,7 @@ _CELL_HEIGHT = (FOOT - _SHEET_TOP) / _ROWS
 _CELL_LINES = 4
 _TILES, _TILE_HEIGHT, _TILE_PADDING = 3, 0.8, 0.1
 _LABELS = 1.6  # width of the labels of facts
-_MATRIX_LABELS, _MATRIX_CELL, _MATRIX_WIDTH = 2.0, 0.42, 4.6
+_MATRIX_LABELS, _MATRIX_CELL, _MATRIX_WIDTH, _MATRIX_PADDING = 2.0, 0.42, 4.6, 0.06
 _LINE = Stroke((221, 225, 230), 0.8)
 _PAPER = (246, 247, 249)
 
@@ -150,8 +150,11 @@ def _draw_matrix(canvas: PdfCanvas, confusion: Mapping[str, Any], top: float) ->
     top = write_lines(canvas, top, [TextLine("Rows: true diagnosis. Columns: predicted.", _SMALL_SIZE, color=GRAY)]) + 0.2
     cell = min(_MATRIX_CELL, _MATRIX_WIDTH / len(confusion["classes"]))
     size, left = min(_SMALL_SIZE, cell * 20), MARGIN + _MATRIX_LABELS
+    last = left + (len(confusion["classes"]) + 1) * cell + 0.1
+    canvas.write(last, top - 0.05, "right", size=size, color=GRAY, align="right")
     for column, item in enumerate(confusion["classes"]):
-        canvas.write(left + column * cell, top - 0.05, elide(item["code"], cell, size=size), size=size, color=GRAY)
+        end = left + (column + 1) * cell - _MATRIX_PADDING
+        canvas.write(end, top - 0.05, elide(item["code"], cell, size=size), size=size, color=GRAY, align="right")
     for number, row in enumerate(confusion["rows"]):
         baseline = top + (number + 0.62) * cell
         label = f"{malignant_sign(row['malignant'])}{row['name']}"
@@ -161,17 +164,16 @@ def _draw_matrix(canvas: PdfCanvas, confusion: Mapping[str, Any], top: float) ->
             canvas.fill(area, _PAPER)
             canvas.fill(area, class_color(not item["correct"]), opacity=0.6 * float(item["fraction"]))
             color = INK if item["count"] else GRAY
-            canvas.write(area.right - 0.06, baseline, f"{item['count']:,}", size=size, color=color, align="right")
-        end = left + (len(row["cells"]) + 1) * cell + 0.1
-        canvas.write(end, baseline, row["found"], size=size, color=GRAY, align="right")
+            canvas.write(area.right - _MATRIX_PADDING, baseline, f"{item['count']:,}", size=size, color=color, align="right")
+        canvas.write(last, baseline, row["found"], size=size, color=GRAY, align="right")
     return top + len(confusion["rows"]) * cell
 
 
-def _draw_points(canvas: PdfCanvas, points: Sequence[Mapping[str, str]], top: float) -> float:
+def _draw_points(canvas: PdfCanvas, points: Sequence[Mapping[str, Any]], top: float) -> float:
     """Write the numbers of the operating points; return their lower end."""
     texts = [
-        f"Suspicious for {point['target'][:1].lower()}{point['target'][1:]} from {point['threshold']}: found {point['found']}, "
-        f"false alarms {point['alarms']}"
+        f"Suspicious for {point['target'][:1].lower()}{point['target'][1:]} from {point['threshold']}: "
+        f"found {' '.join(point['found'])}, false alarms {' '.join(point['alarms'])}"
         for point in points
     ]
     return write_lines(canvas, top, wrapped(texts, size=_SMALL_SIZE))
@@ -181,8 +183,10 @@ def _draw_sheet(canvas: PdfCanvas, contents: ReportContents, start: int) -> None
     """Draw a sheet of small pictures."""
     shown = contents.images[start : start + PER_SHEET]
     heading = f"Images {start + 1:,} to {start + len(shown):,} of {len(contents.images):,}, by probability of malignancy"
+    legend = "Confidence and probability of malignancy below each diagnosis; in bold: suspicious"
     canvas.new_page(bookmark=heading)
-    canvas.write(MARGIN, MARGIN + 0.12, heading, size=TEXT_SIZE, bold=True)
+    canvas.write(MARGIN, MARGIN, heading, size=TEXT_SIZE, bold=True)
+    canvas.write(MARGIN, MARGIN + 0.16, legend, size=_TINY_SIZE, color=GRAY)
     for number, image in enumerate(shown):
         row, column = divmod(number, _COLUMNS)
         area = Area(MARGIN + column * (_CELL + _CELL_GAP), _SHEET_TOP + row * _CELL_HEIGHT, _CELL, _CELL_HEIGHT)
@@ -205,16 +209,15 @@ def _draw_cell(canvas: PdfCanvas, image: ReportImage, contents: ReportContents, 
 def _cell_lines(image: ReportImage, malignant: Sequence[str]) -> list[TextLine]:
     row, true = image.row, image.true
     unsure = warning_titles(split_names(row["warnings"]))
-    diagnosis = mark_unsure(malignant_sign(row["diagnosis"] in malignant) + printable(full_name(row["diagnosis"])), unsure)
+    name = mark_unsure(malignant_sign(row["diagnosis"] in malignant) + printable(full_name(row["diagnosis"])), unsure)
+    malignancy = "" if row["p_malignant"] is None else f", malignancy {percent(row['p_malignant'])}"
     lines = [
         TextLine(display_path(Path(Path(row["path"]).name)), color=GRAY),
-        TextLine(f"{percent(row['confidence'])} {diagnosis}", bold=True, color=class_color(row["diagnosis"] in malignant)),
+        TextLine(name, bold=True, color=class_color(row["diagnosis"] in malignant)),
+        TextLine(f"{percent(row['confidence'])}{malignancy}", bold=image.suspicious),
     ]
-    if row["p_malignant"] is not None:
-        suspicious = "suspicious, " if image.suspicious else ""
-        lines.append(TextLine(f"{suspicious}malignancy {percent(row['p_malignant'])}", bold=image.suspicious))
     if true is not None:
-        name = "" if true.correct else f", truly {printable(full_name(true.code))}"
+        verdict = true.verdict if true.correct else f"truly {printable(full_name(true.code))}"
         color = trust_color(truth_color(true))
-        lines.append(TextLine(f"{VERDICT_SIGNS[true.verdict]} {true.verdict}{name}", bold=not true.correct, color=color))
+        lines.append(TextLine(f"{VERDICT_SIGNS[true.verdict]} {verdict}", bold=not true.correct, color=color))
     return lines

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,10 @@ def true_codes(rows: list[Row]) -> dict[str, str]:
     drawn = {row["path"]: CODES[rng.integers(len(CODES))] for row in rows}
     labeled = [row for number, row in enumerate(rows) if number % 10]
     return {row["path"]: row["diagnosis"] if number % 2 else drawn[row["path"]] for number, row in enumerate(labeled)}
+
+
+def is_pair(truth: dict[str, str], pair: tuple[str, str], row: Row) -> bool:
+    return (truth.get(row["path"]), row["diagnosis"]) == pair
 
 
 def missed(row: Row, truth: dict[str, str]) -> bool:
@@ -266,7 +271,7 @@ def test_cell_of_the_confusion_matrix_filters_the_table(page: "Page", run: tuple
         page.check("[name=suspicious]")
         cell.focus()
         page.keyboard.press("Enter")
-        expect_filter(page, rows, lambda row: (truth.get(row["path"]), row["diagnosis"]) == (true, predicted))
+        expect_filter(page, rows, partial(is_pair, truth, (true, predicted)))
         assert cell.get_attribute("aria-pressed") == "true"
         assert page.locator("[name=truth]").input_value() == true
         assert not page.locator("[name=suspicious]").is_checked()

@@ -22,15 +22,15 @@
     return made;
   };
   const picture = (folder, row, alt) => {
-    const lazy = { loading: "lazy", decoding: "async", width: 96, height: 72 };
+    const lazy = { loading: "lazy", decoding: "async", width: 84, height: 63 };
     return element("img", { ...lazy, alt, src: `${folder}/${row.picture}` });
   };
   const linked = (row, ...children) => element("a", { href: row.page }, ...children);
   // A line may end behind a folder; a long name is shortened in its middle, since beginnings and ends distinguish names.
-  const LONGEST = 28;
+  const LONGEST = 24;
   const shortened = (text) => {
     const letters = [...text];
-    return letters.length > LONGEST ? `${letters.slice(0, 16).join("")}\u2026${letters.slice(-11).join("")}` : text;
+    return letters.length > LONGEST ? `${letters.slice(0, 13).join("")}\u2026${letters.slice(-10).join("")}` : text;
   };
   const pathParts = (path) => {
     const parts = path.split(/(?<=[/])/);
@@ -233,8 +233,8 @@
   for (const header of headers) {
     header.querySelector("button")?.addEventListener("click", () => {
       const { key } = header.dataset;
-      // Numbers, suspicion and trust start with the largest or worst, words with A.
-      const first = numbers.has(key) || ["truth", "suspicion", "trust"].includes(key);
+      // Words start with A, numbers with the largest, and what says how good a result is with the worst.
+      const first = (numbers.has(key) && key !== "dice") || ["truth", "suspicion", "trust"].includes(key);
       Object.assign(state, { descending: state.sort === key ? !state.descending : first, sort: key, page: 0 });
       update();
     });
@@ -252,6 +252,6 @@
   previous.addEventListener("click", () => turn(-1));
   next.addEventListener("click", () => turn(1));
   recall();
-  more.open = matchMedia("(min-width: 60rem)").matches || [...more.querySelectorAll("select, input")].some(({ value }) => value);
+  more.open = matchMedia("(min-width: 76rem)").matches || [...more.querySelectorAll("select, input")].some(({ value }) => value);
   update();
 }

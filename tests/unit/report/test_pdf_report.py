@@ -88,7 +88,7 @@ def test_truth_is_on_overview_sheets_and_pages(run: tuple[Path, list[Row], dict[
     overview, first, _, *pages = texts(run, truth=truth)
     right = sum(row["diagnosis"] == "mel" for row in rows)
     assert "Confusion matrix" in overview and f"{right} of {IMAGES}" in overview and "Dice" in overview
-    assert first.count("right") + first.count("wrong") == PER_SHEET
+    assert first.count("right") + first.count("truly") == PER_SHEET
     for page in pages:
         assert f"the true diagnosis is {full_name('mel')}" in page and "Dice with the true outline 1.00" in page
 

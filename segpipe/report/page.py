@@ -197,7 +197,7 @@ def _draw_body(canvas: Canvas, content: PageContent, *, top: float, room: float)
     first = top + _ABOVE_TITLE + _TITLE_SIZE * TITLE_LINE_HEIGHT
     height = min(len(codes) * _BAR_PITCH, top + room - first - _BARS_CAPTION)
     area = Area(MARGIN + 2 * (_COLUMN + _GAP), first, _COLUMN, height)
-    bars.draw_probabilities(area, {code: content.row[f"p_{code}"] for code in codes}, content.malignant)
+    bars.draw_probabilities(area, {code: content.row[f"p_{code}"] for code in codes}, content.malignant, lines=2)
     return max(bottom + numbers, area.bottom + _BARS_CAPTION)
 
 

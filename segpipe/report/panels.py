@@ -153,29 +153,48 @@ class Panels:
         corners = [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]
         self.canvas.outline(_to_inches(np.array(corners), area, preview), _FRAME)
 
-    def draw_probabilities(self, area: Area, probabilities: Mapping[str, float], malignant: Collection[str]) -> None:
+    def draw_probabilities(
+        self, area: Area, probabilities: Mapping[str, float], malignant: Collection[str], *, lines: int = 1
+    ) -> None:
         """Draw a bar for each class, the most probable first.
 
         Args:
             area: Area of the bars.
             probabilities: Probability of each class by code.
             malignant: Codes of the malignant classes.
+            lines: Largest number of lines of a name; longer names are shortened.
         """
-        canvas, pitch = self.canvas, area.height / len(probabilities)
+        canvas, room = self.canvas, area.width - _PERCENT_WIDTH * self.text_size
+        ordered = sorted(probabilities.items(), key=lambda item: -item[1])
+        names = [
+            _name_lines(code, room, malignant, size=self.text_size, bold=code == ordered[0][0], most=lines) for code, _ in ordered
+        ]
+        pitch = area.height / sum(1 + _NAME * (len(name) - 1) for name in names)
         size = min(self.text_size, _MAX_FONT_FRACTION * pitch * 72)
         self.write_title(area, [PROBABILITIES_TITLE])
-        for row, (code, prob) in enumerate(sorted(probabilities.items(), key=lambda item: -item[1])):
-            chosen = row == 0
-            name = malignant_sign(code in malignant) + printable(full_name(code))
-            shown = elide(name, area.width - _PERCENT_WIDTH * size, size=size, bold=chosen)
-            top = area.top + row * pitch
-            canvas.write(area.left, top + _NAME * pitch, shown, size=size, bold=chosen)
-            canvas.write(area.right, top + _NAME * pitch, percent(prob), size=size, bold=chosen, align="right")
-            bar = Area(area.left, top + _BAR * pitch, area.width, _BAR_HEIGHT * pitch)
+        top = area.top
+        for (code, prob), name in zip(ordered, names, strict=True):
+            chosen = code == ordered[0][0]
+            first = top + _NAME * pitch
+            for line in name:
+                top += _NAME * pitch
+                canvas.write(area.left, top, line, size=size, bold=chosen)
+            canvas.write(area.right, first, percent(prob), size=size, bold=chosen, align="right")
+            bar = Area(area.left, top + (_BAR - _NAME) * pitch, area.width, _BAR_HEIGHT * pitch)
             canvas.fill(bar, _TRACK)
             canvas.fill(replace(bar, width=prob * bar.width), class_color(code in malignant), opacity=1.0 if chosen else 0.5)
+            top += (1 - _NAME) * pitch
         if malignant:
             self.write_caption(area, area.bottom, f"{MALIGNANT_SIGN} {SIGN_CAPTION}")
+
+
+def _name_lines(code: str, room: float, malignant: Collection[str], *, size: float, bold: bool, most: int) -> list[str]:
+    """Break the name of a class into at most `most` lines of `room` inches."""
+    name = malignant_sign(code in malignant) + printable(full_name(code))
+    if most == 1:
+        return [elide(name, room, size=size, bold=bold)]
+    lines = wrap(name, room, size=size, bold=bold)
+    return [*lines[: most - 1], elide(" ".join(lines[most - 1 :]), room, size=size, bold=bold)] if len(lines) > most else lines
 
 
 def _to_inches(points: FloatArray, area: Area, preview: Preview) -> FloatArray:

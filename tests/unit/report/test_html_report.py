@@ -578,7 +578,6 @@ def test_confusion_matrix_counts_the_labeled_images(tmp_path: Path) -> None:
     shown = " ".join(report.text.split())
     assert "2 of 3 (66.7 %)" in shown
     assert "0 of 2 (0.0 %)" in shown and "1 without a true diagnosis" in report.text
-    assert not re.search("Not available|nan", report.text)
 
 
 def test_images_are_sorted_by_the_probability_of_malignancy(tmp_path: Path) -> None:

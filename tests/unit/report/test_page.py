@@ -70,7 +70,7 @@ def test_texts_of_the_finding_are_searchable() -> None:
     finding = drawn_finding(60, 80, source=MaskSource.CONTOUR, reasons=("unet:unsure",))
     text = _text(_encode(title="holiday.jpg", finding=finding))
     for code, prob in finding.probabilities.items():
-        assert f"{full_name(code)} {percent(prob)}" in text
+        assert full_name(code) in text and percent(prob) in text
     row = finding.to_dict()
     _, *localization = finding_sentences(row, finding.malignant, finding.operating_points)
     for sentence in ("holiday.jpg", "melanoma (mel)", *localization, *reading_sentences(row), *ABOUT, DISCLAIMER):
@@ -97,7 +97,8 @@ def test_pictures_form_two_rows_beside_the_bars() -> None:
     page = _draw()
     (image, _), (crop, _), (heatmap, _), (shape, _) = page.images
     bars = page.bars[0]
-    assert page.titles == ["Image", "Crop", "Heatmap: melanoma (mel)", "Shape", "Numbers of the lesion", "Probabilities"]
+    panels = ["Image", "Crop", "Heatmap: melanoma (mel)", "Shape", "Numbers of the lesion", "Probabilities"]
+    assert page.titles == [*panels, "How to read this page"]
     assert image.top == crop.top == bars.top and heatmap.top == shape.top > crop.bottom
     assert image.left == heatmap.left and crop.left == shape.left > image.right
     assert bars.left > crop.right
@@ -105,7 +106,7 @@ def test_pictures_form_two_rows_beside_the_bars() -> None:
 
 def test_missing_pictures_are_left_out() -> None:
     page = _draw(finding=drawn_finding(60, 80, heatmap=False, source=MaskSource.WHOLE_IMAGE))
-    assert page.titles == ["Image", "Crop", "Probabilities"] and len(page.images) == 2
+    assert page.titles == ["Image", "Crop", "Probabilities", "How to read this page"] and len(page.images) == 2
 
 
 def test_numbers_of_the_lesion_have_color_patches() -> None:

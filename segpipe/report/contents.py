@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.io.passes import follow
 from segpipe.io.run_files import MASKS, REPORT_PAGES
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.evidence import judge_suspicion
@@ -149,7 +150,8 @@ def collect_contents(
         return ReportImage(row, name, heatmap, shape, suspicious, suspicion, true, true_mask(row, truth, output / MASKS / name))
 
     ordered = sorted(rows, key=lambda row: -(row["p_malignant"] or 0))
-    return ReportContents(output, tuple(map(image, ordered)), failures, summary, truth)
+    images = tuple(map(image, follow(ordered, len(ordered), "comparing with the truth")))
+    return ReportContents(output, images, failures, summary, truth)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

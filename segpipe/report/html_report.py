@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.io.files import write_file
+from segpipe.io.passes import follow
 from segpipe.io.run_files import MASKS, REPORT
 from segpipe.report.contents import ReportContents, ReportImage, collect_contents
 from segpipe.report.html_finding import PICTURE_FOLDERS, finding_context, html_templates, pictures_context
@@ -57,7 +58,8 @@ def write_report(
     templates = html_templates()
     shared = {"disclaimer": DISCLAIMER, "sign": MALIGNANT_SIGN, "sign_caption": SIGN_CAPTION, "models": contents.models}
     page = templates.get_template("image.html", globals=shared)
-    for image, neighbors in zip(contents.images, _neighbors(contents.images), strict=True):
+    shown = follow(contents.images, len(contents.images), "pages of the report")
+    for image, neighbors in zip(shown, _neighbors(contents.images), strict=True):
         _write_page(output / image.page, page.render(_image_context(image, contents, cases) | neighbors))
     script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
     report = templates.get_template("report.html", globals=shared)

@@ -11,7 +11,7 @@ from segpipe.metrics.calibration import expected_calibration_error, reliability_
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, target_codes
 from segpipe.report.contents import ReportContents, ReportImage
 from segpipe.report.truth import ReportTruth, TrueDiagnosis
-from segpipe.report.wording import capitalized, class_context, percent, target_name
+from segpipe.report.wording import capitalized, class_context, percent, split_names, target_name
 from segpipe.runs.results import Row, class_codes
 from segpipe.types import FloatArray
 
@@ -28,7 +28,8 @@ def truth_context(contents: ReportContents) -> dict[str, Any] | None:
     known = [(row, true) for row, true in zip(rows, contents.trues, strict=True) if true is not None]
     if not known:
         return None
-    confidence = np.array([row["confidence"] for row, _ in known])
+    # Sums of probabilities may exceed 1 by rounding.
+    confidence = np.minimum([row["confidence"] for row, _ in known], 1.0)
     correct = np.array([true.correct for _, true in known])
     return {
         "images": counted(len(known), "image"),
@@ -106,7 +107,7 @@ def _bars(counts: NDArray[np.intp], height: float, most: int) -> list[dict[str, 
 def _point(point: OperatingPoint, known: Sequence[tuple[Row, TrueDiagnosis]], malignant: Collection[str]) -> dict[str, Any]:
     """Numbers of one operating point: found ones and false alarms."""
     codes = target_codes(point.target, list(malignant))
-    flagged = [(point.target in str(row["flagged_for"]).split(";"), true.code in codes) for row, true in known]
+    flagged = [(point.target in split_names(row["flagged_for"]), true.code in codes) for row, true in known]
     positive = sum(has for _, has in flagged)
     return {
         "target": capitalized(target_name(point.target)),
@@ -126,7 +127,8 @@ def _histogram(
     """Probabilities of malignancy of malignant images, above those of the others."""
     edges = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
     groups = [
-        np.histogram([row["p_malignant"] for row, true in known if true.malignant is kind], edges)[0] for kind in (True, False)
+        np.histogram([min(row["p_malignant"], 1.0) for row, true in known if true.malignant is kind], edges)[0]
+        for kind in (True, False)
     ]
     threshold = next((point.threshold for point in points if point.target == MALIGNANT), None)
     malignant_count, other_count = (int(group.sum()) for group in groups)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 # Libraries of each extra in setup.cfg, as imported and the best known first. A library of two extras belongs to the first.
 EXTRAS = {
-    "plots": ("matplotlib",),
+    "plots": ("matplotlib", "fpdf"),
     "metrics": ("pandas", "scipy", "sklearn", "matplotlib"),
     "torch": (
         "torch",

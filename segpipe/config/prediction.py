@@ -8,6 +8,7 @@ from segpipe.config.fields import MISSING, setting
 
 VIEWS = {"none": "", "flips": "4 views", "d4": "8, flips and quarter turns", "crops": "12, flips of crops with three margins"}
 PARTS = ("train", "val", "test")
+NO_REPORT, HTML, PDF, CONTACT_SHEET = ("none", "html", "pdf", "contact_sheet")
 
 _SEGMENTER = "Folder of a trained segmenter; null: the shipped one"
 _CLASSIFIER = "Folder of a trained classifier; null: the shipped one"
@@ -165,5 +166,12 @@ class RunPipelineConfig:
     heatmaps: bool = setting(False, "True to write the heatmaps as pictures of their own")
     similar: SimilarConfig = setting(SimilarConfig, "Similar cases")
     report: str = setting(
-        "none", "Report", choices={"none": "", "html": "report.html, a table of all images with a page for each"}
+        NO_REPORT,
+        "Report, with the truth where labels or masks are given",
+        choices={
+            NO_REPORT: "",
+            HTML: "report.html, a table of all images with a page for each",
+            PDF: "report.pdf, an overview and a page for each image; needs segpipe[plots]",
+            CONTACT_SHEET: "report.pdf, the overview alone, 20 images on a page; needs segpipe[plots]",
+        },
     )

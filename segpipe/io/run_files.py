@@ -7,7 +7,7 @@ FAILURES = "failures.csv"
 SUBMISSION = "submission.csv"
 SUMMARY = "summary.json"
 METRICS = "metrics.json"
-REPORT = "report.html"
+REPORT, PDF_REPORT = "report.html", "report.pdf"
 PLOT_FOLDER = "plots"
 PICTURE_FOLDERS = MASKS, FIGURES, CROPS, HEATMAPS = ("masks", "figures", "crops", "heatmaps")
 REPORT_FOLDER = "report"
@@ -61,7 +61,7 @@ GATE_AUDIT = "gate.json"
 LABEL_TABLE, LABEL_SHEET = "label_errors.csv", "label_errors.png"
 
 _RUN_PATTERNS = (
-    *(JOURNAL, RESULTS, FAILURES, SUBMISSION, SUMMARY, METRICS, REPORT),
+    *(JOURNAL, RESULTS, FAILURES, SUBMISSION, SUMMARY, METRICS, REPORT, PDF_REPORT),
     *(f"{folder}/**/*.png" for folder in (*PICTURE_FOLDERS, PLOT_FOLDER)),
     *(f"{folder}/**/*.jpg" for folder in (*REPORT_PICTURES, SIMILAR_PICTURES)),
     *(f"{REPORT_PAGES}/**/*.{ending}" for ending in ("html", "htm")),

@@ -104,7 +104,7 @@ def plot_finding(finding: Finding, *, title: str) -> "Figure":
     Raises:
         MissingExtraError: Matplotlib is not installed.
     """
-    require_extra("plots", "a figure as a plot, PDF or SVG")
+    require_extra("plots", "a figure as a plot, PDF or SVG", "matplotlib")
     from segpipe.report.plots import PlotCanvas
 
     return draw_finding(finding, title=title, canvas=PlotCanvas).figure
@@ -158,8 +158,8 @@ class _Line:
 
 def _header_lines(finding: Finding) -> list[_Line]:
     """Lines below the diagnosis: warnings and suspicion in bold, localization, trust."""
-    certainty, *localization = finding_sentences(finding)
     row = finding.to_dict()
+    certainty, *localization = finding_sentences(row, finding.malignant, finding.operating_points)
     trust = trust_text(row)
     return [
         *_wrapped(warning_sentences(finding.localization.warnings), bold=True),
@@ -177,7 +177,7 @@ def _wrapped(sentences: Iterable[str], *, bold: bool = False, color: Color = INK
 
 def _write_header(canvas: Canvas, finding: Finding, lines: Sequence[_Line], *, title: str) -> None:
     _write(canvas, 0.42, elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=GRAY)
-    diagnosis = elide(diagnosis_text(finding), _TEXT_WIDTH, size=_DIAGNOSIS_SIZE, bold=True)
+    diagnosis = elide(diagnosis_text(finding.to_dict(), finding.malignant), _TEXT_WIDTH, size=_DIAGNOSIS_SIZE, bold=True)
     color = class_color(finding.diagnosis in finding.malignant)
     _write(canvas, 0.86, diagnosis, size=_DIAGNOSIS_SIZE, bold=True, color=color)
     for number, line in enumerate(lines):

@@ -28,6 +28,7 @@ from segpipe.report.evidence import (
     vote_text,
 )
 from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, SHAPES, report_pictures
+from segpipe.report.truth import VERDICT_SIGNS, TrueDiagnosis
 from segpipe.report.wording import (
     CROP_TITLE,
     DISCLAIMER,
@@ -40,6 +41,7 @@ from segpipe.report.wording import (
     SIGN_CAPTION,
     capitalized,
     class_context,
+    crop_box,
     crop_caption,
     image_caption,
     mask_source_text,
@@ -53,7 +55,6 @@ from segpipe.report.wording import (
     warning_titles,
 )
 from segpipe.runs.results import Row, class_codes
-from segpipe.types import Box
 
 # Folder of the report's pictures, by the key of a picture.
 PICTURE_FOLDERS = {"image": PHOTOGRAPHS, "crop": CROPS, "heatmap": HEATMAPS, "shape": SHAPES}
@@ -119,6 +120,7 @@ def finding_context(
     *,
     coverage: float | None = None,
     case_urls: Mapping[str, str] = _NO_URLS,
+    true: TrueDiagnosis | None = None,
 ) -> dict[str, Any]:
     """Values of a finding for the templates of its parts.
 
@@ -128,6 +130,7 @@ def finding_context(
         points: Operating points of the run; empty where none are known.
         coverage: Coverage of the prediction set; None if unknown.
         case_urls: URL of the picture of each similar case that has one, by image id.
+        true: True diagnosis; None if unknown.
     """
     warnings = split_names(row["warnings"])
     suspicious, suspicion = judge_suspicion(row, malignant, points)
@@ -137,6 +140,8 @@ def finding_context(
         "sign": MALIGNANT_SIGN,
         "sign_caption": SIGN_CAPTION,
         "diagnosis": class_context(row["diagnosis"], malignant),
+        "truth": None if true is None else _true_context(true, malignant),
+        "dice": None,
         "confidence": percent(row["confidence"]),
         "p_malignant": _optional_percent(row["p_malignant"]),
         "suspicious": suspicious,
@@ -158,6 +163,15 @@ def finding_context(
         "known": KNOWN if row.get("similar_known") else None,
         "similar": _similar_context(row, malignant, case_urls),
         "numbers": _numbers_context(row) if has_numbers(row) else None,
+    }
+
+
+def _true_context(true: TrueDiagnosis, malignant: Collection[str]) -> dict[str, Any]:
+    return {
+        **class_context(true.code, malignant),
+        "verdict": true.verdict,
+        "verdict_sign": VERDICT_SIGNS[true.verdict],
+        "missed": true.missed,
     }
 
 
@@ -214,11 +228,10 @@ def pictures_context(row: Row, sources: Mapping[str, str], *, explained: str | N
 
 def picture_texts(row: Row, *, explained: str | None) -> dict[str, tuple[str, str]]:
     """Title and caption of each picture, by key of `PICTURE_FOLDERS`."""
-    crop_box = Box(row["crop_top"], row["crop_left"], row["crop_bottom"], row["crop_right"])
     in_lesion = _optional_percent(row["heatmap_in_lesion"])
     return {
         "image": (IMAGE_TITLE, image_caption(MaskSource(row["mask_source"]))),
-        "crop": (CROP_TITLE, crop_caption(crop_box, row["crop_border"])),
+        "crop": (CROP_TITLE, crop_caption(crop_box(row), row["crop_border"])),
         "heatmap": (
             HEATMAP_TITLE if explained is None else f"{HEATMAP_TITLE}: {explained}",
             HEATMAP_CAPTION if in_lesion is None else f"{HEATMAP_CAPTION}; {in_lesion} in the lesion",

@@ -194,6 +194,25 @@ def encode_jpeg(picture: RgbImage) -> bytes:
     return bytes(file)
 
 
+def draw_pictures(finding: Finding, *, max_side: int) -> dict[str, RgbImage]:
+    """Draw photograph, crop, heatmap and shape of a finding.
+
+    Args:
+        finding: Finding to draw.
+        max_side: Largest length of the longer side of a drawing, pixels; small images are not enlarged.
+
+    Returns:
+        Drawings by their folder, one of `PICTURES`; no heatmap where the finding has none, and no shape without an outline.
+    """
+    image = make_preview(finding, max_side=max_side)
+    drawn = {PHOTOGRAPHS: draw_localization(image), CROPS: finding.crop}
+    if finding.class_map is not None:
+        drawn[HEATMAPS] = draw_heatmap(image, finding.class_map)
+    if finding.mask_source is not MaskSource.WHOLE_IMAGE:
+        drawn[SHAPES] = draw_axes(image, finding)
+    return drawn
+
+
 def report_pictures(finding: Finding) -> dict[str, bytes]:
     """Draw the report's pictures of one image; thread-safe.
 
@@ -201,17 +220,8 @@ def report_pictures(finding: Finding) -> dict[str, bytes]:
         finding: Result of the image.
 
     Returns:
-        JPEG files by their folder, one of `PICTURES`; no heatmap where the finding has none, and no shape without an outline.
-        Small images are not enlarged.
+        JPEG files by their folder: those of `draw_pictures`, and a thumbnail.
     """
-    image = make_preview(finding, max_side=PHOTOGRAPH_SIDE)
-    pictures = {
-        THUMBNAILS: draw_lesion(reduce_preview(image, max_side=THUMBNAIL_SIDE)),
-        PHOTOGRAPHS: draw_localization(image),
-        CROPS: finding.crop,
-    }
-    if finding.class_map is not None:
-        pictures[HEATMAPS] = draw_heatmap(image, finding.class_map)
-    if finding.mask_source is not MaskSource.WHOLE_IMAGE:
-        pictures[SHAPES] = draw_axes(image, finding)
-    return {folder: encode_jpeg(picture) for folder, picture in pictures.items()}
+    thumbnail = draw_lesion(make_preview(finding, max_side=THUMBNAIL_SIDE))
+    drawn = {THUMBNAILS: thumbnail, **draw_pictures(finding, max_side=PHOTOGRAPH_SIDE)}
+    return {folder: encode_jpeg(picture) for folder, picture in drawn.items()}

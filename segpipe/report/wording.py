@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.diagnosis import full_name
-from segpipe.inference.finding import Finding
 from segpipe.io.files import display_path
 from segpipe.lesion.localization import MaskSource
 from segpipe.lesion.quality import NOTES, REASONS, WARNINGS
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint
+from segpipe.runs.results import Row
 from segpipe.types import Box
 
 DISCLAIMER = "Not a medical device: for research and teaching, never for patient care."
@@ -61,10 +61,10 @@ def malignant_sign(malignant: bool) -> str:
     return f"{MALIGNANT_SIGN} " if malignant else ""
 
 
-def diagnosis_text(finding: Finding) -> str:
-    """Sign, name, code and probability of the diagnosis."""
-    name = malignant_sign(finding.diagnosis in finding.malignant) + name_with_code(finding.diagnosis)
-    return f"{mark_unsure(name, finding.localization.warnings)}   {percent(finding.confidence)}"
+def diagnosis_text(row: Row, malignant: Collection[str]) -> str:
+    """Sign, name, code and probability of the diagnosis of a row."""
+    name = malignant_sign(row["diagnosis"] in malignant) + name_with_code(row["diagnosis"])
+    return f"{mark_unsure(name, split_names(row['warnings']))}   {percent(row['confidence'])}"
 
 
 def mark_unsure(name: str, warnings: Sequence[str]) -> str:
@@ -87,12 +87,17 @@ def warning_sentences(warnings: Iterable[str]) -> tuple[str, ...]:
     return tuple(WARNINGS[code] for code in warnings)
 
 
-def finding_sentences(finding: Finding) -> tuple[str, ...]:
-    """Certainty (empty if unknown), then the mask source and its reasons."""
-    localization = finding.localization
-    source = f"mask source: {mask_source_text(localization.source, localization.area_fraction)}"
-    sentences = SEPARATOR.join(certainty_phrases(finding)), source, *reason_sentences(localization.reasons)
-    return tuple(capitalized(sentence) for sentence in sentences)
+def finding_sentences(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> tuple[str, ...]:
+    """Certainty (empty if unknown), then the mask source and its reasons.
+
+    Args:
+        row: Row of the results.
+        malignant: Codes of the malignant classes.
+        points: Operating points; empty where none are known.
+    """
+    source = f"mask source: {mask_source_text(MaskSource(row['mask_source']), row['mask_area_fraction'])}"
+    certainty = SEPARATOR.join(certainty_phrases(row, malignant, points))
+    return tuple(capitalized(text) for text in (certainty, source, *reason_sentences(split_names(row["mask_reasons"]))))
 
 
 def capitalized(text: str) -> str:
@@ -143,15 +148,21 @@ def _reason_sentence(reason: str) -> str:
     return f"{_SOURCES[source]} rejected: {sentence}" if source in _SOURCES else sentence
 
 
-def certainty_phrases(finding: Finding) -> tuple[str, ...]:
-    """Known values of malignancy, suspicion and spread over the views."""
+def certainty_phrases(row: Row, malignant: Collection[str], points: Sequence[OperatingPoint]) -> tuple[str, ...]:
+    """Known values of malignancy, suspicion and spread over the views.
+
+    Args:
+        row: Row of the results.
+        malignant: Codes of the malignant classes.
+        points: Operating points; empty where none are known.
+    """
     phrases = []
-    if finding.p_malignant is not None:
-        phrases.append(f"probability of malignancy {percent(finding.p_malignant)}")
-    targets = [point.target for point in finding.operating_points]
-    phrases += suspicion_phrases(finding.flagged_for, targets, malignant=finding.diagnosis in finding.malignant)
-    if finding.tta_spread is not None:
-        phrases.append(f"spread over the views {percent(finding.tta_spread)}")
+    if row["p_malignant"] is not None:
+        phrases.append(f"probability of malignancy {percent(row['p_malignant'])}")
+    targets = [point.target for point in points]
+    phrases += suspicion_phrases(split_names(row["flagged_for"]), targets, malignant=row["diagnosis"] in malignant)
+    if row["tta_spread"] is not None:
+        phrases.append(f"spread over the views {percent(row['tta_spread'])}")
     return tuple(phrases)
 
 
@@ -179,21 +190,26 @@ def operating_points_text(points: Sequence[OperatingPoint]) -> str:
     return ", ".join(phrases) or _NO_OPERATING_POINT
 
 
-def reading_sentences(finding: Finding) -> tuple[str, ...]:
-    """Notes on how to read a finding, limited to what it contains."""
-    drawn = finding.localization.source is not MaskSource.WHOLE_IMAGE
+def reading_sentences(row: Row) -> tuple[str, ...]:
+    """Notes on how to read a finding, limited to what its row contains."""
+    drawn, box = row["mask_source"] != MaskSource.WHOLE_IMAGE, crop_box(row)
     outline = "The solid line is the lesion outline" if drawn else "No lesion outline was found"
-    cut = "is the input of the classifier" if finding.crop_box.is_square else f"was cut out and {_SQUARED[finding.border]}"
+    cut = "is the input of the classifier" if box.is_square else f"was cut out and {_SQUARED[row['crop_border']]}"
     sentences = [
         f"{outline}; the dashed box {cut}.",
         "The probabilities are calibrated on validation images of the classifier's own data set.",
         "The classifier knows only the classes listed: it assigns one of them to any image, whatever it shows.",
     ]
-    if finding.class_map is not None:
+    if row["heatmap_in_lesion"] is not None:
         sentences.append("The heatmap shows which regions contributed most to the class above it; it is a hint, not a proof.")
-    if finding.tta_spread is not None:
+    if row["tta_spread"] is not None:
         sentences.append("The spread over the views is how much a probability varies as the crop is flipped, rotated or zoomed.")
     return tuple(sentences)
+
+
+def crop_box(row: Row) -> Box:
+    """Crop box of a row, in pixels of the original image."""
+    return Box(row["crop_top"], row["crop_left"], row["crop_bottom"], row["crop_right"])
 
 
 def percent(fraction: float) -> str:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.config.fields import optional_path, to_dict
-from segpipe.config.prediction import RunPipelineConfig
+from segpipe.config.prediction import NO_REPORT, RunPipelineConfig
 from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
 from segpipe.io.run_files import REPORT_PICTURES
 from segpipe.runs.source import Source, choose_images
 from segpipe.workflows.calls import FolderResult, as_path, as_paths, own_folder
+from segpipe.workflows.reports import check_report, write_reports
 
 if TYPE_CHECKING:
     from segpipe.evaluation.truth import GroundTruth
@@ -95,7 +96,7 @@ def predict_folder(
         figures: True to write a summary picture of each image; `auto`: for up to 20 images.
         crops: True to write the crops.
         heatmaps: True to write the heatmaps as separate pictures.
-        report: `html` for a page of all images, or `none`.
+        report: `html` for a page of all images, `pdf` for a page of each, `contact_sheet` for 20 on a page, or `none`.
         similar_root: Folder of the classifier's training images, for pictures of similar cases in the report; None: names.
         resume: True to resume an earlier run in `output`.
         overwrite: True to replace the results of an earlier run in `output`.
@@ -157,6 +158,7 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
     """
     check_output(output, overwrite=config.overwrite, resume=config.resume)
     check_free(output)
+    check_report(config)
     source = choose_images(config)
     keep_freed_memory()
     with gc_paused():
@@ -172,12 +174,8 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
     # After all other checks, because it may remove old results.
     with hold_output(output, overwrite=config.overwrite, resume=config.resume):
         result = run_images(pipeline, source, options, engine)
-        if config.report == "html":
-            from segpipe.report.html_report import write_report
-
-            root = None if config.similar.root is None else Path(config.similar.root)
-            write_report(output, result.rows, result.names, result.failures, result.summary, training_images=root)
         metrics = score(config, pipeline, output, truth, source) if truth is not None and result.rows else {}
+        write_reports(config, output, result, truth, metrics)
     return Prediction(output, result, metrics)
 
 
@@ -215,7 +213,7 @@ def choose_pictures(config: RunPipelineConfig, source: Source) -> "PictureOption
         from segpipe.report.figure import encode_figure
 
         pictures = replace(pictures, figure=encode_figure)
-    if config.report == "html":
+    if config.report != NO_REPORT:
         from segpipe.report.overlays import report_pictures
 
         pictures = replace(pictures, report=report_pictures, report_folders=REPORT_PICTURES)

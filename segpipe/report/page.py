@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.inference.finding import Finding
+from segpipe.language import translate
 from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, Stroke, elide, wrap
 from segpipe.report.evidence import evidence_paragraph, set_coverage, trust_text
 from segpipe.report.overlays import Preview, make_preview
@@ -117,7 +118,10 @@ def _head(finding: Finding, *, title: str) -> list[_Line]:
 
 
 def _notes(finding: Finding) -> list[_Line]:
-    return [_Line("How to read this page", _TITLE_SIZE, bold=True), *_wrapped(reading_sentences(finding), size=_SMALL_SIZE)]
+    return [
+        _Line(translate("How to read this page"), _TITLE_SIZE, bold=True),
+        *_wrapped(reading_sentences(finding), size=_SMALL_SIZE),
+    ]
 
 
 def _wrapped(
@@ -161,5 +165,5 @@ def _write_lines(canvas: Canvas, top: float, lines: Iterable[_Line], *, left: fl
 def _draw_disclaimer(canvas: Canvas, top: float) -> None:
     right, bottom = _MARGIN + _TEXT_WIDTH, top + _BOX_HEIGHT
     canvas.outline(np.array([(_MARGIN, top), (right, top), (right, bottom), (_MARGIN, bottom)]), Stroke(INK, 1.5))
-    line = _Line(DISCLAIMER, _BOX_SIZE, bold=True)
+    line = _Line(translate(DISCLAIMER), _BOX_SIZE, bold=True)
     _write_lines(canvas, top + (_BOX_HEIGHT - line.height) / 2, [line], left=_MARGIN + _BLOCK_GAP)

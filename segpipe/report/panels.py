@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
+from segpipe.language import translate
 from segpipe.metrics.trust import AMBER, GREEN, RED
 from segpipe.report.canvas import GRAY, Area, Canvas, Color, Stroke, elide, wrap
 from segpipe.report.overlays import BOX_COLOR, OUTLINE_COLOR, Preview, blend_heatmap
@@ -17,11 +17,11 @@ from segpipe.report.wording import (
     MALIGNANT_SIGN,
     PROBABILITIES_TITLE,
     SIGN_CAPTION,
+    class_name,
     crop_caption,
     image_caption,
     malignant_sign,
     percent,
-    printable,
 )
 from segpipe.types import FloatArray, RgbImage
 
@@ -77,13 +77,13 @@ def draw_panels(canvas: Canvas, layout: PanelLayout, preview: Preview, finding: 
         finding: Finding to draw.
     """
     panels = _Panels(canvas, layout.title_size, layout.text_size)
-    image = panels.show(layout.image, [IMAGE_TITLE], preview.image, image_caption(finding.localization.source))
+    image = panels.show(layout.image, [translate(IMAGE_TITLE)], preview.image, image_caption(finding.localization.source))
     panels.draw_contours(image, preview)
     panels.draw_crop_box(image, preview)
-    panels.show(layout.crop, [CROP_TITLE], finding.crop, crop_caption(finding.crop_box, finding.border))
+    panels.show(layout.crop, [translate(CROP_TITLE)], finding.crop, crop_caption(finding.crop_box, finding.border))
     if layout.heatmap is not None and finding.class_map is not None:
         title = heatmap_title(finding, layout.heatmap.width, size=layout.title_size)
-        heatmap = panels.show(layout.heatmap, title, blend_heatmap(preview, finding.class_map), HEATMAP_CAPTION)
+        heatmap = panels.show(layout.heatmap, title, blend_heatmap(preview, finding.class_map), translate(HEATMAP_CAPTION))
         panels.draw_contours(heatmap, preview)
     panels.draw_probabilities(layout.probabilities, finding)
 
@@ -91,8 +91,8 @@ def draw_panels(canvas: Canvas, layout: PanelLayout, preview: Preview, finding: 
 def heatmap_title(finding: Finding, room: float, *, size: float) -> list[str]:
     """Break the title of the heatmap into lines of `room` inches."""
     if finding.class_map is None:
-        return [HEATMAP_TITLE]
-    return wrap(f"{HEATMAP_TITLE}: {printable(full_name(finding.class_map.diagnosis))}", room, size=size, bold=True)
+        return [translate(HEATMAP_TITLE)]
+    return wrap(f"{translate(HEATMAP_TITLE)}: {class_name(finding.class_map.diagnosis)}", room, size=size, bold=True)
 
 
 def class_color(malignant: bool) -> Color:
@@ -147,10 +147,10 @@ class _Panels:
         """Draw a bar for each class, the most probable first."""
         canvas, pitch = self.canvas, area.height / len(finding.probabilities)
         size = min(self.text_size, _MAX_FONT_FRACTION * pitch * 72)
-        self._write_title(area, [PROBABILITIES_TITLE])
+        self._write_title(area, [translate(PROBABILITIES_TITLE)])
         for row, (code, prob) in enumerate(sorted(finding.probabilities.items(), key=lambda item: -item[1])):
             chosen, malignant = code == finding.diagnosis, code in finding.malignant
-            name = malignant_sign(malignant) + printable(full_name(code))
+            name = malignant_sign(malignant) + class_name(code)
             shown = elide(name, area.width - _PERCENT_WIDTH * size, size=size, bold=chosen)
             top = area.top + row * pitch
             canvas.write(area.left, top + _NAME * pitch, shown, size=size, bold=chosen)
@@ -159,7 +159,7 @@ class _Panels:
             canvas.fill(bar, _TRACK)
             canvas.fill(replace(bar, width=prob * bar.width), class_color(malignant), opacity=1.0 if chosen else 0.5)
         if finding.malignant:
-            self._write_caption(area, area.bottom, f"{MALIGNANT_SIGN} {SIGN_CAPTION}")
+            self._write_caption(area, area.bottom, f"{MALIGNANT_SIGN} {translate(SIGN_CAPTION)}")
 
 
 def _to_inches(points: FloatArray, area: Area, preview: Preview) -> FloatArray:

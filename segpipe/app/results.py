@@ -1,6 +1,6 @@
 """Results on the page: analysis of the uploads, and the list from which a finding is opened."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ def show_results(
     names = {upload.key: printable(upload.name) for upload in uploads if any(upload.key in each.analyses for each in results)}
     names = {key: names[key] for key in sorted(names, key=lambda key: -_risk(results, key))}
     opened = st.session_state.get("opened") if len(names) > 1 else next(iter(names), None)
-    if opened in names:
+    if opened is not None and opened in names:
         other = _show_turning(names, opened) if len(names) > 1 else None
         keys = [opened] if other is None else [opened, other]
         show_findings([_panels(results, key) for key in keys], training_images=training_images)
@@ -93,7 +93,9 @@ def _analyze_all(model: Model, uploads: Sequence[Upload], *, max_pixels: int) ->
     return _ModelResults(model, pipeline, analyses, rejections)
 
 
-def _analyze(pipeline: "Pipeline", upload: Upload, show: Any, *, max_pixels: int) -> Analysis | _Rejection:
+def _analyze(
+    pipeline: "Pipeline", upload: Upload, show: Callable[[DecodedUpload], None], *, max_pixels: int
+) -> Analysis | _Rejection:
     try:
         decoding = NETWORK_THREAD.submit(decode_upload, upload, least_side=pipeline.least_side, max_pixels=max_pixels)
         decoded = decoding.result()

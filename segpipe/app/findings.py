@@ -1,7 +1,6 @@
 """Finding of one image, and two findings side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -53,47 +52,76 @@ def show_findings(groups: Sequence[Sequence[Panel]], *, training_images: str | N
     """
     rows = groups if len(groups) == 1 else list(zip(*groups, strict=False))
     for row in rows:
-        if len(groups) > 1:
-            _show_changes(*row)
-        wide = len(row) == 1
-        for column, panel in zip(st.columns(len(row), gap="large"), row, strict=True):
-            with column:
-                if panel.model is not None:
-                    st.header(literal(panel.model), divider=True)
-                _show_finding(panel, wide=wide)
-                _show_evidence(panel, wide=wide, training_images=training_images)
+        if len(row) == 1:
+            _show_alone(row[0], training_images)
+        else:
+            _show_side_by_side(row, training_images, visits=len(groups) > 1)
 
 
-def _show_changes(first: Panel, second: Panel) -> None:
-    """Show what differs between two visits."""
-    names = [first.analysis.name, second.analysis.name]
-    st.html(render("change", names=names, rows=changes(first.analysis.row, second.analysis.row)))
-    st.caption(translate("Pixels compare only where both photographs were taken with the same device at the same distance."))
-
-
-def _show_finding(panel: Panel, *, wide: bool) -> None:
-    """Show a result, `wide` or in a single column."""
-    head, downloads = _columns([3, 2], wide=wide)
+def _show_alone(panel: Panel, training_images: str | None) -> None:
+    head, downloads = st.columns([3, 2], gap="medium")
     with head:
-        st.html(f'<p class="filename">{escape(panel.analysis.name)}</p>')
-        _show_part("prediction", panel)
+        _show_head(panel)
     with downloads:
         _show_downloads(panel)
     preview = make_preview(panel.analysis.finding, max_side=PICTURE_SIDE)
-    explained = panel.analysis.finding.class_map is not None
-    columns = _columns([5, 5, 4] if explained else [5, 4], wide=wide)
-    with columns[0]:
-        _show_outline(panel, preview)
-    if explained:
-        with columns[1]:
-            _show_heatmap(panel, preview)
+    parts = [_show_outline, _show_heatmap] if panel.analysis.finding.class_map is not None else [_show_outline]
+    columns = st.columns(len(parts) + 1, gap="medium")
+    for column, show in zip(columns, parts, strict=False):
+        with column:
+            show(panel, preview)
     with columns[-1]:
-        st.markdown(f"### {translate(PROBABILITIES_TITLE)}")
-        _show_part("probabilities", panel)
+        _show_probabilities(panel)
+    left, right = st.columns(2, gap="large")
+    with left:
+        _show_measures(panel)
+    with right:
+        _show_evidence(panel, training_images)
 
 
-def _columns(widths: Sequence[int], *, wide: bool) -> Sequence[AbstractContextManager[Any]]:
-    return st.columns(widths, gap="medium") if wide else [st.container() for _ in widths]
+def _show_side_by_side(panels: Sequence[Panel], training_images: str | None, *, visits: bool) -> None:
+    """Show two findings in two columns, whose parts begin at the same height.
+
+    Args:
+        panels: Findings.
+        training_images: Folder of the training images, or None.
+        visits: True for two photographs, False for two models.
+    """
+    previews = {panel.key: make_preview(panel.analysis.finding, max_side=PICTURE_SIDE) for panel in panels}
+
+    def show_each(*parts: Callable[[Panel], object]) -> None:
+        for column, panel in zip(st.columns(len(panels), gap="large"), panels, strict=True):
+            with column:
+                for part in parts:
+                    part(panel)
+
+    show_each(_show_head, _show_downloads)
+    show_each(lambda panel: _show_outline(panel, previews[panel.key]))
+    if visits:
+        names, rows = [panel.analysis.name for panel in panels], changes(*(panel.analysis.row for panel in panels))
+        st.html(render("change", names=names, rows=rows))
+        st.caption(translate("Pixels compare only where both photographs were taken with the same device at the same distance."))
+    show_each(lambda panel: _show_heatmap(panel, previews[panel.key]))
+    show_each(_show_probabilities)
+    show_each(_show_measures)
+    show_each(lambda panel: _show_evidence(panel, training_images))
+
+
+def _show_head(panel: Panel) -> None:
+    """Show model, file name and headline of a finding."""
+    if panel.model is not None:
+        st.header(literal(panel.model), divider=True)
+    st.html(f'<p class="filename">{escape(panel.analysis.name)}</p>')
+    _show_part("prediction", panel)
+
+
+def _show_probabilities(panel: Panel) -> None:
+    _show_title(PROBABILITIES_TITLE)
+    _show_part("probabilities", panel)
+
+
+def _show_title(title: str) -> None:
+    st.subheader(translate(title), anchor=False)
 
 
 def _texts(panel: Panel) -> dict[str, tuple[str, str]]:
@@ -120,34 +148,30 @@ def _show_heatmap(panel: Panel, preview: Preview) -> None:
     st.html(render("viewer", kind="fade", title=title, caption=caption, value=HEATMAP_OPACITY, **pictures, **ends))
 
 
-def _show_evidence(panel: Panel, *, wide: bool, training_images: str | None) -> None:
-    """Show crop, shape, similar cases, numbers and details."""
-    row = panel.analysis.row
-    left, right = _columns([1, 1], wide=wide)
-    with left:
-        _show_cuts(panel)
-        if has_numbers(row):
-            st.markdown(f"### {translate(NUMBERS_TITLE)}")
-            _show_part("numbers", panel)
-    with right:
-        if similar_cases(row):
-            st.markdown(f"### {translate(SIMILAR_TITLE)}")
-            urls = {} if training_images is None else _training_photographs(training_images).urls(row)
-            _show_part("similar", panel, case_urls=urls)
-        st.markdown(f"### {translate('Details')}")
-        _show_part("details", panel)
-
-
-def _show_cuts(panel: Panel) -> None:
-    """Show the crop and the shape of the lesion."""
+def _show_measures(panel: Panel) -> None:
+    """Show crop, shape and numbers of the lesion."""
     finding, texts = panel.analysis.finding, _texts(panel)
     pictures = {"crop": finding.crop}
     if has_numbers(panel.analysis.row):
         pictures["shape"] = draw_axes(make_preview(finding, max_side=PICTURE_SIDE // 2), finding)
-    with st.container(horizontal=True):
-        for key, picture in pictures.items():
+    for column, (key, picture) in zip(st.columns(2), pictures.items(), strict=False):
+        with column:
             title, caption = texts[key]
-            st.html(render("picture", title=title, caption=caption, picture=picture_uri(picture)), width=280)
+            st.html(render("picture", title=title, caption=caption, picture=picture_uri(picture)))
+    if has_numbers(panel.analysis.row):
+        _show_title(NUMBERS_TITLE)
+        _show_part("numbers", panel)
+
+
+def _show_evidence(panel: Panel, training_images: str | None) -> None:
+    """Show similar cases and details."""
+    row = panel.analysis.row
+    if similar_cases(row):
+        _show_title(SIMILAR_TITLE)
+        urls = {} if training_images is None else _training_photographs(training_images).urls(row)
+        _show_part("similar", panel, case_urls=urls)
+    _show_title("Details")
+    _show_part("details", panel)
 
 
 @st.cache_resource(show_spinner=False)

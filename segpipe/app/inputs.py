@@ -39,7 +39,7 @@ def gather_uploads(max_files: int, *, shown: bool) -> Sequence[Upload]:
         if source != FILES:
             hide("uploader")
             st.button(translate("Start again"), on_click=_start_again, key="start", icon=":material/arrow_back:")
-        head = st.container()
+        head = st.container(key="greeting")
         with st.container(key="uploader"):
             uploads = _from_files(max_files)
         if source == CAMERA:
@@ -56,11 +56,11 @@ def gather_uploads(max_files: int, *, shown: bool) -> Sequence[Upload]:
 
 
 def _show_greeting() -> None:
-    st.title(translate("Find, outline and name a skin lesion"))
+    st.title(translate("Find, outline and name a skin lesion"), anchor=False)
     st.write(
         translate(
-            "Give a photograph taken through a dermatoscope. You get the outline of the lesion, the diagnoses that come into "
-            "question with their probabilities, and how far to trust them."
+            "Give a photograph taken through a dermatoscope. You get an outline, diagnoses with probabilities, and how far to "
+            "trust them."
         )
     )
 
@@ -87,7 +87,7 @@ def _show_alternatives() -> None:
     """Show the samples and the way to the camera."""
     with st.container(key="alternatives"):
         st.html(f"<p>{translate('No photograph at hand? Try a drawn one:')}</p>")
-        with st.container(horizontal=True, key="samples"):
+        with st.container(horizontal=True, vertical_alignment="center", key="samples"):
             for code in SHOWN_SAMPLES:
                 name = capitalized(translate(full_name(code)))
                 with st.container(key=f"card-{code}", width="content"):

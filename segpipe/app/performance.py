@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from PIL import Image
 
 from segpipe.app.bundles import find_plots, weights_mtime
 from segpipe.app.models import Model
@@ -20,13 +21,14 @@ _INTRODUCTION = (
     "lesions are harmless, so accuracy alone says little."
 )
 
+PLOT_HEIGHT = 255  # pixels
 _NAMED = {"balanced_accuracy": "balanced accuracy", "macro_auroc": "macro AUROC"}
 _DECIMAL = ("macro AUROC", "mean Dice of the outlines")  # not as percentages
 
 
 def show_performance(models: Sequence[Model]) -> None:
     """Show test plots, metrics and model cards of the chosen models."""
-    st.title(translate("How good is it?"))
+    st.title(translate("How good is it?"), anchor=False)
     containers = [st.container()] if len(models) == 1 else st.tabs([literal(model.label) for model in models])
     for container, model in zip(containers, models, strict=True):
         with container:
@@ -38,26 +40,29 @@ def _show_model(model: Model) -> None:
 
     settings = model.settings
     for classifier in settings.classifier or (str(SHIPPED / "classifier"),):
-        _show_plots(Path(classifier))
         segmenter = settings.segmenter or str(SHIPPED / "segmenter")
         tiles, text = _read_cards(segmenter, classifier, (weights_mtime(segmenter), weights_mtime(classifier)))
-        st.write(translate(_INTRODUCTION))
-        if tiles:
-            st.html(render("tiles", tiles=[_tile(*values) for values in tiles]))
+        plots = find_plots(Path(classifier))
+        if not plots:
+            st.info(translate("No test plots are available for this model. The metrics below are from its card."))
+        with st.container(horizontal=True):
+            for title, path in plots.items():
+                _show_plot(translate(title), path)
+            with st.container(width="stretch"):
+                st.write(translate(_INTRODUCTION))
+                if tiles:
+                    st.html(render("tiles", tiles=[_tile(*values) for values in tiles]))
         with st.expander(translate("All numbers: the model card")):
             st.markdown(text)
 
 
-def _show_plots(bundle: Path) -> None:
-    plots = find_plots(bundle)
-    if not plots:
-        st.info(translate("No test plots are available for this model. The metrics below are from its card."))
-        return
-    with st.container(key="plots"):
-        for column, (title, path) in zip(st.columns(len(plots)), plots.items(), strict=True):
-            with column:
-                st.image(path.read_bytes(), width="stretch", alt=translate(title))
-                st.caption(translate(title))
+def _show_plot(title: str, path: Path) -> None:
+    """Show a plot; all have the same height."""
+    with Image.open(path) as image:
+        width, height = image.size
+    with st.container(width=round(PLOT_HEIGHT * width / height)):
+        st.image(path.read_bytes(), width="stretch", alt=title)
+        st.caption(title)
 
 
 def _tile(kind: str, name: str, value: dict[str, float]) -> tuple[str, str, str]:

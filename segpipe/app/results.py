@@ -1,7 +1,7 @@
 """Results on the page: analysis of the uploads, and the list from which a finding is opened."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +69,13 @@ def show_results(
     names = {upload.key: printable(upload.name) for upload in uploads if any(upload.key in each.analyses for each in results)}
     names = {key: names[key] for key in sorted(names, key=lambda key: -_risk(results, key))}
     opened = st.session_state.get("opened") if len(names) > 1 else next(iter(names), None)
-    if opened is not None and opened in names:
-        other = _show_turning(names, opened) if len(names) > 1 else None
-        keys = [opened] if other is None else [opened, other]
-        show_findings([_panels(results, key) for key in keys], training_images=training_images)
-    elif names:
-        _show_list(results, names)
+    with st.container(key="results"):
+        if opened is not None and opened in names:
+            other = _show_turning(names, opened) if len(names) > 1 else None
+            keys = [opened] if other is None else [opened, other]
+            show_findings([_panels(results, key) for key in keys], training_images=training_images)
+        elif names:
+            _show_list(results, names)
 
 
 def _analyze_all(model: Model, uploads: Sequence[Upload], *, max_pixels: int) -> _ModelResults:
@@ -175,7 +176,7 @@ def _show_list(results: Sequence[_ModelResults], names: Mapping[str, str]) -> No
     """Show a row for each image; a click anywhere on it opens its finding."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="list_head"):
         with st.container(width="stretch"):
-            st.markdown(f"## {translate('{count} results', count=len(names))}")
+            st.header(translate("{count} results", count=len(names)), anchor=False)
             st.caption(translate("The most suspicious first. Click one to open it."))
         for each in (each for each in results if each.analyses):
             _show_table_download(each, titled=len(results) > 1)
@@ -202,7 +203,9 @@ def _row(results: Sequence[_ModelResults], key: str, name: str) -> str:
     analyses = [(each.model.label, each.analyses[key]) for each in results if key in each.analyses]
     preview = make_preview(analyses[0][1].finding, max_side=2 * THUMBNAIL_SIDE)
     lines = [_line(analysis, label if len(results) > 1 else None) for label, analysis in analyses]
-    thumbnail = picture_uri(draw_lesion(reduce_preview(preview, max_side=THUMBNAIL_SIDE)))
+    # Drawn before it is reduced, so that the line is thin.
+    outlined = replace(preview, image=draw_lesion(preview))
+    thumbnail = picture_uri(reduce_preview(outlined, max_side=THUMBNAIL_SIDE).image)
     return render("row", name=name, thumbnail=thumbnail, lines=lines, sign=MALIGNANT_SIGN)
 
 

@@ -317,7 +317,7 @@ def test_drop_zone_fills_the_first_screen(visit: Visit) -> None:
 
 def test_performance_page_shows_plots_first_and_the_model_card(visit: Visit) -> None:
     page = visit("performance", viewport={"width": 1280, "height": 900})
-    plots = page.locator(".st-key-plots img")
+    plots = page.get_by_test_id("stImage").locator("img")
     expect(plots).to_have_count(4)
     for number in range(4):
         expect(plots.nth(number)).to_be_in_viewport(ratio=1)

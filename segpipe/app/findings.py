@@ -59,7 +59,7 @@ def show_findings(groups: Sequence[Sequence[Panel]], *, training_images: str | N
 
 
 def _show_alone(panel: Panel, training_images: str | None) -> None:
-    head, downloads = st.columns([3, 2], gap="medium")
+    head, downloads = st.columns([5, 3], gap="medium")
     with head:
         _show_head(panel)
     with downloads:

@@ -21,7 +21,7 @@ _INTRODUCTION = (
     "lesions are harmless, so accuracy alone says little."
 )
 
-PLOT_HEIGHT = 255  # pixels
+PLOT_HEIGHT = 250  # pixels
 _NAMED = {"balanced_accuracy": "balanced accuracy", "macro_auroc": "macro AUROC"}
 _DECIMAL = ("macro AUROC", "mean Dice of the outlines")  # not as percentages
 

@@ -11,14 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ENGLISH = "en"
 FOLDER = Path(__file__).parent / "languages"
 
 _current: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
+@cache
 def language_codes() -> tuple[str, ...]:
     """Return the codes of all languages, English first."""
     return (ENGLISH, *sorted(path.stem for path in FOLDER.glob("*.yaml")))
@@ -100,5 +99,7 @@ def read_language(code: str) -> dict[str, Any]:
     Returns:
         `name`, `separators` and `texts`, and long texts by their names.
     """
+    import yaml  # English, and so a call of the command line, does without
+
     content: dict[str, Any] = yaml.safe_load((FOLDER / f"{code}.yaml").read_text(encoding="utf-8"))
     return content

@@ -19,7 +19,7 @@ EXTRAS = {
         "onnxscript",
     ),
     "openvino": ("openvino",),
-    "app": ("streamlit", "starlette", "click", "pandas", "matplotlib"),
+    "app": ("streamlit", "starlette", "click", "matplotlib"),
     "ray": ("ray", "pyarrow"),
     "sweeps": ("optuna",),
     "tracking": ("wandb", "tensorboard", "mlflow", "sqlalchemy", "alembic"),

@@ -44,7 +44,7 @@ class Panel:
 
 
 def show_findings(groups: Sequence[Sequence[Panel]], *, training_images: str | None) -> None:
-    """Show the findings of one image, or those of two side by side.
+    """Show the findings of one image, or of two images.
 
     Args:
         groups: Panels of each image, one for each model.
@@ -80,7 +80,7 @@ def _show_alone(panel: Panel, training_images: str | None) -> None:
 
 
 def _show_side_by_side(panels: Sequence[Panel], training_images: str | None, *, visits: bool) -> None:
-    """Show two findings in two columns, whose parts begin at the same height.
+    """Show two findings in columns, their parts at the same height.
 
     Args:
         panels: Findings.

@@ -35,7 +35,7 @@ def _style() -> str:
 
 
 def show_disclaimer() -> None:
-    """Show the disclaimer at the lower edge of the window, and start the script of the page."""
+    """Show the disclaimer at the lower edge, and start the script."""
     with st.bottom:
         notice = f'<p class="notice" role="note">{escape(translate(DISCLAIMER))}</p>'
         st.html(f"{notice}<script>{SCRIPT}</script>", unsafe_allow_javascript=True)

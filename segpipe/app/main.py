@@ -112,7 +112,7 @@ class RequestGuard:
 
 
 def build_headers() -> dict[str, str]:
-    """Build the response headers: no scripts but Streamlit's and that of the page, no framing."""
+    """Build the response headers: only known scripts, no framing."""
     index = Path(st.__file__).parent / "static" / "index.html"
     inline = re.findall(r"<script>(.*?)</script>", index.read_text(encoding="utf-8"), re.DOTALL)
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in [*inline, SCRIPT]]

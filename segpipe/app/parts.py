@@ -1,4 +1,4 @@
-"""Parts of the page that are drawn as HTML, in the current language; without Streamlit."""
+"""HTML parts of the page in the current language; without Streamlit."""
 
 import re
 from base64 import b64encode
@@ -52,7 +52,7 @@ def literal(text: str) -> str:
 
 
 def in_current_language(function: Callable[[], Value]) -> Callable[[], Value]:
-    """Bind a function to the current language, because downloads are made in threads of their own."""
+    """Bind a function to the current language, for calls in other threads."""
     code = current_language()
 
     def call() -> Value:

@@ -1,4 +1,4 @@
-"""Page about the tests of the models: plots first, then the main metrics and the cards."""
+"""Page on the quality of the models: test plots, metrics, model cards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +84,7 @@ def _decimal(value: float) -> str:
 
 @st.cache_data(max_entries=20, show_spinner=False)
 def _read_cards(segmenter: str, classifier: str, mtimes: tuple[int, ...]) -> tuple[list[tuple[str, str, dict[str, float]]], str]:
-    """Read the metrics for the tiles, and the sections of the model card as Markdown."""
+    """Read metrics for the tiles, and the model card as Markdown."""
     del mtimes  # part of the key of the cache
     from segpipe.bundle.card import ClassifierCard, SegmenterCard
     from segpipe.bundle.card_file import read_model

@@ -1,4 +1,4 @@
-"""Results on the page: analysis of the uploads, and the list from which a finding is opened."""
+"""Results on the page: analysis of the uploads, and their list."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -129,7 +129,7 @@ def _release_others(uploads: Sequence[Upload], pipelines: Sequence["Pipeline"]) 
 
 
 def _risk(results: Sequence[_ModelResults], key: str) -> float:
-    """Largest probability of malignancy that a model gives an image; -1 where none gives any."""
+    """Largest probability of malignancy of an image; -1 if unknown."""
     risks = [each.analyses[key].finding.p_malignant for each in results if key in each.analyses]
     return max((risk for risk in risks if risk is not None), default=-1.0)
 
@@ -145,7 +145,7 @@ def _panels(results: Sequence[_ModelResults], key: str) -> list[Panel]:
 
 
 def _show_turning(names: Mapping[str, str], opened: str) -> str | None:
-    """Show ways to other findings, and return the image to show beside this one, if any."""
+    """Show links to other findings; return the key of a second one."""
     keys = list(names)
     number = keys.index(opened)
     with st.container(horizontal=True, vertical_alignment="bottom", key="turn"):
@@ -173,7 +173,7 @@ def _open(key: str | None) -> None:
 
 
 def _show_list(results: Sequence[_ModelResults], names: Mapping[str, str]) -> None:
-    """Show a row for each image; a click anywhere on it opens its finding."""
+    """Show a row for each image, which opens its finding."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="list_head"):
         with st.container(width="stretch"):
             st.header(translate("{count} results", count=len(names)), anchor=False)

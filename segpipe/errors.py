@@ -20,7 +20,7 @@ EXTRAS = {
     ),
     "openvino": ("openvino",),
     "heif": ("pillow_heif",),
-    "app": ("streamlit", "starlette", "click", "pandas", "matplotlib"),
+    "app": ("streamlit", "starlette", "click", "matplotlib"),
     "annotations": ("pycocotools",),
     "ray": ("ray", "pyarrow"),
     "sweeps": ("optuna",),

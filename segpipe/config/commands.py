@@ -29,6 +29,7 @@ from segpipe.config.prediction import (
     runtime_setting,
     split_setting,
 )
+from segpipe.language import language_codes
 
 folder_setting = partial(setting, text="Folder of images, searched with its subfolders; a data set's root will do", path="any")
 bundles_setting = partial(setting, path="folder")
@@ -52,6 +53,9 @@ class AppConfig:
     device: str = device_setting()
     precision: str = precision_setting()
     batch_size: int | None = batch_size_setting()
+    language: str = setting(
+        "auto", "Language at the start", choices={"auto": "that of the browser"} | dict.fromkeys(language_codes(), "")
+    )
     max_files: int = setting(50, "Largest number of images per upload", least=1)
     max_pixels: int = max_pixels_setting(50_000_000)
 

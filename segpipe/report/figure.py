@@ -10,6 +10,7 @@ from segpipe.errors import require_extra
 from segpipe.inference.finding import Finding
 from segpipe.io.files import encode_json, write_file
 from segpipe.io.images import encode_png
+from segpipe.language import translate
 from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, elide, wrap
 from segpipe.report.evidence import evidence_paragraph, set_coverage, trust_text
 from segpipe.report.overlays import Preview, encode_jpeg, make_preview
@@ -125,7 +126,7 @@ def draw_finding(finding: Finding, *, title: str, canvas: Callable[[float, float
     drawn = canvas(_WIDTH, height)
     _write_header(drawn, finding, header, title=title)
     draw_panels(drawn, layout, preview, finding)
-    _write(drawn, height - 0.3, DISCLAIMER, size=_SMALL_SIZE, color=GRAY)
+    _write(drawn, height - 0.3, translate(DISCLAIMER), size=_SMALL_SIZE, color=GRAY)
     return drawn
 
 

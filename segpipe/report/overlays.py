@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from segpipe.inference.finding import Finding
-from segpipe.inference.heatmap import ClassMap, heatmap_on_image
+from segpipe.inference.heatmap import ClassMap, HeatmapArray, heatmap_on_image
 from segpipe.io.run_files import REPORT_PICTURES
 from segpipe.lesion.localization import MaskSource
 from segpipe.report.canvas import HALO_COLOR, Color
@@ -24,6 +24,8 @@ _LINE_WIDTH, _HALO_MARGIN = 2, 1
 _DASH, _SPACE = 10, 10
 # Chroma is not subsampled: a thin bright line would be smeared over its neighbors otherwise.
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+
+_WEBP_QUALITY = 80
 
 # Folders of the report's pictures, below the output folder of a run.
 THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS, SHAPES = PICTURES = REPORT_PICTURES
@@ -182,10 +184,25 @@ def draw_heatmap(preview: Preview, class_map: ClassMap, *, opacity: float = HEAT
 def blend_heatmap(preview: Preview, class_map: ClassMap, *, opacity: float = HEATMAP_OPACITY) -> RgbImage:
     """Blend the heatmap into the image, without an outline; see `draw_heatmap`."""
     values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
-    colors = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    colors = _heatmap_colors(values)[..., ::-1]
     weight = opacity * values
     blended = cv2.blendLinear(np.ascontiguousarray(colors), preview.image, weight, 1 - weight)
     return np.asarray(blended, dtype=np.uint8)
+
+
+def encode_heatmap(preview: Preview, class_map: ClassMap) -> bytes:
+    """Encode the heatmap alone as WebP, to be laid over the image.
+
+    Laid over it with an opacity, it looks like `blend_heatmap` with this opacity.
+    """
+    values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
+    layer = np.dstack([_heatmap_colors(values), np.rint(values * 255).astype(np.uint8)])
+    return bytes(cv2.imencode(".webp", layer, (cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY))[1])
+
+
+def _heatmap_colors(values: HeatmapArray) -> np.ndarray:
+    """Colors of a heatmap, BGR uint8."""
+    return np.asarray(cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO))
 
 
 def encode_jpeg(picture: RgbImage) -> bytes:

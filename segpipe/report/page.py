@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.inference.finding import Finding
+from segpipe.language import translate
 from segpipe.lesion.appearance import REFERENCE_RGB
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.canvas import GRAY, LINE_HEIGHT, Area, Canvas, Stroke, elide, text_width, wrap
@@ -182,7 +183,7 @@ def _head(content: PageContent) -> list[TextLine]:
 
 
 def _notes(content: PageContent) -> list[TextLine]:
-    title = TextLine("How to read this page", _TITLE_SIZE, bold=True)
+    title = TextLine(translate("How to read this page"), _TITLE_SIZE, bold=True)
     return [title, *wrapped(reading_sentences(content.row), size=_SMALL_SIZE)]
 
 
@@ -233,19 +234,19 @@ def _draw_numbers(panels: Panels, row: Row, top: float) -> None:
     """Write the numbers of the lesion, and draw its colors as patches."""
     canvas, right = panels.canvas, MARGIN + _LABELS
     top += _ABOVE_TITLE + _TITLE_SIZE * TITLE_LINE_HEIGHT
-    panels.write_title(Area(MARGIN, top, 2 * _COLUMN, 0), [NUMBERS_TITLE])
+    panels.write_title(Area(MARGIN, top, 2 * _COLUMN, 0), [translate(NUMBERS_TITLE)])
     for label, value in lesion_numbers(row):
         top += _NUMBER_HEIGHT
         canvas.write(MARGIN, top, label, size=_SMALL_SIZE, color=GRAY)
         canvas.write(right, top, elide(value, 2 * _COLUMN + _GAP - _LABELS, size=_SMALL_SIZE), size=_SMALL_SIZE)
     colors, baseline = lesion_colors(row), top + _NUMBER_HEIGHT
-    canvas.write(MARGIN, baseline, f"Colors ({len(colors)} of {len(REFERENCE_RGB)})", size=_SMALL_SIZE, color=GRAY)
+    canvas.write(MARGIN, baseline, translate("Colors ({count} of 6)", count=len(colors)), size=_SMALL_SIZE, color=GRAY)
     for name in colors:
         patch = Area(right, baseline - _PATCH, _PATCH, _PATCH)
         canvas.fill(patch, REFERENCE_RGB.get(name, GRAY))
         canvas.outline(_corners(patch), _PATCH_BORDER)
-        canvas.write(patch.right + _PATCH_GAP, baseline, name, size=_TINY_SIZE)
-        right = patch.right + 3 * _PATCH_GAP + text_width(name, size=_TINY_SIZE)
+        canvas.write(patch.right + _PATCH_GAP, baseline, translate(name), size=_TINY_SIZE)
+        right = patch.right + 3 * _PATCH_GAP + text_width(translate(name), size=_TINY_SIZE)
 
 
 def _corners(area: Area) -> FloatArray:

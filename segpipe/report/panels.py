@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
+from segpipe.language import translate
 from segpipe.metrics.trust import AMBER, GREEN, RED
 from segpipe.report.canvas import GRAY, Area, Canvas, Color, Stroke, elide, wrap
 from segpipe.report.overlays import BOX_COLOR, OUTLINE_COLOR, Preview, blend_heatmap
@@ -18,11 +18,11 @@ from segpipe.report.wording import (
     MALIGNANT_SIGN,
     PROBABILITIES_TITLE,
     SIGN_CAPTION,
+    class_name,
     crop_caption,
     image_caption,
     malignant_sign,
     percent,
-    printable,
 )
 from segpipe.types import FloatArray, RgbImage
 
@@ -78,13 +78,13 @@ def draw_panels(canvas: Canvas, layout: PanelLayout, preview: Preview, finding: 
         finding: Finding to draw.
     """
     panels = Panels(canvas, layout.title_size, layout.text_size)
-    image = panels.show(layout.image, [IMAGE_TITLE], preview.image, image_caption(finding.localization.source))
+    image = panels.show(layout.image, [translate(IMAGE_TITLE)], preview.image, image_caption(finding.localization.source))
     panels.draw_contours(image, preview)
     panels.draw_crop_box(image, preview)
-    panels.show(layout.crop, [CROP_TITLE], finding.crop, crop_caption(finding.crop_box, finding.border))
+    panels.show(layout.crop, [translate(CROP_TITLE)], finding.crop, crop_caption(finding.crop_box, finding.border))
     if layout.heatmap is not None and finding.class_map is not None:
         title = heatmap_title(finding, layout.heatmap.width, size=layout.title_size)
-        heatmap = panels.show(layout.heatmap, title, blend_heatmap(preview, finding.class_map), HEATMAP_CAPTION)
+        heatmap = panels.show(layout.heatmap, title, blend_heatmap(preview, finding.class_map), translate(HEATMAP_CAPTION))
         panels.draw_contours(heatmap, preview)
     panels.draw_probabilities(layout.probabilities, finding.probabilities, finding.malignant)
 
@@ -92,8 +92,8 @@ def draw_panels(canvas: Canvas, layout: PanelLayout, preview: Preview, finding: 
 def heatmap_title(finding: Finding, room: float, *, size: float) -> list[str]:
     """Break the title of the heatmap into lines of `room` inches."""
     if finding.class_map is None:
-        return [HEATMAP_TITLE]
-    return wrap(f"{HEATMAP_TITLE}: {printable(full_name(finding.class_map.diagnosis))}", room, size=size, bold=True)
+        return [translate(HEATMAP_TITLE)]
+    return wrap(f"{translate(HEATMAP_TITLE)}: {class_name(finding.class_map.diagnosis)}", room, size=size, bold=True)
 
 
 def class_color(malignant: bool) -> Color:
@@ -171,7 +171,7 @@ class Panels:
         ]
         pitch = area.height / sum(1 + _NAME * (len(name) - 1) for name in names)
         size = min(self.text_size, _MAX_FONT_FRACTION * pitch * 72)
-        self.write_title(area, [PROBABILITIES_TITLE])
+        self.write_title(area, [translate(PROBABILITIES_TITLE)])
         top = area.top
         for (code, prob), name in zip(ordered, names, strict=True):
             chosen = code == ordered[0][0]
@@ -185,12 +185,12 @@ class Panels:
             canvas.fill(replace(bar, width=prob * bar.width), class_color(code in malignant), opacity=1.0 if chosen else 0.5)
             top += (1 - _NAME) * pitch
         if malignant:
-            self.write_caption(area, area.bottom, f"{MALIGNANT_SIGN} {SIGN_CAPTION}")
+            self.write_caption(area, area.bottom, f"{MALIGNANT_SIGN} {translate(SIGN_CAPTION)}")
 
 
 def _name_lines(code: str, room: float, malignant: Collection[str], *, size: float, bold: bool, most: int) -> list[str]:
     """Break the name of a class into at most `most` lines of `room` inches."""
-    name = malignant_sign(code in malignant) + printable(full_name(code))
+    name = malignant_sign(code in malignant) + class_name(code)
     if most == 1:
         return [elide(name, room, size=size, bold=bold)]
     lines = wrap(name, room, size=size, bold=bold)

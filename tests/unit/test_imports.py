@@ -17,7 +17,7 @@ LONGEST_CHAIN = 12  # modules
 
 # From the bottom up. A part may import itself and parts of lower floors, not those of its own floor.
 FLOORS = (
-    {"types", "diagnosis", "errors"},
+    {"types", "diagnosis", "errors", "language"},
     {"io"},
     {"config"},
     {"metrics", "lesion"},

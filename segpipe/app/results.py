@@ -11,6 +11,7 @@ import streamlit as st
 
 from segpipe.app.analysis import Analysis, Upload, analyze, encode_json, encode_picture, encode_report, encode_table, safe_stem
 from segpipe.app.frame import NETWORK_THREAD, Model, get_pipeline, literal, show_error
+from segpipe.app.outline import show_outline
 from segpipe.errors import ImageError
 from segpipe.report.evidence import NUMBERS_TITLE, SIMILAR_TITLE, has_numbers, set_coverage, similar_cases, trust_text
 from segpipe.report.html_finding import picture_texts, render_part
@@ -86,9 +87,10 @@ def show_results(
             if len(results) > 1:
                 st.header(literal(each.model.label), divider=True)
             if key in each.analyses:
-                wide = len(results) == 1
-                _show_analysis(each.analyses[key], each.pipeline, key=f"{key} {each.model.label}", wide=wide)
-                _show_evidence(each.analyses[key], each.pipeline, wide=wide, training_images=training_images)
+                analysis, own, wide = each.analyses[key], f"{key} {each.model.label}", len(results) == 1
+                _show_analysis(analysis, each.pipeline, key=own, wide=wide)
+                show_outline(analysis, each.pipeline, key=own, keep=partial(_session_results().__setitem__, (key, each.pipeline)))
+                _show_evidence(analysis, each.pipeline, wide=wide, training_images=training_images)
 
 
 def _analyze_all(model: Model, uploads: Sequence[Upload], *, max_pixels: int) -> _ModelResults:

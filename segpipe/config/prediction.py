@@ -145,6 +145,11 @@ class RunPipelineConfig:
     max_pixels: int = max_pixels_setting(150_000_000)
     labels: str | None = labels_setting(None, text="CSV of the true diagnoses (HAM10000, ISIC, or image,label): scores the run")
     masks: str | None = masks_setting("Folder of the true masks, named after the images: scores the run")
+    given_masks: str | None = setting(
+        None,
+        "Folder of masks, named after the images, to use in place of found ones; or the mask file of a single image",
+        path="existing",
+    )
     heatmap_sample: int = setting(
         200, "With labels or masks and explain=gradcam: number of images whose heatmaps are tested; 0: no test", least=0
     )

@@ -36,6 +36,11 @@ _MISSING = {
     "similar": ("similar cases", _NONE),
 }
 _LEAST_VOTE = 0.05
+_OUTLINES: dict[str, str] = {  # those that raise no doubt
+    MaskSource.GIVEN: "outline corrected by hand",
+    MaskSource.UNET: "outline by U-Net",
+    MaskSource.WHOLE_IMAGE: "the whole image was classified",
+}
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def _fine(row: Row) -> dict[str, str]:
     """What was checked without a doubt, by the code of the doubt."""
     return {
         "gate": "image accepted",
-        "contour": "the whole image was classified" if row["mask_source"] == MaskSource.WHOLE_IMAGE else "outline by U-Net",
+        "contour": _OUTLINES.get(row["mask_source"], ""),
         "set": _count(len(split_names(row["prediction_set"])), "diagnosis", "diagnoses"),
         "views": "views agree",
         "heatmap": "heatmap in the lesion",

@@ -22,9 +22,14 @@ SHAPE_CAPTION = "outline and principal axes; asymmetry compares both sides of ea
 SEPARATOR = "  \N{MIDDLE DOT}  "
 
 _SOURCES: dict[str, str] = {
+    MaskSource.GIVEN: "corrected by hand",
     MaskSource.UNET: "U-Net",
     MaskSource.CONTOUR: "adaptive-threshold contour",
     MaskSource.WHOLE_IMAGE: "whole image",
+}
+_OUTLINES: dict[str, str] = {
+    MaskSource.GIVEN: f"lesion outline ({_SOURCES[MaskSource.GIVEN]}) and",
+    MaskSource.WHOLE_IMAGE: "no lesion outline;",
 }
 _SQUARED = {"squeeze": "scaled to a square", "reflect": "padded to a square by reflection"}
 _NO_OPERATING_POINT = "no operating point available"
@@ -102,8 +107,7 @@ def capitalized(text: str) -> str:
 
 def image_caption(source: MaskSource) -> str:
     """Caption of an image with outline and crop box."""
-    drawn = source is not MaskSource.WHOLE_IMAGE
-    return "lesion outline and crop box (dashed)" if drawn else "no lesion outline; crop box (dashed)"
+    return f"{_OUTLINES.get(source, 'lesion outline and')} crop box (dashed)"
 
 
 def crop_caption(box: Box, border: str) -> str:

@@ -56,6 +56,7 @@ def predict_folder(
     mm_per_pixel: float | None = None,
     labels: str | Path | None = None,
     masks: str | Path | None = None,
+    given_masks: str | Path | None = None,
     split: str | Path | None = None,
     part: str | None = None,
     figures: bool | str = "auto",
@@ -90,6 +91,7 @@ def predict_folder(
         mm_per_pixel: Side of a pixel on the skin, millimeters; None: unknown.
         labels: Table of the true diagnoses, for metrics.
         masks: Folder of the true masks, for metrics.
+        given_masks: Folder of masks to use in place of those that would be found.
         split: Table of the images that are kept.
         part: Part of the split that is kept: `train`, `val` or `test`.
         figures: True to write a summary picture of each image; `auto`: for up to 20 images.
@@ -110,13 +112,14 @@ def predict_folder(
     Raises:
         ConfigError: An argument is wrong; it is a ValueError, too.
         BundleError: A model cannot be used.
-        DatasetError: Labels, masks or split cannot be used.
+        DatasetError: Labels, masks, given masks or split cannot be used.
         OutputError: The output folder cannot be used, or holds results.
         RunStoppedError: The disk is full or broken.
     """
     from segpipe.config.composing import compose_config, typed
 
-    paths = {"labels": labels, "masks": masks, "split": split, "similar.root": similar_root, "output": output}
+    paths = {"labels": labels, "masks": masks, "given_masks": given_masks, "split": split, "output": output}
+    paths["similar.root"] = similar_root
     values = {
         "folder": as_path("folder", folder),
         **{name: as_path(name, path) for name, path in paths.items() if path is not None},
@@ -157,7 +160,7 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
     """
     check_output(output, overwrite=config.overwrite, resume=config.resume)
     check_free(output)
-    source = choose_images(config)
+    source = choose_call_images(config)
     keep_freed_memory()
     with gc_paused():
         from segpipe.runs.folder import run_images
@@ -179,6 +182,17 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
             write_report(output, result.rows, result.names, result.failures, result.summary, training_images=root)
         metrics = score(config, pipeline, output, truth, source) if truth is not None and result.rows else {}
     return Prediction(output, result, metrics)
+
+
+def choose_call_images(config: RunPipelineConfig) -> Source:
+    """Choose the images of a call, with their given masks."""
+    source = choose_images(config)
+    if config.given_masks is None:
+        return source
+
+    from segpipe.runs.given_masks import with_given_masks
+
+    return with_given_masks(source, Path(config.given_masks))
 
 
 def read_call_truth(config: RunPipelineConfig, source: Source) -> "GroundTruth | None":

@@ -1,0 +1,103 @@
+"""Correction of a lesion's outline, after which the finding is computed again."""
+
+import base64
+from collections.abc import Callable
+from functools import cache, partial
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from segpipe.app.analysis import Analysis, correct_outline, encode_mask, safe_stem
+from segpipe.app.frame import NETWORK_THREAD, show_error
+from segpipe.errors import ImageError
+from segpipe.lesion.polygon import outline_polygon
+from segpipe.report.overlays import encode_jpeg, make_preview
+
+if TYPE_CHECKING:
+    from segpipe.inference.pipeline import Pipeline
+
+PICTURE_SIDE = 900  # pixels, longer side of the photograph in the editor
+COMPONENT = "segpipe.outline"  # as declared in segpipe/pyproject.toml
+
+OPEN, CLOSE, RESTORE, MASK = "Correct the outline", "Close the editor", "Back to the found outline", "Mask (PNG)"
+CORRECTED = "The outline was corrected by hand; everything shown here is computed with it."
+# Texts of the editor, by the name of its part.
+TEXTS = {
+    "label": "Outline of the lesion",
+    "drag": "Drag a point. Press on the line to add one, double-click one to remove it. On the keyboard, Enter selects a point, "
+    "the arrow keys move it, and Delete removes it.",
+    "draw": "Draw around the lesion in one stroke.",
+    "use": "Use this outline",
+    "redraw": "Draw anew",
+    "remove": "Remove point",
+    "undo": "Undo",
+}
+
+
+def show_outline(analysis: Analysis, pipeline: "Pipeline", *, key: str, keep: Callable[[Analysis], None]) -> None:
+    """Show what can be done with the outline, and its editor when it is open.
+
+    Args:
+        analysis: Analysis of the image, corrected before or not.
+        pipeline: Pipeline of the analysis.
+        key: Key of the analysis, unique on the page.
+        keep: Function that stores another analysis in place of this one: with a corrected outline, or with the found one again.
+    """
+    opened = f"outline editor {key}"
+    is_open = bool(st.session_state.get(opened))
+    with st.container(horizontal=True):
+        st.button(CLOSE if is_open else OPEN, on_click=partial(_set, opened, not is_open), key=f"outline {key}")
+        if analysis.found is not None:
+            st.button(RESTORE, on_click=partial(keep, analysis.found), key=f"found outline {key}")
+        name = f"{safe_stem(analysis.name)}_segmentation.png"
+        st.download_button(
+            MASK, partial(encode_mask, analysis), file_name=name, mime="image/png", on_click="ignore", key=f"{MASK} {key}"
+        )
+    if analysis.found is not None:
+        st.caption(CORRECTED)
+    if is_open:
+        corrected = _edit(analysis, pipeline, key=key)
+        if corrected is not None:
+            keep(corrected)
+            _set(opened, False)
+            st.rerun()
+
+
+def _set(name: str, value: bool) -> None:
+    st.session_state[name] = value
+
+
+def _edit(analysis: Analysis, pipeline: "Pipeline", *, key: str) -> Analysis | None:
+    """Show the editor; return the new analysis once an outline is sent."""
+    preview = make_preview(analysis.finding, max_side=PICTURE_SIDE)
+    height, width = preview.mask.shape
+    # An outline that surrounds the whole image is none: it is drawn anew.
+    corners = [] if preview.mask.all() else outline_polygon(preview.mask).tolist()
+    picture = base64.b64encode(encode_jpeg(preview.image)).decode()
+    edited = _editor()(
+        data={
+            "picture": f"data:image/jpeg;base64,{picture}",
+            "width": width,
+            "height": height,
+            "corners": corners,
+            "texts": TEXTS,
+        },
+        on_outline_change=lambda: None,
+        key=f"editor of the outline {key}",
+    )
+    if edited.outline is None:
+        return None
+    try:
+        with st.spinner("Computing the finding"):
+            return NETWORK_THREAD.submit(correct_outline, pipeline, analysis, edited.outline).result()
+    except ImageError as error:
+        show_error(str(error))
+        return None
+
+
+@cache
+def _editor() -> Any:
+    """Register the component, which is possible only while Streamlit runs."""
+    html = (files("segpipe.app") / "components" / "outline.html").read_text(encoding="utf-8")
+    return st.components.v2.component(COMPONENT, html=html, css="outline.css", js="outline.js")

@@ -70,10 +70,10 @@ def _set(name: str, value: bool) -> None:
 
 def _edit(analysis: Analysis, pipeline: "Pipeline", *, key: str) -> Analysis | None:
     """Show the editor; return the new analysis once an outline is sent."""
-    preview = make_preview(analysis.finding, max_side=PICTURE_SIDE)
+    preview, mask = make_preview(analysis.finding, max_side=PICTURE_SIDE), analysis.finding.localization.mask
     height, width = preview.mask.shape
-    # An outline that surrounds the whole image is none: it is drawn anew.
-    corners = [] if preview.mask.all() else outline_polygon(preview.mask).tolist()
+    # Where the whole image was classified there is no outline to correct: it is drawn anew.
+    corners = [] if mask.all() else outline_polygon(mask).tolist()
     picture = base64.b64encode(encode_jpeg(preview.image)).decode()
     edited = _editor()(
         data={

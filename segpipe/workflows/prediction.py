@@ -12,6 +12,7 @@ from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
 from segpipe.io.run_files import REPORT_PICTURES
+from segpipe.runs.given_masks import with_given_masks
 from segpipe.runs.source import Source, choose_images
 from segpipe.workflows.calls import FolderResult, as_path, as_paths, own_folder
 
@@ -160,7 +161,7 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
     """
     check_output(output, overwrite=config.overwrite, resume=config.resume)
     check_free(output)
-    source = choose_call_images(config)
+    source = with_given_masks(choose_images(config), config.given_masks, output=output)
     keep_freed_memory()
     with gc_paused():
         from segpipe.runs.folder import run_images
@@ -182,17 +183,6 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
             write_report(output, result.rows, result.names, result.failures, result.summary, training_images=root)
         metrics = score(config, pipeline, output, truth, source) if truth is not None and result.rows else {}
     return Prediction(output, result, metrics)
-
-
-def choose_call_images(config: RunPipelineConfig) -> Source:
-    """Choose the images of a call, with their given masks."""
-    source = choose_images(config)
-    if config.given_masks is None:
-        return source
-
-    from segpipe.runs.given_masks import with_given_masks
-
-    return with_given_masks(source, Path(config.given_masks))
 
 
 def read_call_truth(config: RunPipelineConfig, source: Source) -> "GroundTruth | None":

@@ -26,7 +26,7 @@ INLINE = re.compile(r"`(segpipe [a-z-]+ [^`]*[^`=])`")
 LANGUAGES = {"sh", "python", "text", "csv", "json", "yaml"}
 FILES = re.compile(r"\.(csv|ckpt|safetensors)$")
 PATHS = {
-    *("folder", "labels", "masks", "split", "bundles", "runs", "outside", "bundle.segmenter", "bundle.classifier"),
+    *("folder", "labels", "masks", "given_masks", "split", "bundles", "runs", "outside", "bundle.segmenter", "bundle.classifier"),
     *("data.root", "data.table", "ckpt_path", "classifier.init", "segmenter.init", "distill.teacher"),
 }
 

@@ -92,9 +92,8 @@ def test_dragged_point_changes_the_finding(page: "Page", tmp_path: Path) -> None
     (tmp_path / "mask.png").write_bytes(download(page, MASK))
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
     assert set(np.unique(mask)) == {0, 255} and mask.shape == Image.open(MELANOMA).size[::-1]
-    ended = call(
-        "predict", "tta=none", "figures=false", image=MELANOMA, given_masks=tmp_path / "mask.png", output=tmp_path / "out"
-    )
+    given = {"image": MELANOMA, "given_masks": tmp_path / "mask.png", "output": tmp_path / "out"}
+    ended = call("predict", "tta=none", "figures=false", **given)
     assert ended.status == 0, ended.err
     (expected,) = results(tmp_path / "out").to_dict("records")
     for name in ("box_top", "box_left", "box_bottom", "box_right", "mask_source", "diagnosis"):
@@ -136,10 +135,12 @@ def test_outline_is_drawn_anew(page: "Page") -> None:
     box = page.locator(".editor svg").bounding_box()
     assert box is not None
     center, radius = np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]), box["height"] / 4
-    page.mouse.move(*(center + (radius, 0)))
+    angles = np.linspace(0, 2 * np.pi, 60)
+    circle = center + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    page.mouse.move(*circle[0])
     page.mouse.down()
-    for angle in np.linspace(0, 2 * np.pi, 60):
-        page.mouse.move(*(center + radius * np.array([np.cos(angle), np.sin(angle)])))
+    for place in circle:
+        page.mouse.move(*place)
     page.mouse.up()
     assert 8 < points(page).count() <= 40
     use(page)

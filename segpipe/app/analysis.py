@@ -4,8 +4,7 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
@@ -16,14 +15,11 @@ from segpipe import __version__
 from segpipe.errors import ImageError, PredictionError
 from segpipe.evaluation.text import images_text, metric_text
 from segpipe.inference.finding import Finding
-from segpipe.inference.given_masks import read_given_mask, reduce_mask
 from segpipe.io.files import counted
 from segpipe.io.files import encode_json as encode_strict_json
-from segpipe.io.images import decode_photograph, encode_png
-from segpipe.lesion.polygon import fill_polygon, require_polygon
+from segpipe.io.images import decode_photograph
 from segpipe.report.wording import DISCLAIMER, printable
 from segpipe.runs.results import Row, encode_results
-from segpipe.types import BoolMask, Photograph
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -87,60 +83,23 @@ def analyze(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Analysi
         ImageError: The image cannot be used, or a model returned a number that is not finite; without the file name.
     """
     start = time.perf_counter()
-    with _memory_as_image_error():
-        photograph = decode_photograph(io.BytesIO(upload.content), least_side=pipeline.least_side, max_pixels=max_pixels)
-        finding = _predict(pipeline, photograph)
-    name, sha256 = printable(upload.name), hashlib.sha256(upload.content).hexdigest()
-    latency_ms = 1000 * (time.perf_counter() - start)
-    finding = replace(finding, path=name, sha256=sha256, latency_ms=latency_ms)
-    return Analysis(name, finding, finding.to_dict())
-
-
-def correct_outline(pipeline: "Pipeline", analysis: Analysis, corners: object) -> Analysis:
-    """Run the pipeline again with a corrected outline.
-
-    Args:
-        pipeline: Pipeline of the analysis.
-        analysis: Analysis of the image, corrected before or not.
-        corners: Corners of the outline from a browser, see `segpipe.lesion.polygon.require_polygon`.
-
-    Raises:
-        ImageError: The outline is none or encloses nothing, or see `analyze`.
-    """
-    start, before, photograph = time.perf_counter(), analysis.finding, analysis.finding.photograph
     try:
-        with _memory_as_image_error():
-            drawn = fill_polygon(require_polygon(corners), photograph.height, photograph.width)
-            mask = read_given_mask(drawn, photograph)
-    except ValueError as error:
-        raise ImageError(str(error)) from error
-    with _memory_as_image_error():
-        finding = _predict(pipeline, photograph, mask)
-    latency_ms = 1000 * (time.perf_counter() - start)
-    finding = replace(finding, path=before.path, sha256=before.sha256, latency_ms=latency_ms)
-    return Analysis(analysis.name, finding, finding.to_dict(), found=analysis.found or analysis)
-
-
-def _predict(pipeline: "Pipeline", photograph: Photograph, mask: BoolMask | None = None) -> Finding:
-    try:
-        (finding,) = pipeline([photograph.image], masks=[reduce_mask(mask, photograph)])
+        image = decode_photograph(io.BytesIO(upload.content), least_side=pipeline.least_side, max_pixels=max_pixels)
+        finding = pipeline([image.image])[0]
     except PredictionError as error:
         raise ImageError(str(error)) from error
-    if finding.refusal:
-        raise ImageError(finding.refusal)
-    return replace(finding, photograph=photograph, given_mask=mask)
-
-
-@contextmanager
-def _memory_as_image_error() -> Iterator[None]:
-    try:
-        yield
     except (MemoryError, RuntimeError) as error:
         from segpipe.inference.networks import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
         raise ImageError("needs more memory than there is; make it smaller") from error
+    if finding.refusal:
+        raise ImageError(finding.refusal)
+    name, sha256 = printable(upload.name), hashlib.sha256(upload.content).hexdigest()
+    latency_ms = 1000 * (time.perf_counter() - start)
+    finding = replace(finding, photograph=image, path=name, sha256=sha256, latency_ms=latency_ms)
+    return Analysis(name, finding, finding.to_dict())
 
 
 def safe_stem(name: str) -> str:
@@ -163,11 +122,6 @@ def encode_json(analysis: Analysis, pipeline: "Pipeline") -> bytes:
         "versions": library_versions(),
     }
     return encode_strict_json(content)
-
-
-def encode_mask(analysis: Analysis) -> bytes:
-    """Encode the mask as PNG, in the size of the photograph."""
-    return encode_png(analysis.finding.mask)
 
 
 def encode_picture(analysis: Analysis) -> bytes:

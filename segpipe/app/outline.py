@@ -1,17 +1,22 @@
 """Correction of a lesion's outline, after which the finding is computed again."""
 
 import base64
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from segpipe.app.analysis import Analysis, correct_outline, encode_mask, safe_stem
+from segpipe.app.analysis import Analysis, safe_stem
 from segpipe.app.frame import NETWORK_THREAD, show_error
 from segpipe.errors import ImageError
-from segpipe.lesion.polygon import outline_polygon
+from segpipe.inference.given_masks import read_given_mask
+from segpipe.inference.image_sources import FailedPrediction, predict_batch
+from segpipe.io.images import encode_png
+from segpipe.lesion.polygon import fill_polygon, outline_polygon, require_polygon
 from segpipe.report.overlays import encode_jpeg, make_preview
 
 if TYPE_CHECKING:
@@ -101,3 +106,33 @@ def _editor() -> Any:
     """Register the component, which is possible only while Streamlit runs."""
     html = (files("segpipe.app") / "components" / "outline.html").read_text(encoding="utf-8")
     return st.components.v2.component(COMPONENT, html=html, css="outline.css", js="outline.js")
+
+
+def correct_outline(pipeline: "Pipeline", analysis: Analysis, corners: object) -> Analysis:
+    """Run the pipeline again with a corrected outline.
+
+    Args:
+        pipeline: Pipeline of the analysis.
+        analysis: Analysis of the image, corrected before or not.
+        corners: Corners of the outline as a browser sent them, see `segpipe.lesion.polygon.require_polygon`.
+
+    Raises:
+        ImageError: The outline is none or encloses nothing, the gate rejects it, or a model returned a number that is not finite.
+    """
+    start, finding = time.perf_counter(), analysis.finding
+    photograph = finding.photograph
+    try:
+        mask = fill_polygon(require_polygon(corners), photograph.height, photograph.width)
+        (outcome,) = predict_batch(pipeline, [photograph], [read_given_mask(mask, photograph)])
+    except ValueError as error:
+        raise ImageError(str(error)) from error
+    if isinstance(outcome, FailedPrediction):
+        raise ImageError(outcome.reason)
+    latency_ms = 1000 * (time.perf_counter() - start)
+    corrected = replace(outcome, path=finding.path, sha256=finding.sha256, latency_ms=latency_ms)
+    return Analysis(analysis.name, corrected, corrected.to_dict(), found=analysis.found or analysis)
+
+
+def encode_mask(analysis: Analysis) -> bytes:
+    """Encode the mask as PNG, in the size of the photograph."""
+    return encode_png(analysis.finding.mask)

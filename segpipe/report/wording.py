@@ -27,9 +27,10 @@ _SOURCES: dict[str, str] = {
     MaskSource.CONTOUR: "adaptive-threshold contour",
     MaskSource.WHOLE_IMAGE: "whole image",
 }
-_OUTLINES: dict[str, str] = {
-    MaskSource.GIVEN: f"lesion outline ({_SOURCES[MaskSource.GIVEN]}) and",
-    MaskSource.WHOLE_IMAGE: "no lesion outline;",
+_DRAWN = "lesion outline and crop box (dashed)"
+_DRAWN_OF: dict[str, str] = {
+    MaskSource.GIVEN: "lesion outline (corrected by hand) and crop box (dashed)",
+    MaskSource.WHOLE_IMAGE: "no lesion outline; crop box (dashed)",
 }
 _SQUARED = {"squeeze": "scaled to a square", "reflect": "padded to a square by reflection"}
 _NO_OPERATING_POINT = "no operating point available"
@@ -107,7 +108,7 @@ def capitalized(text: str) -> str:
 
 def image_caption(source: MaskSource) -> str:
     """Caption of an image with outline and crop box."""
-    return f"{_OUTLINES.get(source, 'lesion outline and')} crop box (dashed)"
+    return _DRAWN_OF.get(source, _DRAWN)
 
 
 def crop_caption(box: Box, border: str) -> str:

@@ -1,6 +1,7 @@
 """Correction of a lesion's outline, after which the finding is computed again."""
 
 import base64
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -89,7 +90,8 @@ def _edit(analysis: Analysis, pipeline: "Pipeline", *, key: str) -> Analysis | N
             "texts": TEXTS,
         },
         on_outline_change=lambda: None,
-        key=f"editor of the outline {key}",
+        # Streamlit refuses keys with two underscores in a row, which a name may have.
+        key=hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest(),
     )
     if edited.outline is None:
         return None

@@ -141,5 +141,6 @@ def test_page_computes_the_finding_with_an_outline_and_goes_back(monkeypatch: py
 def test_editor_of_a_whole_image_starts_without_an_outline(found: Analysis, pipeline: Pipeline, editor: Mock) -> None:
     localization = replace(found.finding.localization, mask=np.ones_like(found.finding.mask))
     whole = replace(found, finding=replace(found.finding, localization=localization))
-    assert outline._edit(whole, pipeline, key="a") is None
+    assert outline._edit(whole, pipeline, key="a__b") is None
+    assert "__" not in editor.call_args.kwargs["key"]
     assert editor.call_args.kwargs["data"]["corners"] == []

@@ -124,10 +124,11 @@ def correct_outline(pipeline: "Pipeline", analysis: Analysis, corners: object) -
     start, finding = time.perf_counter(), analysis.finding
     photograph = finding.photograph
     try:
-        mask = fill_polygon(require_polygon(corners), photograph.height, photograph.width)
-        (outcome,) = predict_batch(pipeline, [photograph], [read_given_mask(mask, photograph)])
+        drawn = fill_polygon(require_polygon(corners), photograph.height, photograph.width)
+        mask = read_given_mask(drawn, photograph)
     except ValueError as error:
         raise ImageError(str(error)) from error
+    (outcome,) = predict_batch(pipeline, [photograph], [mask])
     if isinstance(outcome, FailedPrediction):
         raise ImageError(outcome.reason)
     latency_ms = 1000 * (time.perf_counter() - start)

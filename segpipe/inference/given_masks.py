@@ -51,7 +51,7 @@ def read_given_mask(mask: object, photograph: Photograph, *, max_pixels: int = D
         ValueError: The array is not a mask of this photograph, or empty.
     """
     if not isinstance(mask, str | Path):
-        return _require_fit(mask, photograph)
+        return _require_fit(mask, photograph).copy()  # the caller may change it afterwards
     try:
         return _require_fit(read_mask(Path(mask), max_pixels=max_pixels), photograph)
     except ValueError as error:

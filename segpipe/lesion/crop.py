@@ -176,7 +176,7 @@ def resize_mask(mask: BoolMask, size: int) -> BoolMask:
 def scale_mask(mask: BoolMask, height: int, width: int) -> BoolMask:
     """Scale a mask to another resolution of its image.
 
-    A mask that is enlarged and reduced again is the same.
+    A mask that is enlarged by a whole factor and reduced again is the same.
 
     Args:
         mask: Bool, shape (H, W).

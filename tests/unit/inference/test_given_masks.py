@@ -47,9 +47,10 @@ def found(pipeline: segpipe.Pipeline, image: RgbImage) -> Finding:
 
 @pytest.fixture
 def part(found: Finding) -> BoolMask:
-    """Left half of the found mask."""
+    """Upper left quarter of the found mask."""
     mask = found.mask.copy()
     mask[:, (found.box.left + found.box.right) // 2 :] = False
+    mask[(found.box.top + found.box.bottom) // 2 :] = False
     return mask
 
 

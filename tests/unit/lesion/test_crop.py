@@ -104,10 +104,9 @@ def test_cut_out_refuses_a_box_outside_the_image(box: Box) -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
-@pytest.mark.parametrize("rest", [0, 1, -1])
-def test_mask_that_is_enlarged_and_reduced_is_the_same(factor: int, rest: int) -> None:
+def test_mask_that_is_enlarged_and_reduced_is_the_same(factor: int) -> None:
     mask = np.random.default_rng(factor).random((37, 50)) > 0.5
-    enlarged = scale_mask(mask, 37 * factor + rest, 50 * factor - rest)
+    enlarged = scale_mask(mask, 37 * factor, 50 * factor)
     np.testing.assert_array_equal(scale_mask(enlarged, 37, 50), mask)
     assert scale_mask(mask, 37, 50) is mask
 

@@ -31,8 +31,8 @@ CORRECTED = "The outline was corrected by hand; everything shown here is compute
 # Texts of the editor, by the name of its part.
 TEXTS = {
     "label": "Outline of the lesion",
-    "drag": "Drag a point. Press on the line to add one, double-click one to remove it. On the keyboard, Enter selects a point, "
-    "the arrow keys move it, and Delete removes it.",
+    "drag": "Drag a point. Press on the line to add one, twice on a point to remove it.",
+    "keys": "Keyboard: Enter selects a point, the arrow keys move it, Delete removes it.",
     "draw": "Draw around the lesion in one stroke.",
     "use": "Use this outline",
     "redraw": "Draw anew",

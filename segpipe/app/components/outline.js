@@ -20,7 +20,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
 class Editor {
   constructor(root) {
     this.svg = root.querySelector("svg");
-    this.hint = root.querySelector("p");
+    this.hint = root.querySelector(".hint");
+    this.keys = root.querySelector(".keys");
     this.buttons = Object.fromEntries([...root.querySelectorAll("button")].map((button) => [button.name, button]));
     const actions = { use: this.use, redraw: this.redraw, remove: this.remove, undo: this.undo };
     for (const [name, action] of Object.entries(actions)) this.buttons[name].addEventListener("click", () => action.call(this));
@@ -44,6 +45,7 @@ class Editor {
     this.size = [data.width, data.height];
     this.svg.setAttribute("viewBox", `0 0 ${data.width} ${data.height}`);
     this.svg.setAttribute("aria-label", data.texts.label);
+    this.keys.textContent = data.texts.keys;
     this.svg.style.maxWidth = `calc(75vh * ${data.width / data.height})`;
     const image = this.svg.querySelector("image");
     for (const [name, value] of Object.entries({ href: data.picture, width: data.width, height: data.height })) image.setAttribute(name, value);

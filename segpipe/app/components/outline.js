@@ -34,6 +34,9 @@ class Editor {
       keydown: this.type,
     };
     for (const [name, handler] of Object.entries(handlers)) this.svg.addEventListener(name, (event) => handler.call(this, event));
+    // A finger that has found a point or the line drags it; elsewhere it scrolls the page.
+    const hold = (event) => (this.dragged || this.line) && event.preventDefault();
+    this.svg.addEventListener("touchstart", hold, { passive: false });
     new ResizeObserver(() => this.render()).observe(this.svg);
   }
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from segpipe.app.analysis import Analysis, safe_stem
-from segpipe.app.frame import NETWORK_THREAD, show_error
 from segpipe.errors import ImageError
 from segpipe.inference.given_masks import read_given_mask
 from segpipe.inference.image_sources import FailedPrediction, predict_batch
@@ -21,6 +20,8 @@ from segpipe.lesion.polygon import fill_polygon, outline_polygon, require_polygo
 from segpipe.report.overlays import encode_jpeg, make_preview
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from segpipe.inference.pipeline import Pipeline
 
 PICTURE_SIDE = 900  # pixels, longer side of the photograph in the editor
@@ -41,14 +42,22 @@ TEXTS = {
 }
 
 
-def show_outline(analysis: Analysis, pipeline: "Pipeline", *, key: str, keep: Callable[[Analysis], None]) -> None:
-    """Show what can be done with the outline, and its editor when it is open.
+def show_outline(
+    analysis: Analysis,
+    pipeline: "Pipeline",
+    *,
+    key: str,
+    keep: Callable[[Analysis], None],
+    submit: Callable[..., "Future[Analysis]"],
+) -> None:
+    """Show the buttons of the outline, and its editor while open.
 
     Args:
         analysis: Analysis of the image, corrected before or not.
         pipeline: Pipeline of the analysis.
         key: Key of the analysis, unique on the page.
         keep: Function that stores another analysis in place of this one: with a corrected outline, or with the found one again.
+        submit: Function that runs another one on the thread of the networks, with its arguments.
     """
     opened = f"outline editor {key}"
     is_open = bool(st.session_state.get(opened))
@@ -63,7 +72,7 @@ def show_outline(analysis: Analysis, pipeline: "Pipeline", *, key: str, keep: Ca
     if analysis.found is not None:
         st.caption(CORRECTED)
     if is_open:
-        corrected = _edit(analysis, pipeline, key=key)
+        corrected = _edit(analysis, partial(submit, correct_outline, pipeline, analysis), key=key)
         if corrected is not None:
             keep(corrected)
             _set(opened, False)
@@ -74,7 +83,7 @@ def _set(name: str, value: bool) -> None:
     st.session_state[name] = value
 
 
-def _edit(analysis: Analysis, pipeline: "Pipeline", *, key: str) -> Analysis | None:
+def _edit(analysis: Analysis, correct: Callable[[object], "Future[Analysis]"], *, key: str) -> Analysis | None:
     """Show the editor; return the new analysis once an outline is sent."""
     preview, mask = make_preview(analysis.finding, max_side=PICTURE_SIDE), analysis.finding.localization.mask
     height, width = preview.mask.shape
@@ -97,9 +106,9 @@ def _edit(analysis: Analysis, pipeline: "Pipeline", *, key: str) -> Analysis | N
         return None
     try:
         with st.spinner("Computing the finding"):
-            return NETWORK_THREAD.submit(correct_outline, pipeline, analysis, edited.outline).result()
+            return correct(edited.outline).result()
     except ImageError as error:
-        show_error(str(error))
+        st.error(str(error))
         return None
 
 

@@ -89,7 +89,8 @@ def show_results(
             if key in each.analyses:
                 analysis, own, wide = each.analyses[key], f"{key} {each.model.label}", len(results) == 1
                 _show_analysis(analysis, each.pipeline, key=own, wide=wide)
-                show_outline(analysis, each.pipeline, key=own, keep=partial(_session_results().__setitem__, (key, each.pipeline)))
+                keep = partial(_session_results().__setitem__, (key, each.pipeline))
+                show_outline(analysis, each.pipeline, key=own, keep=keep, submit=NETWORK_THREAD.submit)
                 _show_evidence(analysis, each.pipeline, wide=wide, training_images=training_images)
 
 
@@ -204,8 +205,7 @@ def _training_photographs(root: str) -> TrainingPhotographs:
 
 
 def _show_part(part: str, analysis: Analysis, pipeline: "Pipeline", *, case_urls: Mapping[str, str] | None = None) -> None:
-    ensemble = pipeline.ensemble
-    coverage = set_coverage(analysis.finding)
+    ensemble, coverage = pipeline.ensemble, set_coverage(analysis.finding)
     options: dict[str, Any] = {"points": ensemble.operating_points, "coverage": coverage, "case_urls": case_urls or {}}
     html = render_part(part, analysis.row, ensemble.malignant, level=2, **options)
     st.html(f'<div class="finding">{html}</div>')

@@ -1,4 +1,4 @@
-"""Masks that a caller gives in place of those that the localizer finds."""
+"""Given masks, which replace those that the localizer finds."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -59,7 +59,7 @@ def read_given_mask(mask: object, photograph: Photograph, *, max_pixels: int = D
 
 
 def reduce_mask(mask: BoolMask | None, photograph: Photograph) -> BoolMask | None:
-    """Scale a given mask to the resolution at which its photograph was read."""
+    """Scale a given mask to the resolution of its photograph as read."""
     return None if mask is None else scale_mask(mask, *photograph.image.shape[:2])
 
 

@@ -16,7 +16,7 @@ from segpipe.types import BoolMask, Box, Photograph, RgbImage, mask_box, require
 
 
 class MaskSource(StrEnum):
-    """Sources of a lesion mask; those that find one from the most to the least trusted."""
+    """Sources of a lesion mask; `FINDERS` are those that find one."""
 
     GIVEN = "given"
     UNET = "unet"
@@ -24,6 +24,7 @@ class MaskSource(StrEnum):
     WHOLE_IMAGE = "whole_image"
 
 
+# From the most to the least trusted.
 FINDERS = (MaskSource.UNET, MaskSource.CONTOUR, MaskSource.WHOLE_IMAGE)
 
 
@@ -161,7 +162,7 @@ def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: 
 
 
 def accept_mask(image: RgbImage, mask: BoolMask) -> Localization:
-    """Take a given mask as the location of the lesion; it is not judged.
+    """Take a given mask, unjudged, as the location of the lesion.
 
     Args:
         image: RGB uint8, shape (H, W, 3).

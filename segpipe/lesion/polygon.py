@@ -1,4 +1,4 @@
-"""Outline of a lesion as a polygon that can be corrected by hand."""
+"""Outlines of lesions as polygons, to be corrected by hand."""
 
 import cv2
 import numpy as np

@@ -68,11 +68,13 @@ class Analysis:
         name: File name on one line.
         finding: Finding of the image.
         row: Row of the results.
+        found: Analysis before its outline was corrected; None where it was not.
     """
 
     name: str
     finding: Finding
     row: Row
+    found: "Analysis | None" = None
 
 
 def make_names_unique(uploads: Sequence[Upload]) -> Sequence[Upload]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from segpipe.app.analysis import Analysis, encode_json, encode_picture, encode_report, safe_stem
+from segpipe.app.models import NETWORK_THREAD
+from segpipe.app.outline import show_outline
 from segpipe.app.parts import in_current_language, literal, picture_uri, render, webp_uri
 from segpipe.app.visits import changes
 from segpipe.language import current_language, translate
@@ -35,12 +37,14 @@ class Panel:
         pipeline: Pipeline that gave it.
         key: Text that no other panel has.
         model: Name of the model; None where there is only one.
+        keep: Function that stores another analysis in place of this one.
     """
 
     analysis: Analysis
     pipeline: "Pipeline"
     key: str
     model: str | None
+    keep: Callable[[Analysis], None]
 
 
 def show_findings(groups: Sequence[Sequence[Panel]], *, training_images: str | None) -> None:
@@ -72,6 +76,7 @@ def _show_alone(panel: Panel, training_images: str | None) -> None:
             show(panel, preview)
     with columns[-1]:
         _show_probabilities(panel)
+    _show_correction(panel)
     left, right = st.columns(2, gap="large")
     with left:
         _show_measures(panel)
@@ -97,6 +102,7 @@ def _show_side_by_side(panels: Sequence[Panel], training_images: str | None, *, 
 
     show_each(_show_head, _show_downloads)
     show_each(lambda panel: _show_outline(panel, previews[panel.key]))
+    _show_correction(panels[0])
     if visits:
         names, rows = [panel.analysis.name for panel in panels], changes(*(panel.analysis.row for panel in panels))
         st.html(render("change", names=names, rows=rows))
@@ -135,6 +141,11 @@ def _show_outline(panel: Panel, preview: Preview) -> None:
     pictures = {"below": picture_uri(preview.image), "above": picture_uri(draw_localization(preview))}
     ends = {"left": translate("Photograph"), "right": translate("Outline"), "label": translate("Outline over the photograph")}
     st.html(render("viewer", kind="wipe", title=title, caption=caption, value=100, **pictures, **ends))
+
+
+def _show_correction(panel: Panel) -> None:
+    """Show the buttons that correct the outline, and its editor."""
+    show_outline(panel.analysis, panel.pipeline, key=panel.key, keep=panel.keep, submit=NETWORK_THREAD.submit)
 
 
 def _show_heatmap(panel: Panel, preview: Preview) -> None:

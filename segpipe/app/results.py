@@ -138,7 +138,13 @@ def _panels(results: Sequence[_ModelResults], key: str) -> list[Panel]:
     """Findings of one image, one for each model."""
     titled = len(results) > 1
     return [
-        Panel(each.analyses[key], each.pipeline, f"{key} {each.model.label}", each.model.label if titled else None)
+        Panel(
+            each.analyses[key],
+            each.pipeline,
+            f"{key} {each.model.label}",
+            each.model.label if titled else None,
+            partial(_session_results().__setitem__, (key, each.pipeline)),
+        )
         for each in results
         if key in each.analyses
     ]

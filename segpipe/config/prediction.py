@@ -154,6 +154,11 @@ class RunPipelineConfig:
     masks: str | None = masks_setting(
         "Folder of the true masks, named after the images, or file of COCO, Label Studio or CVAT: scores the run"
     )
+    given_masks: str | None = setting(
+        None,
+        "Folder of masks, named after the images, to use in place of found ones; or the mask file of a single image",
+        path="existing",
+    )
     heatmap_sample: int = setting(
         200, "With labels or masks and explain=gradcam: number of images whose heatmaps are tested; 0: no test", least=0
     )

@@ -42,6 +42,11 @@ _MEASURES = (
     ("Asymmetry of the colors", "0 symmetric, 4 to 16 for most lesions", "abcd_color_asymmetry", 1),
     ("Irregularity of the border", "1 ellipse, 1.03 to 1.5 for most lesions", "abcd_border", 2),
 )
+_OUTLINES: dict[str, str] = {  # those that raise no doubt
+    MaskSource.GIVEN: "outline corrected by hand",
+    MaskSource.UNET: "outline by U-Net",
+    MaskSource.WHOLE_IMAGE: "the whole image was classified",
+}
 
 
 @dataclass(frozen=True)
@@ -130,10 +135,9 @@ def _doubts(row: Row) -> dict[str, str]:
 
 def _fine(row: Row) -> dict[str, str]:
     """What was checked without a doubt, by the code of the doubt."""
-    whole = row["mask_source"] == MaskSource.WHOLE_IMAGE
     return {
         "gate": translate("image accepted"),
-        "contour": translate("the whole image was classified" if whole else "outline by U-Net"),
+        "contour": translate(_OUTLINES.get(row["mask_source"], "")),
         "set": _count_diagnoses(len(split_names(row["prediction_set"]))),
         "views": translate("views agree"),
         "heatmap": translate("heatmap in the lesion"),

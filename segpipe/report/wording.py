@@ -23,9 +23,15 @@ SHAPE_CAPTION = "outline and principal axes; asymmetry compares both sides of ea
 SEPARATOR = "  \N{MIDDLE DOT}  "
 
 _SOURCES: dict[str, str] = {
+    MaskSource.GIVEN: "corrected by hand",
     MaskSource.UNET: "U-Net",
     MaskSource.CONTOUR: "adaptive-threshold contour",
     MaskSource.WHOLE_IMAGE: "whole image",
+}
+_DRAWN = "lesion outline and crop box (dashed)"
+_DRAWN_OF: dict[str, str] = {
+    MaskSource.GIVEN: "lesion outline (corrected by hand) and crop box (dashed)",
+    MaskSource.WHOLE_IMAGE: "no lesion outline; crop box (dashed)",
 }
 _SQUARED = {"squeeze": "scaled to a square", "reflect": "padded to a square by reflection"}
 _NO_OPERATING_POINT = "no operating point available"
@@ -119,8 +125,7 @@ def capitalized(text: str) -> str:
 
 def image_caption(source: MaskSource) -> str:
     """Caption of an image with outline and crop box."""
-    drawn = source is not MaskSource.WHOLE_IMAGE
-    return translate("lesion outline and crop box (dashed)" if drawn else "no lesion outline; crop box (dashed)")
+    return translate(_DRAWN_OF.get(source, _DRAWN))
 
 
 def crop_caption(box: Box, border: str) -> str:

@@ -75,13 +75,16 @@ class RunPlan:
     finished: Mapping[str, str]
 
 
-def run_identity(pipeline: Mapping[str, Any], pictures: PictureOptions, *, max_pixels: int) -> dict[str, Any]:
+def run_identity(
+    pipeline: Mapping[str, Any], pictures: PictureOptions, *, max_pixels: int, given_masks: str | None
+) -> dict[str, Any]:
     """Collect everything that results depend on beside the images.
 
     Args:
         pipeline: Identity of the pipeline, see `Pipeline.identity`.
         pictures: Pictures of each image.
         max_pixels: Largest accepted number of pixels of an image.
+        given_masks: Hash of the given masks, see `segpipe.runs.source.Source.hash_masks`; None without any.
 
     Returns:
         Plain values by key of the command.
@@ -90,6 +93,7 @@ def run_identity(pipeline: Mapping[str, Any], pictures: PictureOptions, *, max_p
         "segpipe": __version__,
         **pipeline,
         "max_pixels": max_pixels,
+        "given_masks": given_masks,
         "figures": pictures.figure is not None,
         "crops": pictures.crops,
         "heatmaps": pictures.heatmaps,

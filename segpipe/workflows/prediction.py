@@ -12,6 +12,7 @@ from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
 from segpipe.io.run_files import REPORT_PICTURES
+from segpipe.runs.given_masks import with_given_masks
 from segpipe.runs.source import Source, choose_images
 from segpipe.workflows.calls import FolderResult, as_path, as_paths, own_folder
 from segpipe.workflows.reports import check_report, write_reports
@@ -57,6 +58,7 @@ def predict_folder(
     mm_per_pixel: float | None = None,
     labels: str | Path | None = None,
     masks: str | Path | None = None,
+    given_masks: str | Path | None = None,
     split: str | Path | None = None,
     part: str | None = None,
     figures: bool | str = "auto",
@@ -91,6 +93,7 @@ def predict_folder(
         mm_per_pixel: Side of a pixel on the skin, millimeters; None: unknown.
         labels: Table of the true diagnoses, or a file of COCO, Label Studio or CVAT, for metrics.
         masks: Folder of the true masks, or such a file, for metrics.
+        given_masks: Folder of masks to use in place of those that would be found.
         split: Table of the images that are kept.
         part: Part of the split that is kept: `train`, `val` or `test`.
         figures: True to write a summary picture of each image; `auto`: for up to 20 images.
@@ -111,13 +114,14 @@ def predict_folder(
     Raises:
         ConfigError: An argument is wrong; it is a ValueError, too.
         BundleError: A model cannot be used.
-        DatasetError: Labels, masks or split cannot be used.
+        DatasetError: Labels, masks, given masks or split cannot be used.
         OutputError: The output folder cannot be used, or holds results.
         RunStoppedError: The disk is full or broken.
     """
     from segpipe.config.composing import compose_config, typed
 
-    paths = {"labels": labels, "masks": masks, "split": split, "similar.root": similar_root, "output": output}
+    paths = {"labels": labels, "masks": masks, "given_masks": given_masks, "split": split, "output": output}
+    paths["similar.root"] = similar_root
     values = {
         "folder": as_path("folder", folder),
         **{name: as_path(name, path) for name, path in paths.items() if path is not None},
@@ -159,7 +163,7 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
     check_output(output, overwrite=config.overwrite, resume=config.resume)
     check_free(output)
     check_report(config)
-    source = choose_images(config)
+    source = with_given_masks(choose_images(config), config.given_masks, output=output)
     keep_freed_memory()
     with gc_paused():
         from segpipe.runs.folder import run_images

@@ -30,6 +30,7 @@ PATHS = {
         "folder",
         "labels",
         "masks",
+        "given_masks",
         "split",
         "bundles",
         "run",

@@ -11,7 +11,7 @@ from string import Formatter
 import pytest
 
 import segpipe
-from segpipe.app import bundles
+from segpipe.app import bundles, outline
 from segpipe.diagnosis import DIAGNOSES
 from segpipe.inference.gate import ADVICE, UNLIKE_TRAINING
 from segpipe.language import (
@@ -42,8 +42,12 @@ TABLES = (
     *appearance.COLORS,
     *trust.COLORS,
     *wording._SOURCES.values(),
+    wording._DRAWN,
+    *wording._DRAWN_OF.values(),
     *wording._SQUARED.values(),
     *wording._READING,
+    *evidence._OUTLINES.values(),
+    *outline.TEXTS.values(),
     *evidence._COUNTS[:1],
     *evidence._COUNTS[2:],
     *(text for texts in evidence._MISSING.values() for text in texts),

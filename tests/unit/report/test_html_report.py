@@ -189,7 +189,7 @@ def decoded(picture: bytes) -> np.ndarray:
 
 
 def test_table_data_contain_every_row_of_the_run(tmp_path: Path) -> None:
-    sources = dict(zip(("a.jpg", "sub/b.png", "sub/c.png"), MaskSource, strict=True))
+    sources = dict(zip(("a.jpg", "sub/b.png", "sub/c.png", "sub/d.png"), MaskSource, strict=True))
     report, _ = write(tmp_path, {name: finding(source=source) for name, source in sources.items()})
     rows = report.data["rows"]
     assert {row["path"]: row["source"] for row in rows} == sources

@@ -106,16 +106,16 @@ class ReportContents:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings of the run by their dotted keys; empty for a call from Python."""
+        """Settings of the run by dotted keys; empty without a command."""
         return flatten(self.summary["settings"] or {})
 
     @property
     def models(self) -> dict[str, Sequence[str]]:
-        """SHA-256 of each model by its role; none for a role without a model."""
+        """SHA-256 of the models by role; a role may have none."""
         return {role: _hashes(model) for role, model in self.summary["models"].items()}
 
     def explained_class(self, row: Row) -> str | None:
-        """Name of the class that the heatmap of an image explains; None if unknown."""
+        """Name of the class that a heatmap explains; None if unknown."""
         if "explain.diagnosis" not in self.settings:
             return None
         return name_with_code(self.settings["explain.diagnosis"] or row["diagnosis"])
@@ -130,7 +130,7 @@ def collect_contents(
     *,
     truth: ReportTruth = NO_TRUTH,
 ) -> ReportContents:
-    """Collect the contents of a report, sort its images and compare them with the truth.
+    """Collect the sorted images of a report, with their truth.
 
     Args:
         output: Output folder of the run, with the masks and the pictures.

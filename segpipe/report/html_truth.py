@@ -23,7 +23,7 @@ _LEAST_RADIUS, _MOST_RADIUS = 3.0, 9.0
 
 
 def truth_context(contents: ReportContents) -> dict[str, Any] | None:
-    """Values of the truth section; None where no image has a true diagnosis."""
+    """Values of the truth section; None without true diagnoses."""
     rows, malignant, points = contents.rows, contents.malignant, contents.points
     known = [(row, true) for row, true in zip(rows, contents.trues, strict=True) if true is not None]
     if not known:
@@ -145,7 +145,7 @@ def _histogram(
 
 
 def tiles(contents: ReportContents) -> list[dict[str, Any]]:
-    """Large numbers at the top of the report; some of them are filters of the table."""
+    """Large numbers at the top; some are filters of the table."""
     known = [true for true in contents.trues if true is not None]
     shown = _truth_tiles(known, contents.truth) if known else _plain_tiles(contents.images)
     if contents.dices:

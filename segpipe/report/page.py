@@ -203,7 +203,7 @@ def _draw_body(canvas: Canvas, content: PageContent, *, top: float, room: float)
 
 
 def _draw_pictures(panels: Panels, content: PageContent, *, top: float, room: float) -> float:
-    """Draw the pictures in two columns; return the lower end of their captions."""
+    """Draw the pictures in two columns; return their lower end."""
     texts = picture_texts(content.row, explained=content.explained)
     shown = [(*texts[key], picture) for key, picture in content.pictures.items()]
     rows = [shown[start : start + 2] for start in range(0, len(shown), 2)]

@@ -189,7 +189,7 @@ class Panels:
 
 
 def _name_lines(code: str, room: float, malignant: Collection[str], *, size: float, bold: bool, most: int) -> list[str]:
-    """Break the name of a class into at most `most` lines of `room` inches."""
+    """Break a class name into at most `most` lines of `room`."""
     name = malignant_sign(code in malignant) + class_name(code)
     if most == 1:
         return [elide(name, room, size=size, bold=bold)]

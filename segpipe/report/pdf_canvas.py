@@ -1,4 +1,4 @@
-"""Canvas of a PDF of many pages: text and lines as vectors, images as JPEG."""
+"""Canvas of a PDF: vector text and lines, JPEG images."""
 
 from io import BytesIO
 from typing import Literal
@@ -16,7 +16,7 @@ _DPI = 250  # of images, at most
 
 
 class PdfCanvas:
-    """Canvas of the last page of a PDF; lengths are those of `Canvas`.
+    """Canvas of a PDF's last page; lengths as in `Canvas`.
 
     Args:
         width: Width of the pages in inches.

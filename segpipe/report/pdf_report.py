@@ -1,4 +1,4 @@
-"""PDF report of a run: overview, contact sheets, and a page for each image."""
+"""PDF report of a run: overview, contact sheets, and image pages."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +62,7 @@ def write_pdf_report(
     truth: ReportTruth = NO_TRUTH,
     pages: bool = True,
 ) -> Path:
-    """Write `report.pdf`: an overview, sheets of 20 images each, and a page for each image.
+    """Write `report.pdf`: overview, sheets of 20 images, and image pages.
 
     The images follow their probability of malignancy, the largest first. The pictures of `report_pictures` must already be in
     their folders, named after the images with .jpg.

@@ -1,4 +1,4 @@
-"""Settings of a run in words, from the help texts of the command."""
+"""Settings of a run in words, from their help texts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +45,7 @@ def settings_in_words(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def setting_in_words(key: str, settings: Mapping[str, Any]) -> str | None:
-    """Value of one setting in words; None where it is missing or null."""
+    """Value of a setting in words; None if missing or null."""
     value = settings.get(key)
     return None if value is None else _value(value, dict(list_keys(RunPipelineConfig)).get(key))
 

@@ -1,4 +1,4 @@
-"""A4 sheet of a PDF: margins, lines of text, and the disclaimer at its foot."""
+"""A4 sheet of a PDF: margins, lines of text, and disclaimer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Ground truth in a report: true diagnosis, true outline and Dice of each image."""
+"""Ground truth in a report: diagnosis, outline and Dice."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -27,7 +27,7 @@ _TOLERANCE = 0.6  # pixels of the shown photograph, by which a drawn outline may
 
 @dataclass(frozen=True)
 class ReportTruth:
-    """Ground truth of the images of a run, by the path of their rows.
+    """Ground truth of the images by the path of their rows.
 
     Attributes:
         diagnoses: Code of each labeled image.
@@ -40,7 +40,7 @@ class ReportTruth:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def interval(self, part: str, name: str) -> Mapping[str, float] | None:
-        """Return `value`, `low` and `high` of a metric; None where it is not defined."""
+        """Return `value`, `low` and `high` of a metric; None if undefined."""
         metric: Mapping[str, float] | None = self.metrics.get(part, {}).get("metrics", {}).get(name)
         return None if metric is None or metric["value"] is None else metric
 
@@ -72,7 +72,7 @@ class TrueDiagnosis:
 
     @property
     def rank(self) -> int:
-        """Position by severity: 2 for a missed malignant one, 1 for another wrong one, 0."""
+        """Severity: 2 for missed malignant, 1 for other wrong, 0 for correct."""
         return 2 if self.missed else int(not self.correct)
 
 
@@ -103,7 +103,7 @@ def truth_color(true: TrueDiagnosis) -> str:
 
 
 def true_diagnosis(row: Row, truth: ReportTruth, *, malignant: Collection[str], suspicious: bool) -> TrueDiagnosis | None:
-    """Compare the diagnosis of a row with the true one, None if unknown.
+    """Compare a diagnosis with the true one; None if that is unknown.
 
     Args:
         row: Row of the results.
@@ -119,7 +119,7 @@ def true_diagnosis(row: Row, truth: ReportTruth, *, malignant: Collection[str], 
 
 
 def true_mask(row: Row, truth: ReportTruth, predicted: Path) -> TrueMask | None:
-    """Compare the mask of a row with the true one, None if unknown.
+    """Compare a mask with the true one; None if that is unknown.
 
     Args:
         row: Row of the results.

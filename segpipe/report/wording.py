@@ -216,7 +216,7 @@ def operating_points_text(points: Sequence[OperatingPoint]) -> str:
 
 
 def reading_sentences(row: Row) -> tuple[str, ...]:
-    """Notes on how to read a finding, limited to what its row contains."""
+    """Notes on how to read a finding, as its row requires."""
     drawn, box = row["mask_source"] != MaskSource.WHOLE_IMAGE, crop_box(row)
     outline = translate("The solid line is the lesion outline" if drawn else "No lesion outline was found")
     if box.is_square:

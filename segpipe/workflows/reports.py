@@ -1,4 +1,4 @@
-"""Reports of a run: which one a call writes, and the truth that it shows."""
+"""Report of a run, as chosen by the call, with the truth."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -133,9 +133,7 @@ def finding_context(
         case_urls: URL of the picture of each similar case that has one, by image id.
         true: True diagnosis; None if unknown.
     """
-    warnings = split_names(row["warnings"])
-    suspicious, suspicion = judge_suspicion(row, malignant, points)
-    source = MaskSource(row["mask_source"])
+    warnings, (suspicious, suspicion) = split_names(row["warnings"]), judge_suspicion(row, malignant, points)
     height, width = row["box_bottom"] - row["box_top"], row["box_right"] - row["box_left"]
     return {
         "sign": MALIGNANT_SIGN,
@@ -152,7 +150,7 @@ def finding_context(
         "warnings": warning_sentences(warnings),
         "probabilities": _probabilities_context(row, malignant),
         "any_malignant": bool(malignant),
-        "mask_source": mask_source_text(source, row["mask_area_fraction"]),
+        "mask_source": mask_source_text(MaskSource(row["mask_source"]), row["mask_area_fraction"]),
         "reasons": [capitalized(reason) for reason in reason_sentences(split_names(row["mask_reasons"]))],
         "box": translate(
             "{width} x {height} px at {left} from the left, {top} from the top",

@@ -245,9 +245,7 @@ def _choose_images(
 
 
 def choose_split(config: TrainConfig, dataset: CheckedDataset) -> pd.DataFrame:
-    """Return the given split, or make one by the seed.
-
-    With `data.fold` the validation part is that fold.
+    """Return the given or a seeded split; `data.fold` is its validation part.
 
     Raises:
         DatasetError: The given split cannot be used.

@@ -34,7 +34,8 @@ def draw_training(output: Path, monitor: str, first_epochs: Mapping[str, int] = 
     figure = new_figure(width=11, height=7)
     panels = figure.subplot_mosaic([["losses", "metrics"], ["rate", "stages" if progressive else "rate"]])
     _draw_lines(panels["losses"], table, _LOSSES, "Loss")
-    if table[[*_LOSSES]].max(axis=None) > _LARGE_RANGE * table[[*_LOSSES]].median(axis=None) > 0:
+    losses = table[[*_LOSSES]].to_numpy(dtype=np.float64)
+    if np.nanmax(losses) > _LARGE_RANGE * np.nanmedian(losses) > 0:
         panels["losses"].set_yscale("log")
     _draw_lines(panels["metrics"], table, sorted(metrics, key=lambda name: name != monitor), "Metrics of the validation images")
     _draw_lines(panels["rate"], table, ["learning_rate"], "Largest learning rate")
@@ -47,17 +48,20 @@ def draw_training(output: Path, monitor: str, first_epochs: Mapping[str, int] = 
         axes.set_xlim(-0.5, last + 0.5)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("Epoch")
-    for name, corner in (("losses", "upper right"), ("metrics", "lower right")):  # matplotlib's own choice takes long
-        panels[name].legend(frameon=False, fontsize=9, loc=corner)
+    # Fixed corners, because matplotlib's own choice takes long.
+    panels["losses"].legend(frameon=False, fontsize=9, loc="upper right")
+    panels["metrics"].legend(frameon=False, fontsize=9, loc="lower right")
     figure.suptitle(f"Training up to epoch {last}; best epoch {best}: {monitor} {table[monitor][best]:.4f}", fontsize=14)
     figure.set_dpi(_DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return np.ascontiguousarray(pixels[..., :3])
 
 
 def _best_epoch(values: "pd.Series[float]") -> int:
-    return int(values.idxmin() if str(values.name).endswith("loss") else values.idxmax())
+    position = values.argmin() if str(values.name).endswith("loss") else values.argmax()
+    return int(values.index.to_numpy()[position])
 
 
 def _draw_lines(axes: Axes, table: pd.DataFrame, names: Sequence[str], title: str) -> None:

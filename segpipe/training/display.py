@@ -110,7 +110,7 @@ class EpochLines(Callback):
     def on_train_epoch_start(self, trainer: Trainer, task: LightningModule) -> None:
         """Start the bar of an epoch; called by Lightning."""
         if self._shows_bar and trainer.is_global_zero:
-            loader = trainer.train_dataloader
+            loader: Any = trainer.train_dataloader
             drawn = min(trainer.num_training_batches * loader.batch_size, len(loader.sampler))
             total = int(drawn) * trainer.world_size + self._val_images
             self._bar = Progress(total, self._name(trainer), lines=_LINES)
@@ -166,7 +166,8 @@ def best_epoch(table: pd.DataFrame, monitor: str) -> int:
         table: Content of `metrics.csv`, indexed by epoch.
         monitor: Name of the metric.
     """
-    return int(table[monitor].idxmin() if monitor_mode(monitor) == "min" else table[monitor].idxmax())
+    values = table[monitor]
+    return int(table.index.to_numpy()[values.argmin() if monitor_mode(monitor) == "min" else values.argmax()])
 
 
 def trained_stages(plan: UnfreezePlan, epoch: int) -> str:

@@ -98,7 +98,8 @@ def keep_better(start: Start, task: Task, output: Path, *, best_epoch: int, moni
         Record of the start, see `segpipe.bundle.records.Training`.
     """
     sign = -1 if monitor_mode(monitor) == "min" else 1
-    best: Mapping[str, float] = pd.read_csv(output / EPOCH_TABLE, index_col="epoch").loc[best_epoch].to_dict()
+    table = pd.read_csv(output / EPOCH_TABLE, index_col="epoch")
+    best = {str(name): float(table[name].loc[best_epoch]) for name in table.columns}
     first, second = ((sign * scores[monitor], -scores[TIE_BREAKER]) for scores in (start.scores, best))
     kept = bool(first >= second)
     if kept:

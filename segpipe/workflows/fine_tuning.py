@@ -139,7 +139,7 @@ def comparison_lines(metrics: Metrics, card: Card, output: Path, *, monitor: str
         yield f"\nclassifier alone (crops by true masks) and with the segmenter\n{changes_table(metrics[PART])}"
     if CHANGES in metrics:
         best = card.training.best_epoch
-        trained = pd.read_csv(output / EPOCH_TABLE, index_col="epoch").loc[best, monitor]
+        trained = float(pd.read_csv(output / EPOCH_TABLE, index_col="epoch")[monitor].loc[best])
         scores = f"{monitor} {trained:.4f} after epoch {best}, {card.training.start['scores'][monitor]:.4f} before"
         kept = "the start is kept, because no epoch is better on" if card.training.start["kept"] else "better on"
         yield f"\nfine-tuning\n{changes_table(metrics[CHANGES])}\n{kept} the validation images: {scores}\n"

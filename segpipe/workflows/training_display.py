@@ -30,8 +30,8 @@ def show_diagnoses(say: Say, classes: Sequence[str]) -> Display:
         say: Function that reports lines to the user.
         classes: Codes of the diagnoses.
     """
-    names = {"classes": tuple(classes)}
-    return Display(say, Drawings(draw_training, partial(draw_label_batch, **names), partial(draw_diagnoses, **names)))
+    codes = tuple(classes)
+    return Display(say, Drawings(draw_training, partial(draw_label_batch, classes=codes), partial(draw_diagnoses, classes=codes)))
 
 
 def finish_fit(

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 # Libraries of each extra in setup.cfg, as imported and the best known first. A library of two extras belongs to the first.
 EXTRAS = {
-    "plots": ("matplotlib",),
+    "plots": ("matplotlib", "fpdf"),
     "metrics": ("pandas", "scipy", "sklearn", "matplotlib"),
     "torch": (
         "torch",
@@ -19,7 +19,9 @@ EXTRAS = {
         "onnxscript",
     ),
     "openvino": ("openvino",),
-    "app": ("streamlit", "starlette", "click", "pandas", "matplotlib"),
+    "heif": ("pillow_heif",),
+    "app": ("streamlit", "starlette", "click", "matplotlib"),
+    "annotations": ("pycocotools",),
     "ray": ("ray", "pyarrow"),
     "sweeps": ("optuna",),
     "tracking": ("wandb", "tensorboard", "mlflow", "sqlalchemy", "alembic"),

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import urllib.request
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -166,15 +167,30 @@ def predictions(page: "Page") -> list[str]:
     return [" ".join(text.split()) for text in page.locator(".prediction").all_inner_texts()]
 
 
-def picture(page: "Page", title: str) -> str:
-    """URL of a picture by its title."""
-    return str(page.get_by_role("img", name=re.compile(f"^{title}\\b")).evaluate("image => image.src"))
-
-
 def pictures(page: "Page") -> dict[str, bytes]:
-    """Content of all pictures on the page by their URL."""
+    """Content of all pictures on the page by their URL, which holds it."""
     urls = page.locator("img").evaluate_all("images => images.map(image => image.src)")
-    return {url: page.request.get(url).body() for url in urls}
+    return {url: b64decode(url.partition(";base64,")[2], validate=True) for url in urls}
+
+
+def open_settings(page: "Page") -> None:
+    """Open the settings below the results."""
+    wait_until_drawn(page)
+    page.get_by_text("Settings", exact=True).click()
+
+
+def listed(page: "Page") -> list[str]:
+    """Wait for the list of results, and return its names in their order."""
+    page.locator(".row").first.wait_for()
+    wait_until_drawn(page)
+    return page.locator(".row .name").all_inner_texts()
+
+
+def open_finding(page: "Page", name: str) -> None:
+    """Open a finding from the list of results."""
+    page.get_by_role("button", name=f"Open {name}", exact=True).click()
+    page.locator(".prediction").first.wait_for()
+    wait_until_drawn(page)
 
 
 def download(page: "Page", label: str) -> bytes:

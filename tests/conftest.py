@@ -71,11 +71,11 @@ def ensemble(classifier: ClassifierBundle) -> list[ClassifierBundle]:
 @pytest.fixture(scope="session")
 def few_resamples() -> Iterator[None]:
     """Intervals from 40 resamples instead of 1,000."""
-    from segpipe.evaluation import score  # late, because it imports pandas, scikit-learn and matplotlib
+    from segpipe.evaluation import changes, score  # late, because it imports pandas, scikit-learn and matplotlib
     from segpipe.metrics import bootstrap as groups
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (score, groups):
+        for module in (changes, score, groups):
             patch.setattr(module, "RESAMPLES", 40)
         yield
 

@@ -136,12 +136,12 @@ FORMATS = {"JPEG": JPEGS, "PNG": PNGS, "TIFF": TIFFS, "WebP": WEBPS, "BMP": BMPS
 def damage(name: str, kind: str) -> Iterator[Damaged]:
     """Return all damaged files of one of `FORMATS`; deterministic."""
     data = FORMATS[name][kind]
-    for make in (_anywhere, _OWN[name]):
+    for make in (damage_anywhere, _OWN[name]):
         for case in make(data, np.random.default_rng(zlib.crc32(f"{name} {kind}".encode()))):
             yield Damaged(f"{name} {case.family}", f"{kind}: {case.case}", case.data)
 
 
-def _anywhere(data: bytes, rng: np.random.Generator) -> Iterator[Damaged]:
+def damage_anywhere(data: bytes, rng: np.random.Generator) -> Iterator[Damaged]:
     """Damage of any file: truncation, holes, changed, moved or lost bytes."""
     first = _first_of_pixels(data)
     offsets = np.linspace(first + 8, len(data) - 40, 6, dtype=int).tolist()
@@ -162,6 +162,8 @@ def _first_of_pixels(data: bytes) -> int:
         return data.index(b"\xff\xda") + 14
     if data.startswith(b"BM"):
         return 1100
+    if data[4:8] == b"ftyp":
+        return data.index(b"mdat") + 4
     name = next((name for name in (b"IDAT", b"VP8") if name in data), None)
     return 16 if name is None else data.index(name) + (4 if name == b"IDAT" else 18)
 

@@ -4,7 +4,8 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
@@ -20,6 +21,7 @@ from segpipe.io.files import encode_json as encode_strict_json
 from segpipe.io.images import decode_photograph
 from segpipe.report.wording import DISCLAIMER, printable
 from segpipe.runs.results import Row, encode_results
+from segpipe.types import Photograph
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
@@ -44,6 +46,21 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class DecodedUpload:
+    """Decoded image file.
+
+    Attributes:
+        upload: Its file.
+        photograph: Decoded image.
+        decoding_ms: Milliseconds of the decoding.
+    """
+
+    upload: Upload
+    photograph: Photograph
+    decoding_ms: float
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Result of one upload.
 
@@ -51,11 +68,13 @@ class Analysis:
         name: File name on one line.
         finding: Finding of the image.
         row: Row of the results.
+        found: Analysis before its outline was corrected; None where it was not.
     """
 
     name: str
     finding: Finding
     row: Row
+    found: "Analysis | None" = None
 
 
 def make_names_unique(uploads: Sequence[Upload]) -> Sequence[Upload]:
@@ -69,21 +88,45 @@ def make_names_unique(uploads: Sequence[Upload]) -> Sequence[Upload]:
     return list(unique.values())
 
 
-def analyze(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Analysis:
-    """Run the pipeline on an upload.
+def decode_upload(upload: Upload, *, least_side: int, max_pixels: int) -> DecodedUpload:
+    """Decode the image of an upload.
 
     Args:
-        pipeline: Loaded pipeline.
         upload: Any bytes.
+        least_side: Smallest length of the shorter side, pixels.
         max_pixels: Largest allowed number of pixels (height x width).
+
+    Raises:
+        ImageError: The image cannot be used; without the file name.
+    """
+    start = time.perf_counter()
+    with _image_errors():
+        photograph = decode_photograph(io.BytesIO(upload.content), least_side=least_side, max_pixels=max_pixels)
+    return DecodedUpload(upload, photograph, 1000 * (time.perf_counter() - start))
+
+
+def analyze(pipeline: "Pipeline", decoded: DecodedUpload) -> Analysis:
+    """Run the pipeline on a decoded upload.
 
     Raises:
         ImageError: The image cannot be used, or a model returned a number that is not finite; without the file name.
     """
     start = time.perf_counter()
+    with _image_errors():
+        finding = pipeline([decoded.photograph.image])[0]
+    if finding.refusal:
+        raise ImageError(finding.refusal)
+    latency_ms = decoded.decoding_ms + 1000 * (time.perf_counter() - start)
+    name, sha256 = printable(decoded.upload.name), hashlib.sha256(decoded.upload.content).hexdigest()
+    finding = replace(finding, photograph=decoded.photograph, path=name, sha256=sha256, latency_ms=latency_ms)
+    return Analysis(name, finding, finding.to_dict())
+
+
+@contextmanager
+def _image_errors() -> Iterator[None]:
+    """Turn what an image may cause into errors of that image."""
     try:
-        image = decode_photograph(io.BytesIO(upload.content), least_side=pipeline.least_side, max_pixels=max_pixels)
-        finding = pipeline([image.image])[0]
+        yield
     except PredictionError as error:
         raise ImageError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
@@ -92,12 +135,6 @@ def analyze(pipeline: "Pipeline", upload: Upload, *, max_pixels: int) -> Analysi
         if not is_out_of_memory(error):
             raise
         raise ImageError("needs more memory than there is; make it smaller") from error
-    if finding.refusal:
-        raise ImageError(finding.refusal)
-    name, sha256 = printable(upload.name), hashlib.sha256(upload.content).hexdigest()
-    latency_ms = 1000 * (time.perf_counter() - start)
-    finding = replace(finding, photograph=image, path=name, sha256=sha256, latency_ms=latency_ms)
-    return Analysis(name, finding, finding.to_dict())
 
 
 def safe_stem(name: str) -> str:

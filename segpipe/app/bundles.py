@@ -15,8 +15,8 @@ OUTPUTS = Path("outputs")  # default folder of trainings
 PLOTS = {
     "confusion_matrix": "Confusion matrix: predicted against true diagnosis",
     "roc": "ROC curves: sensitivity against false-positive rate",
-    "precision_recall": "Precision-recall curves: positive predictive value against sensitivity",
     "reliability": "Reliability: observed accuracy against confidence",
+    "precision_recall": "Precision-recall curves: positive predictive value against sensitivity",
 }
 
 

@@ -1,47 +1,30 @@
-"""Frame of the pages: style, disclaimer, errors, and the sidebar of models."""
+"""Frame of the pages: style, language, links, disclaimer, errors, and hidden parts."""
 
-import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
-from segpipe.app import bundles
-from segpipe.app.bundles import FoundBundle, weights_mtime
-from segpipe.inference.resources import gc_paused, keep_freed_memory
-from segpipe.inference.settings import PipelineSettings
-from segpipe.lesion.localization import MaskSource
-from segpipe.report.wording import DISCLAIMER, printable
+from segpipe.app.parts import literal
+from segpipe.language import ENGLISH, language_codes, language_name, translate, use_language
+from segpipe.report.wording import DISCLAIMER
 
 if TYPE_CHECKING:
-    from segpipe.inference.pipeline import Pipeline
+    from streamlit.navigation.page import StreamlitPage
 
-_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
-
-Value = TypeVar("Value")
-
-MAX_PIPELINES = 8  # kept loaded, about 40 MiB each
-# All networks run on one thread: visitors take turns with all cores, and memory is reused. Streamlit runs each click on a new
-# thread, which would have its own part of the heap and its own worker threads.
-NETWORK_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks", initializer=keep_freed_memory)
-
-SHIPPED = "shipped"
-STARTED_WITH = "from the command line"
-NO_COMPARISON = "none"
-_SHIPPED_ONLY = "Only the shipped models were found. Models in the folder `outputs`, or in that of `bundles=`, appear here."
-_VIEWS_HELP = "Average the predictions over flipped and rotated views of the crop. Slower, but more stable."
-_HEATMAP_HELP = "Grad-CAM: regions of the crop that contributed most to the prediction."
+SCRIPT = (files("segpipe.app") / "page.js").read_text(encoding="utf-8").strip()
+BROWSERS_OWN = "auto"  # language
 
 
 def show_style() -> None:
     """Add the style of the parts drawn as HTML."""
-    st.html(f"<style>{_style()}</style>")
+    # Streamlit's own words in the place for files are not translated, so the style replaces them.
+    words = {"--drop": translate("Drop photographs here"), "--choose": translate("Choose files")}
+    variables = "; ".join(f'{name}: "{text}"' for name, text in words.items())
+    st.html(f"<style>:root {{ {variables} }}\n{_style()}</style>")
 
 
 @cache
@@ -52,9 +35,32 @@ def _style() -> str:
 
 
 def show_disclaimer() -> None:
-    """Show the disclaimer at the lower edge of the window."""
+    """Show the disclaimer at the lower edge, and start the script."""
     with st.bottom:
-        st.html(f'<p class="notice" role="note">{escape(DISCLAIMER)}</p>')
+        notice = f'<p class="notice" role="note">{escape(translate(DISCLAIMER))}</p>'
+        st.html(f"{notice}<script>{SCRIPT}</script>", unsafe_allow_javascript=True)
+
+
+def set_language(setting: str) -> None:
+    """Use the language that the visitor has chosen.
+
+    Args:
+        setting: Code of the language at the start, or `auto` for that of the browser.
+    """
+    known = language_codes()
+    preferred = (st.context.locale or ENGLISH).partition("-")[0] if setting == BROWSERS_OWN else setting
+    chosen = st.session_state.setdefault("language", preferred if preferred in known else ENGLISH)
+    use_language(chosen)
+
+
+def show_links(pages: Sequence["StreamlitPage"]) -> None:
+    """Show links to the pages, and the choice of the language."""
+    with st.container(horizontal=True, vertical_alignment="center", key="links"):
+        for page in pages:
+            st.page_link(page, width="content")
+        st.space("stretch")
+        title = translate("Language")
+        st.selectbox(title, language_codes(), format_func=language_name, key="language", label_visibility="collapsed", width=120)
 
 
 def show_error(message: str) -> None:
@@ -65,106 +71,3 @@ def show_error(message: str) -> None:
 def hide(key: str) -> None:
     """Hide a container but keep the state of its widgets."""
     st.html(f"<style>.st-key-{key} {{ display: none; }}</style>")
-
-
-def literal(text: str) -> str:
-    """Escape all punctuation of a text for Markdown."""
-    return _PUNCTUATION.sub(r"\\\1", text)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A chosen model.
-
-    Attributes:
-        label: Name of the classifier on one line.
-        settings: Settings of its pipeline.
-    """
-
-    label: str
-    settings: PipelineSettings
-
-
-def choose_models(start: PipelineSettings, folder: str | None) -> list[Model]:
-    """Show the sidebar and return the chosen model, or two to compare.
-
-    Args:
-        start: Settings of the command line.
-        folder: Folder with further bundles; None for the default.
-    """
-    found = _find_bundles(folder)
-    classifiers = _options(None, start.classifier, {b.label: (b.folder,) for b in found if b.kind == "classifier"})
-    segmenters = _options(None, start.segmenter, {b.label: b.folder for b in found if b.kind == "segmenter"})
-    if start.localize != MaskSource.UNET:
-        segmenters = {STARTED_WITH: start.segmenter}  # not used
-    with st.sidebar:
-        st.subheader("Models")
-        label = _choose("Classifier", list(classifiers))
-        other = _choose("Compare with", [NO_COMPARISON, *(name for name in classifiers if name != label)])
-        segmenter = _choose("Segmenter", list(segmenters))
-        if len(classifiers) == len(segmenters) == 1:
-            st.caption(_SHIPPED_ONLY)
-        st.subheader("Options")
-        averaged = st.toggle("Test-time augmentation", start.tta != "none", key="averaged", help=_VIEWS_HELP)
-        explained = st.toggle("Heatmap", start.explain != "none", key="explained", help=_HEATMAP_HELP)
-    chosen = replace(
-        start,
-        segmenter=segmenters[segmenter],
-        tta=(start.tta if start.tta != "none" else "d4") if averaged else "none",
-        explain="gradcam" if explained else "none",
-    )
-    labels = [label] if other == NO_COMPARISON else [label, other]
-    return [Model(printable(label), replace(chosen, classifier=classifiers[label])) for label in labels]
-
-
-@st.cache_data(ttl=20, max_entries=1, show_spinner=False)
-def _find_bundles(folder: str | None) -> list[FoundBundle]:
-    return bundles.find_bundles(folder)
-
-
-def _options(shipped: Value, started_with: Value, found: Mapping[str, Value]) -> dict[str, Value]:
-    """Options by their label, beginning with those of the command line."""
-    first = {SHIPPED: shipped} if started_with == shipped else {STARTED_WITH: started_with, SHIPPED: shipped}
-    return first | {label: value for label, value in found.items() if value != started_with}
-
-
-def _choose(title: str, options: Sequence[str]) -> str:
-    """Show a selection; a single option is chosen without one."""
-    if len(options) == 1:
-        return options[0]
-    return st.selectbox(title, options, format_func=printable, key=title)
-
-
-def get_pipeline(settings: PipelineSettings) -> "Pipeline":
-    """Return the shared pipeline, reloaded when a bundle changes.
-
-    Raises:
-        BundleError: See `segpipe.inference.loading.load_pipeline`.
-        ConfigError: See `segpipe.inference.loading.load_pipeline`.
-    """
-    folders = [folder for folder in (settings.segmenter, *(settings.classifier or ())) if folder is not None]
-    return _get_pipeline(settings, tuple(weights_mtime(folder) for folder in folders))
-
-
-@st.cache_resource(max_entries=MAX_PIPELINES, show_spinner="Loading the models")
-def _get_pipeline(settings: PipelineSettings, mtimes: tuple[int, ...]) -> "Pipeline":
-    del mtimes  # part of the key of the cache
-    return NETWORK_THREAD.submit(_load, settings).result()
-
-
-def _load(settings: PipelineSettings) -> "Pipeline":
-    _import_networks()
-    from segpipe.inference.loading import load_pipeline
-
-    pipeline = load_pipeline(**vars(settings))
-    # Warm-up: the first image takes longer than others.
-    pipeline([np.zeros((pipeline.least_side, pipeline.least_side, 3), dtype=np.uint8)])
-    return pipeline
-
-
-@cache
-def _import_networks() -> None:
-    """Import large modules once, without tracking by the garbage collector."""
-    # Streamlit runs the collector after each click.
-    with gc_paused():
-        import segpipe.inference.loading  # noqa: F401

@@ -26,6 +26,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime import Runtime, exists, get_instance
 
+from segpipe.app.frame import SCRIPT
+
 MEBIBYTE = 1024 * 1024
 MAX_FILES = 200  # uploads of one session; Streamlit itself has no limit
 MAX_BYTES = 2048 * MEBIBYTE  # uploads of all sessions together
@@ -110,10 +112,10 @@ class RequestGuard:
 
 
 def build_headers() -> dict[str, str]:
-    """Build the response headers: no foreign scripts, no framing."""
+    """Build the response headers: only known scripts, no framing."""
     index = Path(st.__file__).parent / "static" / "index.html"
     inline = re.findall(r"<script>(.*?)</script>", index.read_text(encoding="utf-8"), re.DOTALL)
-    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in inline]
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in [*inline, SCRIPT]]
     policy = {
         "default-src": "'self'",
         "script-src": " ".join(["'self'", "'wasm-unsafe-eval'", *hashes]),

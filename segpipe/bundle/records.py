@@ -39,13 +39,15 @@ class Training:
         images: Number of training images.
         counts: Number of images of each class in each part; empty in the cards of older versions.
         epochs: Number of epochs trained.
-        best_epoch: Epoch of the saved weights, counted from 0.
+        best_epoch: Epoch of the saved weights, counted from 0; where `start` was kept, the best of the others.
         settings: Resolved configuration of the training.
         leaks_allowed: True where `allow_leak=true` permitted starting weights or test crops from a model that saw test lesions.
         seen: Fingerprints of all images and lesions that went into the weights, starting weights included, see
             `segpipe.data.duplicates`; empty in the cards of older versions.
         changes: Settings that changed where the training resumed: `epoch` (the first with the new value), `key`, `before` and
             `after` of each.
+        start: Starting weights of a fine-tuning: `scores`, their metrics on the validation images; `kept`, true where they are
+            the saved weights, because no epoch was better. Empty for other trainings.
     """
 
     dataset: str
@@ -59,6 +61,7 @@ class Training:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seen: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[Mapping[str, Any], ...] = ()
+    start: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

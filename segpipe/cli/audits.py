@@ -1,15 +1,15 @@
-"""Subcommands that measure how far a trained model can be trusted."""
+"""Subcommands that measure the trust in a trained model or in labels."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from segpipe.cli.call import say
+from segpipe.cli.call import output_folder, say
 from segpipe.config.composing import typed
 from segpipe.config.fields import optional_path
 from segpipe.config.values import check_values
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, require_extra
 from segpipe.io.run_files import GATE_AUDIT, SPLIT
 
 
@@ -40,6 +40,23 @@ def gate(config: DictConfig) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, encode_json({"dataset": dataset.name, **asdict(audit)}))
         say(f"\n{path}")
+
+
+def labels(config: DictConfig) -> None:
+    """Rank likely label errors; prints a summary."""
+    check_values(config)
+    require_extra("metrics", "segpipe audit labels")
+
+    from segpipe.evaluation.label_audit import draw_sheet, find_files, rank_labels, ranking_text, read_predictions, write_ranking
+
+    output = output_folder(config)
+    labeled = read_predictions(Path(config.predictions), optional_path(config.labels))
+    ranked = rank_labels(labeled)
+    files = {} if config.folder is None else find_files(config.folder, list(ranked["image_id"][: config.shown]))
+    say(ranking_text(ranked, labeled))
+    say(f"\n{write_ranking(output, ranked)}")
+    if files:
+        say(f"{draw_sheet(output, ranked[ranked['image_id'].isin(files)], files)}")
 
 
 def find_split(given: str | None, folder: Path) -> Path:

@@ -72,8 +72,9 @@ def output_folder(config: "DictConfig") -> Path:
 
 
 def say(text: str) -> None:
-    """Write one or more lines to stdout."""
+    """Write one or more lines to stdout, without delay."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def report(error: Exception, arguments: Sequence[str], call_errors: tuple[type[Exception], ...], *, prefix: str = "") -> int:

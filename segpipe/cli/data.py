@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from segpipe.cli.call import command_again, in_sweep, output_folder, remember_call, report, report_interrupt, say
 from segpipe.config.plain import compose_plain
-from segpipe.config.prediction import RunPipelineConfig
+from segpipe.config.prediction import HTML, NO_REPORT, RunPipelineConfig
 from segpipe.config.values import check_values
 from segpipe.errors import ImageError, ImagesFailedError, LeakError, require_extra
 from segpipe.io.files import counted
-from segpipe.io.run_files import FAILURES, FIGURES, REPORT
+from segpipe.io.image_formats import count_unread
+from segpipe.io.run_files import FAILURES, FIGURES, PDF_REPORT, REPORT
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -97,8 +98,10 @@ def print_summary(config: RunPipelineConfig, predicted: "Prediction") -> None:
         say(f"images with an unreliable diagnosis: {', '.join(unsure)}; see the column warnings")
     before = done.summary["images_done_before"]
     earlier = f" ({before} of them earlier)" if before else ""
-    where = output / REPORT if config.report == "html" else output
-    counts = f"images done: {len(done.rows)}{earlier}, failed: {len(done.failures)}; results in {where}"
+    where = output / {HTML: REPORT, NO_REPORT: ""}.get(config.report, PDF_REPORT)
+    unread = count_unread(reason for _, reason in done.failures)
+    kinds = f" (not read: {', '.join(f'{name} {count}' for name, count in unread.most_common())})" if unread else ""
+    counts = f"images done: {len(done.rows)}{earlier}, failed: {len(done.failures)}{kinds}; results in {where}"
     say(counts if done.shown else f"{counts}\n{DISCLAIMER}")
     if done.failures:
         first = ": ".join(done.failures[0])

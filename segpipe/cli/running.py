@@ -16,11 +16,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, ValidationError
 
 from segpipe.cli.call import remember_call, report, report_interrupt, write_error
 from segpipe.cli.subcommands import Subcommand, load_function
+from segpipe.cli.sweeps import CappedJobs, SweptFolder, print_leaderboard
 from segpipe.config import CONF
 from segpipe.config.arguments import quote_text
 from segpipe.config.composing import CALL_ERRORS, checked_loading, quote_paths, refuse_unknown_key, replaced
@@ -69,12 +70,13 @@ def run_main(
         0 for success, 1 for work that failed or a bug (with its traceback), 2 for a wrong call, 130 for an interrupt.
     """
     JobErrors.statuses.clear()
+    SweptFolder.folder = None
     remember_call(program, arguments)
     added = [f"hydra.help.app_name={quote_text(' '.join(program))}"]
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         _call_hydra(main, arguments, added=added, subcommand=subcommand)
         return 0
-    added += [f"++hydra.callbacks.{kind.__name__}._target_={kind.__module__}.{kind.__name__}" for kind in (JobErrors, CappedJobs)]
+    added += [f"++hydra.callbacks.{kind.__name__}._target_={kind.__module__}.{kind.__name__}" for kind in _CALLBACKS]
     try:
         _call_hydra(main, arguments, added=added, subcommand=subcommand)
     except SystemExit as stop:
@@ -84,6 +86,8 @@ def run_main(
     except Exception as error:  # an error that is no wrong call is shown as a bug
         if not JobErrors.statuses:
             return report(error, arguments, CALL_ERRORS)
+    finally:
+        print_leaderboard()
     return next(iter(JobErrors.statuses), 0)
 
 
@@ -147,16 +151,7 @@ class JobErrors(Callback):
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
 
-class CappedJobs(Callback):
-    """Callback that limits parallel jobs to the number of cores."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Lower `n_jobs` of joblib before the launcher is built."""
-        # -1 means all cores, None one.
-        jobs, cores = config.hydra.launcher.get("n_jobs"), os.cpu_count() or 1
-        if jobs is not None and jobs > cores:
-            with read_write(config):
-                config.hydra.launcher.n_jobs = cores
+_CALLBACKS = (JobErrors, CappedJobs, SweptFolder)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ SUBCOMMANDS = {
             "data.root=/path/to/ham10000 output=runs/segmenter",
             "segmenter=unet_resnet18 segmenter.init=imagenet",
             "segmenter=unet segmenter.encoder=mit_b0",
-            "ckpt_path=runs/segmenter/checkpoints/last.ckpt trainer.max_epochs=20",
+            "+experiment=fine_tune_segmenter data=folders data.root=my_images data.without_lesion_ids=true",
+            "output=runs/segmenter resume=true trainer.max_epochs=20",
         ),
         f"--multirun tries several values, for example optimizer.lr=1e-3,3e-4. {_SWEEPS}",
     ),
@@ -166,6 +167,31 @@ SUBCOMMANDS = {
         ),
         "docs/trust.md explains the gate. Besides validation and test images as they are, there are test images with the lesion "
         "boxed out, strips of skin without the lesion, and blurred, noisy, compressed, darker and brighter images.",
+    ),
+    "annotations": Subcommand(
+        "convert masks and labels from and to COCO, Label Studio and CVAT",
+        "annotations",
+        "annotations:annotations",
+        (
+            "run=results output=coco.json",
+            "run=results format=label_studio output=tasks.json",
+            "run=results format=cvat shape=polygon output=cvat.xml",
+            "masks=corrected.json format=masks output=corrected",
+            "masks=photos/masks folder=photos labels=labels.csv output=coco.json",
+        ),
+        "docs/annotations.md shows how outlines are corrected in these tools. Trainings and scores read the files of COCO, Label "
+        "Studio and CVAT as they are: data.masks=FILE, masks=FILE labels=FILE.",
+    ),
+    "audit labels": Subcommand(
+        "rank likely errors among the labels of a data set",
+        "audit_labels",
+        "audits:labels",
+        (
+            "predictions=runs/folds/out_of_fold.csv folder=data/ham10000 output=audit",
+            "predictions=results/results.csv labels=labels.csv folder=photos",
+        ),
+        "docs/label_errors.md explains the ranking. The model must not have been trained on the images: predictions of a "
+        "cross-validation (train-cls --multirun +sweep=folds) cover a whole data set.",
     ),
     "synthetic": Subcommand(
         "draw sample images with masks and labels",

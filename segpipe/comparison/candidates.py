@@ -118,7 +118,7 @@ def check_candidates(candidates: Sequence[Candidate], source: Source, truth: Gro
     matched = check_truth(truth, source.by_path).keep_classes(candidates[0].card.classes)
     for candidate in candidates if not overwrite else ():
         options = candidate.options
-        identity = run_identity(candidate.pipeline.identity(), options.pictures, max_pixels=options.max_pixels)
+        identity = run_identity(candidate.pipeline.identity(), options.pictures, max_pixels=options.max_pixels, given_masks=None)
         changed = changed_settings(options.output, identity)
         if changed:
             raise OutputError(

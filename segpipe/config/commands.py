@@ -29,6 +29,7 @@ from segpipe.config.prediction import (
     runtime_setting,
     split_setting,
 )
+from segpipe.language import language_codes
 
 folder_setting = partial(setting, text="Folder of images, searched with its subfolders; a data set's root will do", path="any")
 bundles_setting = partial(setting, path="folder")
@@ -52,6 +53,9 @@ class AppConfig:
     device: str = device_setting()
     precision: str = precision_setting()
     batch_size: int | None = batch_size_setting()
+    language: str = setting(
+        "auto", "Language at the start", choices={"auto": "that of the browser"} | dict.fromkeys(language_codes(), "")
+    )
     max_files: int = setting(50, "Largest number of images per upload", least=1)
     max_pixels: int = max_pixels_setting(50_000_000)
 
@@ -97,7 +101,7 @@ class AblationsConfig:
     )
     titles: list[str] | None = titles_setting()
     labels: str | None = labels_setting(None)
-    masks: str | None = masks_setting("Folder of the true masks, named after the images")
+    masks: str | None = masks_setting("Folder of the true masks, named after the images, or file of COCO, Label Studio or CVAT")
 
 
 @dataclass
@@ -160,6 +164,54 @@ class AuditGateConfig:
     runtime: str = runtime_setting()
     device: str = device_setting()
     output: str | None = setting(None, "Folder for gate.json, the numbers in full precision; null: none", path="any")
+
+
+@dataclass
+class AnnotationsConfig:
+    """`segpipe annotations`."""
+
+    run: str | None = setting(
+        None,
+        "Folder of a run of segpipe predict, whose masks and diagnoses are converted; give either run or masks",
+        path="folder",
+        extra="annotations",
+    )
+    masks: str | None = setting(
+        None, "Folder of masks, or file of COCO, Label Studio or CVAT, to convert", path="existing", extra="annotations"
+    )
+    folder: str | None = setting(None, "With a folder of masks: folder of their images, for the names", path="folder")
+    labels: str | None = labels_setting(None, text="Labels, as for segpipe predict; null: those of run or masks")
+    format: str = setting(
+        "coco",
+        "Form of the output",
+        choices={
+            "coco": "JSON file for instances",
+            "label_studio": "JSON file of tasks; masks of a run are predictions",
+            "cvat": "XML file, CVAT for images 1.1",
+            "masks": "folder of masks/*.png and labels.csv",
+        },
+    )
+    shape: str = setting(
+        "rle",
+        "Shape of the outlines in a file",
+        choices={"rle": "every pixel, run-length encoded", "polygon": "simplified, without holes"},
+    )
+    images_url: str = setting(
+        "/data/local-files/?d=", "With format=label_studio: text before the path of each image that makes it a URL for the server"
+    )
+    output: str = setting(MISSING, "File to write, or folder with format=masks", path="any")
+    overwrite: bool = setting(False, "True to replace an existing output")
+
+
+@dataclass
+class AuditLabelsConfig:
+    """`segpipe audit labels`."""
+
+    predictions: str = setting(MISSING, "out_of_fold.csv of a cross-validation, or results.csv of a run", path="existing")
+    labels: str | None = labels_setting(None, text="CSV of the labels to check; null: those in out_of_fold.csv")
+    folder: str | None = folder_setting(None, text="Folder of the images, for the contact sheet; null: no sheet")
+    shown: int = setting(20, "Number of images on the contact sheet", least=1, most=200)
+    output: str | None = setting(None, f"Folder for label_errors.csv and label_errors.png; {DATED}", path="any")
 
 
 @dataclass

@@ -18,7 +18,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
 from segpipe.config import CONF
 from segpipe.config.arguments import as_override, explain, explain_unknown_key, quote_text

@@ -39,6 +39,11 @@ class DataConfig:
         path="folder",
         advice="see data/README.md, or use data=synthetic",
     )
+    masks: str | None = setting(
+        None,
+        "Masks that take precedence over those in data.root: a folder, or a file of COCO, Label Studio or CVAT; null: none",
+        path="existing",
+    )
     without_lesion_ids: bool = setting(False, _WITHOUT_IDS)
     limit: int | None = setting(None, "Approximate number of images to use; null: all", least=1)
     fold: int | None = setting(None, "Fold held out in place of the validation part; null: no folds", least=0)
@@ -83,7 +88,12 @@ class FoldersConfig(ClassesConfig):
 class CsvConfig(ClassesConfig):
     """Images whose classes are listed in a table."""
 
-    table: str = setting(MISSING, "Table with columns image,label,lesion_id, or in the form of HAM10000 or ISIC", path="existing")
+    table: str = setting(
+        MISSING,
+        "Table with columns image,label,lesion_id, or in the form of HAM10000 or ISIC; or a file of COCO, Label Studio or CVAT, "
+        "whose outlines are the masks",
+        path="existing",
+    )
 
 
 @dataclass

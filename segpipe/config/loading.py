@@ -19,7 +19,7 @@ from segpipe.errors import ConfigError
 # Resolvers that read the environment, which holds secrets, or make a configuration of a text.
 REFUSED_RESOLVERS = ("oc.env", "oc.decode", "oc.create", "env")
 _TARGETS = {
-    "callbacks": re.compile(r"segpipe\.cli\.running\.(JobErrors|CappedJobs)"),
+    "callbacks": re.compile(r"segpipe\.cli\.(running\.JobErrors|sweeps\.(CappedJobs|SweptFolder))"),
     "launcher": re.compile(r"(hydra_plugins|hydra\._internal\.core_plugins)\.[\w.]+"),
     "sweeper": re.compile(r"(hydra_plugins|hydra\._internal\.core_plugins)\.[\w.]+"),
 }

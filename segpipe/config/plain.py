@@ -82,7 +82,7 @@ def _read_option(schema: Any, group: str, option: str) -> Any:
 
 
 def _read_yaml(name: str) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         content = yaml.load((CONF / f"{name}.yaml").read_bytes(), yaml.CSafeLoader)

@@ -8,6 +8,7 @@ from segpipe.config.fields import MISSING, setting
 
 VIEWS = {"none": "", "flips": "4 views", "d4": "8, flips and quarter turns", "crops": "12, flips of crops with three margins"}
 PARTS = ("train", "val", "test")
+NO_REPORT, HTML, PDF, CONTACT_SHEET = ("none", "html", "pdf", "contact_sheet")
 
 _SEGMENTER = "Folder of a trained segmenter; null: the shipped one"
 _CLASSIFIER = "Folder of a trained classifier; null: the shipped one"
@@ -48,7 +49,10 @@ mm_per_pixel_setting = partial(
 )
 max_pixels_setting = partial(setting, text="Largest accepted image, height x width in pixels", least=1)
 labels_setting = partial(
-    setting, path="existing", text="CSV of the true diagnoses, with lesion ids where they are known", extra="metrics"
+    setting,
+    path="existing",
+    text="CSV of the true diagnoses, with lesion ids where they are known, or file of COCO, Label Studio or CVAT",
+    extra="metrics",
 )
 masks_setting = partial(setting, None, path="existing", extra="metrics")
 split_setting = partial(setting, None, "CSV that lists the images to use; null: all", path="existing", extra="metrics")
@@ -143,8 +147,18 @@ class RunPipelineConfig:
     )
     batch_size: int | None = batch_size_setting()
     max_pixels: int = max_pixels_setting(150_000_000)
-    labels: str | None = labels_setting(None, text="CSV of the true diagnoses (HAM10000, ISIC, or image,label): scores the run")
-    masks: str | None = masks_setting("Folder of the true masks, named after the images: scores the run")
+    labels: str | None = labels_setting(
+        None,
+        text="CSV of the true diagnoses (HAM10000, ISIC, or image,label) or file of COCO, Label Studio or CVAT: scores the run",
+    )
+    masks: str | None = masks_setting(
+        "Folder of the true masks, named after the images, or file of COCO, Label Studio or CVAT: scores the run"
+    )
+    given_masks: str | None = setting(
+        None,
+        "Folder of masks, named after the images, to use in place of found ones; or the mask file of a single image",
+        path="existing",
+    )
     heatmap_sample: int = setting(
         200, "With labels or masks and explain=gradcam: number of images whose heatmaps are tested; 0: no test", least=0
     )
@@ -157,5 +171,12 @@ class RunPipelineConfig:
     heatmaps: bool = setting(False, "True to write the heatmaps as pictures of their own")
     similar: SimilarConfig = setting(SimilarConfig, "Similar cases")
     report: str = setting(
-        "none", "Report", choices={"none": "", "html": "report.html, a table of all images with a page for each"}
+        NO_REPORT,
+        "Report, with the truth where labels or masks are given",
+        choices={
+            NO_REPORT: "",
+            HTML: "report.html, a table of all images with a page for each",
+            PDF: "report.pdf, an overview and a page for each image; needs segpipe[plots]",
+            CONTACT_SHEET: "report.pdf, the overview alone, 20 images on a page; needs segpipe[plots]",
+        },
     )

@@ -40,6 +40,9 @@ class TrainConfig:
         "checkpoints/last.ckpt of a training to resume, with its data and settings; docs/resuming.md lists what may change",
         path="existing",
     )
+    resume: bool = setting(
+        False, "True to resume the training in output from its last checkpoint, if there is one, and else to begin it"
+    )
     allow_change: list[str] = setting(list, "Settings that may change on resuming, as [optimizer.lr]", choices=CHANGES_ALLOWED)
     allow_leak: bool = setting(
         False, "True to accept a split whose parts share lesions, and models that have seen test lesions; noted in the card"
@@ -97,6 +100,8 @@ SCHEMAS: dict[str | None, dict[str, type]] = {
         "card": commands.CardConfig,
         "selftest": commands.SelfTestConfig,
         "audit_gate": commands.AuditGateConfig,
+        "annotations": commands.AnnotationsConfig,
+        "audit_labels": commands.AuditLabelsConfig,
         "synthetic": commands.SyntheticSamplesConfig,
     },
     "data": {

@@ -9,7 +9,7 @@ import pandas as pd
 
 from segpipe.data.check import CheckedDataset, check_table
 from segpipe.data.identity import KnownImages, image_ids, parse_name, same_content
-from segpipe.data.masks import name_masks, same_masks
+from segpipe.data.masks import given_masks, name_masks, same_masks
 from segpipe.data.tables import SUFFIXES, read_columns, read_labels, read_table, refuse_contradictions, to_numbers
 from segpipe.diagnosis import BENIGN_AND_MALIGNANT, MALIGNANT, class_code, is_known, known_malignant
 from segpipe.errors import DatasetError
@@ -52,37 +52,41 @@ class Files:
         return KnownImages(self.images)
 
 
-def find_photographs(root: str, *, copies: bool) -> Files:
+def find_photographs(root: str, *, copies: bool, masks: str | None = None) -> Files:
     """Find the photographs and masks of a data set.
 
     Args:
         root: Folder, searched with all its subfolders.
         copies: True to keep all identical photographs of one file name; False to keep the first, because some downloads hold
             files twice.
+        masks: Folder or annotation file of masks that take precedence over those below `root`, see `find_masks`; None for none.
 
     Raises:
-        DatasetError: `root` is no folder, holds no photographs, or an image has two masks.
+        DatasetError: `root` is no folder, holds no photographs, an image has two masks, or `masks` cannot be used.
     """
     folder = Path(root)
     if not folder.is_dir():
         raise DatasetError(f"data.root must be a folder, got {root!r}; see data/README.md, or use data=synthetic")
     found = find_images(folder)
-    masks = (*found.masks, *found.mask_pictures)
+    own_masks = (*found.masks, *found.mask_pictures)
     if not found.images:
-        others = f" but {len(masks)} masks" if masks else ""
+        others = f" but {len(own_masks)} masks" if own_masks else ""
         first = "".join(f"; {display_path(path)} is {reason}" for path, reason in found.unreadable[:1])
         raise DatasetError(
             f"data.root must hold images, got none in {root!r}{others}; see data/README.md, or use data=synthetic{first}"
         )
     photographs = found.images if copies else _without_copies(found.images)
     images = _by_id(folder, photographs)
-    named = name_masks(folder, masks)
+    named = name_masks(folder, own_masks)
     of_images = KnownImages(images).assign(named, what=f"the masks in {root}", same=same_masks)
     unmatched = sorted(set(found.mask_pictures if of_images else named.values()) - set(of_images.values()))
     skipped: dict[str, Sequence[Path]] = {"folder of results": found.outputs, "mask of no image": unmatched}
     skipped["file that is not read as an image"] = [path for path, _ in found.unreadable]
     remarks = {what: tuple(display_path(path.relative_to(folder)) for path in paths) for what, paths in skipped.items()}
-    return Files(root, images, of_images, remarks)
+    if masks is None:
+        return Files(root, images, of_images, remarks)
+    given, unused = given_masks(Path(masks), KnownImages(images))
+    return Files(root, images, of_images | given, remarks | unused)
 
 
 def _by_id(folder: Path, photographs: Sequence[Path]) -> dict[str, Path]:

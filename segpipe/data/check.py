@@ -17,14 +17,15 @@ from segpipe.config.groups import DataConfig, ExtraDataConfig
 from segpipe.data.masks import MASK_DEFECTS, inspect_mask
 from segpipe.data.splits import read_split
 from segpipe.diagnosis import CODES, MALIGNANT_CODES
-from segpipe.errors import DatasetError, ImageError
+from segpipe.errors import DatasetError, ImageError, MissingExtraError
 from segpipe.io.files import counted
 from segpipe.io.images import read_image
 from segpipe.io.passes import pass_over
 from segpipe.types import MIN_SIDE
 
 EXAMPLES_SHOWN = 3
-IMAGE_DEFECTS = ("missing image file", "image that does not decode", "image of too few pixels")
+_NEEDS_HEIF = 'HEIC image, which is read after pip install "segpipe[heif]"'
+IMAGE_DEFECTS = ("missing image file", "image that does not decode", _NEEDS_HEIF, "image of too few pixels")
 _EXTRA_LOADER_ARGUMENTS = ("_target_", "root", "table", "without_lesion_ids")
 _NO_LOADER_ARGUMENTS = ("limit", "cache", "fold", "folds", "extra")
 
@@ -152,8 +153,8 @@ def _inspect(image_path: str | None, mask_path: str | None) -> str:
         return "missing image file"
     try:
         image = read_image(Path(image_path))
-    except ImageError:
-        return "image that does not decode"
+    except ImageError as error:
+        return _NEEDS_HEIF if isinstance(error.__cause__, MissingExtraError) else "image that does not decode"
     if min(image.shape[:2]) < MIN_SIDE:
         return "image of too few pixels"
     return "missing mask" if mask_path is None else inspect_mask(Path(mask_path), image.shape[:2])

@@ -22,6 +22,7 @@ class SeededDataModule(LightningDataModule):
         workers: Reader processes per training process; 0 reads in the training process, which is as fast on two cores.
         seed: Seed of order and augmentation.
         draw_probs: Probability of each training example per draw, see `SeededSampler`.
+        least_draws: Least number of training examples in an epoch, over all processes; a smaller data set is repeated.
 
     Attributes:
         first_epoch: First epoch of a resumed training, whose workers start reading before Lightning sets the epoch.
@@ -36,9 +37,11 @@ class SeededDataModule(LightningDataModule):
         workers: int,
         seed: int,
         draw_probs: FloatArray | None = None,
+        least_draws: int = 0,
     ) -> None:
         super().__init__()
         self._draw_probs = draw_probs
+        self._least_draws = least_draws
         self._train = train
         self._val = val
         self._batch_size = batch_size
@@ -49,11 +52,12 @@ class SeededDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Load complete batches only, unless there is none.
 
-        BatchNorm needs more than a single leftover image.
+        BatchNorm needs more than a single leftover image. A small data set is repeated until it fills `least_draws`.
         """
         rank, world = self._rank_and_world()
         length = len(self._train)  # type: ignore[arg-type]
-        sampler = SeededSampler(length, seed=self.seed, rank=rank, world=world, draw_probs=self._draw_probs)
+        drawn: dict[str, Any] = {"draw_probs": self._draw_probs, "least_draws": self._least_draws}
+        sampler = SeededSampler(length, seed=self.seed, rank=rank, world=world, **drawn)
         sampler.set_epoch(self.first_epoch)
         return self._loader(self._train, sampler, drop_last=len(sampler) >= self._batch_size // world)
 

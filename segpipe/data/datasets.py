@@ -39,30 +39,43 @@ class SeededSampler(Sampler[Draw]):
         seed: Seed of order and augmentation.
         rank: Rank of this process among those that split the order, one example to each in turn.
         world: Number of processes; each takes equally many, so up to `world - 1` examples of an epoch are dropped.
-        draw_probs: Probability of each example per draw, float (length,), with sum 1: an epoch draws `length` times with
-            replacement. None takes each example once.
+        draw_probs: Probability of each example per draw, float (length,), with sum 1, for draws with replacement. None takes
+            all examples in turn, each time in a new order.
+        least_draws: Least number of draws in an epoch, which otherwise has `length` of them.
     """
 
-    def __init__(self, length: int, *, seed: int, rank: int = 0, world: int = 1, draw_probs: FloatArray | None = None) -> None:
+    def __init__(
+        self,
+        length: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        draw_probs: FloatArray | None = None,
+        least_draws: int = 0,
+    ) -> None:
         self.length = length
         self.draw_probs = draw_probs
         self.seed = seed
         self.epoch = 0
-        self._slice = slice(rank, length - length % world, world)
+        self._draws = max(length, least_draws)
+        self._slice = slice(rank, self._draws - self._draws % world, world)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(range(self.length)[self._slice])
+        return len(range(self._draws)[self._slice])
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = (
-            rng.permutation(self.length) if self.draw_probs is None else rng.choice(self.length, self.length, p=self.draw_probs)
-        )
-        seeds = rng.integers(2**31, size=self.length)
+        if self.draw_probs is None:
+            rounds = -(-self._draws // self.length)
+            order = np.concatenate([rng.permutation(self.length) for _ in range(rounds)])[: self._draws]
+        else:
+            order = rng.choice(self.length, self._draws, p=self.draw_probs)
+        seeds = rng.integers(2**31, size=self._draws)
         return (Draw(int(index), int(seed)) for index, seed in zip(order[self._slice], seeds[self._slice], strict=True))
 
 

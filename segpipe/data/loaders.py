@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from segpipe.data.annotations.files import read_label_file
 from segpipe.data.assembly import Files, assemble, find_photographs, read_metadata
 from segpipe.data.check import CheckedDataset
-from segpipe.data.tables import read_labels
+from segpipe.data.masks import holds_outlines
 from segpipe.diagnosis import CODES, ISIC_2019_CODES, check_class_name, class_code, in_order
 from segpipe.errors import DatasetError
 from segpipe.io.files import counted
@@ -20,7 +21,7 @@ _PART_FOLDERS = {
 }
 
 
-def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedDataset:
+def load_ham10000(root: str, *, masks: str | None = None, without_lesion_ids: bool = False) -> CheckedDataset:
     """Load and check HAM10000, or a data set of similar layout.
 
     The layouts of data/README.md are distinguished by content, not by names: images, masks, and tables with the columns of
@@ -28,6 +29,7 @@ def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedData
 
     Args:
         root: Folder of the unpacked data set.
+        masks: Folder or annotation file of masks that take precedence over those below `root`; None for none.
         without_lesion_ids: True to treat images without a known lesion as lesions of their own, see `assemble`.
 
     Returns:
@@ -36,7 +38,7 @@ def load_ham10000(root: str, *, without_lesion_ids: bool = False) -> CheckedData
     Raises:
         DatasetError: There are no images, no diagnoses, or no lesion ids.
     """
-    files = find_photographs(root, copies=False)
+    files = find_photographs(root, copies=False, masks=masks)
     labels = read_metadata(root)
     if labels is None:
         raise DatasetError(
@@ -51,6 +53,7 @@ def load_isic2019(
     root: str,
     *,
     classes: Sequence[str] | None = None,
+    masks: str | None = None,
     without_lesion_ids: bool = False,
     malignant: Sequence[str] | None = None,
 ) -> CheckedDataset:
@@ -60,6 +63,7 @@ def load_isic2019(
         root: Folder of the images, and of either the ground truth table, with the metadata for lesion ids, or folders named
             after the classes, at any depth.
         classes: Classes to keep, in any order; None keeps the eight of the table, or those that have a folder.
+        masks: Folder or annotation file of masks that take precedence over those below `root`; None for none.
         without_lesion_ids: True to treat images without a known lesion as lesions of their own, see `assemble`; else they are
             left out.
         malignant: Malignant classes; None takes the known ones.
@@ -71,7 +75,7 @@ def load_isic2019(
         DatasetError: There are no images, diagnoses or lesion ids, or `classes` lists fewer than two existing ones.
     """
     labels, present = (read_metadata(root) if Path(root).is_dir() else None), ISIC_2019_CODES
-    files = find_photographs(root, copies=labels is None)
+    files = find_photographs(root, copies=labels is None, masks=masks)
     if labels is None:
         labels = _label_by_folder(files, _isic_class)
         present = tuple(code for code in ISIC_2019_CODES if code in set(labels["dx"]))
@@ -86,13 +90,19 @@ def load_isic2019(
 
 
 def load_folders(
-    root: str, *, without_lesion_ids: bool = False, malignant: Sequence[str] | None = None, split_folders: bool | None = None
+    root: str,
+    *,
+    masks: str | None = None,
+    without_lesion_ids: bool = False,
+    malignant: Sequence[str] | None = None,
+    split_folders: bool | None = None,
 ) -> CheckedDataset:
     """Load and check a data set of class folders, `ROOT/CLASS/photo.jpg`.
 
     Args:
         root: Folder whose subfolders, at any depth, are the classes; masks lie in a folder `masks`, if any. Folders `train`,
             `val` and `test` may lie above the classes.
+        masks: Folder or annotation file of masks that take precedence over those below `root`; None for none.
         without_lesion_ids: True to treat each image as a lesion of its own; folders do not define lesions.
         malignant: Malignant classes; None derives them from the classes, see `malignant_among`.
         split_folders: Use of folders `train`, `val` and `test`: True takes them as the split, False pools their images, None
@@ -105,7 +115,7 @@ def load_folders(
         DatasetError: There are fewer than two classes, a name is invalid, lesion ids are required, or `split_folders` does
             not match the folders.
     """
-    files = find_photographs(root, copies=True)
+    files = find_photographs(root, copies=True, masks=masks)
     parts = _parts_of(files)
     _check_split_folders(parts, split_folders)
     depth = 1 if parts else 0
@@ -116,7 +126,12 @@ def load_folders(
 
 
 def load_csv(
-    root: str, *, table: str, without_lesion_ids: bool = False, malignant: Sequence[str] | None = None
+    root: str,
+    *,
+    table: str,
+    masks: str | None = None,
+    without_lesion_ids: bool = False,
+    malignant: Sequence[str] | None = None,
 ) -> CheckedDataset:
     """Load and check images with classes, and optionally lesions, in a table.
 
@@ -124,6 +139,8 @@ def load_csv(
         root: Folder of the images.
         table: Table in one of the forms of `read_labels`, such as `image,label,lesion_id`; further columns may be `age`,
             `sex` and `localization`. It names images by path below `root` or by the end of that path, with or without suffix.
+            An annotation file gives the masks, too, and may have a single label, which trains a segmenter.
+        masks: Folder or annotation file of masks that take precedence over those below `root`; None for none.
         without_lesion_ids: True to treat images without a `lesion_id` as lesions of their own.
         malignant: Malignant classes; None derives them from the classes, see `malignant_among`.
 
@@ -133,8 +150,11 @@ def load_csv(
     Raises:
         DatasetError: The table cannot be used, there are fewer than two classes, or there are no lesion ids.
     """
-    files, labels = find_photographs(root, copies=True), read_labels(Path(table))
-    classes = _classes_of(labels["dx"].dropna())
+    labels = read_label_file(Path(table))
+    outlines = table if holds_outlines(Path(table)) else None
+    files = find_photographs(root, copies=True, masks=outlines if masks is None else masks)
+    # The segmenter may learn from outlines of a single label.
+    classes = _classes_of(labels["dx"].dropna(), least=2 if outlines is None else 1)
     return assemble(labels, files, classes=classes, malignant=malignant, without_lesion_ids=without_lesion_ids)
 
 
@@ -205,15 +225,15 @@ def _check_split_folders(parts: dict[str, str], split_folders: bool | None) -> N
         )
 
 
-def _classes_of(codes: Iterable[str]) -> tuple[str, ...]:
-    """Sort and check the classes, see `in_order`."""
+def _classes_of(codes: Iterable[str], *, least: int = 2) -> tuple[str, ...]:
+    """Sort and check the classes, at least `least`, see `in_order`."""
     classes = in_order(codes)
     try:
         for code in classes:
             check_class_name(code)
     except ValueError as error:
         raise DatasetError(str(error)) from error
-    if len(classes) < 2:
+    if len(classes) < least:
         raise DatasetError(
             f"data.root must hold at least two classes, got {len(classes)}; see data/README.md: data=folders takes a folder for "
             "each class, data=csv a table"

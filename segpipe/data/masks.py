@@ -1,15 +1,21 @@
 """Lesion masks by image name, and their defects."""
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from segpipe.data.identity import parse_name, same_content
+from segpipe.data.annotations.files import is_annotation_file, read_annotations
+from segpipe.data.identity import KnownImages, parse_name, same_content
 from segpipe.errors import DatasetError, ImageError, MaskError
+from segpipe.io.files import counted
 from segpipe.io.folders import find_images, image_of_mask
-from segpipe.io.images import read_mask
+from segpipe.io.images import read_mask, write_png
+from segpipe.io.passes import follow, results_folder
 
+OUTLINES = "outlines"  # folder of decoded masks, in the folder of kept results
 MASK_DEFECTS = (
     *("missing mask", "mask that does not decode", "mask that does not have two values"),
     *("mask of another size than its image", "empty mask"),
@@ -17,20 +23,22 @@ MASK_DEFECTS = (
 
 
 def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path]:
-    """Find the lesion masks below a folder.
+    """Find the lesion masks below a folder, or in an annotation file.
 
     Files are masks by name, folder or content. Other files next to them count as well, since they are meant as masks.
 
     Args:
-        folder: Folder, searched with all its subfolders.
+        folder: Folder, searched with all its subfolders, or a COCO, Label Studio or CVAT file.
         images: Files below it that are photographs.
 
     Returns:
         Mask by image name, see `name_masks`.
 
     Raises:
-        DatasetError: There are no masks, or an image has two of different content.
+        DatasetError: There are no masks, an image has two of different content, or the annotation file cannot be used.
     """
+    if is_annotation_file(folder):
+        return _outlined_masks(folder)
     found, photographs = find_images(folder), {path.absolute() for path in images}
     masks = [path for path in (*found.masks, *found.mask_pictures) if path.absolute() not in photographs]
     mask_folders = {path.parent for path in masks}
@@ -40,6 +48,63 @@ def find_masks(folder: Path, *, images: Collection[Path] = ()) -> dict[str, Path
             f"{folder} must hold masks, got none among its files; results of segpipe do not count as masks; name their folder"
         )
     return {_image_name(folder, path): path for path in others} | name_masks(folder, masks)
+
+
+def _outlined_masks(file: Path) -> dict[str, Path]:
+    """Write the masks of the outlined images of an annotation file.
+
+    Files go beside the kept results of `segpipe.io.passes`, where later calls find them, or else into a temporary folder.
+
+    Raises:
+        DatasetError: There is no outline.
+        WriteError: A file cannot be written.
+    """
+    annotations = read_annotations(file)
+    folder = (results_folder() or Path(_temporary_folder().name)) / OUTLINES / annotations.sha256
+    masks: dict[str, Path] = {}
+    for number, image in enumerate(follow(annotations.images, len(annotations.images), "reading outlines")):
+        if image.outline is not None:
+            masks[image.name] = folder / f"{number}.png"
+            if not masks[image.name].is_file():
+                write_png(masks[image.name], image.outline.mask())
+    if not masks:
+        raise DatasetError(f"{file} must hold outlines of lesions, got none for its {counted(len(annotations.images), 'image')}")
+    return masks
+
+
+@lru_cache(maxsize=1)
+def _temporary_folder() -> "TemporaryDirectory[str]":
+    """Make the temporary folder of this process; its end removes it."""
+    return TemporaryDirectory(prefix="segpipe-")
+
+
+def holds_outlines(path: Path) -> bool:
+    """Return True for an annotation file with outlines."""
+    return is_annotation_file(path) and any(image.outline is not None for image in read_annotations(path).images)
+
+
+def given_masks(source: Path, known: KnownImages) -> tuple[dict[str, Path], dict[str, tuple[str, ...]]]:
+    """Find the masks of a data set that its settings name.
+
+    Args:
+        source: Folder or annotation file, see `find_masks`.
+        known: Photographs of the data set.
+
+    Returns:
+        Mask by image id, and names of the others by the reason.
+
+    Raises:
+        DatasetError: There are no masks, or none is of a photograph.
+    """
+    named, what = find_masks(source), f"the masks in {source}"
+    given = known.assign(named, what=what, same=same_masks)
+    if not given:
+        raise DatasetError(
+            f"data.masks must name images of data.root, got none among {counted(len(named), 'name')}, such as {next(iter(named))}"
+        )
+    unknown = sorted(named.keys() - known.find(named, what=what).keys())
+    skipped = read_annotations(source).skipped if is_annotation_file(source) else {}
+    return given, {"mask of no image in data.masks": tuple(unknown), **skipped}
 
 
 def name_masks(folder: Path, masks: Sequence[Path]) -> dict[str, Path]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from segpipe.bundle.card_file import SHIPPED
 from segpipe.errors import PredictionError
@@ -25,6 +24,7 @@ from segpipe.inference.stages import Localizer
 from segpipe.inference.tta import VIEWS
 from segpipe.io.files import display_path
 from segpipe.io.images import read_image
+from segpipe.io.passes import follow
 from segpipe.io.storage import content_hash
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.heatmaps import TURNS, alter_pixels, areas_under, score_turns, turn
@@ -33,7 +33,6 @@ from segpipe.types import RgbImage, mask_box
 
 SAMPLE = 200  # images
 RESAMPLES = 1000
-_SILENT_SECONDS = 3.0
 _SEED_DIGITS = 8  # of a hash
 
 
@@ -134,7 +133,7 @@ class HeatmapTest:
             `path`, `sha256`, `explained` of each image, and the columns of `segpipe.metrics.heatmaps.score_heatmaps`.
         """
         rows: list[dict[str, Any]] = []
-        for image in tqdm(images, "testing heatmaps", count, unit="image", delay=_SILENT_SECONDS, leave=False):
+        for image in follow(images, count, "testing heatmaps"):
             with suppress(PredictionError):
                 rows.append(self._measure(image))
         return pd.DataFrame(rows)

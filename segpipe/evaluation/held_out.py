@@ -3,19 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.data.duplicates import hash_id
-from segpipe.data.identity import parse_name
 from segpipe.errors import ConfigError
 from segpipe.evaluation.heatmap_faithfulness import HeatmapTest
-from segpipe.evaluation.run import write_fold
+from segpipe.evaluation.run import result_path, write_fold
 from segpipe.evaluation.score import Metrics, score_run
 from segpipe.evaluation.truth import dataset_truth
 from segpipe.inference.ensemble import ClassifierEnsemble
@@ -27,6 +24,7 @@ from segpipe.inference.stages import Classifier, Localizer
 from segpipe.inference.tta import View
 from segpipe.io.files import display_path
 from segpipe.io.images import read_image, write_png
+from segpipe.io.passes import follow, working
 from segpipe.io.run_files import FOLD, JOURNAL
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.calibration import METHODS, calibration_errors, fit_calibration
@@ -37,7 +35,6 @@ from segpipe.runs.options import RunOptions
 from segpipe.runs.source import Source
 
 _BATCH_SIZE = 8
-_SILENT_SECONDS = 3.0
 
 
 def score_classifier(
@@ -74,10 +71,11 @@ def score_classifier(
     """
     output.mkdir(parents=True, exist_ok=True)
     ensemble = ClassifierEnsemble([network], views=views, explained="predicted" if heatmaps else None, batch_size=batch_size)
-    files = tuple((Path(row["image_path"]), _result_path(row)) for row in table.to_dict("records"))
+    files = tuple((Path(row["image_path"]), result_path(row)) for row in table.to_dict("records"))
     pipeline = Pipeline(localizer, ensemble, gate=gate, index=index)
     (output / JOURNAL).unlink(missing_ok=True)  # of earlier weights, where a training resumes
-    run_images(pipeline, Source(files), RunOptions(output), LocalEngine(pipeline, workers=None)).require_predictions()
+    options = RunOptions(output, title="scoring")
+    run_images(pipeline, Source(files), options, LocalEngine(pipeline, workers=None)).require_predictions()
     truth = dataset_truth(table, dataset=dataset).match_images({display_path(relative): path for path, relative in files})
     return score_run(output, truth, files, heatmaps=HeatmapTest(ensemble, sample=heatmaps) if heatmaps else None)
 
@@ -107,7 +105,7 @@ def predict_fold(
     """
     folder = output / FOLD
     score_classifier(localizer, network, table, folder, views=views, batch_size=batch_size, dataset=dataset)
-    paths = [display_path(_result_path(row)) for row in table.to_dict("records")]
+    paths = [display_path(result_path(row)) for row in table.to_dict("records")]
     write_fold(output, folder, table[["image_id", "lesion_id", "dx"]].assign(fold=fold, path=paths))
 
 
@@ -141,10 +139,11 @@ def calibrate(
     card, table = network.card, parts["val"]
     counts = parts["train"]["dx"].value_counts().reindex(card.classes, fill_value=0).to_list()
     logits, labels = view_logits(localizer, network, table, views=views, batch_size=batch_size)
-    fits = {name: fit_calibration(name, logits, labels, counts=counts) for name in METHODS}
-    chosen = fits[method]
-    probs = chosen.probs(logits)
-    errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
+    with working("calibration"):
+        fits = {name: fit_calibration(name, logits, labels, counts=counts) for name in METHODS}
+        chosen = fits[method]
+        probs = chosen.probs(logits)
+        errors = {name: calibration_errors(fit, logits, labels) for name, fit in fits.items()}
     images, lesions = ([hash_id(name) for name in table[column]] for column in ("image_id", "lesion_id"))
     return replace(
         card,
@@ -169,7 +168,7 @@ def view_logits(
     """
     classifier = Classifier(network, views=views, batch_size=batch_size)
     logits = []
-    for paths in batched(table["image_path"], _BATCH_SIZE):
+    for paths in batched(follow(table["image_path"], len(table), "calibration, validation images"), _BATCH_SIZE):
         images = [read_image(Path(path)) for path in paths]
         logits.append(classifier.view_logits([classifier.cut(*pair) for pair in zip(images, localizer(images), strict=True)]))
     labels = np.array([network.card.classes.index(code) for code in table["dx"]])
@@ -218,7 +217,7 @@ def find_missing_masks(
     masks: dict[str, str] = {}
     seen = {part: parts[part] for part in ("train", "val")}
     missing = [row for rows in seen.values() for row in rows[rows["mask_path"].isna()].to_dict("records")]
-    for rows in batched(tqdm(missing, "finding lesions", unit="image", delay=_SILENT_SECONDS, leave=False), _BATCH_SIZE):
+    for rows in batched(follow(missing, len(missing), "finding lesions"), _BATCH_SIZE):
         localizations = localizer([read_image(Path(row["image_path"])) for row in rows])
         for row, localization in zip(rows, localizations, strict=True):
             if localization.source is not MaskSource.WHOLE_IMAGE:
@@ -233,9 +232,3 @@ def find_missing_masks(
 def _fill(rows: pd.DataFrame, masks: Mapping[str, str]) -> pd.Series:
     paths = [path or masks.get(image_id) for image_id, path in zip(rows["image_id"], rows["mask_path"], strict=True)]
     return pd.Series(paths, index=rows.index, dtype=object)
-
-
-def _result_path(row: Mapping[Any, Any]) -> Path:
-    """Name an image by its id with the suffix of its file."""
-    image_id = row["image_id"]
-    return Path(image_id if parse_name(image_id).ending else f"{image_id}{Path(row['image_path']).suffix}")

@@ -1,4 +1,4 @@
-"""Plots of a training, and of the test of a classifier."""
+"""Plots of the test of a classifier, and parts of all plots."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,11 @@ from segpipe.diagnosis import full_name
 from segpipe.evaluation.run import Run
 from segpipe.io.files import counted, write_file
 from segpipe.io.images import read_mask
-from segpipe.io.run_files import EPOCH_TABLE, PLOT_FOLDER, TRAINING_PLOT
+from segpipe.io.run_files import PLOT_FOLDER
 from segpipe.metrics.calibration import expected_calibration_error, reliability_curve
 from segpipe.metrics.classification import LabeledPredictions, score_predictions
-from segpipe.report.plots import PAIR_HEADING, PREDICTED_COLOR, Panel, draw_panels, panel_of_pair
+from segpipe.report.overlays import PREDICTED_COLOR
+from segpipe.report.plots import PAIR_HEADING, Panel, draw_panels, panel_of_pair
 from segpipe.report.wording import name_with_code, percent
 
 # Distinguishable with any color vision (arXiv 2107.02270); the dashes are for prints in gray.
@@ -31,33 +32,6 @@ DASHES = ("-", "--", "-.", ":")
 GRAY = "0.45"
 DOTS_PER_INCH = 160
 CASES = 20  # worst cases that are drawn
-_LOSSES = {"train_loss": "training", "val_loss": "validation"}
-
-
-def draw_training(output: Path, *, monitor: str, best_epoch: int) -> None:
-    """Draw loss, monitored metric and learning rate over the epochs.
-
-    Args:
-        output: Folder of the training, with `metrics.csv`; the plot is written into it.
-        monitor: Metric that chose the best epoch.
-        best_epoch: Epoch whose weights were kept, counted from 0; it is marked in the plot.
-    """
-    table = pd.read_csv(output / EPOCH_TABLE, index_col="epoch")
-    monitored = {} if monitor in _LOSSES else {monitor: {monitor: monitor}}
-    panels = {"Loss": _LOSSES, **monitored, "Learning rate": {"learning_rate": "learning rate"}}
-    figure = new_figure(width=8.5, height=3.3 * len(panels))
-    rows = figure.subplots(len(panels), sharex=True)
-    for axes, (title, lines) in zip(rows, panels.items(), strict=True):
-        for index, (name, label) in enumerate(lines.items()):
-            axes.plot(table.index, table[name], marker="o", markersize=4, label=label, **line_style(index))
-        axes.axvline(best_epoch, color=GRAY, linestyle=":", label="best epoch")
-        axes.grid(color="0.9")
-        set_texts(axes, "", "", title)
-    rows[0].legend(frameon=False, fontsize=11)
-    rows[-1].locator_params(axis="x", integer=True)
-    set_texts(rows[0], f"Training, best epoch {best_epoch} by {monitor}", "", "Loss")
-    set_texts(rows[-1], "", "Epoch", "Learning rate")
-    save_figure(figure, output / TRAINING_PLOT)
 
 
 def draw_confusion_matrix(predictions: LabeledPredictions, path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segpipe.data.identity import parse_name
 from segpipe.errors import DatasetError
 from segpipe.evaluation.text import describe_test_set
 from segpipe.io.files import counted, display_path, read_json, write_file
@@ -109,6 +110,12 @@ def read_run(folder: Path, files: Sequence[tuple[Path, Path]] = ()) -> Run:
     image_files = {display_path(relative): path for path, relative in files}
     malignant, points = (tuple(summary.get(name, ())) for name in ("malignant", "operating_points"))
     return Run(folder, results, malignant, points, image_files, _pipeline_of(summary))
+
+
+def result_path(row: Mapping[Any, Any]) -> Path:
+    """Name an image by its id with the suffix of its file."""
+    image_id = row["image_id"]
+    return Path(image_id if parse_name(image_id).ending else f"{image_id}{Path(row['image_path']).suffix}")
 
 
 def _pipeline_of(summary: Mapping[str, Any]) -> dict[str, Any]:

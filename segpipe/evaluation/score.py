@@ -27,6 +27,7 @@ from segpipe.evaluation.text import describe_test_set
 from segpipe.evaluation.truth import GroundTruth
 from segpipe.io.files import encode_json, write_file
 from segpipe.io.images import read_mask
+from segpipe.io.passes import working
 from segpipe.io.run_files import METRICS, PLOT_FOLDER
 from segpipe.io.storage import content_hash
 from segpipe.metrics.bootstrap import ImageRows, WeightedMetric, Weights, join_groups, score_groups, with_intervals
@@ -73,15 +74,17 @@ def score_run(
     truth = truth.match_images({path: run.image_files.get(path) for path in run.results["path"]}).keep_classes(run.codes)
     (output / PLOT_FOLDER).mkdir(exist_ok=True)
     parts: dict[str, Metrics] = {}
-    if truth.diagnoses is not None:
-        parts["classification"] = _score_diagnoses(run, truth.diagnoses, truth)
-    if truth.masks is not None:
-        parts["segmentation"] = _score_masks(run, truth.masks, truth)
+    with working("metrics and plots"):
+        if truth.diagnoses is not None:
+            parts["classification"] = _score_diagnoses(run, truth.diagnoses, truth)
+        if truth.masks is not None:
+            parts["segmentation"] = _score_masks(run, truth.masks, truth)
     metrics: Metrics = {"images": len(run.results), "mask_sources": count_sources(run.results["mask_source"])}
     metrics |= {"groups": join_groups({name: part.pop("groups") for name, part in parts.items()})} | parts
     measured = pd.DataFrame() if heatmaps is None else heatmaps(run)
     if len(measured):
-        metrics["heatmaps"] = heatmap_metrics(measured, truth, resamples=RESAMPLES)
+        with working("metrics of the heatmaps"):
+            metrics["heatmaps"] = heatmap_metrics(measured, truth, resamples=RESAMPLES)
     metrics["pipeline"] = dict(run.pipeline)
     metrics["left_out"] = {reason: list(images) for reason, images in truth.left_out.items()}
     write_metrics(output / METRICS, metrics)

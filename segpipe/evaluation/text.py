@@ -154,6 +154,16 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def plain_table(rows: Sequence[Sequence[str]]) -> str:
+    """Write a table of aligned columns for the terminal.
+
+    Args:
+        rows: Cells of each row, the titles first.
+    """
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
 def metric_text(metric: Mapping[str, float | None], number_format: str = ".3f") -> str:
     """Format a metric with its interval.
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segpipe.data.annotations.files import is_annotation_file, read_annotations, read_label_file
 from segpipe.data.identity import KnownImages
 from segpipe.data.masks import find_masks, inspect_mask, same_masks
 from segpipe.data.splits import read_split
-from segpipe.data.tables import read_labels, refuse_contradictions
+from segpipe.data.tables import refuse_contradictions
 from segpipe.errors import DatasetError, ImageError
 from segpipe.io.images import decode_photograph
 from segpipe.io.storage import open_source
@@ -181,8 +182,9 @@ def read_truth(
     """Read the ground truth of images.
 
     Args:
-        labels: Table of diagnoses, see `read_labels`, with optional lesion ids, `age`, `sex` and `localization`.
-        masks: Folder of true masks.
+        labels: Table of diagnoses or annotation file, see `read_label_file`, with optional lesion ids, `age`, `sex` and
+            `localization`.
+        masks: Folder of true masks, or annotation file, see `find_masks`.
         split: Table with lesion ids for labels without them.
         images: Images that may lie in the folder of the masks.
 
@@ -190,13 +192,15 @@ def read_truth(
         DatasetError: A table cannot be used, or the masks contradict each other.
     """
     true_masks = None if masks is None else find_masks(masks, images=images)
+    left_out = read_annotations(masks).skipped if masks is not None and is_annotation_file(masks) else {}
     split_lesions = {} if split is None else _known(read_split(split), "lesion_id")
     if labels is None:
-        return GroundTruth(masks=true_masks, lesions=split_lesions)
-    table = read_labels(labels)
+        return GroundTruth(masks=true_masks, lesions=split_lesions, left_out=left_out)
+    table = read_label_file(labels)
     refuse_contradictions(table, what=str(labels))
     diagnoses = {name: code for name, code in zip(table["image_id"], table["dx"], strict=True) if not pd.isna(code)}
-    return GroundTruth(diagnoses, true_masks, _known(table, "lesion_id") or split_lesions, read_attributes(table))
+    lesions = _known(table, "lesion_id") or split_lesions
+    return GroundTruth(diagnoses, true_masks, lesions, read_attributes(table), left_out=left_out)
 
 
 def _known(table: pd.DataFrame, column: str) -> dict[str, str]:

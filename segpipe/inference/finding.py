@@ -15,7 +15,7 @@ from segpipe.errors import PredictionError
 from segpipe.inference.evidence import SIMILAR_COLUMNS, GateResult, Similar
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
 from segpipe.io.files import display_path, one_line
-from segpipe.lesion.localization import LocatedLesion
+from segpipe.lesion.localization import LocatedLesion, MaskSource
 from segpipe.metrics.conformal import ConformalSets
 from segpipe.metrics.operating_points import MALIGNANT, OperatingPoint, reached_targets
 from segpipe.metrics.trust import DEFAULT_RULES, Evidence, Trust, TrustRules
@@ -240,7 +240,7 @@ class Finding(LocatedLesion):
             words.append(" ".join(["suspicious", *(["for", " and ".join(targets)] if targets else [])]))
         if self.warnings:
             words.append("unsure")
-        words.append(f"mask by {self.mask_source}")
+        words.append("mask given" if self.mask_source is MaskSource.GIVEN else f"mask by {self.mask_source}")
         return f"Finding({_shorten(self.name, _LONGEST_NAME)}: {_shorten(', '.join(words), _LONGEST_WORDS)})"
 
     def _repr_html_(self) -> str:

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from segpipe.errors import ImageError, PredictionError
 from segpipe.inference.finding import Finding
+from segpipe.inference.given_masks import read_given_mask, reduce_mask
 from segpipe.inference.networks import is_out_of_memory
 from segpipe.io.files import display_path, one_line
 from segpipe.io.image_decoding import convert_picture
 from segpipe.io.images import decode_photograph, reduce_photograph
 from segpipe.io.storage import is_url, open_source
-from segpipe.types import MIN_SIDE, Photograph, RgbImage, conversion_hint, kind_of, require_image
+from segpipe.types import MIN_SIDE, BoolMask, Photograph, RgbImage, conversion_hint, kind_of, require_image
 
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | RgbImage
 
@@ -33,11 +34,13 @@ class ReadImage:
         photograph: Pixels, possibly reduced, and the size of the original.
         path: File or URL on one line; None where there is none.
         sha256: SHA-256 of the content of the file; None where there is none.
+        mask: Given mask, bool, in pixels of the original; None to find it.
     """
 
     photograph: Photograph
     path: str | None = None
     sha256: str | None = None
+    mask: BoolMask | None = None
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,24 @@ class FailedPrediction:
     by_model: bool = False
 
 
-def read_source(source: object, *, least_side: int, max_pixels: int) -> ReadImage:
+def read_source(source: object, mask: object = None, *, least_side: int, max_pixels: int) -> ReadImage:
     """Read one image, reduced while both sides keep `least_side` pixels.
 
     Args:
         source: Image of any kind, see `Pipeline.predict`.
+        mask: Given mask, an array or a path; None to find it.
         least_side: Smallest length of a side, pixels.
         max_pixels: Largest accepted number of pixels (height x width).
 
     Raises:
-        ImageError: The file or the picture cannot be used; the message starts with the path where there is one.
-        ValueError: `source` is of another type, or an array that is not an RGB image.
+        ImageError: The file, the picture or the mask file cannot be used; the message starts with the path where there is one.
+        ValueError: `source` is of another type, an array that is not an RGB image, or `mask` does not fit it.
     """
+    image = _read_any(source, least_side, max_pixels)
+    return image if mask is None else replace(image, mask=read_given_mask(mask, image.photograph, max_pixels=max_pixels))
+
+
+def _read_any(source: object, least_side: int, max_pixels: int) -> ReadImage:
     try:
         match source:
             case str() | Path():
@@ -118,14 +127,22 @@ def _refuse_no_file(path: Path, shown: str) -> None:
         raise ImageError(f"{shown}: no such file; {hint}")
 
 
+class PredictImages(Protocol):
+    """Function from images to findings, see `Pipeline.__call__`."""
+
+    def __call__(self, images: Sequence[RgbImage], *, masks: Sequence[BoolMask | None]) -> list[Finding]:
+        """Return one finding per image, or raise for the whole batch."""
+
+
 def predict_batch(
-    predict: Callable[[Sequence[RgbImage]], list[Finding]], photographs: Sequence[Photograph]
+    predict: PredictImages, photographs: Sequence[Photograph], masks: Sequence[BoolMask | None]
 ) -> list[Finding | FailedPrediction]:
     """Predict a batch; if that fails, predict each image alone.
 
     Args:
-        predict: Function that returns one finding per image, or raises for the whole batch.
+        predict: Pipeline.
         photographs: Batch of images.
+        masks: Given mask of each image, bool, in pixels of the original; None to find it.
 
     Returns:
         The finding of each image with its photograph, or the reason why it has none even alone.
@@ -133,10 +150,11 @@ def predict_batch(
     if not photographs:
         return []
     try:
-        findings = predict([photograph.image for photograph in photographs])
+        reduced = list(map(reduce_mask, masks, photographs))
+        findings = predict([photograph.image for photograph in photographs], masks=reduced)
         return [
-            FailedPrediction(finding.refusal) if finding.refusal else replace(finding, photograph=photograph)
-            for finding, photograph in zip(findings, photographs, strict=True)
+            FailedPrediction(finding.refusal) if finding.refusal else replace(finding, photograph=photograph, given_mask=mask)
+            for finding, photograph, mask in zip(findings, photographs, masks, strict=True)
         ]
     except PredictionError as error:
         failed = FailedPrediction(str(error), by_model=True)
@@ -146,13 +164,14 @@ def predict_batch(
         failed = FailedPrediction("needs more memory than there is; lower batch_size or max_pixels")
     if len(photographs) == 1:
         return [failed]
-    return [finding for photograph in photographs for finding in predict_batch(predict, [photograph])]
+    pairs = zip(photographs, masks, strict=True)
+    return [finding for photograph, mask in pairs for finding in predict_batch(predict, [photograph], [mask])]
 
 
 def predict_all(
-    predict: Callable[[Sequence[RgbImage]], list[Finding]],
-    read: Callable[[object], ReadImage],
-    sources: Iterable[object],
+    predict: PredictImages,
+    read: Callable[[object, object], ReadImage],
+    sources: Iterable[tuple[object, object]],
     *,
     batch_size: int,
     numbered: bool,
@@ -160,9 +179,9 @@ def predict_all(
     """Read and predict images of any kind, batch by batch.
 
     Args:
-        predict: Function as in `predict_batch`.
-        read: Function that reads one image.
-        sources: Images, read as they are needed.
+        predict: Pipeline.
+        read: Function that reads one image with its mask.
+        sources: Images with their given masks or None, read as they are needed.
         batch_size: Number of images that are read and predicted together.
         numbered: True to put the index of the image into errors.
 
@@ -177,7 +196,7 @@ def predict_all(
         start = time.perf_counter()
         batch = list(islice(images, batch_size))
         readable = [(label, image) for label, image in batch if isinstance(image, ReadImage)]
-        findings = predict_batch(predict, [image.photograph for _, image in readable])
+        findings = predict_batch(predict, [image.photograph for _, image in readable], [image.mask for _, image in readable])
         latency_ms = 1000 * (time.perf_counter() - start) / max(len(readable), 1)
         for (label, image), finding in zip(readable, findings, strict=True):
             if isinstance(finding, FailedPrediction):
@@ -192,14 +211,14 @@ def predict_all(
 
 
 def _read_all(
-    read: Callable[[object], ReadImage], sources: Iterable[object], *, numbered: bool
+    read: Callable[[object, object], ReadImage], sources: Iterable[tuple[object, object]], *, numbered: bool
 ) -> Iterator[tuple[str, ReadImage | Exception]]:
     """Yield images with their message prefix, up to the first error."""
     try:
         for index, source in enumerate(sources):
             label = f"item {index}: " if numbered else ""
             try:
-                image = read(source)
+                image = read(*source)
             except (ImageError, ValueError) as error:
                 kind = next(kind for kind in (ImageError, ValueError) if isinstance(error, kind))
                 yield label, kind(f"{label}{error}")

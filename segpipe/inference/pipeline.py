@@ -3,26 +3,28 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 from segpipe.bundle.card import fingerprint
 from segpipe.inference.ensemble import ClassifierEnsemble, EnsembleCrops, Prediction
 from segpipe.inference.evidence import GateResult
 from segpipe.inference.finding import Finding
 from segpipe.inference.gate import Gate
+from segpipe.inference.given_masks import GivenMask, pair_masks
 from segpipe.inference.image_sources import ImageSource, predict_all, read_source
 from segpipe.inference.networks import Network
 from segpipe.inference.similar import SimilarIndex
 from segpipe.inference.stages import Localizer
 from segpipe.io.image_decoding import DEFAULT_MAX_PIXELS
 from segpipe.lesion.localization import Localization
-from segpipe.types import Photograph, RgbImage, kind_of
+from segpipe.types import BoolMask, Photograph, RgbImage, kind_of
 
 # Photographs may be read reduced, but no further than to sides of this many times the input size of the networks: the crop of a
 # lesion that fills a sixth of the image's side still has as many pixels as the network can take, with a margin of 0.5.
 OVERSAMPLING = 3
 
 AnySource = TypeVar("AnySource", bound=ImageSource)  # to a type checker, a list[str] is not a list[ImageSource]
+GivenMasks: TypeAlias = Sequence[GivenMask | None]
 
 
 class Pipeline:
@@ -64,18 +66,22 @@ class Pipeline:
         self.least_side = OVERSAMPLING * max(sizes)
 
     @overload
-    def predict(self, source: ImageSource, *, max_pixels: int = ...) -> Finding: ...
+    def predict(self, source: ImageSource, *, mask: GivenMask | None = ..., max_pixels: int = ...) -> Finding: ...
 
     @overload
-    def predict(self, source: list[ImageSource] | tuple[ImageSource, ...], *, max_pixels: int = ...) -> list[Finding]: ...
+    def predict(
+        self, source: list[ImageSource] | tuple[ImageSource, ...], *, mask: GivenMasks | None = ..., max_pixels: int = ...
+    ) -> list[Finding]: ...
 
     @overload
-    def predict(self, source: list[AnySource], *, max_pixels: int = ...) -> list[Finding]: ...
+    def predict(self, source: list[AnySource], *, mask: GivenMasks | None = ..., max_pixels: int = ...) -> list[Finding]: ...
 
     @overload
     def predict(self, source: Iterator[ImageSource], *, max_pixels: int = ...) -> Iterator[Finding]: ...
 
-    def predict(self, source: object, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Finding | list[Finding] | Iterator[Finding]:
+    def predict(
+        self, source: object, *, mask: object = None, max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> Finding | list[Finding] | Iterator[Finding]:
         """Localize, crop and classify the lesion of one image, or of many.
 
         Files are read as `segpipe predict` reads them, and give the same numbers: EXIF orientation applied, transparent parts on
@@ -87,32 +93,43 @@ class Pipeline:
                 mode, or an RGB array, uint8, shape (H, W, 3). A list or tuple of these gives a list; an iterator gives an
                 iterator that reads and predicts one batch at a time. The order of the colors cannot be detected: an array
                 that OpenCV read is BGR and becomes RGB with `image[..., ::-1]`.
+            mask: Mask to use in place of the one that the localizer finds: bool, shape (H, W) of the image as shown, or the path
+                of a mask file of this size. For a list of images a list with a mask, or None to find it, for each. The finding
+                then has the mask source `given`; the input gate judges the photograph and the given mask.
             max_pixels: Largest accepted number of pixels (height x width) of an image; checked before decoding.
 
         Returns:
             One finding per image, in order.
 
         Raises:
-            ImageError: An image cannot be read, or needs more memory than there is. In a list or an iterator the message begins
-                with the index of the image; an iterator has yielded the findings of all images before it.
+            ImageError: An image or a mask file cannot be used, or needs more memory than there is. In a list or an iterator the
+                message begins with the index of the image; an iterator has yielded the findings of all images before it.
             PredictionError: A model returned a number that is not finite.
-            ValueError: `source` is of another type, an array is not an RGB image, or `max_pixels` is not a positive integer.
+            ValueError: `source` is of another type, an array is not an RGB image, a mask does not fit its image or is empty, or
+                `max_pixels` is not a positive integer.
         """
         if not isinstance(max_pixels, int) or max_pixels < 1:
             raise ValueError(f"max_pixels must be an integer of 1 or more, got {max_pixels!r}; leave it out for the default")
         predict = partial(predict_all, self, partial(read_source, least_side=self.least_side, max_pixels=max_pixels))
         if isinstance(source, list | tuple):
-            return list(predict(source, batch_size=self.ensemble.batch_size, numbered=True))
+            return list(predict(pair_masks(source, mask), batch_size=self.ensemble.batch_size, numbered=True))
         if isinstance(source, Iterator) and not hasattr(source, "read"):
-            return predict(source, batch_size=self.ensemble.batch_size, numbered=True)
-        return next(predict([source], batch_size=1, numbered=False))
+            return predict(pair_masks(source, mask), batch_size=self.ensemble.batch_size, numbered=True)
+        return next(predict([(source, mask)], batch_size=1, numbered=False))
 
-    def __call__(self, images: Sequence[RgbImage], *, on_step: Callable[[], None] = lambda: None) -> list[Finding]:
+    def __call__(
+        self,
+        images: Sequence[RgbImage],
+        *,
+        masks: Sequence[BoolMask | None] | None = None,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> list[Finding]:
         """Localize, crop and classify a batch of arrays at full size.
 
         Args:
             images: RGB uint8, shape (H, W, 3) each, sides of at least `MIN_SIDE` pixels; at least one. The order of the colors
                 cannot be detected: an array that OpenCV read is BGR and becomes RGB with `image[..., ::-1]`.
+            masks: Given mask of each image, bool, shape (H, W), or None to find it; None to find all.
             on_step: Callback between the steps; an exception that it raises ends the work.
 
         Returns:
@@ -120,13 +137,14 @@ class Pipeline:
 
         Raises:
             PredictionError: A model returned a number that is not finite for one of them; without that one the others succeed.
-            ValueError: An image is not such an array, see `segpipe.types.require_image`.
+            ValueError: An image is not such an array, see `segpipe.types.require_image`, or a mask does not fit its image, see
+                `segpipe.lesion.localization.accept_mask`.
         """
         if not isinstance(images, list | tuple):
             raise ValueError(f"images must be a list of RGB arrays, got {kind_of(images)}; use pipeline.predict(image)")
         for network in self.ensemble.networks:
             network.preload()
-        localizations, features = self.localizer.with_features(images)
+        localizations, features = self.localizer.with_features(images, masks)
         gates = [
             None if self.gate is None else self.gate.judge(*seen) for seen in zip(images, localizations, features, strict=True)
         ]

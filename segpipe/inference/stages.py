@@ -10,8 +10,8 @@ from segpipe.inference.heatmap import HeatmapArray, frame_of, mean_heatmap, scal
 from segpipe.inference.networks import ClassifierNetwork, ClassifierPass, Float32Array, Item, SegmenterNetwork, batched, sigmoid
 from segpipe.inference.tta import View, margin_scales, mean_maps, softmax, stack_views, unstack
 from segpipe.lesion.crop import cut_lesion, resize_square
-from segpipe.lesion.localization import Localization, MaskSource, localize
-from segpipe.types import Box, FloatArray, RgbImage, require_images
+from segpipe.lesion.localization import Localization, MaskSource, accept_mask, localize
+from segpipe.types import BoolMask, Box, FloatArray, RgbImage, require_images
 
 # Features of each image, float32, shape (D,), from the encoder of a U-Net; None without them.
 Features = Sequence[Float32Array | None]
@@ -22,7 +22,7 @@ class Localizer:
 
     Args:
         network: U-Net; None where `start` is a later mask source.
-        start: First mask source.
+        start: First mask source, one of `segpipe.lesion.localization.FINDERS`.
     """
 
     def __init__(self, network: SegmenterNetwork | None, *, start: MaskSource = MaskSource.UNET) -> None:
@@ -44,11 +44,16 @@ class Localizer:
         """
         return self.with_features(images)[0]
 
-    def with_features(self, images: Sequence[RgbImage]) -> tuple[list[Localization], Features]:
+    def with_features(
+        self, images: Sequence[RgbImage], masks: Sequence[BoolMask | None] | None = None
+    ) -> tuple[list[Localization], Features]:
         """Localize the lesions of a batch, with the U-Net's features.
+
+        The U-Net sees images with a given mask, too: its features describe the photograph, which the input gate judges.
 
         Args:
             images: RGB uint8, each of any size.
+            masks: Given mask of each image, bool, shape (H, W), or None to find it; None to find all.
 
         Returns:
             One localization per image, and the features of each image, see `segpipe.inference.networks.SegmenterPass`; None for
@@ -56,24 +61,35 @@ class Localizer:
 
         Raises:
             PredictionError: The U-Net returned a number that is not finite for one of them.
-            ValueError: An image is not such an array, see `segpipe.types.require_image`.
+            ValueError: An image is not such an array, see `segpipe.types.require_image`, or a mask does not fit its image, see
+                `segpipe.lesion.localization.accept_mask`.
         """
         images = require_images(images)
         nothing = [None] * len(images)
         maps, features = self.segment(images) if self.start is MaskSource.UNET else (nothing, nothing)
-        return self.localize(images, maps), features
+        return self.localize(images, maps, masks), features
 
-    def localize(self, images: Sequence[RgbImage], maps: Sequence[Float32Array | None]) -> list[Localization]:
+    def localize(
+        self,
+        images: Sequence[RgbImage],
+        maps: Sequence[Float32Array | None],
+        masks: Sequence[BoolMask | None] | None = None,
+    ) -> list[Localization]:
         """Localize lesions from the probability maps of the U-Net.
 
         Args:
             images: RGB uint8, each of any size.
             maps: Probability map of each image, from `segment`; None for each where the first mask source is not the U-Net.
+            masks: Given masks, which replace the maps, as for `with_features`.
 
         Returns:
             One localization per image, in pixels of the image.
         """
-        return [localize(image, mask_probs, start=self.start) for image, mask_probs in zip(images, maps, strict=True)]
+        given = masks or [None] * len(images)
+        return [
+            localize(image, mask_probs, start=self.start) if mask is None else accept_mask(image, mask)
+            for image, mask_probs, mask in zip(images, maps, given, strict=True)
+        ]
 
     def segment(self, images: Sequence[RgbImage]) -> tuple[list[Float32Array], Features]:
         """Run the U-Net alone.

@@ -18,6 +18,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from segpipe.errors import ImageError
+from segpipe.io.heif_damage import require_complete_heic
+from segpipe.io.image_formats import HEIC
 from segpipe.io.jpeg_decoding import decode_jpeg
 
 _INFLATED_AT_ONCE = 1 << 20  # bytes
@@ -81,6 +83,8 @@ def require_complete(image: ImageFile, file: IO[bytes]) -> None:
         _check_bmp(file)
     elif isinstance(image, WebPImageFile):
         _check_webp(image, file)
+    elif image.format == HEIC:
+        require_complete_heic(file)
     file.seek(position)
 
 

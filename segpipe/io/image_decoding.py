@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
@@ -15,8 +15,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from segpipe.errors import ImageError
+from segpipe.io.heif import open_heif
 from segpipe.io.image_damage import palette_entries, require_complete
-from segpipe.io.image_formats import HEAD_SIZE, format_of, unread_reason
+from segpipe.io.image_formats import HEAD_SIZE, HEIC, format_of, unread_reason
 from segpipe.io.jpeg_decoding import decode_jpeg
 from segpipe.io.mask_decoding import is_tinted
 
@@ -36,13 +37,15 @@ class _TiffFile(TiffImagePlugin.TiffImageFile):
 
 
 # Opened by their own classes, because Image.open applies Pillow's process-wide limit and accepts further formats.
-_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+_OPENERS: dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "BMP": BmpImageFile,
     "TIFF": _TiffFile,
     "WebP": WebPImageFile,
+    HEIC: open_heif,
 }
+_COMPRESSED = frozenset({"JPEG", "PNG", "WebP", HEIC})
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,11 @@ def decode(file: IO[bytes], *, max_pixels: int, backdrop: str | None, draft: tup
     Raises:
         ImageError: The file is no image, truncated, damaged, of an unsupported kind or too large; the message does not name it.
     """
-    plugin = _plugin_at_start(file)
-    with _decoding_errors(plugin):
-        image = plugin(file)
+    image = _open(file)
     _check_size(image, max_pixels)
-    width, height = image.size
-    with _decoding_errors(plugin):
+    with _decoding_errors(image.format):
         picture = _decode_jpeg(image, file, draft) if isinstance(image, JpegImageFile) else _decode_other(image, file)
+    width, height = image.size
     if _turn_upright(picture):
         height, width = width, height
     if backdrop is not None:
@@ -126,21 +127,28 @@ def may_be_mask(file: IO[bytes]) -> bool:
         ImageError: The file is no image, as for `decode`; damage is not looked for.
     """
     size = file.seek(0, os.SEEK_END)
-    plugin = _plugin_at_start(file)
-    with _decoding_errors(plugin):
-        image = plugin(file)
-        is_compressed = plugin in (JpegImageFile, PngImageFile, WebPImageFile)
-        if is_compressed and size > _BYTES_OF_MASK + _BYTES_PER_MASK_PIXEL * image.width * image.height:
-            return False
-        image.draft("RGB", (1, 1))  # an eighth of a JPEG
-        return not isinstance(image, JpegImageFile) or not is_tinted(image)
+    image = _open(file)
+    if image.format in _COMPRESSED and size > _BYTES_OF_MASK + _BYTES_PER_MASK_PIXEL * image.width * image.height:
+        return False
+    if not isinstance(image, JpegImageFile):
+        return True
+    with _decoding_errors(image.format):
+        image.draft("RGB", (1, 1))  # an eighth of the sides
+        return not is_tinted(image)
 
 
-def _plugin_at_start(file: IO[bytes]) -> type[ImageFile.ImageFile]:
+def _open(file: IO[bytes]) -> ImageFile.ImageFile:
     file.seek(0)
-    plugin = _plugin_for(file.read(HEAD_SIZE))
+    name = format_of(file.read(HEAD_SIZE))
     file.seek(0)
-    return plugin
+    if name is None:
+        raise ImageError("not an image: whatever its name, its content must be JPEG, PNG, BMP, TIFF, WebP or HEIC")
+    if name not in _OPENERS:
+        raise ImageError(unread_reason(name))
+    with _decoding_errors(name):
+        image = _OPENERS[name](file)
+    image.format = name  # as in all messages
+    return image
 
 
 def _turn_upright(image: Image.Image) -> bool:
@@ -151,17 +159,8 @@ def _turn_upright(image: Image.Image) -> bool:
     return image.size != size
 
 
-def _plugin_for(head: bytes) -> type[ImageFile.ImageFile]:
-    name = format_of(head)
-    if name in _PLUGINS:
-        return _PLUGINS[name]
-    if name is not None:
-        raise ImageError(unread_reason(name))
-    raise ImageError("not an image: whatever its name, its content must be JPEG, PNG, BMP, TIFF or WebP")
-
-
 @contextmanager
-def _decoding_errors(plugin: type[ImageFile.ImageFile]) -> Iterator[None]:
+def _decoding_errors(name: str | None) -> Iterator[None]:
     try:
         yield
     except (ImageError, MemoryError):
@@ -170,7 +169,7 @@ def _decoding_errors(plugin: type[ImageFile.ImageFile]) -> Iterator[None]:
         raise ImageError(f"has more pixels than max_pixels, or Pillow itself, allows ({error})") from error
     except Exception as error:  # on damaged bytes Pillow raises almost anything: SyntaxError, EOFError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"the {plugin.format} is truncated, damaged or of an unsupported kind ({reason})") from error
+        raise ImageError(f"the {name} is truncated, damaged or of an unsupported kind ({reason})") from error
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

@@ -1,13 +1,15 @@
 """Image formats by file content and suffix, both supported and unsupported ones."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
 # Bytes that suffice for each signature below; that of DICOM follows 128 arbitrary bytes.
 HEAD_SIZE = 132
-READ_FORMATS = frozenset({"JPEG", "PNG", "BMP", "TIFF", "WebP"})
-IMAGE_SUFFIXES = frozenset(
-    {".apng", ".bmp", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-)
+HEIC = "HEIC"  # read with the extra heif alone, see `segpipe.io.heif`
+READ_FORMATS = frozenset({"JPEG", "PNG", "BMP", "TIFF", "WebP", HEIC})
+_IMAGE = "apng bmp dib heic heics heif heifs hif jfi jfif jif jpe jpeg jpg mpo png tif tiff webp"
+IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _IMAGE.split())
 
 # The first match counts: many raw formats begin like a TIFF.
 _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
@@ -19,8 +21,9 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"(II\*\0|MM\0\*).{4}CR|.{4}ftypcrx ", "Canon raw"),
         (rb"II[*+]\0|MM\0[*+]", "TIFF"),
         (rb"RIFF.{4}WEBP", "WebP"),
-        (rb".{4}ftyp(he[iv][cmsx]|mif1|msf1)", "HEIC"),
-        (rb".{4}ftypavi[fs]", "AVIF"),
+        # The first brand of a file may be that of any HEIF container; the others then name the coding.
+        (rb".{4}ftyp(?:.{4}){0,8}?avi[fs]", "AVIF"),
+        (rb".{4}ftyp(he[iv][cmsx]|mif1|msf1)", HEIC),
         (rb"GIF8[79]a", "GIF"),
         (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
         (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "JPEG XL"),
@@ -33,14 +36,20 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"FOVb", "Sigma raw"),
         (rb"v/1\x01", "OpenEXR"),
         (rb"gimp xcf", "GIMP"),
+        (rb"#\?R(ADIANC|GB)E", "Radiance"),
+        (rb"BPG\xfb", "BPG"),
+        (rb"qoif", "QOI"),
+        (rb"SIMPLE  = {20}T", "FITS"),
         (rb"P[1-6][ \n]\d+[ \n]\d+", "PNM"),
     )
 )
-_RAW = "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+_RAW = (
+    "3fr arq arw bay cr2 cr3 crw dcr dng eip erf fff iiq k25 kdc mdc mef mos mrw nef nrw orf pef raf raw rw2 rwl rwz sr2 srf srw "
+    "x3f"
+)
 UNREAD_SUFFIXES: dict[str, str] = {
     f".{ending}": name
     for name, endings in {
-        "HEIC": "heic heics heif heifs hif",
         "AVIF": "avif avifs",
         "GIF": "gif",
         "JPEG 2000": "jp2 j2k j2c jpc jpf jpm jpx",
@@ -55,6 +64,9 @@ UNREAD_SUFFIXES: dict[str, str] = {
         "PNM": "pam pbm pgm pnm ppm",
         "Targa": "tga",
         "PCX": "pcx",
+        "Apple Live Photo": "livp",
+        "BPG": "bpg",
+        "QOI": "qoi",
     }.items()
     for ending in endings.split()
 }
@@ -80,6 +92,28 @@ def format_of(head: bytes) -> str | None:
     return next((name for signature, name in _SIGNATURES if signature.match(head)), None)
 
 
+_UNREAD = "an image of the format"
+
+
 def unread_reason(name: str) -> str:
     """Explain that images of an unsupported format must be converted."""
-    return f"an image of the format {name}, which is not read; save it as JPEG or PNG"
+    return f"{_UNREAD} {name}, which is not read; save it as JPEG or PNG"
+
+
+def heic_reason(advice: str) -> str:
+    """Explain that HEIC images cannot be read in this installation.
+
+    Args:
+        advice: Missing library, and its installation.
+    """
+    return f"{_UNREAD} {HEIC}, {advice}, or save it as JPEG or PNG"
+
+
+def count_unread(reasons: Iterable[str]) -> Counter[str]:
+    """Count the images that are not read, by format.
+
+    Args:
+        reasons: Reasons of failed files, some of them from `unread_reason` or `heic_reason`.
+    """
+    found = (re.match(rf"{_UNREAD} ([^,]+),", reason) for reason in reasons)
+    return Counter(match[1] for match in found if match)

@@ -21,11 +21,11 @@ from segpipe.types import MIN_SIDE, BoolMask, Photograph, RgbImage
 def read_image(source: str | Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RgbImage:
     """Read a photograph as a viewer would show it.
 
-    The orientation of the camera (EXIF) is applied, the first of several frames or pages is taken, transparent parts are shown
-    on white, and 16 bits per channel are reduced to the upper 8. Color profiles are not applied.
+    The orientation of the camera is applied, the first of several frames or pages is taken (in HEIC the primary one),
+    transparent parts are shown on white, and 16 bits per channel are reduced to the upper 8. Color profiles are not applied.
 
     Args:
-        source: JPEG, PNG, BMP, TIFF or WebP file, or the bytes of one; its content decides, not its name.
+        source: JPEG, PNG, BMP, TIFF, WebP or (with the extra heif) HEIC file, or its bytes; content decides, not the name.
         max_pixels: Maximum number of pixels (height x width), checked in the header before decoding.
 
     Returns:

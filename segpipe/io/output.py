@@ -35,7 +35,9 @@ def hold_output(folder: Path, *, overwrite: bool, resume: bool) -> Iterator[None
         Path(folder, LOCK).unlink(missing_ok=True)
 
 
-def check_output(folder: Path, *, overwrite: bool, resume: bool = False, ckpt_path: Path | None = None) -> None:
+def check_output(
+    folder: Path, *, overwrite: bool, resume: bool = False, ckpt_path: Path | None = None, resumable: str = JOURNAL
+) -> None:
     """Check quickly that an output folder can be used, without changing it.
 
     Args:
@@ -43,6 +45,7 @@ def check_output(folder: Path, *, overwrite: bool, resume: bool = False, ckpt_pa
         overwrite: Allow the removal of earlier results.
         resume: Allow earlier results of a run over images to be resumed.
         ckpt_path: Checkpoint of a training to resume; if it lies in `folder`, all earlier results stay.
+        resumable: File of results that `resume=true` of this command resumes.
 
     Raises:
         OutputError: `folder` is a file, cannot be created or written, or holds results that no other argument allows.
@@ -58,7 +61,7 @@ def check_output(folder: Path, *, overwrite: bool, resume: bool = False, ckpt_pa
         raise _unusable(folder, str(error.strerror)) from error
     _refuse_read_only(folder, nearest)
     if not resume:
-        _refuse_results(folder, overwrite=overwrite, ckpt_path=ckpt_path)
+        _refuse_results(folder, overwrite=overwrite, ckpt_path=ckpt_path, resumable=resumable)
 
 
 def check_free(folder: Path) -> None:
@@ -90,13 +93,13 @@ def prepare_output(folder: Path, *, overwrite: bool, ckpt_path: Path | None = No
         raise OutputError(f"{folder}: its old results cannot be removed ({error.strerror})") from error
 
 
-def _refuse_results(folder: Path, *, overwrite: bool, ckpt_path: Path | None) -> None:
+def _refuse_results(folder: Path, *, overwrite: bool, ckpt_path: Path | None, resumable: str) -> None:
     """Raise an OutputError for results that may not be removed or resumed."""
     found = [] if overwrite or holds_training(folder, ckpt_path) else find_results(folder)
     if found:
         raise OutputError(
             f"output must be a folder without results, got {folder} with {', '.join(found)}; "
-            f"{'resume=true resumes them, ' if JOURNAL in found else ''}overwrite=true replaces them, "
+            f"{'resume=true resumes them, ' if resumable in found else ''}overwrite=true replaces them, "
             "or name another folder"
         )
 

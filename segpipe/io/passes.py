@@ -1,10 +1,11 @@
-"""Passes over many files: their progress, and their results, which are stored.
+"""Passes over many files, with stored results; progress of any work.
 
 A result belongs to a version of a file, identified by path, size, and times of modification and change.
 """
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,11 @@ def keeping_results(cache: str | None) -> Iterator[None]:
         yield
     finally:
         _FOLDER.reset(token)
+
+
+def results_folder() -> Path | None:
+    """Return the folder of `keeping_results`; None outside of such a block."""
+    return _FOLDER.get()
 
 
 def pass_over(name: str, items: Sequence[Files], compute: Callable[..., Any], *, what: str) -> list[Any]:
@@ -135,54 +141,68 @@ def _add(name: str, results: Mapping[str, Any]) -> None:
 class Progress:
     """Counter of images; use it in a `with` block.
 
+    A terminal gets a bar, a log file a line now and then.
+
     Args:
         total: Number of images; nothing is shown for fewer than two.
         what: Name of the work, shown before the numbers.
         silent: Seconds before the bar appears.
+        lines: Seconds before the first line of a log file, and between two; None for a few seconds and `SECONDS_BETWEEN_LINES`.
     """
 
-    def __init__(self, total: int, what: str = "", *, silent: float = 0.0) -> None:
+    def __init__(self, total: int, what: str = "", *, silent: float = 0.0, lines: tuple[float, float] | None = None) -> None:
         self._total = total
         self._what = f"{what}: " if what else ""
+        first, self._pause = lines or (_SILENT_SECONDS, SECONDS_BETWEEN_LINES)
         self._done = 0
-        self._started = self._last_line = time.monotonic()
+        self._started = time.monotonic()
+        self._next_line = self._started + first
         self._bar = _start_bar(total, what, silent) if total > 1 else None
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
-    def update(self, images: int, *, failed: int = 0) -> None:
+    def update(self, images: int, *, failed: int = 0, note: str = "") -> None:
         """Count more images.
 
         Args:
             images: Number of images that were finished since the last call, failed ones included.
             failed: Number of all images that have failed so far.
+            note: Text behind the numbers.
         """
         if self._bar is None:
             return
         self._done += images
-        self._bar.set_postfix_str(f"{failed} failed" if failed else "", refresh=False)
+        notes = [text for text in (f"{failed} failed" if failed else "", note) if text]
+        self._bar.set_postfix_str(", ".join(notes), refresh=False)
         self._bar.update(images)
         now = time.monotonic()
         # tqdm itself is silent without a terminal: its bar would fill a log file with carriage returns.
-        if self._bar.disable and now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
+        if self._bar.disable and 0 < self._done < self._total and now >= self._next_line:
+            self._next_line = now + self._pause
             rate = self._done / (now - self._started)
             left = self._bar.format_interval((self._total - self._done) / rate)
-            sys.stderr.write(
-                f"{self._what}{self._done} of {self._total} images, {rate:.1f} images/s, {failed} failed, {left} left\n"
-            )
-            sys.stderr.flush()
+            numbers = [f"{self._done} of {self._total} images", f"{rate:.1f} images/s", *notes, f"{left} left"]
+            _write_line(self._what + ", ".join(numbers))
 
 
 def _start_bar(total: int, what: str, silent: float) -> "tqdm[NoReturn]":
     from tqdm import tqdm  # imported late: a single image needs no bar
 
     return tqdm(total=total, desc=what or None, unit=" images", disable=None, leave=False, delay=silent)
+
+
+def _write_line(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def follow(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
@@ -197,3 +217,40 @@ def follow(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         for item in items:
             yield item
             progress.update(1)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show the elapsed time of work of unknown length.
+
+    Use it in a `with` block, within which nothing else is shown. Work of less than a few seconds shows nothing.
+
+    Args:
+        what: Name of the work.
+    """
+    ended = threading.Event()
+    clock = threading.Thread(target=_show_time, args=(what, ended), daemon=True)
+    clock.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        clock.join()
+
+
+def _show_time(what: str, ended: threading.Event) -> None:
+    started = time.monotonic()
+    if ended.wait(_SILENT_SECONDS):
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=what, bar_format="{desc}: {elapsed}", disable=None, leave=False) as bar:
+        if bar.disable:
+            _write_line(f"{what} ...")
+            while not ended.wait(SECONDS_BETWEEN_LINES):
+                _write_line(f"{what}: {bar.format_interval(time.monotonic() - started)}")
+            return
+        bar.start_t -= _SILENT_SECONDS
+        bar.refresh()
+        while not ended.wait(1.0):
+            bar.refresh()

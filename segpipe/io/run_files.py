@@ -7,7 +7,7 @@ FAILURES = "failures.csv"
 SUBMISSION = "submission.csv"
 SUMMARY = "summary.json"
 METRICS = "metrics.json"
-REPORT = "report.html"
+REPORT, PDF_REPORT = "report.html", "report.pdf"
 PLOT_FOLDER = "plots"
 PICTURE_FOLDERS = MASKS, FIGURES, CROPS, HEATMAPS = ("masks", "figures", "crops", "heatmaps")
 REPORT_FOLDER = "report"
@@ -27,18 +27,21 @@ GOLDEN = "golden.json"  # images with expected outputs
 CONFIG = "config.yaml"
 SPLIT = "split.csv"
 EPOCH_TABLE = "metrics.csv"
-TRAINING_PLOT = f"{PLOT_FOLDER}/training.png"
+TRAINING_PICTURES = TRAINING_PLOT, TRAIN_BATCH, VAL_PREDICTIONS = tuple(
+    f"{PLOT_FOLDER}/{name}.png" for name in ("training", "train_batch", "val_predictions")
+)
 CHECKPOINTS = "checkpoints"
 BEST_CHECKPOINT, LAST_CHECKPOINT = "best.ckpt", "last.ckpt"
 BUNDLE = "bundle"
 TEST = "test"
 PREDICTIONS = "predictions.png"
+MASK_TABLE = "masks.csv"
 FOUND_MASKS = "found_masks"
 TEACHERS = "teachers"
 FOLD, FOLD_TABLE = "out_of_fold", "out_of_fold.csv"
 TRACKER_FOLDERS = TENSORBOARD, WANDB, MLFLOW = ("tensorboard", "wandb", "mlflow")
 TRACKER_RUN = "run_id"
-MLFLOW_STORE = "mlflow.db"
+MLFLOW_STORE, MLFLOW_FILES = "mlflow.db", "artifacts"
 
 # A sweep and each of its jobs.
 JOB_RECORD = "job.json"
@@ -50,23 +53,27 @@ COMPARISON, COMPARISON_TEXT = "comparison.csv", "comparison.md"
 COMPARISON_PLOTS = ROC_PLOT, METRICS_PLOT, COST_PLOT = ("roc.png", "metrics.png", "cost.png")
 COMPARED_RUNS = "runs"
 
+# Converted annotations and samples, beside MASKS.
+LABELS = "labels.csv"
+
 # An audit.
 GATE_AUDIT = "gate.json"
+LABEL_TABLE, LABEL_SHEET = "label_errors.csv", "label_errors.png"
 
 _RUN_PATTERNS = (
-    *(JOURNAL, RESULTS, FAILURES, SUBMISSION, SUMMARY, METRICS, REPORT),
+    *(JOURNAL, RESULTS, FAILURES, SUBMISSION, SUMMARY, METRICS, REPORT, PDF_REPORT),
     *(f"{folder}/**/*.png" for folder in (*PICTURE_FOLDERS, PLOT_FOLDER)),
     *(f"{folder}/**/*.jpg" for folder in (*REPORT_PICTURES, SIMILAR_PICTURES)),
     *(f"{REPORT_PAGES}/**/*.{ending}" for ending in ("html", "htm")),
 )
 _TRAINING_PATTERNS = (
-    *(CONFIG, SPLIT, EPOCH_TABLE, TRAINING_PLOT, FOLD_TABLE),
+    *(CONFIG, SPLIT, EPOCH_TABLE, *TRAINING_PICTURES, FOLD_TABLE),
     *(f"{CHECKPOINTS}/*.ckpt", f"{CHECKPOINTS}/*.part", f"{FOUND_MASKS}/*.png", f"{TEACHERS}/*.npy"),
     *(f"{TENSORBOARD}/events.out.tfevents.*", f"{TENSORBOARD}/hparams.yaml"),
-    *(f"{MLFLOW}/{TRACKER_RUN}", f"{MLFLOW}/{MLFLOW_STORE}*"),
+    *(f"{MLFLOW}/{TRACKER_RUN}", f"{MLFLOW}/{MLFLOW_STORE}*", f"{MLFLOW}/{MLFLOW_FILES}/**/*"),
     *(f"{WANDB}/{TRACKER_RUN}", f"{WANDB}/debug*.log", f"{WANDB}/*run-*/**/*"),
     *(f"{BUNDLE}/{name}" for name in (WEIGHTS, CARD, *GRAPHS, *REFERENCES, GOLDEN)),
-    *(f"{folder}/{pattern}" for folder in (TEST, FOLD) for pattern in (PREDICTIONS, *_RUN_PATTERNS)),
+    *(f"{folder}/{pattern}" for folder in (TEST, FOLD) for pattern in (PREDICTIONS, MASK_TABLE, *_RUN_PATTERNS)),
 )
 # Patterns of the files that `overwrite=true` removes, by the file that shows that a folder holds results.
 WRITTEN_FILES = {
@@ -76,7 +83,7 @@ WRITTEN_FILES = {
     f"{BUNDLE}/{CARD}": _TRAINING_PATTERNS,
 }
 
-# Sets of files that together mark the folder of a run, job, training, bundle, test, comparison or sweep.
+# Sets of files that together mark the folder of a run, job, training, bundle, test, comparison, sweep or audit.
 OUTPUT_SIGNS = (
     {JOURNAL},
     {JOB_RECORD},
@@ -86,6 +93,7 @@ OUTPUT_SIGNS = (
     {METRICS, PREDICTIONS},
     {COMPARISON, COMPARISON_TEXT},
     {LEADERBOARD, FAILED_JOBS},
+    {LABEL_TABLE, LABEL_SHEET},
 )
 # Names that segpipe writes into a folder with other content, by the file that shows it.
 OUTPUT_NAMES = {
@@ -93,4 +101,5 @@ OUTPUT_NAMES = {
     CONFIG: (FOUND_MASKS, CHECKPOINTS, BUNDLE, FOLD, *TRACKER_FOLDERS),
     COMPARISON: (COMPARED_RUNS, *COMPARISON_PLOTS),
     LEADERBOARD: (LEADERBOARD_PLOT,),
+    LABEL_TABLE: (LABEL_SHEET,),
 }

@@ -170,7 +170,25 @@ def resize_mask(mask: BoolMask, size: int) -> BoolMask:
     Returns:
         Bool, shape (size, size); true for pixels of which the mask covers at least half.
     """
-    return _scale(require_mask(mask).astype(np.uint8) * 255, size, size) >= 128
+    return scale_mask(mask, size, size)
+
+
+def scale_mask(mask: BoolMask, height: int, width: int) -> BoolMask:
+    """Scale a mask to another resolution of its image.
+
+    A mask that is enlarged by a whole factor and reduced again is the same.
+
+    Args:
+        mask: Bool, shape (H, W).
+        height: Height of the result, pixels.
+        width: Width of the result, pixels.
+
+    Returns:
+        Bool, shape (height, width), true for pixels of which the mask covers at least half; `mask` itself where it has this size.
+    """
+    if require_mask(mask).shape == (height, width):
+        return mask
+    return _scale(mask.astype(np.uint8) * 255, height, width) >= 128
 
 
 def _scale(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

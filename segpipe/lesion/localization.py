@@ -10,16 +10,22 @@ from numpy.typing import NDArray
 
 from segpipe.lesion.appearance import Appearance, measure_appearance
 from segpipe.lesion.contour import find_lesion_contour, judge_contour
+from segpipe.lesion.crop import scale_mask
 from segpipe.lesion.quality import THRESHOLD, Piece, choose_piece, fill_holes, is_uniform, require_probability_map
-from segpipe.types import BoolMask, Box, Photograph, RgbImage, mask_box, require_image
+from segpipe.types import BoolMask, Box, Photograph, RgbImage, mask_box, require_image, require_mask
 
 
 class MaskSource(StrEnum):
-    """Sources of a lesion mask, from the most to the least trusted."""
+    """Sources of a lesion mask; `FINDERS` are those that find one."""
 
+    GIVEN = "given"
     UNET = "unet"
     CONTOUR = "contour"
     WHOLE_IMAGE = "whole_image"
+
+
+# From the most to the least trusted.
+FINDERS = (MaskSource.UNET, MaskSource.CONTOUR, MaskSource.WHOLE_IMAGE)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class LocatedLesion:
         window: Area that the classifier saw, in pixels of `photograph.image`; that of the first classifier of an ensemble, with
             the margin of its card.
         mm_per_pixel: Side of a pixel of the original photograph on the skin, millimeters; None if unknown.
+        given_mask: Mask that was given, bool, in pixels of the original photograph; None for a mask that was found.
 
     Raises:
         ValueError: `localization` does not fit `photograph.image`.
@@ -76,6 +83,7 @@ class LocatedLesion:
     localization: Localization
     window: Box
     mm_per_pixel: float | None = None
+    given_mask: BoolMask | None = None
 
     def __post_init__(self) -> None:
         size, mask = self.photograph.image.shape[:2], self.localization.mask
@@ -85,12 +93,9 @@ class LocatedLesion:
     @cached_property
     def original_localization(self) -> Localization:
         """Localization in pixels of the original photograph."""
-        height, width = self.photograph.height, self.photograph.width
-        if self.localization.mask.shape == (height, width):
-            return self.localization
-        pixels = self.localization.mask.view(np.uint8) * 255
-        mask = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR) > 127
-        return replace(self.localization, mask=mask, box=mask_box(mask))
+        mask = self.localization.mask if self.given_mask is None else self.given_mask
+        mask = scale_mask(mask, self.photograph.height, self.photograph.width)
+        return self.localization if mask is self.localization.mask else replace(self.localization, mask=mask, box=mask_box(mask))
 
     @property
     def mask(self) -> BoolMask:
@@ -104,7 +109,7 @@ class LocatedLesion:
 
     @property
     def mask_source(self) -> MaskSource:
-        """Mask source, which compares equal to `unet`, `contour` or `whole_image`."""
+        """Mask source, which compares equal to `given`, `unet`, `contour` or `whole_image`."""
         return self.localization.source
 
     @property
@@ -139,18 +144,37 @@ def localize(image: RgbImage, mask_probs: NDArray[np.float32] | None, *, start: 
         image: RGB uint8, shape (H, W, 3).
         mask_probs: Lesion probability of the U-Net, float32 in [0, 1], shape (h, w): the whole image scaled to any resolution.
             Ignored, and may be None, unless `start` is the U-Net.
-        start: First method to try; a later one skips the U-Net, or the contour as well.
+        start: First method to try, one of `FINDERS`; a later one skips the U-Net, or the contour as well.
 
     Returns:
         Mask in the size of the image; the whole image, with the reasons, if no method yields a plausible mask.
 
     Raises:
         ValueError: `mask_probs` is missing although `start` is the U-Net, or is not a map of probabilities.
+        ValueError: `start` is not one of `FINDERS`; `accept_mask` takes a given mask.
         ValueError: `image` is not an RGB image, see `segpipe.types.require_image`.
     """
     require_image(image)
+    if start not in FINDERS:
+        raise ValueError(f"start must be one of {', '.join(FINDERS)}, got {str(start)!r}; accept_mask takes a given mask")
     mask, source, reasons = _find_mask(image, mask_probs, start)
     return Localization(mask, mask_box(mask), source, reasons, is_uniform(image))
+
+
+def accept_mask(image: RgbImage, mask: BoolMask) -> Localization:
+    """Take a given mask, unjudged, as the location of the lesion.
+
+    Args:
+        image: RGB uint8, shape (H, W, 3).
+        mask: Bool, shape (H, W), true on the lesion.
+
+    Raises:
+        ValueError: `mask` is empty, or not a mask of the size of the image, see `segpipe.types.require_mask`.
+        ValueError: `image` is not an RGB image, see `segpipe.types.require_image`.
+    """
+    height, width = require_image(image).shape[:2]
+    require_mask(mask, size=(height, width))
+    return Localization(mask, mask_box(mask), MaskSource.GIVEN, (), is_uniform(image))
 
 
 def _find_mask(

@@ -17,7 +17,7 @@ class Evidence:
 
     Attributes:
         gate: True where the input gate accepts the image.
-        mask_source: Source of the mask, `unet`, `contour` or `whole_image`.
+        mask_source: Source of the mask, `given`, `unet`, `contour` or `whole_image`; only `contour` is a doubt.
         unsure: True where the image is uniform, or no lesion was found.
         spread: Largest standard deviation of a class's probability over the views, in [0, 1].
         set_size: Number of diagnoses in the prediction set.

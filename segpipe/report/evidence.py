@@ -7,14 +7,14 @@ an older version has no such columns; nothing is then said.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from segpipe.diagnosis import full_name
 from segpipe.inference.evidence import OK, ShownCase, decode_cases, decode_vote
 from segpipe.inference.finding import Finding
 from segpipe.inference.gate import ADVICE, UNLIKE_TRAINING
+from segpipe.language import localize_number, translate
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.metrics.trust import AMBER, COLORS, GREEN, RED
-from segpipe.report.wording import SEPARATOR, capitalized, percent, printable, split_names, suspicion_phrases
+from segpipe.report.wording import SEPARATOR, capitalized, class_name, percent, printable, split_names, suspicion_phrases
 from segpipe.runs.results import Row
 
 TRUST_TITLE = "How far to trust this"
@@ -36,6 +36,17 @@ _MISSING = {
     "similar": ("similar cases", _NONE),
 }
 _LEAST_VOTE = 0.05
+# Label, meaning, column and decimals.
+_MEASURES = (
+    ("Asymmetry of the shape", "0 symmetric, 1 at most", "abcd_asymmetry", 2),
+    ("Asymmetry of the colors", "0 symmetric, 4 to 16 for most lesions", "abcd_color_asymmetry", 1),
+    ("Irregularity of the border", "1 ellipse, 1.03 to 1.5 for most lesions", "abcd_border", 2),
+)
+_OUTLINES: dict[str, str] = {  # those that raise no doubt
+    MaskSource.GIVEN: "outline corrected by hand",
+    MaskSource.UNET: "outline by U-Net",
+    MaskSource.WHOLE_IMAGE: "the whole image was classified",
+}
 
 
 @dataclass(frozen=True)
@@ -65,12 +76,12 @@ class TrustText:
     @property
     def heading(self) -> str:
         """Title and color."""
-        return f"{TRUST_TITLE}: {self.color}"
+        return f"{translate(TRUST_TITLE)}: {translate(self.color)}"
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """Reasons, then what was not checked."""
-        missing = f"not checked: {'; '.join(self.missing)}" if self.missing else ""
+        missing = f"{translate('not checked')}: {'; '.join(self.missing)}" if self.missing else ""
         return tuple(capitalized(text) for text in ("; ".join(self.reasons), missing) if text)
 
 
@@ -96,8 +107,8 @@ def trust_text(row: Row) -> TrustText | None:
 def _describe_missing(codes: Sequence[str]) -> list[str]:
     """Name what is missing, together where the reason is the same."""
     reasons = dict.fromkeys(_MISSING[code][1] for code in codes)
-    names = {reason: [_MISSING[code][0] for code in codes if _MISSING[code][1] == reason] for reason in reasons}
-    return [f"{' and '.join(group)} ({reason})" for reason, group in names.items()]
+    names = {reason: [translate(_MISSING[code][0]) for code in codes if _MISSING[code][1] == reason] for reason in reasons}
+    return [f"{translate(' and ').join(group)} ({translate(reason)})" for reason, group in names.items()]
 
 
 def _missing(row: Row) -> list[str]:
@@ -109,26 +120,27 @@ def _missing(row: Row) -> list[str]:
 def _doubts(row: Row) -> dict[str, str]:
     """Each doubt in words, by its code."""
     codes = split_names(row["prediction_set"])
+    spread, overlap = (percent(row[column] or 0) for column in ("tta_spread", "heatmap_in_lesion"))
     return {
-        "gate": f"the input gate: {', '.join(map(_gate_title, split_names(row['gate'])))}",
-        "no_lesion": "no lesion was found, or the image is uniform",
-        "contour": "the outline comes from the contour",
-        "views": f"the views disagree (spread {percent(row['tta_spread'] or 0)})",
-        "set": f"{_count(len(codes), 'diagnosis', 'diagnoses')} are possible ({any_of(codes)})",
-        "heatmap": f"only {percent(row['heatmap_in_lesion'] or 0)} of the heatmap is in the lesion",
-        "similar": f"only {_agreement(row)}",
-        "known": KNOWN[:1].lower() + KNOWN[1:].removesuffix("."),
+        "gate": translate("the input gate: {reasons}", reasons=", ".join(map(_gate_title, split_names(row["gate"])))),
+        "no_lesion": translate("no lesion was found, or the image is uniform"),
+        "contour": translate("the outline comes from the contour"),
+        "views": translate("the views disagree (spread {percent})", percent=spread),
+        "set": translate("{count} are possible ({names})", count=_count_diagnoses(len(codes)), names=any_of(codes)),
+        "heatmap": translate("only {percent} of the heatmap is in the lesion", percent=overlap),
+        "similar": translate("only {agreement}", agreement=_agreement(row)),
+        "known": translate("this photograph, or a near copy, was in the training data"),
     }
 
 
 def _fine(row: Row) -> dict[str, str]:
     """What was checked without a doubt, by the code of the doubt."""
     return {
-        "gate": "image accepted",
-        "contour": "the whole image was classified" if row["mask_source"] == MaskSource.WHOLE_IMAGE else "outline by U-Net",
-        "set": _count(len(split_names(row["prediction_set"])), "diagnosis", "diagnoses"),
-        "views": "views agree",
-        "heatmap": "heatmap in the lesion",
+        "gate": translate("image accepted"),
+        "contour": translate(_OUTLINES.get(row["mask_source"], "")),
+        "set": _count_diagnoses(len(split_names(row["prediction_set"]))),
+        "views": translate("views agree"),
+        "heatmap": translate("heatmap in the lesion"),
         "similar": _agreement(row),
     }
 
@@ -136,21 +148,23 @@ def _fine(row: Row) -> dict[str, str]:
 def _agreement(row: Row) -> str:
     cases = similar_cases(row)
     count = sum(case.diagnosis == row["diagnosis"] for case in cases)
-    return f"{count} of {len(cases)} similar cases {'agrees' if count == 1 else 'agree'}"
+    agreeing = translate("agrees" if count == 1 else "agree")
+    return translate("{count} of {total} similar cases {agree}", count=count, total=len(cases), agree=agreeing)
 
 
 def _gate_title(code: str) -> str:
-    return "unlike the training images" if code == UNLIKE_TRAINING else printable(code.replace("_", " "))
+    return translate("unlike the training images") if code == UNLIKE_TRAINING else translate(printable(code.replace("_", " ")))
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{_COUNTS[number] if number < len(_COUNTS) else number} {one if number == 1 else many}"
+def _count_diagnoses(number: int) -> str:
+    count = _COUNTS[number] if number < len(_COUNTS) else str(number)
+    return translate("one diagnosis") if number == 1 else translate("{count} diagnoses", count=translate(count))
 
 
 def any_of(codes: Sequence[str]) -> str:
     """Join the names of classes by commas and "or"."""
-    *others, last = [printable(full_name(code)) for code in codes] or [""]
-    return f"{', '.join(others)} or {last}" if others else last
+    *others, last = [class_name(code) for code in codes] or [""]
+    return f"{', '.join(others)} {translate('or')} {last}" if others else last
 
 
 def set_text(row: Row, coverage: float | None) -> str | None:
@@ -163,15 +177,18 @@ def set_text(row: Row, coverage: float | None) -> str | None:
     codes = split_names(row.get("prediction_set"))
     if not codes:
         return None
-    return (
-        any_of(codes) if coverage is None else f"{any_of(codes)} (covers the true diagnosis in {100 * coverage:.3g} % of cases)"
-    )
+    if coverage is None:
+        return any_of(codes)
+    covered = localize_number(f"{100 * coverage:.3g} %")
+    return f"{any_of(codes)} ({translate('covers the true diagnosis in {percent} of cases', percent=covered)})"
 
 
 def gate_sentences(row: Row) -> tuple[str, ...]:
     """Advice for each reason of the gate; empty for an accepted image."""
     gate = row.get("gate")
-    return () if gate is None or gate == OK else tuple(ADVICE.get(code, printable(code)) for code in split_names(gate))
+    if gate is None or gate == OK:
+        return ()
+    return tuple(translate(ADVICE[code]) if code in ADVICE else printable(code) for code in split_names(gate))
 
 
 def evidence_paragraph(row: Row, coverage: float | None) -> str:
@@ -182,7 +199,7 @@ def evidence_paragraph(row: Row, coverage: float | None) -> str:
         coverage: Coverage of the prediction set, see `set_text`.
     """
     trust, possible = trust_text(row), set_text(row, coverage)
-    listed = () if possible is None else (f"Prediction set: {possible}",)
+    listed = () if possible is None else (f"{translate('Prediction set')}: {possible}",)
     sentences = (*(() if trust is None else trust.sentences), *gate_sentences(row), *listed)
     return " ".join(f"{sentence.removesuffix('.')}." for sentence in sentences)
 
@@ -202,7 +219,7 @@ def vote_text(row: Row) -> str | None:
     if not row.get("similar_vote"):
         return None
     vote = sorted(decode_vote(row["similar_vote"]).items(), key=lambda item: -item[1])
-    return ", ".join(f"{printable(full_name(code))} {percent(weight)}" for code, weight in vote if weight >= _LEAST_VOTE)
+    return ", ".join(f"{class_name(code)} {percent(weight)}" for code, weight in vote if weight >= _LEAST_VOTE)
 
 
 def lesion_numbers(row: Row) -> list[tuple[str, str]]:
@@ -213,14 +230,19 @@ def lesion_numbers(row: Row) -> list[tuple[str, str]]:
     if not has_numbers(row):
         return []
     millimeters, angle = row["abcd_diameter_mm"], row["skin_ita"]
-    diameter = f"{row['abcd_diameter_px']:,.0f} px"
+    diameter = localize_number(f"{row['abcd_diameter_px']:,.0f} px")
+    shown = diameter if millimeters is None else localize_number(f"{millimeters:.1f} mm") + SEPARATOR + diameter
     numbers = [
-        ("Asymmetry of the shape", f"{row['abcd_asymmetry']:.2f} (0 symmetric, 1 at most)"),
-        ("Asymmetry of the colors", f"{row['abcd_color_asymmetry']:.1f} (0 symmetric, 4 to 16 for most lesions)"),
-        ("Irregularity of the border", f"{row['abcd_border']:.2f} (1 ellipse, 1.03 to 1.5 for most lesions)"),
-        ("Largest diameter", diameter if millimeters is None else f"{millimeters:.1f} mm{SEPARATOR}{diameter}"),
+        *(_measure(label, meaning, row[column], digits) for label, meaning, column, digits in _MEASURES),
+        (translate("Largest diameter"), shown),
     ]
-    return numbers if angle is None else [*numbers, ("Typology angle of the skin", f"{angle:.0f}\N{DEGREE SIGN} ({SKIN_CAVEAT})")]
+    if angle is None:
+        return numbers
+    return [*numbers, (translate("Typology angle of the skin"), f"{angle:.0f}\N{DEGREE SIGN} ({translate(SKIN_CAVEAT)})")]
+
+
+def _measure(label: str, meaning: str, value: float, digits: int) -> tuple[str, str]:
+    return translate(label), f"{localize_number(f'{value:.{digits}f}')} ({translate(meaning)})"
 
 
 def lesion_colors(row: Row) -> list[str]:

@@ -10,6 +10,7 @@ from segpipe.errors import require_extra
 from segpipe.inference.finding import Finding
 from segpipe.io.files import encode_json, write_file
 from segpipe.io.images import encode_png
+from segpipe.language import translate
 from segpipe.report.canvas import GRAY, INK, LINE_HEIGHT, Area, Canvas, Color, elide, wrap
 from segpipe.report.evidence import evidence_paragraph, set_coverage, trust_text
 from segpipe.report.overlays import Preview, encode_jpeg, make_preview
@@ -104,7 +105,7 @@ def plot_finding(finding: Finding, *, title: str) -> "Figure":
     Raises:
         MissingExtraError: Matplotlib is not installed.
     """
-    require_extra("plots", "a figure as a plot, PDF or SVG")
+    require_extra("plots", "a figure as a plot, PDF or SVG", "matplotlib")
     from segpipe.report.plots import PlotCanvas
 
     return draw_finding(finding, title=title, canvas=PlotCanvas).figure
@@ -125,7 +126,7 @@ def draw_finding(finding: Finding, *, title: str, canvas: Callable[[float, float
     drawn = canvas(_WIDTH, height)
     _write_header(drawn, finding, header, title=title)
     draw_panels(drawn, layout, preview, finding)
-    _write(drawn, height - 0.3, DISCLAIMER, size=_SMALL_SIZE, color=GRAY)
+    _write(drawn, height - 0.3, translate(DISCLAIMER), size=_SMALL_SIZE, color=GRAY)
     return drawn
 
 
@@ -158,8 +159,8 @@ class _Line:
 
 def _header_lines(finding: Finding) -> list[_Line]:
     """Lines below the diagnosis: warnings and suspicion in bold, localization, trust."""
-    certainty, *localization = finding_sentences(finding)
     row = finding.to_dict()
+    certainty, *localization = finding_sentences(row, finding.malignant, finding.operating_points)
     trust = trust_text(row)
     return [
         *_wrapped(warning_sentences(finding.localization.warnings), bold=True),
@@ -177,7 +178,7 @@ def _wrapped(sentences: Iterable[str], *, bold: bool = False, color: Color = INK
 
 def _write_header(canvas: Canvas, finding: Finding, lines: Sequence[_Line], *, title: str) -> None:
     _write(canvas, 0.42, elide(printable(title), _TEXT_WIDTH, size=_TEXT_SIZE), color=GRAY)
-    diagnosis = elide(diagnosis_text(finding), _TEXT_WIDTH, size=_DIAGNOSIS_SIZE, bold=True)
+    diagnosis = elide(diagnosis_text(finding.to_dict(), finding.malignant), _TEXT_WIDTH, size=_DIAGNOSIS_SIZE, bold=True)
     color = class_color(finding.diagnosis in finding.malignant)
     _write(canvas, 0.86, diagnosis, size=_DIAGNOSIS_SIZE, bold=True, color=color)
     for number, line in enumerate(lines):

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segpipe.inference.finding import Finding
+from segpipe.language import localize_number, translate
 from segpipe.lesion.appearance import REFERENCE_RGB
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
@@ -28,6 +29,7 @@ from segpipe.report.evidence import (
     vote_text,
 )
 from segpipe.report.overlays import CROPS, HEATMAPS, PHOTOGRAPHS, SHAPES, report_pictures
+from segpipe.report.truth import VERDICT_SIGNS, TrueDiagnosis
 from segpipe.report.wording import (
     CROP_TITLE,
     DISCLAIMER,
@@ -40,6 +42,7 @@ from segpipe.report.wording import (
     SIGN_CAPTION,
     capitalized,
     class_context,
+    crop_box,
     crop_caption,
     image_caption,
     mask_source_text,
@@ -53,7 +56,6 @@ from segpipe.report.wording import (
     warning_titles,
 )
 from segpipe.runs.results import Row, class_codes
-from segpipe.types import Box
 
 # Folder of the report's pictures, by the key of a picture.
 PICTURE_FOLDERS = {"image": PHOTOGRAPHS, "crop": CROPS, "heatmap": HEATMAPS, "shape": SHAPES}
@@ -76,7 +78,7 @@ def finding_html(finding: Finding) -> str:
         **finding_context(row, finding.malignant, finding.operating_points, coverage=set_coverage(finding)),
         "name": printable(finding.name),
         "level": 3,
-        "disclaimer": DISCLAIMER,
+        "disclaimer": translate(DISCLAIMER),
         "pictures": pictures_context(row, sources, explained=explained),
     }
     return html_templates().get_template("notebook.html").render(context)
@@ -119,6 +121,7 @@ def finding_context(
     *,
     coverage: float | None = None,
     case_urls: Mapping[str, str] = _NO_URLS,
+    true: TrueDiagnosis | None = None,
 ) -> dict[str, Any]:
     """Values of a finding for the templates of its parts.
 
@@ -128,15 +131,16 @@ def finding_context(
         points: Operating points of the run; empty where none are known.
         coverage: Coverage of the prediction set; None if unknown.
         case_urls: URL of the picture of each similar case that has one, by image id.
+        true: True diagnosis; None if unknown.
     """
-    warnings = split_names(row["warnings"])
-    suspicious, suspicion = judge_suspicion(row, malignant, points)
-    source = MaskSource(row["mask_source"])
+    warnings, (suspicious, suspicion) = split_names(row["warnings"]), judge_suspicion(row, malignant, points)
     height, width = row["box_bottom"] - row["box_top"], row["box_right"] - row["box_left"]
     return {
         "sign": MALIGNANT_SIGN,
-        "sign_caption": SIGN_CAPTION,
+        "sign_caption": translate(SIGN_CAPTION),
         "diagnosis": class_context(row["diagnosis"], malignant),
+        "truth": None if true is None else _true_context(true, malignant),
+        "dice": None,
         "confidence": percent(row["confidence"]),
         "p_malignant": _optional_percent(row["p_malignant"]),
         "suspicious": suspicious,
@@ -146,18 +150,30 @@ def finding_context(
         "warnings": warning_sentences(warnings),
         "probabilities": _probabilities_context(row, malignant),
         "any_malignant": bool(malignant),
-        "mask_source": mask_source_text(source, row["mask_area_fraction"]),
+        "mask_source": mask_source_text(MaskSource(row["mask_source"]), row["mask_area_fraction"]),
         "reasons": [capitalized(reason) for reason in reason_sentences(split_names(row["mask_reasons"]))],
-        "box": f"{width} x {height} px at {row['box_left']} from the left, {row['box_top']} from the top",
+        "box": translate(
+            "{width} x {height} px at {left} from the left, {top} from the top",
+            **{"width": width, "height": height, "left": row["box_left"], "top": row["box_top"]},
+        ),
         "spread": _optional_percent(row["tta_spread"]),
         "in_lesion": _optional_percent(row["heatmap_in_lesion"]),
-        "latency_ms": f"{row['latency_ms']:,.1f}",
+        "latency_ms": localize_number(f"{row['latency_ms']:,.1f}"),
         "trust": trust_text(row),
         "gate_advice": gate_sentences(row),
         "prediction_set": set_text(row, coverage),
-        "known": KNOWN if row.get("similar_known") else None,
+        "known": translate(KNOWN) if row.get("similar_known") else None,
         "similar": _similar_context(row, malignant, case_urls),
         "numbers": _numbers_context(row) if has_numbers(row) else None,
+    }
+
+
+def _true_context(true: TrueDiagnosis, malignant: Collection[str]) -> dict[str, Any]:
+    return {
+        **class_context(true.code, malignant),
+        "verdict": true.verdict,
+        "verdict_sign": VERDICT_SIGNS[true.verdict],
+        "missed": true.missed,
     }
 
 
@@ -166,17 +182,19 @@ def _similar_context(row: Row, malignant: Collection[str], urls: Mapping[str, st
         {
             **class_context(case.diagnosis, malignant),
             "image_id": printable(case.image_id),
-            "distance": f"{case.distance:.3f}",
+            "distance": localize_number(f"{case.distance:.3f}"),
             "source": urls.get(case.image_id),
         }
         for case in similar_cases(row)
     ]
-    return {"title": SIMILAR_TITLE, "caption": SIMILAR_CAPTION, "vote": vote_text(row), "cases": cases} if cases else None
+    titles = {"title": translate(SIMILAR_TITLE), "caption": translate(SIMILAR_CAPTION)}
+    return {**titles, "vote": vote_text(row), "cases": cases} if cases else None
 
 
 def _numbers_context(row: Row) -> dict[str, Any]:
-    colors = [{"name": name, "rgb": f"rgb{REFERENCE_RGB[name]}"} for name in lesion_colors(row) if name in REFERENCE_RGB]
-    return {"title": NUMBERS_TITLE, "values": lesion_numbers(row), "colors": colors}
+    names = [name for name in lesion_colors(row) if name in REFERENCE_RGB]
+    colors = [{"name": translate(name), "rgb": f"rgb{REFERENCE_RGB[name]}"} for name in names]
+    return {"title": translate(NUMBERS_TITLE), "values": lesion_numbers(row), "colors": colors}
 
 
 def _probabilities_context(row: Row, malignant: Collection[str]) -> list[dict[str, Any]]:
@@ -214,16 +232,16 @@ def pictures_context(row: Row, sources: Mapping[str, str], *, explained: str | N
 
 def picture_texts(row: Row, *, explained: str | None) -> dict[str, tuple[str, str]]:
     """Title and caption of each picture, by key of `PICTURE_FOLDERS`."""
-    crop_box = Box(row["crop_top"], row["crop_left"], row["crop_bottom"], row["crop_right"])
-    in_lesion = _optional_percent(row["heatmap_in_lesion"])
+    in_lesion, heatmap = _optional_percent(row["heatmap_in_lesion"]), translate(HEATMAP_TITLE)
+    hint = translate(HEATMAP_CAPTION)
     return {
-        "image": (IMAGE_TITLE, image_caption(MaskSource(row["mask_source"]))),
-        "crop": (CROP_TITLE, crop_caption(crop_box, row["crop_border"])),
+        "image": (translate(IMAGE_TITLE), image_caption(MaskSource(row["mask_source"]))),
+        "crop": (translate(CROP_TITLE), crop_caption(crop_box(row), row["crop_border"])),
         "heatmap": (
-            HEATMAP_TITLE if explained is None else f"{HEATMAP_TITLE}: {explained}",
-            HEATMAP_CAPTION if in_lesion is None else f"{HEATMAP_CAPTION}; {in_lesion} in the lesion",
+            heatmap if explained is None else f"{heatmap}: {explained}",
+            hint if in_lesion is None else f"{hint}; {translate('{percent} in the lesion', percent=in_lesion)}",
         ),
-        "shape": (SHAPE_TITLE, SHAPE_CAPTION),
+        "shape": (translate(SHAPE_TITLE), translate(SHAPE_CAPTION)),
     }
 
 
@@ -237,5 +255,6 @@ def html_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.globals["_"] = translate
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return templates

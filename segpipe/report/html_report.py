@@ -13,13 +13,14 @@ from typing import Any
 from markupsafe import Markup
 
 from segpipe.io.files import write_file
+from segpipe.io.passes import follow
 from segpipe.io.run_files import MASKS, REPORT
-from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.report.contents import ReportContents, ReportImage, collect_contents
 from segpipe.report.html_finding import PICTURE_FOLDERS, finding_context, html_templates, pictures_context
-from segpipe.report.html_table import ReportImage, flatten, overview_context, url
-from segpipe.report.overlays import HEATMAPS, SHAPES
+from segpipe.report.html_table import overview_context, url
 from segpipe.report.similar_pictures import write_similar_pictures
-from segpipe.report.wording import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION, name_with_code
+from segpipe.report.truth import NO_TRUTH, ReportTruth
+from segpipe.report.wording import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION
 from segpipe.runs.results import Row
 
 
@@ -31,6 +32,7 @@ def write_report(
     summary: Mapping[str, Any],
     *,
     training_images: Path | None = None,
+    truth: ReportTruth = NO_TRUTH,
 ) -> Path:
     """Write `report.html`, and a page for each image below `report/pages`.
 
@@ -38,11 +40,12 @@ def write_report(
 
     Args:
         output: Output folder of the run, with the masks and the pictures.
-        rows: Rows of the results, see `Finding.to_dict`, in the order of the pages.
+        rows: Rows of the results, see `Finding.to_dict`. The pages follow the probability of malignancy, the largest first.
         names: Name of each image among the results by the path of its row, see `result_names`.
         failures: Path and reason of each image without a result.
         summary: Content of `summary.json`.
         training_images: Folder of the training images, for pictures of similar cases; None for their names alone.
+        truth: True diagnoses and masks, as far as they are known.
 
     Returns:
         Path of `report.html`.
@@ -50,70 +53,43 @@ def write_report(
     Raises:
         OutputError: A page cannot be written.
     """
-    images = [_image(output, row, names[row["path"]]) for row in rows]
+    contents = collect_contents(output, rows, names, failures, summary, truth=truth)
     cases = {} if training_images is None else write_similar_pictures(output, rows, training_images)
-    settings = flatten(summary["settings"] or {})
-    points = [OperatingPoint(**point) for point in summary["operating_points"]]
     templates = html_templates()
-    shared = {
-        "disclaimer": DISCLAIMER,
-        "sign": MALIGNANT_SIGN,
-        "sign_caption": SIGN_CAPTION,
-        "models": {role: _hashes(model) for role, model in summary["models"].items()},
-    }
+    shared = {"disclaimer": DISCLAIMER, "sign": MALIGNANT_SIGN, "sign_caption": SIGN_CAPTION, "models": contents.models}
     page = templates.get_template("image.html", globals=shared)
-    for image, neighbors in zip(images, _neighbors(images), strict=True):
-        context = _image_context(image, settings, summary, points, cases)
-        _write_page(output / image.page, page.render(context | neighbors))
+    shown = follow(contents.images, len(contents.images), "pages of the report")
+    for image, neighbors in zip(shown, _neighbors(contents.images), strict=True):
+        _write_page(output / image.page, page.render(_image_context(image, contents, cases) | neighbors))
     script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
     report = templates.get_template("report.html", globals=shared)
-    overview = overview_context(images, failures, summary, settings, points)
+    overview = overview_context(contents)
     # Last, so that all links lead to files.
     _write_page(output / REPORT, report.render(overview, script=Markup(script), script_hash=_hash(script)))
     return output / REPORT
 
 
-def _image(output: Path, row: Row, name: Path) -> ReportImage:
-    heatmap, shape = ((output / folder / name.with_suffix(".jpg")).exists() for folder in (HEATMAPS, SHAPES))
-    return ReportImage(row, name, has_heatmap=heatmap, has_shape=shape)
-
-
-def _hashes(model: str | Sequence[str] | None) -> Sequence[str]:
-    """Hashes of one model, several, or none."""
-    if model is None:
-        return ()
-    return (model,) if isinstance(model, str) else model
-
-
-def _image_context(
-    image: ReportImage,
-    settings: Mapping[str, Any],
-    summary: Mapping[str, Any],
-    points: Sequence[OperatingPoint],
-    cases: Mapping[str, Path],
-) -> dict[str, Any]:
+def _image_context(image: ReportImage, contents: ReportContents, cases: Mapping[str, Path]) -> dict[str, Any]:
     """Values of the page of an image, except its neighbors."""
     row, start = image.row, image.page.parent
     missing = {key for key, exists in (("heatmap", image.has_heatmap), ("shape", image.has_shape)) if not exists}
     sources = {
         key: url(Path(folder) / image.picture, start=start) for key, folder in PICTURE_FOLDERS.items() if key not in missing
     }
-    coverage = summary.get("run", {}).get("coverage")
     case_urls = {image_id: url(path, start=start) for image_id, path in cases.items()}
+    malignant, points, coverage = contents.malignant, contents.points, contents.coverage
     return {
-        **finding_context(row, summary["malignant"], points, coverage=coverage, case_urls=case_urls),
+        **finding_context(row, malignant, points, coverage=coverage, case_urls=case_urls, true=image.true),
+        "dice": None if image.mask is None else f"{image.mask.dice:.3f}",
         "name": row["path"],
         "sha256": row["sha256"],
         "report_url": url(Path(REPORT), start=start),
         "mask_url": url(MASKS / image.name, start=start),
-        "pictures": pictures_context(row, sources, explained=_explained_class(row, settings)),
+        "pictures": [
+            {**picture, "true_mask": image.mask if picture["key"] == "image" else None}
+            for picture in pictures_context(row, sources, explained=contents.explained_class(row))
+        ],
     }
-
-
-def _explained_class(row: Row, settings: Mapping[str, Any]) -> str | None:
-    if "explain.diagnosis" not in settings:
-        return None
-    return name_with_code(settings["explain.diagnosis"] or row["diagnosis"])
 
 
 def _neighbors(images: Sequence[ReportImage]) -> Iterator[dict[str, Any]]:

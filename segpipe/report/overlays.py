@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from segpipe.inference.finding import Finding
-from segpipe.inference.heatmap import ClassMap, heatmap_on_image
+from segpipe.inference.heatmap import ClassMap, HeatmapArray, heatmap_on_image
 from segpipe.io.run_files import REPORT_PICTURES
 from segpipe.lesion.localization import MaskSource
 from segpipe.report.canvas import HALO_COLOR, Color
@@ -16,6 +16,7 @@ from segpipe.types import BoolMask, Box, RgbImage, require_image, require_mask
 _Segment = tuple[tuple[int, int], tuple[int, int]]
 
 OUTLINE_COLOR, BOX_COLOR, AXES_COLOR = (125, 249, 255), (255, 255, 255), (255, 221, 87)
+TRUE_COLOR, PREDICTED_COLOR = (0, 158, 115), (240, 228, 66)  # green and yellow of Okabe and Ito
 HEATMAP_OPACITY = 0.8
 
 # Pixels.
@@ -23,6 +24,8 @@ _LINE_WIDTH, _HALO_MARGIN = 2, 1
 _DASH, _SPACE = 10, 10
 # Chroma is not subsampled: a thin bright line would be smeared over its neighbors otherwise.
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+
+_WEBP_QUALITY = 80
 
 # Folders of the report's pictures, below the output folder of a run.
 THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS, SHAPES = PICTURES = REPORT_PICTURES
@@ -181,16 +184,50 @@ def draw_heatmap(preview: Preview, class_map: ClassMap, *, opacity: float = HEAT
 def blend_heatmap(preview: Preview, class_map: ClassMap, *, opacity: float = HEATMAP_OPACITY) -> RgbImage:
     """Blend the heatmap into the image, without an outline; see `draw_heatmap`."""
     values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
-    colors = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    colors = _heatmap_colors(values)[..., ::-1]
     weight = opacity * values
     blended = cv2.blendLinear(np.ascontiguousarray(colors), preview.image, weight, 1 - weight)
     return np.asarray(blended, dtype=np.uint8)
+
+
+def encode_heatmap(preview: Preview, class_map: ClassMap) -> bytes:
+    """Encode the heatmap alone as WebP, to be laid over the image.
+
+    Laid over it with an opacity, it looks like `blend_heatmap` with this opacity.
+    """
+    values = heatmap_on_image(class_map, preview.crop_box, *preview.mask.shape)
+    layer = np.dstack([_heatmap_colors(values), np.rint(values * 255).astype(np.uint8)])
+    return bytes(cv2.imencode(".webp", layer, (cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY))[1])
+
+
+def _heatmap_colors(values: HeatmapArray) -> np.ndarray:
+    """Colors of a heatmap, BGR uint8."""
+    return np.asarray(cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO))
 
 
 def encode_jpeg(picture: RgbImage) -> bytes:
     """Encode a picture as JPEG without metadata."""
     _, file = cv2.imencode(".jpg", cv2.cvtColor(require_image(picture, name="picture", min_side=1), cv2.COLOR_RGB2BGR), _JPEG)
     return bytes(file)
+
+
+def draw_pictures(finding: Finding, *, max_side: int) -> dict[str, RgbImage]:
+    """Draw photograph, crop, heatmap and shape of a finding.
+
+    Args:
+        finding: Finding to draw.
+        max_side: Largest length of the longer side of a drawing, pixels; small images are not enlarged.
+
+    Returns:
+        Drawings by their folder, one of `PICTURES`; no heatmap where the finding has none, and no shape without an outline.
+    """
+    image = make_preview(finding, max_side=max_side)
+    drawn = {PHOTOGRAPHS: draw_localization(image), CROPS: finding.crop}
+    if finding.class_map is not None:
+        drawn[HEATMAPS] = draw_heatmap(image, finding.class_map)
+    if finding.mask_source is not MaskSource.WHOLE_IMAGE:
+        drawn[SHAPES] = draw_axes(image, finding)
+    return drawn
 
 
 def report_pictures(finding: Finding) -> dict[str, bytes]:
@@ -200,17 +237,8 @@ def report_pictures(finding: Finding) -> dict[str, bytes]:
         finding: Result of the image.
 
     Returns:
-        JPEG files by their folder, one of `PICTURES`; no heatmap where the finding has none, and no shape without an outline.
-        Small images are not enlarged.
+        JPEG files by their folder: those of `draw_pictures`, and a thumbnail.
     """
-    image = make_preview(finding, max_side=PHOTOGRAPH_SIDE)
-    pictures = {
-        THUMBNAILS: draw_lesion(reduce_preview(image, max_side=THUMBNAIL_SIDE)),
-        PHOTOGRAPHS: draw_localization(image),
-        CROPS: finding.crop,
-    }
-    if finding.class_map is not None:
-        pictures[HEATMAPS] = draw_heatmap(image, finding.class_map)
-    if finding.mask_source is not MaskSource.WHOLE_IMAGE:
-        pictures[SHAPES] = draw_axes(image, finding)
-    return {folder: encode_jpeg(picture) for folder, picture in pictures.items()}
+    thumbnail = draw_lesion(make_preview(finding, max_side=THUMBNAIL_SIDE))
+    drawn = {THUMBNAILS: thumbnail, **draw_pictures(finding, max_side=PHOTOGRAPH_SIDE)}
+    return {folder: encode_jpeg(picture) for folder, picture in drawn.items()}

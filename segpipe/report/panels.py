@@ -1,11 +1,12 @@
 """Panels of a finding: image, crop, heatmap and probabilities."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segpipe.diagnosis import full_name
 from segpipe.inference.finding import Finding
+from segpipe.language import translate
 from segpipe.metrics.trust import AMBER, GREEN, RED
 from segpipe.report.canvas import GRAY, Area, Canvas, Color, Stroke, elide, wrap
 from segpipe.report.overlays import BOX_COLOR, OUTLINE_COLOR, Preview, blend_heatmap
@@ -17,11 +18,11 @@ from segpipe.report.wording import (
     MALIGNANT_SIGN,
     PROBABILITIES_TITLE,
     SIGN_CAPTION,
+    class_name,
     crop_caption,
     image_caption,
     malignant_sign,
     percent,
-    printable,
 )
 from segpipe.types import FloatArray, RgbImage
 
@@ -76,23 +77,23 @@ def draw_panels(canvas: Canvas, layout: PanelLayout, preview: Preview, finding: 
         preview: Reduced image of the finding.
         finding: Finding to draw.
     """
-    panels = _Panels(canvas, layout.title_size, layout.text_size)
-    image = panels.show(layout.image, [IMAGE_TITLE], preview.image, image_caption(finding.localization.source))
+    panels = Panels(canvas, layout.title_size, layout.text_size)
+    image = panels.show(layout.image, [translate(IMAGE_TITLE)], preview.image, image_caption(finding.localization.source))
     panels.draw_contours(image, preview)
     panels.draw_crop_box(image, preview)
-    panels.show(layout.crop, [CROP_TITLE], finding.crop, crop_caption(finding.crop_box, finding.border))
+    panels.show(layout.crop, [translate(CROP_TITLE)], finding.crop, crop_caption(finding.crop_box, finding.border))
     if layout.heatmap is not None and finding.class_map is not None:
         title = heatmap_title(finding, layout.heatmap.width, size=layout.title_size)
-        heatmap = panels.show(layout.heatmap, title, blend_heatmap(preview, finding.class_map), HEATMAP_CAPTION)
+        heatmap = panels.show(layout.heatmap, title, blend_heatmap(preview, finding.class_map), translate(HEATMAP_CAPTION))
         panels.draw_contours(heatmap, preview)
-    panels.draw_probabilities(layout.probabilities, finding)
+    panels.draw_probabilities(layout.probabilities, finding.probabilities, finding.malignant)
 
 
 def heatmap_title(finding: Finding, room: float, *, size: float) -> list[str]:
     """Break the title of the heatmap into lines of `room` inches."""
     if finding.class_map is None:
-        return [HEATMAP_TITLE]
-    return wrap(f"{HEATMAP_TITLE}: {printable(full_name(finding.class_map.diagnosis))}", room, size=size, bold=True)
+        return [translate(HEATMAP_TITLE)]
+    return wrap(f"{translate(HEATMAP_TITLE)}: {class_name(finding.class_map.diagnosis)}", room, size=size, bold=True)
 
 
 def class_color(malignant: bool) -> Color:
@@ -106,28 +107,36 @@ def trust_color(name: str) -> Color:
 
 
 @dataclass(frozen=True)
-class _Panels:
-    """Canvas and font sizes of all panels."""
+class Panels:
+    """Canvas and font sizes of all panels.
+
+    Attributes:
+        canvas: Canvas to draw on.
+        title_size: Font size of titles, points.
+        text_size: Font size of captions and bars, points.
+    """
 
     canvas: Canvas
     title_size: float
     text_size: float
 
-    def show(self, area: Area, title: list[str], image: RgbImage, caption: str) -> Area:
+    def show(self, area: Area, title: Sequence[str], image: RgbImage, caption: str) -> Area:
         """Draw an image with title and caption; return its area."""
         height, width = image.shape[:2]
         filled = area.fit(width / height)
         self.canvas.draw_image(filled, image)
-        self._write_title(area, title)
-        self._write_caption(area, filled.bottom, caption)
+        self.write_title(area, title)
+        self.write_caption(area, filled.bottom, caption)
         return filled
 
-    def _write_title(self, area: Area, lines: list[str]) -> None:
+    def write_title(self, area: Area, lines: Sequence[str]) -> None:
+        """Write the lines of a title above an area."""
         for above, line in enumerate(reversed(lines)):
             baseline = area.top - _TITLE_GAP - above * self.title_size * TITLE_LINE_HEIGHT
             self.canvas.write(area.left, baseline, line, size=self.title_size, bold=True)
 
-    def _write_caption(self, area: Area, top: float, text: str) -> None:
+    def write_caption(self, area: Area, top: float, text: str) -> None:
+        """Write a caption of the width of an area below `top`, inches."""
         for below, line in enumerate(wrap(text, area.width, size=self.text_size)):
             baseline = top + _CAPTION_GAP + self.text_size * (_ASCENT + below * TITLE_LINE_HEIGHT)
             self.canvas.write(area.left, baseline, line, size=self.text_size, color=GRAY)
@@ -139,27 +148,53 @@ class _Panels:
             self.canvas.outline(_to_inches(contour[:, 0] + 0.5, area, preview), _OUTLINE)
 
     def draw_crop_box(self, area: Area, preview: Preview) -> None:
+        """Draw the dashed box of the crop."""
         box = preview.crop_box
         corners = [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]
         self.canvas.outline(_to_inches(np.array(corners), area, preview), _FRAME)
 
-    def draw_probabilities(self, area: Area, finding: Finding) -> None:
-        """Draw a bar for each class, the most probable first."""
-        canvas, pitch = self.canvas, area.height / len(finding.probabilities)
+    def draw_probabilities(
+        self, area: Area, probabilities: Mapping[str, float], malignant: Collection[str], *, lines: int = 1
+    ) -> None:
+        """Draw a bar for each class, the most probable first.
+
+        Args:
+            area: Area of the bars.
+            probabilities: Probability of each class by code.
+            malignant: Codes of the malignant classes.
+            lines: Largest number of lines of a name; longer names are shortened.
+        """
+        canvas, room = self.canvas, area.width - _PERCENT_WIDTH * self.text_size
+        ordered = sorted(probabilities.items(), key=lambda item: -item[1])
+        names = [
+            _name_lines(code, room, malignant, size=self.text_size, bold=code == ordered[0][0], most=lines) for code, _ in ordered
+        ]
+        pitch = area.height / sum(1 + _NAME * (len(name) - 1) for name in names)
         size = min(self.text_size, _MAX_FONT_FRACTION * pitch * 72)
-        self._write_title(area, [PROBABILITIES_TITLE])
-        for row, (code, prob) in enumerate(sorted(finding.probabilities.items(), key=lambda item: -item[1])):
-            chosen, malignant = code == finding.diagnosis, code in finding.malignant
-            name = malignant_sign(malignant) + printable(full_name(code))
-            shown = elide(name, area.width - _PERCENT_WIDTH * size, size=size, bold=chosen)
-            top = area.top + row * pitch
-            canvas.write(area.left, top + _NAME * pitch, shown, size=size, bold=chosen)
-            canvas.write(area.right, top + _NAME * pitch, percent(prob), size=size, bold=chosen, align="right")
-            bar = Area(area.left, top + _BAR * pitch, area.width, _BAR_HEIGHT * pitch)
+        self.write_title(area, [translate(PROBABILITIES_TITLE)])
+        top = area.top
+        for (code, prob), name in zip(ordered, names, strict=True):
+            chosen = code == ordered[0][0]
+            first = top + _NAME * pitch
+            for line in name:
+                top += _NAME * pitch
+                canvas.write(area.left, top, line, size=size, bold=chosen)
+            canvas.write(area.right, first, percent(prob), size=size, bold=chosen, align="right")
+            bar = Area(area.left, top + (_BAR - _NAME) * pitch, area.width, _BAR_HEIGHT * pitch)
             canvas.fill(bar, _TRACK)
-            canvas.fill(replace(bar, width=prob * bar.width), class_color(malignant), opacity=1.0 if chosen else 0.5)
-        if finding.malignant:
-            self._write_caption(area, area.bottom, f"{MALIGNANT_SIGN} {SIGN_CAPTION}")
+            canvas.fill(replace(bar, width=prob * bar.width), class_color(code in malignant), opacity=1.0 if chosen else 0.5)
+            top += (1 - _NAME) * pitch
+        if malignant:
+            self.write_caption(area, area.bottom, f"{MALIGNANT_SIGN} {translate(SIGN_CAPTION)}")
+
+
+def _name_lines(code: str, room: float, malignant: Collection[str], *, size: float, bold: bool, most: int) -> list[str]:
+    """Break a class name into at most `most` lines of `room`."""
+    name = malignant_sign(code in malignant) + class_name(code)
+    if most == 1:
+        return [elide(name, room, size=size, bold=bold)]
+    lines = wrap(name, room, size=size, bold=bold)
+    return [*lines[: most - 1], elide(" ".join(lines[most - 1 :]), room, size=size, bold=bold)] if len(lines) > most else lines
 
 
 def _to_inches(points: FloatArray, area: Area, preview: Preview) -> FloatArray:

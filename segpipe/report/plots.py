@@ -17,12 +17,11 @@ from matplotlib.transforms import Affine2D
 
 from segpipe.io.files import write_file
 from segpipe.report.canvas import HALO_COLOR, HALO_OPACITY, INK, Area, Color, Stroke, elide, font_file
-from segpipe.report.overlays import draw_outline
+from segpipe.report.overlays import PREDICTED_COLOR, TRUE_COLOR, draw_outline
 from segpipe.report.wording import DISCLAIMER, printable
 from segpipe.types import BoolMask, FloatArray, RgbImage
 
 COLUMNS = 4
-TRUE_COLOR, PREDICTED_COLOR = (0, 158, 115), (240, 228, 66)  # green and yellow of Okabe and Ito
 PAIR_HEADING = "true outline in green, predicted outline in yellow"
 
 _DPI = 100

@@ -39,11 +39,12 @@ def finding_table(name: str, finding: Finding, figure: Path | None) -> str:
         Several lines without a line break at the end; the last one is the disclaimer.
     """
     localization = finding.localization
+    certainty = certainty_phrases(finding.to_dict(), finding.malignant, finding.operating_points)
     source = mask_source_text(localization.source, localization.area_fraction)
     fields = [
         *_field("warning", warning_sentences(localization.warnings)),
         *_field("diagnosis", [mark_unsure(name_with_code(finding.diagnosis), localization.warnings)]),
-        *_field("confidence", [percent(finding.confidence), *certainty_phrases(finding)]),
+        *_field("confidence", [percent(finding.confidence), *certainty]),
         *_field("mask source", [source, *reason_sentences(localization.reasons)]),
         *_evidence_fields(finding),
     ]

@@ -104,12 +104,17 @@ def is_finished(pipeline: Pipeline, source: Source, options: RunOptions) -> bool
     """
     hashes = read_hashes(options.output / RESULTS)
     files = source.by_path
-    identity = run_identity(pipeline.identity(), options.pictures, max_pixels=options.max_pixels)
+    identity = _identity(pipeline, source, options)
     return (
         hashes.keys() == files.keys()
         and read_identity(options.output) == identity
         and all(content_hash(file) == hashes[path] for path, file in files.items())
     )
+
+
+def _identity(pipeline: Pipeline, source: Source, options: RunOptions) -> dict[str, Any]:
+    masks = source.hash_masks()
+    return run_identity(pipeline.identity(), options.pictures, max_pixels=options.max_pixels, given_masks=masks)
 
 
 class _Run:
@@ -119,7 +124,7 @@ class _Run:
         self._pipeline = pipeline
         self._source = source
         self._options = options
-        self._identity = run_identity(pipeline.identity(), options.pictures, max_pixels=options.max_pixels)
+        self._identity = _identity(pipeline, source, options)
         refuse_other_run(options.output, self._identity)
         self._journal = Journal(options.output, run_key(self._identity))
         self._recorder = Recorder(options.output, self._journal, dict(source.failures))
@@ -133,7 +138,7 @@ class _Run:
         plan = RunPlan(self._options.pictures, self._options.max_pixels, finished)
         batches = list(batched(self._jobs, self._pipeline.ensemble.batch_size))
         self._start = time.perf_counter()
-        with Progress(len(self._jobs)) as progress:
+        with Progress(len(self._jobs), self._options.title) as progress:
             for outcomes in engine.run(plan, batches):
                 self._recorder.record(outcomes)
                 progress.update(len(outcomes), failed=len(self._recorder.failures))

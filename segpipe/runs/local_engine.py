@@ -16,6 +16,7 @@ import numpy as np
 
 from segpipe.errors import ImageError
 from segpipe.inference.finding import Finding
+from segpipe.inference.given_masks import read_given_mask
 from segpipe.inference.image_sources import FailedPrediction, predict_batch
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.resources import available_cores
@@ -26,7 +27,7 @@ from segpipe.io.storage import open_source
 from segpipe.runs.journal import AlreadyFinished, Duplicate, Failure, Outcome, Result
 from segpipe.runs.options import PictureOptions, RunPlan
 from segpipe.runs.source import ImageJob
-from segpipe.types import Photograph
+from segpipe.types import BoolMask, Photograph
 
 MAX_WORKERS = 16
 
@@ -65,10 +66,11 @@ class Worker:
         """Process a batch; return one outcome per job, in order, failures included."""
         start = time.perf_counter()
         entries = [self._read(job) for job in jobs]
-        photographs = [entry.photograph for entry in entries if isinstance(entry, _ReadJob)]
+        read = [entry for entry in entries if isinstance(entry, _ReadJob)]
         self._check_stopped()
-        findings = predict_batch(partial(self._pipeline, on_step=self._check_stopped), photographs)
-        latency_ms = 1000 * (time.perf_counter() - start) / max(len(photographs), 1)
+        predict = partial(self._pipeline, on_step=self._check_stopped)
+        findings = predict_batch(predict, [entry.photograph for entry in read], [entry.mask for entry in read])
+        latency_ms = 1000 * (time.perf_counter() - start) / max(len(read), 1)
         rest = iter(findings)
         return [self._finish(entry, next(rest), latency_ms) if isinstance(entry, _ReadJob) else entry for entry in entries]
 
@@ -79,15 +81,17 @@ class Worker:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 if self._plan.finished.get(job.path) == sha256:
                     return AlreadyFinished(job.path)
-                first = self._claim(sha256, job.path)
+                # A given mask belongs to one path, so the file is no duplicate of another one.
+                first = self._claim(sha256, job.path) if job.mask is None else job.path
                 if first != job.path:
                     return Duplicate(job.path, sha256, first)
                 file.seek(0)
                 photograph = decode_photograph(file, least_side=self._pipeline.least_side, max_pixels=self._plan.max_pixels)
+            mask = None if job.mask is None else read_given_mask(job.mask, photograph, max_pixels=self._plan.max_pixels)
         except ImageError as error:
             shown = display_path(job.source) if isinstance(job.source, Path) else job.source
             return Failure(job.path, str(error).removeprefix(f"{shown}: "))
-        return _ReadJob(job, sha256, photograph)
+        return _ReadJob(job, sha256, photograph, mask)
 
     def _finish(self, entry: "_ReadJob", finding: Finding | FailedPrediction, latency_ms: float) -> Outcome:
         self._check_stopped()
@@ -108,6 +112,7 @@ class _ReadJob:
     job: ImageJob
     sha256: str
     photograph: Photograph
+    mask: BoolMask | None
 
 
 def encode_pictures(options: PictureOptions, finding: Finding, name: Path) -> dict[Path, bytes]:

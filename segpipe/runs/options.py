@@ -50,12 +50,14 @@ class RunOptions:
         pictures: Pictures of each image.
         max_pixels: Largest accepted number of pixels of an image.
         settings: Configuration of the call as plain values, for `summary.json`; None for a call from Python.
+        title: Name of the run, shown with its progress.
     """
 
     output: Path
     pictures: PictureOptions = field(default_factory=PictureOptions)
     max_pixels: int = DEFAULT_MAX_PIXELS
     settings: Any = None
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,16 @@ class RunPlan:
     finished: Mapping[str, str]
 
 
-def run_identity(pipeline: Mapping[str, Any], pictures: PictureOptions, *, max_pixels: int) -> dict[str, Any]:
+def run_identity(
+    pipeline: Mapping[str, Any], pictures: PictureOptions, *, max_pixels: int, given_masks: str | None
+) -> dict[str, Any]:
     """Collect everything that results depend on beside the images.
 
     Args:
         pipeline: Identity of the pipeline, see `Pipeline.identity`.
         pictures: Pictures of each image.
         max_pixels: Largest accepted number of pixels of an image.
+        given_masks: Hash of the given masks, see `segpipe.runs.source.Source.hash_masks`; None without any.
 
     Returns:
         Plain values by key of the command.
@@ -88,6 +93,7 @@ def run_identity(pipeline: Mapping[str, Any], pictures: PictureOptions, *, max_p
         "segpipe": __version__,
         **pipeline,
         "max_pixels": max_pixels,
+        "given_masks": given_masks,
         "figures": pictures.figure is not None,
         "crops": pictures.crops,
         "heatmaps": pictures.heatmaps,

@@ -205,4 +205,5 @@ def _portable(error: Exception) -> Exception:
 
 
 def _with_absolute_path(job: ImageJob) -> ImageJob:
-    return replace(job, source=job.source.absolute()) if isinstance(job.source, Path) else job
+    source = job.source.absolute() if isinstance(job.source, Path) else job.source
+    return replace(job, source=source, mask=None if job.mask is None else job.mask.absolute())

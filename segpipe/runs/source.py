@@ -7,8 +7,8 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segpipe.config.prediction import RunPipelineConfig
@@ -16,7 +16,7 @@ from segpipe.errors import ConfigError, ImageError
 from segpipe.io.files import counted, display_path
 from segpipe.io.folders import find_images, select_images
 from segpipe.io.image_formats import HEAD_SIZE
-from segpipe.io.storage import is_url, list_files, read_heads
+from segpipe.io.storage import content_hash, is_url, list_files, read_heads
 
 SHOWN = 3  # findings shown in the terminal, whatever the size of the folder
 
@@ -29,18 +29,25 @@ class Source:
         files: Each file or its URL, with its path relative to the folder, under which its results are written.
         failures: Path and reason of files that are named like images but are none, or have an unsupported format.
         ignored: Number of other files.
-        remarks: Lines on skipped images and folders.
+        remarks: Lines on skipped images and folders, and on given masks.
+        masks: File of the given mask by the path of its image; the other images are localized.
     """
 
     files: tuple[tuple[Path | str, Path], ...]
     failures: tuple[tuple[str, str], ...] = ()
     ignored: int = 0
     remarks: tuple[str, ...] = ()
+    masks: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def by_path(self) -> dict[str, Path | str]:
         """Each file or its URL by the `path` of its results."""
         return {display_path(relative): file for file, relative in self.files}
+
+    def hash_masks(self) -> str | None:
+        """Compute the SHA-256 of all given masks; None without any."""
+        lines = [f"{path} {content_hash(mask)}" for path, mask in sorted(self.masks.items())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
 
 @dataclass(frozen=True)
@@ -52,20 +59,23 @@ class ImageJob:
         path: Path relative to the folder, as shown; the key of its results.
         name: Name of its pictures, relative, with the ending .png.
         shown: True to keep its finding for the terminal.
+        mask: File of its given mask; None to find it.
     """
 
     source: Path | str
     path: str
     name: Path
     shown: bool = False
+    mask: Path | None = None
 
 
 def make_jobs(source: Source) -> list[ImageJob]:
     """Make the jobs of a run in the order of their files."""
     names = result_names([relative for _, relative in source.files])
     return [
-        ImageJob(path, display_path(relative), names[relative], shown=number < SHOWN)
-        for number, (path, relative) in enumerate(source.files)
+        ImageJob(file, path, names[relative], shown=number < SHOWN, mask=source.masks.get(path))
+        for number, (file, relative) in enumerate(source.files)
+        for path in (display_path(relative),)
     ]
 
 

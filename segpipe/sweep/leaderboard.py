@@ -14,6 +14,7 @@ from segpipe.evaluation.run import join_folds, score_folds
 from segpipe.evaluation.text import short_hash
 from segpipe.io.files import encode_json, write_file
 from segpipe.io.run_files import FAILED_JOBS, FOLD_TABLE, LEADERBOARD, LEADERBOARD_PLOT
+from segpipe.sweep.printing import shown_settings
 from segpipe.sweep.record import FAILED, FINISHED, SCORES, JobRecord, read_records, read_test_metrics, read_test_set
 
 SHOWN = 40  # best trainings in the plot
@@ -101,9 +102,7 @@ def draw_leaderboard(table: pd.DataFrame, varying: Sequence[str], path: Path) ->
     score = next(name for name in SCORES if name in table or _TEST_METRICS[name] in table)
     test = _TEST_METRICS[score]
     values = table.reindex(columns=[score, test, f"{test}_low", f"{test}_high"]).astype(float)  # any may be missing
-    groups = [name for name in varying if "." not in name]
-    # The option of a config group rerows the keys that it sets.
-    names = [name for name in varying if name.split(".")[0] not in groups or name in groups]
+    names = shown_settings(varying)
     labels = ["\n".join(f"{name}={row[name]}" for name in names) or row["job"] for _, row in table.iterrows()]
     differing = len(table) > 1 and (table["test_set_sha256"].nunique() != 1 or table["test_set_sha256"].isna().any())
     if differing:

@@ -96,8 +96,10 @@ def read_records(sweep: Path) -> list[JobRecord]:
 def best_epoch_of(folder: Path) -> dict[str, Any]:
     """Read `epochs`, `best_epoch` and `validation` of a finished training."""
     training = json.loads((folder / BUNDLE / CARD).read_text(encoding="utf-8"))["training"]
+    start = training.get("start", {})
     row = pd.read_csv(folder / EPOCH_TABLE, index_col="epoch").loc[training["best_epoch"]]
-    return {"epochs": training["epochs"], "best_epoch": training["best_epoch"], "validation": row.dropna().to_dict()}
+    validation = start["scores"] if start.get("kept") else row.dropna().to_dict()
+    return {"epochs": training["epochs"], "best_epoch": training["best_epoch"], "validation": validation}
 
 
 # By part of `metrics.json`; the trained model has the plain names.

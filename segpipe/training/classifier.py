@@ -26,9 +26,13 @@ from segpipe.losses.classification import DistillationLoss
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
 from segpipe.training.consistency import TurnConsistency
+from segpipe.training.display import QUIET, Display
+from segpipe.training.fine_tuning import is_fine_tuning
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
+from segpipe.training.pictures import as_probs
 from segpipe.training.preparation import TrainingData
 from segpipe.training.schedule import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
+from segpipe.training.small_data import least_draws
 from segpipe.training.starting_weights import (
     load_starting_weights,
     refuse_other_network,
@@ -104,7 +108,7 @@ def build_untrained(config: TrainClsConfig) -> tuple[LesionClassifier, UnfreezeP
 def fit_head(config: TrainClsConfig, data: TrainingData, model: LesionClassifier) -> tuple[UnfreezePlan, str]:
     """Give the model an output for each class of the data set.
 
-    The linear layer is kept where the starting weights have the same classes, else replaced by a new one.
+    The outputs of a starting bundle are kept where it has all classes of the data set; else the linear layer is a new one.
 
     Args:
         config: Configuration of the training.
@@ -121,10 +125,20 @@ def fit_head(config: TrainClsConfig, data: TrainingData, model: LesionClassifier
     line = f"starting weights: {starting_point(config.classifier.name, config.classifier.init)}"
     if start is not None:
         data.refuse_seen(start.training, key="classifier.init", allowed=config.allow_leak)
-    if classes != (start.classes if isinstance(start, ClassifierCard) else CODES):
+    known = start.classes if isinstance(start, ClassifierCard) else CODES
+    if start is not None and classes != known and set(classes) <= set(known):
+        model.linear = _select_outputs(model.linear, [known.index(code) for code in classes])
+        line += f", with the outputs of the classes {', '.join(classes)}"
+    elif classes != known:
         model.linear = nn.Linear(model.linear.in_features, len(classes))
         line += f", with a new linear layer for the classes {', '.join(classes)}"
     return _plan(config, model), line
+
+
+def _select_outputs(linear: nn.Linear, outputs: list[int]) -> nn.Linear:
+    selected = nn.Linear(linear.in_features, len(outputs))
+    selected.load_state_dict({name: values[outputs] for name, values in linear.state_dict().items()})
+    return selected
 
 
 def _plan(config: TrainClsConfig, model: LesionClassifier) -> UnfreezePlan:
@@ -144,6 +158,7 @@ def fit_classifier(
     output: Path,
     *,
     teacher_probs: NDArray[np.float32] | None = None,
+    display: Display = QUIET,
 ) -> ClassifierCard:
     """Train a classifier on crops, keeping the best weights.
 
@@ -152,8 +167,9 @@ def fit_classifier(
         data: Checked and split data.
         model: Model with its starting weights; trained in place, in eval mode afterwards.
         plan: Unfreezing plan of the model.
-        output: Folder for `metrics.csv` and `checkpoints/`.
+        output: Folder for `metrics.csv`, `checkpoints/` and the pictures.
         teacher_probs: Probabilities of each image of the train part, shape (N, C), see `DistillationLoss`; None for no teacher.
+        display: Lines and pictures by which the training shows itself.
 
     Returns:
         Card of the model, without calibration and test metrics.
@@ -179,15 +195,19 @@ def fit_classifier(
         sizes={pair[0]: pair[1] for pair in config.augment.sizes},
         consistency=TurnConsistency(weight) if weight else None,
     )
+    monitor = data.choose_monitor(config.trainer.monitor)
+    diagnoses = data.parts["val"]["dx"].to_list()
+    shown = display.callbacks(output, config.trainer, monitor=monitor, diagnoses=diagnoses, decode=as_probs, plan=plan)
     fitted = fit_as_configured(
         config,
         task,
         _examples(config, data, drawn / counts.clip(lower=1e-9).to_numpy(), teacher_probs=teacher_probs),
         output,
         identity=data.identity,
-        monitor=data.choose_monitor(config.trainer.monitor),
+        monitor=monitor,
         cpu_bf16=False,
-        callbacks=[ProgressiveUnfreezing(plan)],
+        fine_tuning=is_fine_tuning(config, data.dataset.classes, seen_by=data.seen_by),
+        callbacks=[ProgressiveUnfreezing(plan), *shown],
     )
     return ClassifierCard(
         arguments={name: getattr(settings, name) for name in _NETWORK},
@@ -227,6 +247,7 @@ def _examples(
         workers=config.workers,
         seed=config.seed,
         draw_probs=None if np.allclose(shares, shares[0]) else shares,
+        least_draws=least_draws(config),
     )
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EMAWeightAveraging, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessException
@@ -105,10 +105,12 @@ class Fitted:
     Attributes:
         epochs: Number of trained epochs.
         best_epoch: Epoch with the best weights, counted from 0.
+        start: Starting weights of a fine-tuning, see `segpipe.bundle.records.Training`; empty for other trainings.
     """
 
     epochs: int
     best_epoch: int
+    start: Mapping[str, Any] = field(default_factory=dict)
 
 
 def auto_precision(accelerator: str, *, cpu_bf16: bool) -> str:
@@ -172,7 +174,7 @@ def fit(
     best, last = epoch_checkpoints(checkpoints, monitor=monitor, first_epoch=data.first_epoch)
     with warnings.catch_warnings():
         quieten()
-        own = [best, last, stop, SeededEpochs(data.seed), TQDMProgressBar(leave=True), *callbacks]
+        own = [best, last, stop, SeededEpochs(data.seed), *callbacks]
         lightning = build_trainer(trainer, output=output, loggers=loggers, callbacks=own)
         _run(lightning, task, data, ckpt_path=ckpt_path, last=checkpoints / LAST_CHECKPOINT)
     return _finish(task, checkpoints)
@@ -187,8 +189,9 @@ def build_trainer(
         ConfigError: `trainer` names devices that do not exist.
         TypeError: `trainer` holds an argument that Lightning does not know, or that is set here.
     """
+    own = {"strategy": choose_strategy(trainer["accelerator"], trainer["devices"]), "enable_progress_bar": False}
     return Trainer(
-        **{**trainer, "strategy": choose_strategy(trainer["accelerator"], trainer["devices"])},
+        **{**trainer, **own},  # the bar is that of `segpipe.training.display`
         logger=list(loggers),
         callbacks=list(callbacks),
         plugins=[WholeCheckpoints()],

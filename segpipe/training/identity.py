@@ -33,7 +33,7 @@ RECORD = "segpipe"  # key in a checkpoint
 FREE = (
     *("trainer.max_epochs", "trainer.patience", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
     *("trainer.precision", "workers", "logger", "tta", "heatmap_sample", "calibration", "threshold", "conformal", "allow_leak"),
-    *("allow_change", "output", "overwrite", "data.root", "data.table", "data.cache"),
+    *("allow_change", "output", "overwrite", "resume", "data.root", "data.table", "data.cache"),
 )
 # Those of them that the weights depend on; the card lists their changes.
 _LISTED = ("trainer.max_epochs", "trainer.precision")
@@ -209,7 +209,7 @@ def portable_settings(config: TrainConfig) -> dict[str, Any]:
     Paths, devices, workers and trackers are left out.
     """
     settings: dict[str, Any] = to_dict(config)
-    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "allow_change", "bundle", "logger", "distill"):
+    for key in ("output", "ckpt_path", "split", "workers", "overwrite", "resume", "allow_change", "bundle", "logger", "distill"):
         settings.pop(key, None)
     for key in ("accelerator", "devices", "strategy"):
         settings["trainer"].pop(key)
@@ -217,7 +217,8 @@ def portable_settings(config: TrainConfig) -> dict[str, Any]:
         del settings["trainer"]["monitor"]
     for key in ("root", "cache"):
         settings["data"].pop(key)
-    settings["data"].pop("table", None)
+    for key in ("table", "masks"):
+        settings["data"].pop(key, None)
     settings["data"]["extra"] = [
         {key: value for key, value in entry.items() if key not in ("root", "table", "split")} | {"name": Path(entry["root"]).name}
         for entry in settings["data"]["extra"]

@@ -1,6 +1,8 @@
 """Parts of a training, built from its configuration."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from segpipe.config.schemas import TrainConfig
 from segpipe.config.training_groups import LossConfig, OptimizerConfig, SchedulerConfig
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
-from segpipe.training.fit import Fitted, MovingAverage, fit, trainer_arguments
+from segpipe.training.fine_tuning import Start, keep_better, score_start
+from segpipe.training.fit import Fitted, MovingAverage, build_trainer, fit, quieten, trainer_arguments
 from segpipe.training.identity import Identity, RecordedIdentity
 from segpipe.training.resuming import read_checkpoint, take_over
 from segpipe.training.schedule import Schedule, ScheduledRate, SchedulerFactory, TorchScheduler
@@ -85,6 +88,7 @@ def fit_as_configured(
     identity: Identity,
     monitor: str,
     cpu_bf16: bool,
+    fine_tuning: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Fitted:
     """Train a task with the trainer, loggers and checkpoint of a configuration.
@@ -99,21 +103,36 @@ def fit_as_configured(
         identity: Identity of the training, for its checkpoints.
         monitor: Metric that chooses the best epoch; a loss is minimized, any other metric maximized.
         cpu_bf16: True where this network is faster with bf16 on a CPU, see `auto_precision`.
+        fine_tuning: True to keep the starting weights where no epoch is better.
         callbacks: Further callbacks of Lightning.
     """
+    arguments = trainer_arguments(config.trainer, cpu_bf16=cpu_bf16)
+    start = _score_start(task, data, arguments) if fine_tuning else None
     ckpt_path = None if config.ckpt_path is None else Path(config.ckpt_path)
     if ckpt_path is not None:
         take_over(ckpt_path, output)
     decay = config.trainer.ema_decay
     averaging = [] if decay is None else [MovingAverage(decay)]
-    return fit(
+    fitted = fit(
         task,
         data,
         output=output,
         monitor=monitor,
-        trainer=trainer_arguments(config.trainer, cpu_bf16=cpu_bf16),
+        trainer=arguments,
         patience=config.trainer.patience,
         loggers=build_loggers(config, output),
         callbacks=[*callbacks, *averaging, TrackedSettings(config), RecordedIdentity(identity)],
         ckpt_path=ckpt_path,
     )
+    if start is None:
+        return fitted
+    return replace(fitted, start=keep_better(start, task, output, best_epoch=fitted.best_epoch, monitor=monitor))
+
+
+def _score_start(task: Task, data: SeededDataModule, arguments: Mapping[str, Any]) -> Start:
+    devices = arguments["devices"]
+    one = {"devices": devices[:1] if isinstance(devices, list) else 1, "enable_progress_bar": False}
+    one["inference_mode"] = False  # the metrics are updated again in the fit, outside of it
+    with warnings.catch_warnings():
+        quieten()
+        return score_start(task, data, build_trainer({**arguments, **one}))

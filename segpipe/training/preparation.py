@@ -120,7 +120,21 @@ class TrainingData:
             counts={part: dict(Counter(rows["dx"])) for part, rows in self.parts.items()},
             seen=reduce(join_fingerprints, [card.training.seen for card in origin_cards(config)], fingerprint_parts(self.parts)),
             changes=tuple(change for change in self.identity.changes if change["epoch"] < fitted.epochs),
+            start=fitted.start,
         )
+
+    def seen_by(self, model: Training) -> str | None:
+        """Describe validation and test lesions that a model has seen, if any.
+
+        Args:
+            model: Training of that model, from its card.
+        """
+        seen = find_seen(self.parts, model.seen)
+        if seen:
+            return f"lesions of this run's val or test part ({counted(len(seen), 'image')}, {seen[0]} for one)"
+        if not model.seen and model.dataset_hash == self.dataset_hash and model.split_hash != self.split_hash:
+            return "another split of this data set, so it has seen test lesions"
+        return None
 
     def refuse_seen(self, model: Training, *, key: str, allowed: bool) -> None:
         """Refuse a model that has seen lesions of val or test.
@@ -133,14 +147,8 @@ class TrainingData:
         Raises:
             BundleError: The model has seen such lesions.
         """
-        seen = find_seen(self.parts, model.seen)
-        if seen:
-            reason = f"lesions of this run's val or test part ({counted(len(seen), 'image')}, {seen[0]} for one)"
-        elif not model.seen and model.dataset_hash == self.dataset_hash and model.split_hash != self.split_hash:
-            reason = "another split of this data set, so it has seen test lesions"
-        else:
-            return
-        if not allowed:
+        reason = None if allowed else self.seen_by(model)
+        if reason is not None:
             raise BundleError(
                 f"{key} was trained on {reason}; use the split that it was trained on (split=FILE), or images that it has not "
                 f"seen, or train another one, or set allow_leak=true, which the model's card will record"
@@ -165,7 +173,7 @@ def prepare_data(config: TrainConfig, output: Path, *, need_masks: bool) -> Trai
     Args:
         config: Configuration of the training.
         output: Folder of the training; nothing in it is touched before all checks have passed.
-        need_masks: True to leave out images without a mask.
+        need_masks: True for a segmenter, which uses images with a mask alone; False for a classifier, which needs two classes.
 
     Raises:
         ConfigError: The checkpoint belongs to another training.
@@ -179,6 +187,8 @@ def prepare_data(config: TrainConfig, output: Path, *, need_masks: bool) -> Trai
     resume_identity(identity, checkpoint, allowed=config.allow_change)
     with keeping_results(config.data.cache):
         dataset = load_dataset(config.data)
+        if not need_masks and len(dataset.classes) < 2:
+            raise DatasetError(f"a classifier must have at least two classes, got {dataset.classes[0]} alone; label the images")
         split = choose_split(config, dataset)
         if unnamed := left_out(dataset.table, split):
             problem = Problem("image that the split does not name", "left out", unnamed)
@@ -235,9 +245,7 @@ def _choose_images(
 
 
 def choose_split(config: TrainConfig, dataset: CheckedDataset) -> pd.DataFrame:
-    """Return the given split, or make one by the seed.
-
-    With `data.fold` the validation part is that fold.
+    """Return the given or a seeded split; `data.fold` is its validation part.
 
     Raises:
         DatasetError: The given split cannot be used.

@@ -1,6 +1,7 @@
 """Checkpoints of a training, and callbacks that make resuming exact."""
 
 import io
+import math
 import os
 import shutil
 import warnings
@@ -14,10 +15,12 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from segpipe.errors import ConfigError, OutputError
 from segpipe.io.run_files import BEST_CHECKPOINT, CHECKPOINTS, EPOCH_TABLE, LAST_CHECKPOINT
 
+TIE_BREAKER = "val_loss"  # decides between epochs with the same value of the monitored metric
 _CONTENT = {"epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops"}
 
 
@@ -40,7 +43,21 @@ class SeededEpochs(Callback):
 
 
 class Patience(EarlyStopping):
-    """Early stopping that also holds after resuming."""
+    """Early stopping that also holds after resuming.
+
+    An epoch with the best score so far and a smaller loss counts as an improvement.
+    """
+
+    _loss = math.inf  # of the best epoch so far
+
+    def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Count an epoch without improvement; called by Lightning."""
+        stopped, loss = trainer.should_stop, _loss_of(trainer)
+        super().on_train_epoch_end(trainer, task)
+        if self.wait_count == 0:
+            self._loss = loss
+        elif bool(trainer.callback_metrics[self.monitor] == self.best_score) and loss < self._loss:
+            self._loss, self.wait_count, trainer.should_stop = loss, 0, stopped
 
     def on_fit_start(self, trainer: Trainer, task: LightningModule) -> None:
         """Stop again where the checkpoint had stopped; called by Lightning."""
@@ -49,6 +66,15 @@ class Patience(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counter, but not the patience, which may have changed."""
         super().load_state_dict(state_dict | {"patience": self.patience})
+        self._loss = state_dict.get(TIE_BREAKER, -math.inf)  # -inf: of an older version
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state with the loss of the best epoch."""
+        return {**super().state_dict(), TIE_BREAKER: self._loss}
+
+
+def _loss_of(trainer: Trainer) -> float:
+    return float(trainer.callback_metrics.get(TIE_BREAKER, math.inf))
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -84,6 +110,8 @@ class WholeCheckpoints(TorchCheckpointIO):
 class KeptCheckpoint(ModelCheckpoint):
     """Checkpoint of a fixed name, in a folder that may be moved.
 
+    Of two epochs with the same score, that with the smaller loss is kept.
+
     Args:
         folder: Folder of the checkpoints.
         name: File name of the checkpoint.
@@ -100,7 +128,20 @@ class KeptCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
-        self._file, self._remember = folder / name, remember
+        self._file, self._remember, self._loss = folder / name, remember, math.inf
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Decide whether an epoch is the best so far; called by Lightning."""
+        loss = _loss_of(trainer)
+        tied = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+        better = super().check_monitor_top_k(trainer, current) or (tied and loss < self._loss)
+        if better:
+            self._loss = loss
+        return better
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state with the loss of the best epoch."""
+        return {**super().state_dict(), TIE_BREAKER: self._loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score, with this folder as its location."""
@@ -110,6 +151,7 @@ class KeptCheckpoint(ModelCheckpoint):
         moved = {"dirpath": self.dirpath, "best_model_path": file, "kth_best_model_path": file, "last_model_path": ""}
         scores = dict(zip([file], state_dict["best_k_models"].values(), strict=False))  # none where there is no monitor
         super().load_state_dict({**state_dict, **moved, "best_k_models": scores})
+        self._loss = state_dict.get(TIE_BREAKER, -math.inf)  # -inf: of an older version
 
 
 def epoch_checkpoints(folder: Path, *, monitor: str, first_epoch: int = 0) -> tuple[ModelCheckpoint, ModelCheckpoint]:

@@ -143,6 +143,11 @@ class UnfreezePlan:
         """Return the names of the stages that are frozen in an epoch."""
         return [stage.name for stage in self.stages if epoch < stage.from_epoch]
 
+    @property
+    def first_epochs(self) -> dict[str, int]:
+        """First epoch of each stage, the head first."""
+        return {stage.name: stage.from_epoch for stage in self.stages}
+
     def __str__(self) -> str:
         header = f"{'stage':<8} {'weights':>10} {'from epoch':>10} {'learning rate':>14}   (BatchNorm statistics likewise)"
         rows = [

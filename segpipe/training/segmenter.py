@@ -18,8 +18,12 @@ from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import MaskDataset
 from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder, require_mask
+from segpipe.training.display import QUIET, Display
+from segpipe.training.fine_tuning import is_fine_tuning
 from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
+from segpipe.training.pictures import as_masks
 from segpipe.training.preparation import TrainingData
+from segpipe.training.small_data import least_draws
 from segpipe.training.starting_weights import load_starting_weights, refuse_other_network, start_bundle, start_card
 from segpipe.training.tasks import Task
 
@@ -77,14 +81,17 @@ def build_untrained(config: TrainSegConfig) -> nn.Module:
     return model
 
 
-def fit_segmenter(config: TrainSegConfig, data: TrainingData, model: nn.Module, output: Path) -> SegmenterCard:
+def fit_segmenter(
+    config: TrainSegConfig, data: TrainingData, model: nn.Module, output: Path, *, display: Display = QUIET
+) -> SegmenterCard:
     """Train a U-Net; the weights of its best epoch are kept.
 
     Args:
         config: Configuration of the training.
         data: Checked and split data, all with masks.
         model: Model with its starting weights; trained in place, in eval mode afterwards.
-        output: Folder for `metrics.csv` and `checkpoints/`.
+        output: Folder for `metrics.csv`, `checkpoints/` and the pictures.
+        display: Lines and pictures by which the training shows itself.
 
     Returns:
         Card of the model, without test metrics.
@@ -115,9 +122,23 @@ def fit_segmenter(config: TrainSegConfig, data: TrainingData, model: nn.Module, 
         workers=config.workers,
         seed=config.seed,
         draw_probs=None if np.allclose(weights, weights[0]) else weights / weights.sum(),
+        least_draws=least_draws(config),
     )
     monitor = config.trainer.monitor or MONITOR
-    fitted = fit_as_configured(config, task, examples, output, identity=data.identity, monitor=monitor, cpu_bf16=True)
+    shown = display.callbacks(
+        output, config.trainer, monitor=monitor, diagnoses=data.parts["val"]["dx"].to_list(), decode=as_masks
+    )
+    fitted = fit_as_configured(
+        config,
+        task,
+        examples,
+        output,
+        identity=data.identity,
+        monitor=monitor,
+        cpu_bf16=True,
+        fine_tuning=is_fine_tuning(config, data.dataset.classes, seen_by=data.seen_by),
+        callbacks=shown,
+    )
     return SegmenterCard(arguments=_arguments(config), input=spec, training=data.describe(fitted, config))
 
 

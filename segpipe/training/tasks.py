@@ -123,12 +123,13 @@ class Task(LightningModule):
                 f"{self._rates[0][0]:g}, for example optimizer.lr={self._rates[0][0] / 10:g}"
             )
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Update the loss and the metrics with a batch."""
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Update loss and metrics with a batch; return its logits."""
         pixels, targets = batch
-        logits = self(pixels)
+        logits: Tensor = self(pixels)
         self.val_loss.update(self.loss(logits, targets), weight=len(pixels))
         self.metrics.update(logits.float(), targets)
+        return logits
 
     def on_validation_start(self) -> None:
         """Average the BatchNorm statistics over the processes."""
@@ -154,7 +155,7 @@ class Task(LightningModule):
         """
         losses = {"train_loss": self.train_loss.compute(), "val_loss": self.val_loss.compute()}
         self._require_finite(**losses, **{f"weights of {name}": values for name, values in self.model.state_dict().items()})
-        self.log_dict({"val_loss": losses["val_loss"], **self.metrics.compute()}, prog_bar=True)
+        self.log_dict({"val_loss": losses["val_loss"], **self.metrics.compute()})
         rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
         self.log_dict({"train_loss": losses["train_loss"], "learning_rate": max(rates)})
         for metric in (self.train_loss, self.val_loss, self.metrics):

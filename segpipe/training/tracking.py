@@ -9,7 +9,7 @@ import os
 from argparse import Namespace
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 from hydra.core.utils import env_override
@@ -21,7 +21,8 @@ from segpipe.config.fields import to_dict
 from segpipe.config.schemas import TrainConfig
 from segpipe.errors import ConfigError
 from segpipe.io.files import write_file
-from segpipe.io.run_files import EPOCH_TABLE, MLFLOW, MLFLOW_STORE, TENSORBOARD, TRACKER_RUN, WANDB
+from segpipe.io.run_files import EPOCH_TABLE, MLFLOW, MLFLOW_FILES, MLFLOW_STORE, TENSORBOARD, TRACKER_RUN, WANDB
+from segpipe.types import RgbImage
 
 
 class EpochTable(Logger):
@@ -68,6 +69,14 @@ class EpochTable(Logger):
 Checkpoint = Mapping[str, Any]
 
 
+@runtime_checkable
+class PictureLogger(Protocol):
+    """Logger that takes pictures beside metrics."""
+
+    def log_picture(self, name: str, picture: RgbImage, step: int) -> None:
+        """Log a picture, RGB uint8, shape (H, W, 3), at a step."""
+
+
 class TensorBoardRun(TensorBoardLogger):
     """Run of TensorBoard, with event files in `tensorboard/`.
 
@@ -81,6 +90,11 @@ class TensorBoardRun(TensorBoardLogger):
     def __init__(self, *, output: Path, checkpoint: Checkpoint | None) -> None:
         purge_step = None if checkpoint is None else checkpoint["global_step"]
         super().__init__(output, name=TENSORBOARD, version="", purge_step=purge_step)
+
+    @rank_zero_only
+    def log_picture(self, name: str, picture: RgbImage, step: int) -> None:
+        """Log a picture, see `PictureLogger`."""
+        self.experiment.add_image(name, picture, step, dataformats="HWC")
 
 
 class WandbRun(WandbLogger):
@@ -110,6 +124,11 @@ class WandbRun(WandbLogger):
         """Log the settings and note the run; called once, at its start."""
         super().log_hyperparams(params)
         self._note.write_text(self.experiment.id)
+
+    @rank_zero_only
+    def log_picture(self, name: str, picture: RgbImage, step: int) -> None:
+        """Log a picture, see `PictureLogger`."""
+        self.log_image(name, [picture], step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -153,7 +172,7 @@ class MlflowRun(MLFlowLogger):
                     client.get_run(self._earlier)
                 found = client.get_experiment_by_name(experiment)
                 if found is None or found.lifecycle_stage == "deleted":
-                    client.create_experiment(experiment, None if tracking_uri else (folder / "artifacts").as_uri())
+                    client.create_experiment(experiment, None if tracking_uri else (folder / MLFLOW_FILES).as_uri())
         except MlflowException as error:
             reason = str(error).strip().partition("\n")[0]
             raise ConfigError(f"logger.mlflow must name a server and an experiment to write to, got {uri}: {reason}") from error
@@ -165,6 +184,11 @@ class MlflowRun(MLFlowLogger):
         if self._earlier is None:
             super().log_hyperparams(params)
             self._note.write_text(str(self.run_id))
+
+    @rank_zero_only
+    def log_picture(self, name: str, picture: RgbImage, step: int) -> None:
+        """Log a picture, see `PictureLogger`."""
+        self.experiment.log_image(self.run_id, picture, key=name, step=step)
 
 
 class TrackedSettings(Callback):

@@ -6,14 +6,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from segpipe.errors import ConfigError, require_extra
 from segpipe.io.files import one_line
-from segpipe.io.run_files import BUNDLE, RESULTS
+from segpipe.io.passes import working
+from segpipe.io.run_files import BUNDLE, CHECKPOINTS, LAST_CHECKPOINT, RESULTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +117,13 @@ def _value(column: str, text: str) -> str | bool | float | None:
 
 Say = Callable[[str], None]
 log_line: Say = logging.getLogger("segpipe").info
+RESUMABLE = f"{CHECKPOINTS}/{LAST_CHECKPOINT}"  # in the folder of a training
 AnyConfig = TypeVar("AnyConfig", bound="TrainConfig")
+
+
+def say_all(say: Say, *texts: str | None) -> None:
+    """Report texts, one below the other; None is left out."""
+    say("\n".join(text for text in texts if text is not None))
 
 
 def warn(text: str | None) -> None:
@@ -151,6 +159,35 @@ def own_folder(output: str | None, *, ckpt_path: str | None = None) -> Path:
     return Path(output or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
 
 
+def resume_output(config: AnyConfig, output: Path, *, say: Say) -> AnyConfig:
+    """Name the checkpoint in the folder of a training, for `resume=true`.
+
+    A folder without a checkpoint begins a new training, so that the same command starts and resumes it.
+
+    Args:
+        config: Configuration of the training; one with a `ckpt_path` in a job of a sweep stays as it is.
+        output: Folder of the training.
+        say: Function that reports a line.
+
+    Raises:
+        ConfigError: `output` is not given, or `ckpt_path` is given as well.
+    """
+    if not config.resume or config.overwrite:
+        return config
+    last = output / CHECKPOINTS / LAST_CHECKPOINT
+    if config.ckpt_path is not None and Path(config.ckpt_path).resolve() != last.resolve():
+        raise ConfigError(
+            f"give one of resume=true, which takes the checkpoint in output, and ckpt_path, got both ({config.ckpt_path})"
+        )
+    if config.output is None and config.ckpt_path is None:
+        raise ConfigError("resume=true needs output, the folder of the training to resume, got none; add output=DIR")
+    if not last.is_file():
+        say(f"nothing to resume in {output}: the training begins")
+        return config
+    say(f"resuming {last}")
+    return replace(config, ckpt_path=str(last))
+
+
 def as_path(name: str, value: Any) -> str:
     """Return a path argument as text.
 
@@ -182,6 +219,12 @@ def call_training(train: Callable[..., Mapping[str, Any]], config: "TrainConfig"
     require_extra("torch", "a training")
     folder = own_folder(config.output, ckpt_path=config.ckpt_path)
     return TrainingResult(folder / BUNDLE, train(config, folder, say=log_line))
+
+
+def load_libraries() -> None:
+    """Import the libraries of a training, which takes seconds."""
+    with working("loading PyTorch"):
+        import_module("segpipe.training.fit")
 
 
 def training_config(given: Sequence[str] | AnyConfig, name: str, schema: type[AnyConfig], output: str | Path | None) -> AnyConfig:

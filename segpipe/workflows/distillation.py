@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from segpipe.bundle.folder import load_classifier
 from segpipe.config.schemas import TrainClsConfig
@@ -21,6 +20,7 @@ from segpipe.inference.torch_runtime import TorchClassifier
 from segpipe.inference.tta import VIEWS
 from segpipe.io.files import counted, display_path, write_file
 from segpipe.io.images import read_image, read_mask
+from segpipe.io.passes import follow
 from segpipe.io.run_files import TEACHERS
 from segpipe.lesion.localization import Localization, MaskSource, localize
 from segpipe.training.preparation import TrainingData
@@ -28,7 +28,6 @@ from segpipe.training.starting_weights import KEY, Teachers, hash_teacher, requi
 from segpipe.types import RgbImage, mask_box
 
 _BATCH_SIZE = 8
-_SILENT_SECONDS = 3.0
 
 Probs = NDArray[np.float32]
 
@@ -123,13 +122,10 @@ def _predict(folder: Path, rows: pd.DataFrame, *, views: str, batch_size: int) -
     unshifted = replace(bundle, card=replace(bundle.card, logit_bias=()))
     ensemble = ClassifierEnsemble([TorchClassifier(unshifted)], views=VIEWS[views], explained=None, batch_size=batch_size)
     probs = []
-    progress = tqdm(total=len(rows), desc="predictions of a teacher", unit="image", delay=_SILENT_SECONDS, leave=False)
-    with progress:
-        for some in batched(rows.to_dict("records"), _BATCH_SIZE):
-            images = [read_image(Path(row["image_path"])) for row in some]
-            crops = [ensemble.cut(image, _localize(image, row)) for image, row in zip(images, some, strict=True)]
-            probs += [prediction.probs for prediction in ensemble(crops)]
-            progress.update(len(some))
+    for some in batched(follow(rows.to_dict("records"), len(rows), "predictions of a teacher"), _BATCH_SIZE):
+        images = [read_image(Path(row["image_path"])) for row in some]
+        crops = [ensemble.cut(image, _localize(image, row)) for image, row in zip(images, some, strict=True)]
+        probs += [prediction.probs for prediction in ensemble(crops)]
     return np.stack(probs).astype(np.float32)
 
 

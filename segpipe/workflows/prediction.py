@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpipe.config.fields import optional_path, to_dict
-from segpipe.config.prediction import RunPipelineConfig
+from segpipe.config.prediction import NO_REPORT, RunPipelineConfig
 from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
 from segpipe.io.run_files import REPORT_PICTURES
+from segpipe.runs.given_masks import with_given_masks
 from segpipe.runs.source import Source, choose_images
 from segpipe.workflows.calls import FolderResult, as_path, as_paths, own_folder
+from segpipe.workflows.reports import check_report, write_reports
 
 if TYPE_CHECKING:
     from segpipe.evaluation.truth import GroundTruth
@@ -56,6 +58,7 @@ def predict_folder(
     mm_per_pixel: float | None = None,
     labels: str | Path | None = None,
     masks: str | Path | None = None,
+    given_masks: str | Path | None = None,
     split: str | Path | None = None,
     part: str | None = None,
     figures: bool | str = "auto",
@@ -88,14 +91,15 @@ def predict_folder(
         gate: Effect of the input gate on images of an unknown kind: `warn`, `refuse` or `off`.
         coverage: Probability with which a prediction set holds the true diagnosis; None: that of the card.
         mm_per_pixel: Side of a pixel on the skin, millimeters; None: unknown.
-        labels: Table of the true diagnoses, for metrics.
-        masks: Folder of the true masks, for metrics.
+        labels: Table of the true diagnoses, or a file of COCO, Label Studio or CVAT, for metrics.
+        masks: Folder of the true masks, or such a file, for metrics.
+        given_masks: Folder of masks to use in place of those that would be found.
         split: Table of the images that are kept.
         part: Part of the split that is kept: `train`, `val` or `test`.
         figures: True to write a summary picture of each image; `auto`: for up to 20 images.
         crops: True to write the crops.
         heatmaps: True to write the heatmaps as separate pictures.
-        report: `html` for a page of all images, or `none`.
+        report: `html` for a page of all images, `pdf` for a page of each, `contact_sheet` for 20 on a page, or `none`.
         similar_root: Folder of the classifier's training images, for pictures of similar cases in the report; None: names.
         resume: True to resume an earlier run in `output`.
         overwrite: True to replace the results of an earlier run in `output`.
@@ -110,13 +114,14 @@ def predict_folder(
     Raises:
         ConfigError: An argument is wrong; it is a ValueError, too.
         BundleError: A model cannot be used.
-        DatasetError: Labels, masks or split cannot be used.
+        DatasetError: Labels, masks, given masks or split cannot be used.
         OutputError: The output folder cannot be used, or holds results.
         RunStoppedError: The disk is full or broken.
     """
     from segpipe.config.composing import compose_config, typed
 
-    paths = {"labels": labels, "masks": masks, "split": split, "similar.root": similar_root, "output": output}
+    paths = {"labels": labels, "masks": masks, "given_masks": given_masks, "split": split, "output": output}
+    paths["similar.root"] = similar_root
     values = {
         "folder": as_path("folder", folder),
         **{name: as_path(name, path) for name, path in paths.items() if path is not None},
@@ -157,7 +162,8 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
     """
     check_output(output, overwrite=config.overwrite, resume=config.resume)
     check_free(output)
-    source = choose_images(config)
+    check_report(config)
+    source = with_given_masks(choose_images(config), config.given_masks, output=output)
     keep_freed_memory()
     with gc_paused():
         from segpipe.runs.folder import run_images
@@ -172,12 +178,8 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
     # After all other checks, because it may remove old results.
     with hold_output(output, overwrite=config.overwrite, resume=config.resume):
         result = run_images(pipeline, source, options, engine)
-        if config.report == "html":
-            from segpipe.report.html_report import write_report
-
-            root = None if config.similar.root is None else Path(config.similar.root)
-            write_report(output, result.rows, result.names, result.failures, result.summary, training_images=root)
         metrics = score(config, pipeline, output, truth, source) if truth is not None and result.rows else {}
+        write_reports(config, output, result, truth, metrics)
     return Prediction(output, result, metrics)
 
 
@@ -215,7 +217,7 @@ def choose_pictures(config: RunPipelineConfig, source: Source) -> "PictureOption
         from segpipe.report.figure import encode_figure
 
         pictures = replace(pictures, figure=encode_figure)
-    if config.report == "html":
+    if config.report != NO_REPORT:
         from segpipe.report.overlays import report_pictures
 
         pictures = replace(pictures, report=report_pictures, report_folders=REPORT_PICTURES)

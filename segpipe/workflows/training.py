@@ -1,5 +1,6 @@
 """Trainings of segmenter and classifier, scored on the test split."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,19 @@ from segpipe.config.schemas import TrainClsConfig, TrainSegConfig
 from segpipe.config.values import AUTO, refuse_values, threshold_targets
 from segpipe.inference.resources import keep_freed_memory
 from segpipe.io.output import check_output
+from segpipe.io.passes import working
 from segpipe.io.run_files import BUNDLE, FOUND_MASKS, GATE, SIMILAR, TEST
-from segpipe.workflows.calls import Say, TrainingResult, call_training, training_config, warn
+from segpipe.workflows.calls import (
+    RESUMABLE,
+    Say,
+    TrainingResult,
+    call_training,
+    load_libraries,
+    resume_output,
+    say_all,
+    training_config,
+    warn,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,31 +65,37 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
         output: Folder of the results.
         say: Function that reports lines about the data and the metrics.
     """
-    check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
+    config = resume_output(config, output, say=say)
+    check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path), resumable=RESUMABLE)
     keep_freed_memory()
+    load_libraries()
 
     from segpipe.bundle.saving import bundle_segmenter, save_bundle, save_reference
     from segpipe.evaluation.gate import fit_gate, has_enough_images
-    from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.score import segmenter_test_metrics
-    from segpipe.evaluation.segmenter_alone import score_segmenter
+    from segpipe.evaluation.segmenter_alone import measure_segmenter, score_segmenter
     from segpipe.evaluation.text import headline
     from segpipe.inference.golden import write_segmenter_golden
     from segpipe.inference.torch_runtime import TorchSegmenter
     from segpipe.training.preparation import prepare_data
     from segpipe.training.segmenter import MONITOR, build_untrained, fit_segmenter
+    from segpipe.training.small_data import repeats_text
     from segpipe.training.trial import try_parts
+    from segpipe.workflows.fine_tuning import compare_segmenters, comparison_lines
+    from segpipe.workflows.training_display import finish_fit, last_lines, show_masks
 
     with refuse_values():
         model = build_untrained(config)
         try_parts(config, model)
     data = prepare_data(config, output, need_masks=True)
-    say(data.report())
-    card = fit_segmenter(config, data, model, output)
-    draw_training(output, monitor=config.trainer.monitor or MONITOR, best_epoch=card.training.best_epoch)
+    say_all(say, data.report(), repeats_text(config, len(data.parts["train"])))
+    start, monitor = copy.deepcopy(model), config.trainer.monitor or MONITOR
+    card = fit_segmenter(config, data, model, output, display=show_masks(say))
+    say(finish_fit(output, card.training, config.trainer, monitor=monitor))
     trained = bundle_segmenter(model, card)
     network = TorchSegmenter(trained)
     metrics = score_segmenter(network, data.parts["test"], output / TEST, dataset=data.dataset.name)
+    metrics |= compare_segmenters(card, start, data.parts["test"], output, measure=measure_segmenter)
     card = replace(card, metrics=segmenter_test_metrics(metrics))
     save_bundle(output / BUNDLE, model, card)
     images = data.parts["train"], data.parts["val"]
@@ -85,8 +103,9 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
         gate = fit_gate(network, *images)
         source = f"{data.dataset.name}, training part"
         save_reference(output / BUNDLE, GATE, card, gate.reference, images=gate.images, source=source)
-    write_segmenter_golden(output / BUNDLE, network)
-    say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
+    with working("outputs for segpipe selftest"):
+        write_segmenter_golden(output / BUNDLE, network)
+    say_all(say, headline(metrics), *comparison_lines(metrics, card, output, monitor=monitor), last_lines(output, "segmenter"))
     return metrics
 
 
@@ -121,20 +140,25 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
         output: Folder of the results.
         say: Function that reports lines about the data, the plan and the metrics.
     """
-    check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path))
+    config = resume_output(config, output, say=say)
+    check_output(output, overwrite=config.overwrite, ckpt_path=optional_path(config.ckpt_path), resumable=RESUMABLE)
     keep_freed_memory()
+    load_libraries()
 
     from segpipe.bundle.saving import bundle_classifier
     from segpipe.evaluation import held_out
-    from segpipe.evaluation.plots import draw_training
     from segpipe.evaluation.text import headline
     from segpipe.inference.torch_runtime import TorchClassifier
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
     from segpipe.training.preparation import prepare_data
+    from segpipe.training.small_data import repeats_text
     from segpipe.training.starting_weights import read_teachers
     from segpipe.training.trial import double_remedy, try_parts
     from segpipe.workflows.distillation import predict_for_training, refuse_unfit
+    from segpipe.workflows.fine_tuning import comparison_lines
+    from segpipe.workflows.training_display import finish_fit, last_lines, show_diagnoses
+    from segpipe.workflows.unseen_segmenter import load_unseen_segmenter
 
     # Seed, model and a trial of all parts
     warn(double_remedy(config))
@@ -148,21 +172,21 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     say(data.report())
     warn(data.missing_classes)
     monitor, targets = data.choose_monitor(config.trainer.monitor), choose_targets(config, data)
-    plan, start = fit_head(config, data, model)
-    say(f"{start}\n{plan}")
+    plan, origin = fit_head(config, data, model)
+    say_all(say, origin, str(plan), repeats_text(config, len(data.parts["train"])))
+    start = copy.deepcopy(model)
     refuse_unfit(teachers, data, allowed=config.allow_leak)
     segmenter = load_unseen_segmenter(config, data)
     tested = data.parts  # masks are scored by true ones alone
     parts, masks = held_out.find_missing_masks(segmenter, data.parts, output / FOUND_MASKS)
     data = replace(data, parts=parts)
-    say(masks)
     teacher_probs, line = predict_for_training(teachers, data, config, output)
-    if line is not None:
-        say(line)
+    say_all(say, masks, line)
 
     # Fit
-    card = fit_classifier(config, data, model, plan, output, teacher_probs=teacher_probs)
-    draw_training(output, monitor=monitor, best_epoch=card.training.best_epoch)
+    display = show_diagnoses(say, data.dataset.classes)
+    card = fit_classifier(config, data, model, plan, output, teacher_probs=teacher_probs, display=display)
+    say(finish_fit(output, card.training, config.trainer, monitor=monitor, plan=plan))
 
     # Calibration
     options: dict[str, Any] = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size}
@@ -171,22 +195,26 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     card = held_out.calibrate(segmenter, network, data.parts, **chosen, **options)
 
     # Similar cases, score and bundle
-    metrics = _score_and_save(config, data, model, card, output, segmenter=segmenter, tested=tested)
-    say(f"{headline(metrics)}\nbundle in {output / BUNDLE}")
+    metrics = _score_and_save(config, data, (start, model), card, output, segmenter=segmenter, tested=tested)
+    ending = last_lines(output, "classifier", segmenter=config.bundle.segmenter)
+    say_all(say, headline(metrics), *comparison_lines(metrics, card, output, monitor=monitor), ending)
     return metrics
 
 
 def _score_and_save(
     config: TrainClsConfig,
     data: "TrainingData",
-    model: "LesionClassifier",
+    models: tuple["LesionClassifier", "LesionClassifier"],
     card: "ClassifierCard",
     output: Path,
     *,
     segmenter: "Localizer",
     tested: Mapping[str, "pd.DataFrame"],
 ) -> dict[str, Any]:
-    """Score a calibrated classifier with its similar cases; write its bundle."""
+    """Score a calibrated classifier with its similar cases; write its bundle.
+
+    `models` are the starting and the trained one.
+    """
     from segpipe.bundle.saving import bundle_classifier, save_bundle, save_reference
     from segpipe.evaluation import held_out
     from segpipe.evaluation.score import card_with_test_metrics
@@ -196,7 +224,10 @@ def _score_and_save(
     from segpipe.inference.similar import SimilarIndex
     from segpipe.inference.torch_runtime import TorchClassifier
     from segpipe.inference.tta import VIEWS
+    from segpipe.workflows.fine_tuning import compare_classifiers
+    from segpipe.workflows.unseen_segmenter import segmenter_folder
 
+    start, model = models
     network = TorchClassifier(bundle_classifier(model, card))
     similar = fit_similar(segmenter, network, data.parts["train"])
     options: dict[str, Any] = {"views": VIEWS[config.tta.views], "batch_size": config.batch_size, "dataset": data.dataset.name}
@@ -206,11 +237,13 @@ def _score_and_save(
     metrics = held_out.score_classifier(
         segmenter, network, tested["test"], output / TEST, heatmaps=config.heatmap_sample, **options
     )
+    metrics |= compare_classifiers(config, network, start, {**data.parts, "test": tested["test"]}, output, segmenter=segmenter)
     card = card_with_test_metrics(card, metrics)
     save_bundle(output / BUNDLE, model, card)
     cases = len(similar.arrays["points"])
     save_reference(output / BUNDLE, SIMILAR, card, similar, images=cases, source=f"{data.dataset.name}, training part")
-    write_classifier_golden(output / BUNDLE, network)
+    with working("outputs for segpipe selftest"):
+        write_classifier_golden(output / BUNDLE, network)
     return metrics
 
 
@@ -224,29 +257,3 @@ def choose_targets(config: TrainClsConfig, data: "TrainingData") -> dict[str, fl
 
     codes, required = set(data.parts["val"]["dx"]), config.threshold.diagnosis != AUTO
     return present_targets(threshold_targets(config), codes, data.dataset.malignant, required=required)
-
-
-def segmenter_folder(config: TrainClsConfig) -> Path:
-    """Return the folder of the segmenter that cuts the test crops."""
-    from segpipe.bundle.card_file import SHIPPED
-
-    return Path(config.bundle.segmenter or SHIPPED / "segmenter")
-
-
-def load_unseen_segmenter(config: TrainClsConfig, data: "TrainingData") -> "Localizer":
-    """Load the segmenter that cuts the test crops.
-
-    Args:
-        config: Configuration of the training.
-        data: Data of the training.
-
-    Raises:
-        BundleError: The segmenter has seen validation or test lesions of this training, and `allow_leak` is not set.
-    """
-    from segpipe.bundle.folder import load_segmenter
-    from segpipe.inference.stages import Localizer
-    from segpipe.inference.torch_runtime import TorchSegmenter
-
-    bundle = load_segmenter(segmenter_folder(config))
-    data.refuse_seen(bundle.card.training, key="bundle.segmenter", allowed=config.allow_leak)
-    return Localizer(TorchSegmenter(bundle))

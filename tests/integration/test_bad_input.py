@@ -62,7 +62,8 @@ REFUSED: dict[str, tuple[str, Writer | None, str]] = {
     "gif": ("photo.jpg", save(lambda image: image, format="GIF"), "format GIF, which is not read"),
     "folder": ("photo.jpg", lambda path, photo: path.mkdir(), "is a folder; use folder="),
     "link_to_nowhere": ("photo.jpg", lambda path, photo: path.symlink_to("nowhere"), "no such file"),
-    "heic": ("photo.heic", bytes_of(b"\0\0\0\x18ftypheic"), "format HEIC, which is not read"),
+    "avif": ("photo.avif", bytes_of(b"\0\0\0\x18ftypavif"), "format AVIF, which is not read"),
+    "heic": ("photo.heic", bytes_of(b"\0\0\0\x18ftypheic"), "HEIC"),  # damaged, or without the extra not read
     "one_pixel": ("photo.png", save(lambda image: image.crop((0, 0, 1, 1))), "both sides must have at least 8"),
     "one_row": ("photo.png", save(lambda image: image.crop((0, 0, 80, 1))), "both sides must have at least 8"),
     "half_jpeg_with_end": ("photo.jpg", half_with_end, "damaged"),

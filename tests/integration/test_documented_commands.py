@@ -24,10 +24,23 @@ OTHERS = {
 # Calls within a sentence, except those that end with `key=`.
 INLINE = re.compile(r"`(segpipe [a-z-]+ [^`]*[^`=])`")
 LANGUAGES = {"sh", "python", "text", "csv", "json", "yaml"}
-FILES = re.compile(r"\.(csv|ckpt|safetensors)$")
+FILES = re.compile(r"\.(csv|ckpt|json|safetensors|xml)$")
 PATHS = {
-    *("folder", "labels", "masks", "split", "bundles", "runs", "outside", "bundle.segmenter", "bundle.classifier"),
-    *("data.root", "data.table", "ckpt_path", "classifier.init", "segmenter.init", "distill.teacher"),
+    *(
+        "folder",
+        "labels",
+        "masks",
+        "given_masks",
+        "split",
+        "bundles",
+        "run",
+        "runs",
+        "outside",
+        "predictions",
+        "bundle.segmenter",
+        "bundle.classifier",
+    ),
+    *("data.root", "data.table", "data.masks", "ckpt_path", "classifier.init", "segmenter.init", "distill.teacher"),
 }
 
 

@@ -1,6 +1,7 @@
 """Fine-tuning of a bundle to other classes, and scores of the result."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from segpipe.bundle.folder import load_classifier, load_segmenter
 from segpipe.data.splits import read_split
 from segpipe.data.synthetic.photo import make_image
 from segpipe.io.images import read_mask
+from segpipe.training import parts
+from segpipe.training.fine_tuning import Start, score_start
 
 # Invented classes with spaces, capitals and signs, and the diagnoses that they are drawn as.
 DRAWN_AS = {"Dark spot (old)": "mel", "mole": "nv", "red-spot": "vasc"}
@@ -128,6 +131,90 @@ def test_same_classes_keep_the_linear_layer(trained: Trained, tmp_path: Path) ->
     assert f"starting weights: {start}\n" in ended.out
     before, after = load_classifier(start).model, load_classifier(tmp_path / "out" / "bundle").model
     torch.testing.assert_close(after.linear.weight, before.linear.weight, atol=1e-6, rtol=0)
+
+
+def fine_tune_same(trained: Trained, kind: str, output: Path, *arguments: str) -> Ended:
+    """Fine-tune a bundle on the data and split that it was trained on."""
+    name, networks = ("segmenter", SEGMENTER) if kind == "seg" else ("classifier", CLASSIFIER)
+    start = f"{name}.init={trained.folder / kind / 'bundle'}"
+    segmenter = [] if kind == "seg" else [trained.bundles[0]]
+    return call(f"train_{kind}", *trained.data, *networks, *segmenter, start, "trainer.max_epochs=1", *arguments, output=output)
+
+
+@pytest.mark.parametrize("kind", ["seg", "cls"])
+def test_start_is_kept_where_no_epoch_is_better(
+    trained: Trained, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = {"val_dice": 2.0, "val_auroc": 2.0}
+    monkeypatch.setattr(parts, "score_start", lambda *given: with_scores(score_start(*given), best))
+    ended = fine_tune_same(trained, kind, tmp_path / "out")
+    assert ended.status == 0, ended.err
+    load, part = (load_segmenter, "segmenter_alone") if kind == "seg" else (load_classifier, "classification")
+    start, kept = load(trained.folder / kind / "bundle"), load(tmp_path / "out" / "bundle")
+    for name, weights in start.model.state_dict().items():
+        torch.testing.assert_close(kept.model.state_dict()[name], weights, atol=0, rtol=0)
+    monitor, metric = ("val_dice", "dice") if kind == "seg" else ("val_auroc", "macro_auroc")
+    assert kept.card.training.start["kept"]
+    worse = pd.read_csv(tmp_path / "out" / "metrics.csv").loc[0, monitor]
+    assert kept.card.training.start["scores"][monitor] == 2.0
+    metrics = read_json(tmp_path / "out" / "test" / "metrics.json")
+    compared = metrics["fine_tuning"]
+    assert (compared["kept"], compared["images"]) == ("start", metrics["images"])
+    values = compared["metrics"][metric]
+    assert values["start"]["value"] == pytest.approx(metrics[part]["metrics"][metric]["value"])
+    assert values["change"]["value"] == pytest.approx(values["fine_tuned"]["value"] - values["start"]["value"])
+    interval = compared["metrics"]["dice" if kind == "seg" else "accuracy"]["change"]
+    assert interval["low"] <= interval["value"] <= interval["high"]
+    (line,) = [line for line in ended.out.splitlines() if "start is kept" in line]
+    assert f"{monitor} {worse:.4f}" in line
+    assert ended.out.splitlines()[-1] == f"bundle in {tmp_path / 'out' / 'bundle'}"
+
+
+@pytest.mark.parametrize("kind", ["seg", "cls"])
+def test_better_weights_are_kept_and_compared_with_the_start(
+    trained: Trained, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worst = {"val_dice": -1.0, "val_auroc": -1.0}
+    monkeypatch.setattr(parts, "score_start", lambda *given: with_scores(score_start(*given), worst))
+    ended = fine_tune_same(trained, kind, tmp_path / "out")
+    assert ended.status == 0, ended.err
+    card = (load_segmenter if kind == "seg" else load_classifier)(tmp_path / "out" / "bundle").card
+    assert not card.training.start["kept"]
+    metrics = read_json(tmp_path / "out" / "test" / "metrics.json")
+    part, metric = ("segmenter_alone", "dice") if kind == "seg" else ("classification", "macro_auroc")
+    before = read_json(trained.folder / kind / "test" / "metrics.json")[part]["metrics"][metric]["value"]
+    values = metrics["fine_tuning"]["metrics"][metric]
+    assert metrics["fine_tuning"]["kept"] == "fine_tuned"
+    assert values["fine_tuned"]["value"] == pytest.approx(metrics[part]["metrics"][metric]["value"])
+    assert values["start"]["value"] == pytest.approx(before)
+
+
+def with_scores(start: Start, scores: dict[str, float]) -> Start:
+    return replace(start, scores={**start.scores, **scores})
+
+
+def test_start_without_these_classes_is_not_compared(tuned: tuple[Path, Ended]) -> None:
+    assert load_classifier(tuned[0] / "bundle").card.training.start == {}
+    assert "fine_tuning" not in read_json(tuned[0] / "test" / "metrics.json")
+
+
+def test_some_of_the_classes_keep_their_outputs(trained: Trained, tmp_path: Path) -> None:
+    root, rng = tmp_path / "few", np.random.default_rng(0)
+    for code in ("nv", "mel"):
+        (root / code).mkdir(parents=True)
+        for number in range(12):
+            Image.fromarray(make_image(code, rng, (60, 80))[0]).save(root / code / f"{code}{number}.png")
+    ended = fine_tune(
+        trained, root, tmp_path / "out", "data.without_lesion_ids=true", "optimizer.lr=1e-9", "trainer.max_epochs=1"
+    )
+    assert ended.status == 0, ended.err
+    before, after = load_classifier(trained.folder / "cls" / "bundle"), load_classifier(tmp_path / "out" / "bundle")
+    rows = [before.card.classes.index(code) for code in after.card.classes]
+    assert set(after.card.classes) == {"nv", "mel"}
+    torch.testing.assert_close(after.model.linear.weight, before.model.linear.weight[rows], atol=1e-6, rtol=0)
+    assert "val_loss" in after.card.training.start["scores"]
+    assert "segmenter_part" not in read_json(tmp_path / "out" / "test" / "metrics.json")
+    assert "8 steps of 8 images" in ended.out
 
 
 def test_bundle_records_the_images_of_its_starting_weights(tuned: tuple[Path, Ended], trained: Trained) -> None:

@@ -120,7 +120,7 @@ def test_unsupported_formats_fail_and_images_without_an_extension_are_read(pipel
     folder = tmp_path / "photos"
     draw(folder, ["a.jpg", "b", "c.jfif", "sub/d.JPE", "e.heic", "f.20210101"])
     for name, content in {
-        "g.HEIC": b"x",
+        "g.HEIC": b"\0\0\0\x18ftypheic",
         "h": b"\0\0\0\x18ftypavif",
         "i.gif": b"GIF89a",
         "j.dng": b"II*\0",
@@ -133,6 +133,8 @@ def test_unsupported_formats_fail_and_images_without_an_extension_are_read(pipel
     ended = pipeline(folder=folder)
     assert ended.status == 1
     assert ended.error.startswith("6 images failed")
+    assert "failed: 6 (not read: " in ended.out
+    assert all(f"{name} 1" in ended.out for name in ("AVIF", "GIF", "camera raw", "DICOM"))
     assert [row["path"] for row in rows(Path("out"))] == ["a.jpg", "b", "c.jfif", "e.heic", "f.20210101", "sub/d.JPE"]
     with Path("out/failures.csv").open(encoding="utf-8", newline="") as file:
         failures = {row["path"]: row["reason"] for row in csv.DictReader(file)}

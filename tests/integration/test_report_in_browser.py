@@ -1,8 +1,10 @@
 """HTML report in a browser, opened from disk: sorting, filters and pages of images."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.html_report import write_report
 from segpipe.report.overlays import report_pictures
+from segpipe.report.truth import ReportTruth
 from segpipe.runs.results import Row
 from segpipe.runs.source import result_names
 from segpipe.types import Box, Photograph, mask_box
@@ -65,6 +68,22 @@ def suspicious(row: Row) -> bool:
     return row["flagged"] or row["diagnosis"] in MALIGNANT_CODES
 
 
+def true_codes(rows: list[Row]) -> dict[str, str]:
+    """True diagnoses of all images but every tenth: each second one is right, the others are drawn."""
+    rng = np.random.default_rng(1)
+    drawn = {row["path"]: CODES[rng.integers(len(CODES))] for row in rows}
+    labeled = [row for number, row in enumerate(rows) if number % 10]
+    return {row["path"]: row["diagnosis"] if number % 2 else drawn[row["path"]] for number, row in enumerate(labeled)}
+
+
+def is_pair(truth: dict[str, str], pair: tuple[str, str], row: Row) -> bool:
+    return (truth.get(row["path"]), row["diagnosis"]) == pair
+
+
+def missed(row: Row, truth: dict[str, str]) -> bool:
+    return truth.get(row["path"]) in MALIGNANT_CODES and not suspicious(row)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
     """Report of 300 images, and its rows."""
@@ -80,7 +99,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(picture)
     rows.sort(key=lambda row: str(row["path"]))
-    write_report(output, rows, {display_path(path): name for path, name in names.items()}, [("bad.jpg", "empty")], SUMMARY)
+    path_names = {display_path(path): name for path, name in names.items()}
+    masks = {row["path"]: output / "masks" / path_names[row["path"]] for row in rows}
+    truth = ReportTruth(true_codes(rows), masks)
+    write_report(output, rows, path_names, [("bad.jpg", "empty")], SUMMARY, truth=truth)
     return output, rows
 
 
@@ -146,7 +168,7 @@ def test_missing_values_come_last_in_both_directions(page: "Page") -> None:
 
 
 def test_headers_work_with_the_keyboard(page: "Page") -> None:
-    page.locator("th[data-key=diagnosis] button").focus()
+    page.locator("th[data-key=malignant] button").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert page.locator("th[data-key=confidence]").get_attribute("aria-sort") == "descending"
@@ -159,7 +181,7 @@ def test_filters_select_rows_and_update_the_count(page: "Page", run: tuple[Path,
     expect_filter(page, rows, lambda row: row["diagnosis"] == "mel")
     page.select_option("[name=source]", "contour")
     expect_filter(page, rows, lambda row: row["diagnosis"] == "mel" and row["mask_source"] == "contour")
-    page.get_by_role("button", name="Reset").click()
+    page.get_by_role("button", name="Show all").click()
     page.locator("#count").filter(has_text=f"{IMAGES} of").wait_for()
     page.fill("[name=least]", "40")
     page.fill("[name=most]", "60.5")
@@ -169,7 +191,7 @@ def test_filters_select_rows_and_update_the_count(page: "Page", run: tuple[Path,
     page.fill("[name=text]", "PART 1/")
     expect_filter(page, rows, lambda row: 0.4 <= row["confidence"] <= 0.605 and suspicious(row) and "part 1/" in row["path"])
     page.fill("[name=text]", "no such path")
-    assert count(page) == 0 and "No images match" in page.locator("tbody").inner_text()
+    assert count(page) == 0 and "No images match" in page.locator("#table tbody").inner_text()
 
 
 def test_table_is_split_into_pages(page: "Page") -> None:
@@ -228,3 +250,94 @@ def test_pages_fit_a_phone(page: "Page", scheme: Any) -> None:
         disclaimer = page.get_by_text("Not a medical device").bounding_box()
         assert disclaimer and disclaimer["y"] + disclaimer["height"] <= 844.5
         page.goto(page.locator("tbody td.path a, nav a[rel=next]").first.evaluate("link => link.href"))
+
+
+def test_table_starts_with_the_most_malignant(page: "Page", run: tuple[Path, list[Row]]) -> None:
+    expected = sorted((round(100 * row["p_malignant"], 1) for row in run[1]), reverse=True)
+    assert percentages(page, "malignant") == pytest.approx(expected[:100], abs=0.11)
+    assert page.locator("th[data-key=malignant]").get_attribute("aria-sort") == "descending"
+    assert "sort" not in page.url
+
+
+def test_cell_of_the_confusion_matrix_filters_the_table(page: "Page", run: tuple[Path, list[Row]]) -> None:
+    rows = run[1]
+    truth = true_codes(rows)
+    pairs = Counter((truth[row["path"]], row["diagnosis"]) for row in rows if row["path"] in truth)
+    cells = page.locator(".matrix td button")
+    assert sum(int(text) for text in cells.all_inner_texts()) == len(truth) and cells.count() == len(pairs)
+    for true, predicted in [next(pair for pair in pairs if (pair[0] == pair[1]) is right) for right in (True, False)]:
+        cell = page.locator(f".matrix td [data-truth={true}][data-diagnosis={predicted}]")
+        assert int(cell.inner_text()) == pairs[true, predicted]
+        page.check("[name=suspicious]")
+        cell.focus()
+        page.keyboard.press("Enter")
+        expect_filter(page, rows, partial(is_pair, truth, (true, predicted)))
+        assert cell.get_attribute("aria-pressed") == "true"
+        assert page.locator("[name=truth]").input_value() == true
+        assert not page.locator("[name=suspicious]").is_checked()
+    cell.click()
+    assert count(page) == IMAGES and cell.get_attribute("aria-pressed") == "false"
+    page.locator(".matrix thead [data-diagnosis=bkl]").click()
+    expect_filter(page, rows, lambda row: row["diagnosis"] == "bkl")
+    page.locator(".matrix tbody th [data-truth=bcc]").click()
+    expect_filter(page, rows, lambda row: truth.get(row["path"]) == "bcc")
+
+
+def test_filters_show_wrong_malignant_and_missed_images(page: "Page", run: tuple[Path, list[Row]]) -> None:
+    rows = run[1]
+    truth = true_codes(rows)
+    conditions: dict[str, Callable[[Row], bool]] = {
+        "wrong": lambda row: row["path"] in truth and truth[row["path"]] != row["diagnosis"],
+        "malignant": lambda row: truth.get(row["path"]) in MALIGNANT_CODES,
+        "missed": lambda row: missed(row, truth),
+    }
+    for name, condition in conditions.items():
+        tile, box = page.locator(f"[data-filter={name}]"), page.locator(f"input[name={name}]")
+        assert int(tile.locator(".value").inner_text()) == sum(map(condition, rows))
+        tile.click()
+        expect_filter(page, rows, condition)
+        assert box.is_checked() and tile.get_attribute("aria-pressed") == "true"
+        box.uncheck()
+        assert count(page) == IMAGES and tile.get_attribute("aria-pressed") == "false"
+    page.check("[name=missed]")
+    assert {text.partition(":")[0] for text in column(page, "truth")} == {"\N{BALLOT X} wrong"}
+    page.reload()
+    expect_filter(page, rows, conditions["missed"])
+
+
+def test_truth_sorts_missed_images_first_and_unknown_ones_last(page: "Page", run: tuple[Path, list[Row]]) -> None:
+    truth = true_codes(run[1])
+    assert sort(page, "truth") == "descending"
+    number = sum(missed(row, truth) for row in run[1])
+    shown = column(page, "truth")
+    assert 0 < number < 100 and all("missed" in text for text in shown[:number]) and "missed" not in shown[number]
+    assert sort(page, "dice") == "ascending"
+
+
+def test_true_outline_lies_over_the_photograph_and_can_be_hidden(page: "Page") -> None:
+    page.goto(page.locator("tbody td.path a").first.evaluate("link => link.href"))
+    image, outline = (page.locator(f"figure.image {kind}") for kind in ("img", "svg"))
+    assert image.bounding_box() == outline.bounding_box()
+    box = page.locator("figure.image input")
+    assert outline.is_visible()
+    box.uncheck()
+    assert not outline.is_visible()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_names_are_not_broken_within_a_word(page: "Page", width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.fill("[name=text]", "image_")
+    lines = page.locator("tbody td.path .nowrap").evaluate_all("parts => parts.map((part) => part.getClientRects().length)")
+    assert len(lines) == 200 and set(lines) == {1}
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_parts_of_the_report_have_names(page: "Page") -> None:
+    names = page.locator("button, svg[role=img], table, select, input").evaluate_all(
+        """parts => parts.map((part) =>
+            part.ariaLabel || part.innerText || part.labels?.[0]?.innerText || part.getAttribute("aria-labelledby") || "")"""
+    )
+    assert all(name.strip() for name in names)
+    assert page.locator(".matrix td button").first.get_attribute("aria-label").startswith("True ")
+    assert "expected calibration error" in (page.locator(".plot svg").last.get_attribute("aria-label") or "")

@@ -190,3 +190,42 @@ def test_checkpoint_of_another_network_is_one_line(trained: Trained, run: Path, 
     refused = resume(trained, last)
     assert refused.status == 2
     assert refused.error.startswith("ckpt_path must be a checkpoint of ")
+
+
+def test_resume_finds_the_checkpoint_in_output(trained: Trained, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score(monkeypatch, 0.2, 0.95)
+    again = (*arguments(trained), "resume=true", "trainer.max_epochs=4")
+    resumed = call("train_seg", *again, output=run)
+    assert resumed.status == 0, resumed.err
+    assert f"resuming {run / 'checkpoints' / 'last.ckpt'}" in resumed.out
+    assert pd.read_csv(run / "metrics.csv")["val_dice"].tolist() == pytest.approx([0.9, 0.1, 0.2, 0.95])
+    assert read_json(run / "bundle" / "card.json")["training"]["best_epoch"] == 3
+    assert "resume" not in read_json(run / "bundle" / "card.json")["training"]["settings"]
+
+
+def test_resume_begins_a_training_where_there_is_none(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score(monkeypatch, 0.2, 0.3)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "config.yaml").write_text("left by a training that was stopped in its first epoch")
+    begun = call("train_seg", *arguments(trained), "resume=true", output=tmp_path / "new")
+    assert begun.status == 0, begun.err
+    assert f"nothing to resume in {tmp_path / 'new'}" in begun.out
+    assert read_json(tmp_path / "new" / "bundle" / "card.json")["training"]["epochs"] == EPOCHS
+
+
+def test_resume_needs_one_source_that_is_a_training(trained: Trained, run: Path, tmp_path: Path) -> None:
+    last, before = run / "checkpoints" / "last.ckpt", contents(run)
+    for more, reason in (
+        (("resume=true",), "needs output"),
+        (("resume=true", f"output={tmp_path / 'new'}", f"ckpt_path={last}"), "one of resume=true"),
+        (("resume=true", f"output={run}", "overwrite=true"), "one of resume=true"),
+        (("resume=true", f"output={run}", "seed=1"), "seed was 0, is 1"),
+        ((f"output={run}",), "resume=true resumes them"),
+    ):
+        refused = call("train_seg", *arguments(trained), *more)
+        assert refused.status == 2
+        assert reason in refused.error
+    assert contents(run) == before
+    shutil.rmtree(run / "checkpoints")
+    refused = call("train_seg", *arguments(trained), "resume=true", output=run)
+    assert (refused.status, "resume=true resumes them" in refused.error) == (2, False)

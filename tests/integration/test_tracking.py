@@ -7,16 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import SEGMENTER, call, small
+
+from segpipe.io.images import read_image
 
 wandb = pytest.importorskip("wandb", reason="needs the trackers, which segpipe[tracking] brings")
 mlflow = pytest.importorskip("mlflow")
 accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 ALL = "logger=[csv,tensorboard,wandb,mlflow]"
+PICTURES = {"training", "train_batch", "val_predictions"}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,27 @@ def records_of_wandb(output: Path) -> Iterator[Any]:
 def test_each_tracker_has_the_metrics_of_both_epochs(tracked: Path, read: Any) -> None:
     assert len(table(tracked)) == 2
     assert read(tracked) == pytest.approx(table(tracked), rel=1e-6)
+
+
+def test_tensorboard_has_the_pictures_of_each_epoch(tracked: Path) -> None:
+    events = accumulators.EventAccumulator(str(tracked / "tensorboard"), size_guidance={accumulators.IMAGES: 0}).Reload()
+    assert set(events.Tags()["images"]) == PICTURES
+    steps = [event.step for event in events.Scalars("val_dice")]
+    for name in PICTURES:
+        first, last = (read_image(event.encoded_image_string) for event in events.Images(name))
+        assert [event.step for event in events.Images(name)] == steps
+        assert first.shape != last.shape or (first != last).any()
+        np.testing.assert_array_equal(last, read_image(tracked / "plots" / f"{name}.png"))
+
+
+def test_wandb_and_mlflow_have_the_pictures_of_each_epoch(tracked: Path) -> None:
+    files = [path.stem for path in (tracked / "wandb").glob("offline-run-*/files/media/images/*.png")]
+    assert {name: sum(file.startswith(f"{name}_") for file in files) for name in PICTURES} == dict.fromkeys(PICTURES, 2)
+    ((run,), client) = runs_of_mlflow(tracked)
+    stored = [Path(file.path).name for file in client.list_artifacts(run.info.run_id, "images")]
+    assert {name: sum(file.startswith(name) and file.endswith(".png") for file in stored) for name in PICTURES} == dict.fromkeys(
+        PICTURES, 2
+    )
 
 
 def test_each_tracker_has_the_settings(tracked: Path) -> None:

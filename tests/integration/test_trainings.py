@@ -78,11 +78,12 @@ def test_classifier_is_scored_by_a_run_over_the_test_part(trained: Trained) -> N
 
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])
-def test_last_lines_are_the_headline_metrics_and_the_bundle(trained: Trained, kind: str) -> None:
+def test_last_lines_are_the_headline_metrics_the_bundle_and_its_use(trained: Trained, kind: str) -> None:
     ended = trained.segmenter if kind == "seg" else trained.classifier
     lines = ended.out.splitlines()
-    assert lines[-1] == f"bundle in {trained.folder / kind / 'bundle'}"
-    shown = {line[:22].strip() for line in lines[-16:-1]}
+    assert lines[-2] == f"bundle in {trained.folder / kind / 'bundle'}"
+    assert lines[-1].startswith("use it: segpipe predict folder=IMAGES bundle.")
+    shown = {line[:22].strip() for line in lines[-17:-2]}
     assert {"localizer dice", "localizer jaccard", "localizer masks from"} <= shown
     assert not any(line.startswith(("dice", "jaccard")) for line in lines)
     own = {"segmenter dice"} if kind == "seg" else {"accuracy", "majority baseline", "balanced accuracy", "macro auroc"}

@@ -33,6 +33,8 @@ SCRIPTS = (
     ("heatmaps",),
     ("ablations",),
     ("audit_gate",),
+    ("annotations",),
+    ("audit_labels",),
 )
 _ARGUMENT = re.compile(r"(?<![\w.{}/+-])(\+?[a-z_]+(?:\.[a-z_]+)*)=(\[[\w.,]*\]|\w+\([^)]*\)|[\w./-]*\w)")
 # Parts of other texts: function calls, shell commands, tables and patterns.

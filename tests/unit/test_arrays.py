@@ -14,7 +14,8 @@ from segpipe.inference.torch_runtime import TorchClassifier, TorchSegmenter
 from segpipe.inference.tta import VIEWS
 from segpipe.lesion.contour import find_lesion_contour
 from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, resize_mask, resize_square
-from segpipe.lesion.localization import MaskSource, localize
+from segpipe.lesion.localization import MaskSource, accept_mask, localize
+from segpipe.lesion.polygon import outline_polygon
 from segpipe.lesion.quality import choose_piece, fill_holes, judge_mask_probs
 from segpipe.metrics.segmentation import dice
 from segpipe.models.preprocessing import InputSpec, images_to_batch
@@ -80,6 +81,8 @@ MASK_FUNCTIONS: dict[str, Callable[[object], object]] = {
     "mask_box": mask_box,
     "fill_holes": fill_holes,
     "resize_mask": lambda mask: resize_mask(mask, 32),
+    "accept_mask": lambda mask: accept_mask(IMAGE, mask),
+    "outline_polygon": outline_polygon,
     "outline": lambda mask: draw_outline(IMAGE, mask, (0, 0, 0)),
     "dice": lambda mask: dice(mask, MASK),
 }
@@ -127,7 +130,7 @@ def test_non_masks_are_refused(function: str, kind: str) -> None:
     assert "bool" in str(caught.value) and "mask" in str(caught.value)
 
 
-@pytest.mark.parametrize("function", ["cut_out", "outline"])
+@pytest.mark.parametrize("function", ["cut_out", "outline", "accept_mask"])
 def test_mask_of_another_size_is_refused(function: str) -> None:
     with pytest.raises(ValueError, match="60 x 80 pixels, got 80 x 60"):
         MASK_FUNCTIONS[function](MASK.T)

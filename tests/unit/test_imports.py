@@ -12,12 +12,12 @@ import segpipe
 PACKAGE = Path(segpipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_LINES = 260
-MOST_MODULES = 177  # without the __init__.py
+MOST_MODULES = 221  # without the __init__.py
 LONGEST_CHAIN = 12  # modules
 
 # From the bottom up. A part may import itself and parts of lower floors, not those of its own floor.
 FLOORS = (
-    {"types", "diagnosis", "errors"},
+    {"types", "diagnosis", "errors", "language"},
     {"io"},
     {"config"},
     {"metrics", "lesion"},

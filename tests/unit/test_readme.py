@@ -235,3 +235,14 @@ def test_numbers_of_trust_are_those_of_card_audit_and_benchmarks() -> None:
         values = [metrics[f"{name}_{code}"]["value"] for name in ("auroc_vote", "auroc", "among_similar")]
         assert f"| {code} | {' | '.join(f'{value:.3f}' for value in values)} |" in page
     assert f"| mean | {metrics['macro_auroc_vote']['value']:.3f} | {metrics['macro_auroc']['value']:.3f} |" in page
+
+
+def test_found_label_errors_are_the_output_of_the_benchmark() -> None:
+    page, measured = read("docs/label_errors.md"), results("label_errors")
+    assert measured["classifier"] == load_classifier(SHIPPED / "classifier").sha256
+    for name in ("uniform", "by_frequency", "by_lesion"):
+        columns = ("in_first_5_percent", "in_first_10_percent", "in_first_20_percent", "suggested_is_true")
+        values = [[100 * measured[name][column][key] for key in ("mean", "lowest", "highest")] for column in columns]
+        assert f"| {' | '.join('{:.0f} % ({:.0f} to {:.0f})'.format(*value) for value in values)} |" in page
+    assert f"{100 * measured['likely_errors_without_swaps']:.0f} % of the images are likely errors" in page
+    assert f"{measured['images']:,} validation images" in page and measured["uniform"]["in_first_10_percent"]["lowest"] > 0.5

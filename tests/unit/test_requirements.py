@@ -23,8 +23,10 @@ SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "fpdf": "fpdf2",
     "hydra": "hydra-core",
     "mlflow": "mlflow-skinny",
+    "pillow_heif": "pillow-heif",
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
@@ -55,10 +57,11 @@ EXTRA_OF_MODULE = {
     "inference/torch_runtime.py": "torch",
     "metrics/screening.py": "metrics",
     "metrics/trust_scores.py": "metrics",
-    **dict.fromkeys((f"report/{name}.py" for name in ("page", "plots")), "plots"),
+    **dict.fromkeys((f"report/{name}.py" for name in ("page", "pdf_canvas", "pdf_report", "plots")), "plots"),
     **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "graphs", "tracing")), "torch"),
     "sweep/job.py": "torch",
-    "workflows/distillation.py": "torch",
+    **dict.fromkeys((f"workflows/{name}.py" for name in ("distillation", "training_display")), "torch"),
+    "workflows/annotations.py": "metrics",
 }
 EXTRAS = set(SETUP["options.extras_require"])
 RUNTIME_EXTRAS = EXTRAS - {"dev", "docs"}

@@ -22,6 +22,7 @@ from segpipe.diagnosis import CODES
 from segpipe.errors import DatasetError, OutputError
 from segpipe.io.files import display_path, encode_json
 from segpipe.io.images import write_png
+from segpipe.io.run_files import LABELS
 
 RECIPE_NAME = "synthetic.json"
 IMAGES_NAME = "HAM10000_images_part_1"
@@ -133,6 +134,7 @@ def load_synthetic(
     height: int = 150,
     width: int = 200,
     seed: int = 0,
+    masks: str | None = None,
     without_lesion_ids: bool = False,
 ) -> CheckedDataset:
     """Write the synthetic data set if missing, and load it.
@@ -144,6 +146,7 @@ def load_synthetic(
         height: Height of the images, pixels.
         width: Width of the images, pixels.
         seed: Random seed.
+        masks: Folder or annotation file of masks that take precedence over the drawn ones; None for none.
         without_lesion_ids: Accepted as in `load_ham10000`; without effect, because lesion ids are known.
 
     Raises:
@@ -151,7 +154,7 @@ def load_synthetic(
         DatasetError: `root` has other content, or cannot be written.
     """
     write_dataset(Path(root), lesions=lesions, images_per_lesion=images_per_lesion, height=height, width=width, seed=seed)
-    return load_ham10000(root, without_lesion_ids=without_lesion_ids)
+    return load_ham10000(root, masks=masks, without_lesion_ids=without_lesion_ids)
 
 
 def _read_recipe(root: Path) -> object:
@@ -232,4 +235,4 @@ def write_samples(folder: Path, *, seed: int = 3) -> None:
         image, mask = make_image(code, np.random.default_rng([seed, index]), _SAMPLE_SIZE)
         Image.fromarray(image).save(folder / f"synthetic_{code}.jpg", quality=_SAMPLE_JPEG_QUALITY)
         write_png(folder / "masks" / f"synthetic_{code}_segmentation.png", mask)
-    _write_csv(folder / "labels.csv", ("image", "label"), [(f"synthetic_{code}", code) for code in CODES])
+    _write_csv(folder / LABELS, ("image", "label"), [(f"synthetic_{code}", code) for code in CODES])

@@ -3,15 +3,18 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pypdfium2
 import pytest
 import streamlit as st
 import torch
@@ -27,10 +30,24 @@ from streamlit.testing.v1 import AppTest
 
 import segpipe.app
 from segpipe.app import bundles, main
-from segpipe.app.analysis import Analysis, Upload, analyze, encode_json, encode_table, make_names_unique, safe_stem
+from segpipe.app.analysis import (
+    Analysis,
+    Upload,
+    analyze,
+    decode_upload,
+    encode_json,
+    encode_report,
+    encode_table,
+    make_names_unique,
+    safe_stem,
+)
 from segpipe.app.bundles import find_bundles, is_test_of
-from segpipe.app.frame import literal
+from segpipe.app.findings import HEATMAP_OPACITY
+from segpipe.app.inputs import SHOWN_SAMPLES
+from segpipe.app.parts import in_current_language, literal
+from segpipe.app.visits import changes
 from segpipe.bundle.card_file import SHIPPED
+from segpipe.config import SAMPLES
 from segpipe.config.composing import compose_config
 from segpipe.data.synthetic.photo import make_image
 from segpipe.errors import ConfigError, ImageError
@@ -39,7 +56,9 @@ from segpipe.inference.loading import load_pipeline
 from segpipe.inference.pipeline import Pipeline
 from segpipe.io.images import encode_png
 from segpipe.io.run_files import CARD, WEIGHTS
+from segpipe.language import current_language, in_language, translate
 from segpipe.report.overlays import encode_jpeg
+from segpipe.report.wording import DISCLAIMER, percent
 from segpipe.runs.results import result_columns
 
 PAGES = Path(segpipe.app.__file__).with_name("pages.py")
@@ -57,9 +76,13 @@ def upload() -> Upload:
     return Upload("key", "a lesion.png", encode_png(image))
 
 
+def analyze_upload(pipeline: Pipeline, upload: Upload, *, max_pixels: int = MAX_PIXELS) -> Analysis:
+    return analyze(pipeline, decode_upload(upload, least_side=pipeline.least_side, max_pixels=max_pixels))
+
+
 @pytest.fixture(scope="module")
 def analysis(pipeline: Pipeline, upload: Upload) -> Analysis:
-    return analyze(pipeline, upload, max_pixels=MAX_PIXELS)
+    return analyze_upload(pipeline, upload)
 
 
 def test_analysis_equals_the_finding_of_the_pipeline(pipeline: Pipeline, upload: Upload, analysis: Analysis) -> None:
@@ -73,7 +96,7 @@ def test_analysis_equals_the_finding_of_the_pipeline(pipeline: Pipeline, upload:
 
 def test_row_of_a_reduced_image_is_in_pixels_of_the_original(pipeline: Pipeline) -> None:
     image, _ = make_image("nv", np.random.default_rng(1), (2000, 2400))
-    analysis = analyze(pipeline, Upload("key", "large.png", encode_png(image)), max_pixels=image.size)
+    analysis = analyze_upload(pipeline, Upload("key", "large.png", encode_png(image)), max_pixels=image.size)
     assert analysis.finding.photograph.image.shape == (1000, 1200, 3)
     box = analysis.finding.box
     assert analysis.finding.mask.shape == (2000, 2400)
@@ -94,7 +117,7 @@ def test_row_of_a_reduced_image_is_in_pixels_of_the_original(pipeline: Pipeline)
 )
 def test_unusable_file_is_an_error_with_a_reason(pipeline: Pipeline, content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
-        analyze(pipeline, Upload("key", "x.jpg", content), max_pixels=MAX_PIXELS)
+        analyze_upload(pipeline, Upload("key", "x.jpg", content))
 
 
 def test_lack_of_memory_is_an_error(upload: Upload) -> None:
@@ -105,7 +128,7 @@ def test_lack_of_memory_is_an_error(upload: Upload) -> None:
             raise MemoryError
 
     with pytest.raises(ImageError, match="needs more memory than there is"):
-        analyze(Exhausted(), upload, max_pixels=MAX_PIXELS)  # type: ignore[arg-type]
+        analyze_upload(Exhausted(), upload)  # type: ignore[arg-type]
 
 
 def test_json_contains_row_models_and_disclaimer(analysis: Analysis, pipeline: Pipeline) -> None:
@@ -145,7 +168,7 @@ def test_uploads_of_one_name_are_numbered() -> None:
     assert [upload.name for upload in make_names_unique(uploads)] == ["a.jpg", "b.jpg", "a.jpg (2)", "a.jpg (3)"]
 
 
-@pytest.mark.parametrize("module", ["analysis", "bundles"])
+@pytest.mark.parametrize("module", ["analysis", "bundles", "parts", "visits"])
 def test_analyses_and_bundles_need_no_streamlit(module: str) -> None:
     code = f"import sys, segpipe.app.{module}; sys.exit('streamlit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -262,27 +285,107 @@ def errors(page: AppTest) -> list[str]:
     return [error.value.replace("\\", "") for error in page.error]
 
 
+def html(page: AppTest) -> str:
+    """Return all parts of the page that are HTML."""
+    return " ".join(element.value for element in page.get("html"))
+
+
+def rows(page: AppTest) -> list[str]:
+    """Return the names on the list of results, in its order."""
+    return re.findall(r'<p class="name">(.*?)</p>', html(page))
+
+
 def test_upload_shows_a_result_and_a_bad_file_one_line(monkeypatch: pytest.MonkeyPatch, upload: Upload) -> None:
     page = start(monkeypatch, "device=cpu", "max_files=3")
-    assert [title.value for title in page.title] == ["Skin lesion analysis"]
+    assert len(page.title) == 1 and DISCLAIMER in html(page)
     good, bad = (upload.name, upload.content, "image/png"), ("*bad*.jpg", b"no image", "image/jpeg")
     page.file_uploader[0].set_value([good, bad]).run()
-    assert not page.exception
+    assert not page.exception and not page.title
     (error,) = errors(page)
     assert error.startswith("*bad*.jpg: not an image")
-    assert [slider.label for slider in page.slider] == ["Heatmap opacity"]
-    shown = " ".join(element.value for element in page.get("html"))
-    assert "How far to trust this: " in shown and "Typology angle of the skin" in shown
+    assert "How far to trust this: " in html(page) and "Typology angle of the skin" in html(page)
+    assert 'class="finding viewer wipe"' in html(page) and 'class="finding viewer fade"' in html(page)
+    assert f'value="{HEATMAP_OPACITY}"' in html(page) and HEATMAP_OPACITY == 45
     page.file_uploader[0].set_value([good] * 5).run()
     (error,) = errors(page)
-    assert "3 images" in error and "got 5" in error
-    assert len(page.dataframe[0].value) == 3
-    assert {color.split()[-1] for color in page.dataframe[0].value["trust"]} <= {"green", "amber", "red"}
+    assert "3 photographs" in error and "got 5" in error
+    assert rows(page) == ["a lesion.png", "a lesion.png (2)", "a lesion.png (3)"]
     page.toggle(key="explained").set_value(False).run()
-    assert not page.slider
+    page.button(key=next(button.key for button in page.button if button.key.startswith("show "))).click().run()
+    assert 'class="finding viewer wipe"' in html(page) and "viewer fade" not in html(page)
     page.file_uploader[0].clear().run()
-    assert not page.dataframe
+    assert len(page.title) == 1 and not rows(page)
     assert page.session_state["results"] == {}
+
+
+@pytest.mark.parametrize("code", SHOWN_SAMPLES)
+def test_sample_is_one_click_away(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    page = start(monkeypatch, "device=cpu")
+    page.button(key=f"sample {code}").click().run()
+    assert not page.exception and not page.title
+    assert f"synthetic_{code}.jpg" in html(page) and 'class="prediction"' in html(page)
+    page.button(key="start").click().run()
+    assert len(page.title) == 1 and 'class="prediction"' not in html(page)
+
+
+def test_list_is_sorted_by_probability_of_malignancy_and_opens_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = start(monkeypatch, "device=cpu")
+    files = [
+        (path.name, path.read_bytes(), "image/jpeg") for path in (SAMPLES / f"synthetic_{c}.jpg" for c in ("nv", "mel", "bkl"))
+    ]
+    page.file_uploader[0].set_value(files).run()
+    found = {outcome.name: outcome.finding.p_malignant for outcome in page.session_state["results"].values()}
+    names = rows(page)
+    assert names == sorted(found, key=lambda name: -found[name]) and len(names) == 3
+    assert html(page).count('class="thumbnail"') == 3 and 'class="prediction"' not in html(page)
+    page.button(key=[button.key for button in page.button if button.key.startswith("show ")][1]).click().run()
+    assert f'<p class="filename">{names[1]}</p>' in html(page) and not rows(page)
+    page.button(key="next").click().run()
+    assert f'<p class="filename">{names[2]}</p>' in html(page) and page.button(key="next").disabled
+    beside = next(box for box in page.selectbox if (box.key or "").startswith("beside "))
+    beside.select_index(0).run()
+    assert html(page).count('class="prediction"') == 2 and 'class="change"' in html(page)
+    page.button(key="back").click().run()
+    assert rows(page) == names
+
+
+@pytest.mark.parametrize("argument", ["language=de", "language=auto"])
+def test_page_is_in_german_by_setting_or_by_choice(monkeypatch: pytest.MonkeyPatch, argument: str) -> None:
+    page = start(monkeypatch, "device=cpu", argument)
+    if argument == "language=auto":
+        page.selectbox(key="language").set_value("de").run()
+    with in_language("de"):
+        disclaimer = translate(DISCLAIMER)
+        assert [title.value for title in page.title] == [translate("Find, outline and name a skin lesion")]
+    assert disclaimer.startswith("Kein Medizinprodukt") and disclaimer in html(page) and DISCLAIMER not in html(page)
+    page.button(key="sample mel").click().run()
+    assert not page.exception
+    assert "Melanom (mel)" in html(page) and "Wie weit man dem trauen darf: " in html(page) and disclaimer in html(page)
+    assert re.search(r"\d,\d %", html(page)) and not re.search(r"\d\.\d %", html(page))
+    page.selectbox(key="language").set_value("en").run()
+    assert "melanoma (mel)" in html(page) and DISCLAIMER in html(page)
+
+
+def test_downloads_are_in_the_language_of_the_page(analysis: Analysis, pipeline: Pipeline) -> None:
+    with in_language("de"):
+        write = in_current_language(partial(encode_report, analysis, pipeline))
+    text = pypdfium2.PdfDocument(write())[0].get_textpage().get_text_bounded()
+    assert "Kein Medizinprodukt" in text and "So liest man diese Seite" in text
+    assert current_language() == "en"
+
+
+def test_changes_between_two_visits(analysis: Analysis) -> None:
+    first = analysis.row
+    second = {**first, "p_malignant": first["p_malignant"] / 2, "abcd_diameter_px": first["abcd_diameter_px"] + 12}
+    found = {label: (before, after, change) for label, before, after, change in changes(first, second)}
+    assert found["Probability of malignancy"][0] == percent(first["p_malignant"])
+    assert found["Probability of malignancy"][2] == f"\N{MINUS SIGN}{50 * first['p_malignant']:.1f} points"
+    assert found["Largest diameter"][2] == "+12 px"
+    assert found["Asymmetry of the shape"][2] == "0.00"
+    assert [label for label, *_ in changes({**first, "abcd_asymmetry": None}, second)] == [
+        "Probability of malignancy",
+        "Lesion area",
+    ]
 
 
 def test_wrong_argument_is_one_line_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

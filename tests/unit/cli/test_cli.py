@@ -20,7 +20,8 @@ from omegaconf import OmegaConf
 
 import segpipe
 from segpipe.cli.call import output_folder
-from segpipe.cli.running import CappedJobs, run_main
+from segpipe.cli.running import run_main
+from segpipe.cli.sweeps import CappedJobs
 from segpipe.config.composing import quote_paths
 
 APP = """
@@ -35,6 +36,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
 from segpipe.cli.running import run_main
+from segpipe.cli.sweeps import CappedJobs
 from segpipe.errors import DatasetError, ImagesFailedError
 
 

@@ -48,7 +48,7 @@ WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"precision": "half"}, "precision must be one of .*got 'half'"),
     ({"figures": 3}, "figures must be one of auto, true, false, got '3'"),
     ({"crops": "maybe"}, 'crops must be true or false, got "maybe"'),
-    ({"report": "pdf"}, "report must be one of none, html, got 'pdf'"),
+    ({"report": "docx"}, "report must be one of none, html, pdf, contact_sheet, got 'docx'"),
     ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
     ({"batch_size": "many"}, 'batch_size must be an integer, got "many"'),
     ({"workers": -1}, "workers must be 0 or more, got -1"),

@@ -50,16 +50,16 @@ def test_masks_and_images_outside_of_class_folders_are_left_out(tmp_path: Path) 
 
 def test_images_without_suffix_are_used_and_unsupported_formats_reported(tmp_path: Path) -> None:
     make(tmp_path, "one/a.png", "two/b.png", "two/c.jpe", "two/d")
-    (tmp_path / "one" / "e.heic").write_bytes(b"x")
+    (tmp_path / "one" / "e.avif").write_bytes(b"x")
     (tmp_path / "one" / "f").write_bytes(b"\0\0\0\x18ftypavif")
     dataset = load_folders(str(tmp_path), without_lesion_ids=True)
     assert classes_by_image(dataset.table) == {"a": "one", "b": "two", "c": "two", "d": "two"}
-    assert [problem.image_ids for problem in dataset.problems if "not read" in problem.defect] == [("one/e.heic", "one/f")]
+    assert [problem.image_ids for problem in dataset.problems if "not read" in problem.defect] == [("one/e.avif", "one/f")]
 
 
 def test_root_with_unsupported_formats_only_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.heic").write_bytes(b"x")
-    with pytest.raises(DatasetError, match=r"a\.heic.*HEIC"):
+    (tmp_path / "a.avif").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"a\.avif.*AVIF"):
         load_folders(str(tmp_path), without_lesion_ids=True)
 
 

@@ -1,17 +1,14 @@
-"""Plots of a training and of a classifier: files, texts, unusual classes."""
+"""Plots of a classifier: files, texts, unusual classes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from segpipe.diagnosis import CODES
 from segpipe.evaluation import plots
-from segpipe.io.images import read_image
 from segpipe.metrics.classification import LabeledPredictions
 
 DRAWERS = [plots.draw_confusion_matrix, plots.draw_roc_curves, plots.draw_precision_recall_curves, plots.draw_reliability]
@@ -85,22 +82,3 @@ def test_class_without_images_is_listed_as_not_scored(draw, saved_texts) -> None
 def test_unknown_classes_have_their_own_names(draw, codes, saved_texts) -> None:
     text = saved_texts(draw, make_predictions(40, codes)).replace("\\$", "$")
     assert [code for code in codes if code not in text] == []
-
-
-@pytest.mark.parametrize(("monitor", "panels"), [("val_dice", 3), ("val_loss", 2)])
-def test_plot_shows_losses_monitored_metric_and_learning_rate_of_each_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str, panels: int
-) -> None:
-    columns = {"train_loss": [3.0, 2.0], "val_loss": [4.0, 5.0], "val_dice": [0.5, 0.75], "learning_rate": [0.1, 0.01]}
-    pd.DataFrame(columns).rename_axis("epoch").to_csv(tmp_path / "metrics.csv")
-    figures = []
-    save = plots.save_figure
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
-    plots.draw_training(tmp_path, monitor=monitor, best_epoch=1)
-    axes = figures[0].axes
-    assert len(axes) == panels
-    drawn = [line.get_ydata().tolist() for panel in axes for line in panel.lines if line.get_label() != "best epoch"]
-    shown = ["train_loss", "val_loss", *(["val_dice"] if panels == 3 else []), "learning_rate"]
-    assert drawn == [columns[name] for name in shown]
-    assert all(panel.lines[-1].get_xdata() == [1, 1] for panel in axes)
-    assert read_image(tmp_path / "plots" / "training.png").shape[2] == 3

@@ -162,7 +162,7 @@ def test_captions_name_the_reflection(found: Finding) -> None:
     _, caption = picture_texts(found.to_dict(), explained=None)["crop"]
     assert caption == crop_caption(found.crop_box, "reflect")
     assert all(text in caption for text in ("90 x 60 px", "reflection"))
-    assert "reflection" in reading_sentences(found)[0]
+    assert "reflection" in reading_sentences(found.to_dict())[0]
     assert crop_caption(found.crop_box, "squeeze") == "crop 90 x 60 px, scaled to a square"
     square = Box(0, 0, 60, 60)
     assert crop_caption(square, "reflect") == crop_caption(square, "squeeze")

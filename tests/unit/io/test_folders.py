@@ -152,34 +152,37 @@ def test_all_files_are_listed_once(tmp_path: Path) -> None:
 JPEG, PNG, TIFF = b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"II*\0\x08\0\0\0"
 
 
-@pytest.mark.parametrize("ending", ["jfif", "jpe", "JFI", "jif", "mpo", "apng", "dib", "tif", "TIFF", "webp"])
+@pytest.mark.parametrize("ending", ["jfif", "jpe", "JFI", "mpo", "apng", "dib", "TIFF", "webp", "HEIC", "heif", "hif"])
 def test_rare_image_suffixes_are_known(tmp_path: Path, ending: str) -> None:
     _tree(tmp_path, f"a.{ending}")
     assert _names(tmp_path, find_images(tmp_path)) == [f"a.{ending}"]
 
 
-@pytest.mark.parametrize("name", ["ISIC_0024306", "image.20210101", "a.b c", "photo.dat", "scan.heic", "x.gif"])
-@pytest.mark.parametrize("head", [JPEG, PNG, b"RIFF\0\0\0\0WEBP"])
+@pytest.mark.parametrize("name", ["ISIC_0024306", "image.20210101", "a.b c", "photo.dat", "scan.avif", "x.gif"])
+@pytest.mark.parametrize("head", [JPEG, PNG, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x18ftypmif1", b"\0\0\0\x18ftypheic"])
 def test_content_decides_if_the_suffix_is_inconclusive(tmp_path: Path, name: str, head: bytes) -> None:
     (tmp_path / name).write_bytes(head)
     assert _names(tmp_path, find_images(tmp_path)) == [name]
 
 
 UNREAD = {
-    "a.HEIC": (b"", "HEIC"),
-    "a": (b"\0\0\0\x18ftypheic", "HEIC"),
-    "b": (b"\0\0\0\x18ftypmif1", "HEIC"),
+    "b": (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "AVIF"),
     "c.avif": (b"x", "AVIF"),
     "c.dat": (b"\0\0\0\x20ftypavif", "AVIF"),
     "d.gif": (b"GIF89a", "GIF"),
     "e.dng": (TIFF, "camera raw"),
     "e.nef": (TIFF, "camera raw"),
+    "e.iiq": (TIFF, "camera raw"),
+    "e.livp": (b"PK\3\4", "Apple Live Photo"),
     "f": (b"II*\0\x10\0\0\0CR\x02\0", "Canon raw"),
     "g.jp2": (b"", "JPEG 2000"),
     "g": (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
     "h.jxl": (b"", "JPEG XL"),
     "h": (b"\xff\x0a", "JPEG XL"),
     "i.psd": (b"8BPS", "Photoshop"),
+    "i": (b"8BPS", "Photoshop"),
+    "k": (b"SIMPLE  =                    T", "FITS"),
+    "l": (b"#?RADIANCE\n", "Radiance"),
     "IM0001": (bytes(128) + b"DICM", "DICOM"),
     "j.dcm": (b"", "DICOM"),
 }

@@ -272,7 +272,7 @@ def _refusal(tmp_path: Path, name: str, data: bytes | None = None) -> str:
         (b"\xff\xd8\xff", "JPEG is truncated, damaged"),
         (b"\x89PNG\r\n\x1a\n", "PNG is truncated, damaged"),
         (b"II*\0", "TIFF is truncated, damaged"),
-        (b"RIFF\0\0\0\0WEBP", "WEBP is truncated, damaged"),
+        (b"RIFF\0\0\0\0WEBP", "WebP is truncated, damaged"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, resize_square, square_around
+from segpipe.lesion.crop import CropRule, crop_box, cut_out, full_box, resize_square, scale_mask, square_around
 from segpipe.types import Box, mask_box
 
 SEEDS = range(25)
@@ -101,6 +101,14 @@ def test_cut_out_refuses_a_box_outside_the_image(box: Box) -> None:
     image, mask = np.zeros((20, 30, 3), dtype=np.uint8), np.zeros((20, 30), dtype=np.bool_)
     with pytest.raises(ValueError, match="must lie in the image of 20 x 30 pixels"):
         cut_out(image, mask, box, keep_background=True)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_mask_that_is_enlarged_and_reduced_is_the_same(factor: int) -> None:
+    mask = np.random.default_rng(factor).random((37, 50)) > 0.5
+    enlarged = scale_mask(mask, 37 * factor, 50 * factor)
+    np.testing.assert_array_equal(scale_mask(enlarged, 37, 50), mask)
+    assert scale_mask(mask, 37, 50) is mask
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (64, 64), (301, 97)])

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, label
 
-from segpipe.lesion.localization import Localization, MaskSource, localize
+from segpipe.lesion.localization import FINDERS, Localization, MaskSource, localize
 from segpipe.lesion.quality import NOTES, REASONS
 from segpipe.types import BoolMask, Box, RgbImage
 
@@ -49,7 +49,7 @@ def test_localization_of_random_maps_is_valid(seed: int) -> None:
     image = rng.integers(0, 256, size=(*rng.integers(16, 120, size=2), 3), dtype=np.uint8)
     spots = cv2.GaussianBlur(rng.random((64, 64)).astype(np.float32), (0, 0), rng.uniform(1, 20))
     probs = cv2.normalize(spots, None, 0, 1, cv2.NORM_MINMAX)
-    for start in MaskSource:
+    for start in FINDERS:
         _check_invariants(localize(image, probs.clip(0, 1) ** rng.uniform(0.3, 3), start=start), image)
 
 
@@ -125,7 +125,7 @@ def test_noise_falls_back_to_the_whole_image() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (7, 8)])
 def test_image_with_few_pixels_is_refused(shape: tuple[int, int]) -> None:
-    for start in MaskSource:
+    for start in FINDERS:
         with pytest.raises(ValueError, match="at least 8 pixels"):
             localize(np.zeros((*shape, 3), dtype=np.uint8), np.zeros((64, 64), dtype=np.float32), start=start)
 

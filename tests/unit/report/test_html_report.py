@@ -43,6 +43,7 @@ from segpipe.report.overlays import (
     make_preview,
     report_pictures,
 )
+from segpipe.report.truth import NO_TRUTH, ReportTruth
 from segpipe.report.wording import DISCLAIMER, percent
 from segpipe.runs.results import Row
 from segpipe.runs.source import result_names
@@ -171,10 +172,11 @@ def write_rows(
     *,
     failures: Sequence[tuple[str, str]] = (),
     training_images: Path | None = None,
+    truth: ReportTruth = NO_TRUTH,
     **changes: Any,
 ) -> tuple[Page, list[Page]]:
     row_names = {display_path(relative): name for relative, name in names.items()}
-    report = write_report(output, rows, row_names, failures, summary(**changes), training_images=training_images)
+    report = write_report(output, rows, row_names, failures, summary(**changes), training_images=training_images, truth=truth)
     assert report == output / "report.html"
     page = Page(report)
     return page, [Page(target(report, row["page"])) for row in page.data["rows"]]
@@ -187,7 +189,7 @@ def decoded(picture: bytes) -> np.ndarray:
 
 
 def test_table_data_contain_every_row_of_the_run(tmp_path: Path) -> None:
-    sources = dict(zip(("a.jpg", "sub/b.png", "sub/c.png"), MaskSource, strict=True))
+    sources = dict(zip(("a.jpg", "sub/b.png", "sub/c.png", "sub/d.png"), MaskSource, strict=True))
     report, _ = write(tmp_path, {name: finding(source=source) for name, source in sources.items()})
     rows = report.data["rows"]
     assert {row["path"]: row["source"] for row in rows} == sources
@@ -311,8 +313,8 @@ def test_overview_contains_settings_and_versions(tmp_path: Path) -> None:
         "1 image",
         "photos",
         "2.0 images per second",
-        "d4",
-        "gradcam",
+        "8, flips and quarter turns",
+        "Grad-CAM",
         "melanoma (mel) from a probability of 12.3 %",
         "c1a5c1a5c1a5",
         "3.11.0",
@@ -518,3 +520,111 @@ def test_similar_case_is_never_written_outside_the_report(tmp_path: Path) -> Non
     }
     write_rows(tmp_path / "out", [row], result_names([Path("b.jpg")]), training_images=tmp_path / "training")
     assert not list(tmp_path.rglob("a.jpg.part")) and [path.parent.name for path in tmp_path.rglob("a.jpg")] == ["training"]
+
+
+SCREENED = ("nv", "bkl", "mel")
+
+
+def screened(nv: float, bkl: float, mel: float, **changes: Any) -> Finding:
+    """Finding of three classes, of which melanoma is flagged from a probability of 0.2."""
+    points = (OperatingPoint("mel", 0.2),)
+    return finding(codes=SCREENED, probabilities={"nv": nv, "bkl": bkl, "mel": mel}, **{"operating_points": points, **changes})
+
+
+# Predicted and true diagnosis of each image; the last one is missed.
+SCREENING = {
+    "found.jpg": (screened(0.1, 0.2, 0.7), "mel"),
+    "flagged.jpg": (screened(0.5, 0.2, 0.3), "mel"),
+    "nevus.jpg": (screened(0.9, 0.06, 0.04), "nv"),
+    "keratosis.jpg": (screened(0.7, 0.25, 0.05), "bkl"),
+    "missed.jpg": (screened(0.8, 0.1, 0.1), "mel"),
+    "unknown.jpg": (screened(0.6, 0.2, 0.2), None),
+}
+
+
+def write_screening(output: Path, *, truth: ReportTruth | None = None) -> tuple[Page, dict[str, Page]]:
+    diagnoses = {name: code for name, (_, code) in SCREENING.items() if code is not None}
+    known = ReportTruth(diagnoses) if truth is None else truth
+    changes = {"malignant": ["mel"], "operating_points": [{"target": "mel", "threshold": 0.2}]}
+    report, pages = write(output, {name: found for name, (found, _) in SCREENING.items()}, truth=known, **changes)
+    return report, {row["path"]: page for row, page in zip(report.data["rows"], pages, strict=True)}
+
+
+def test_rows_and_pages_say_what_is_right_wrong_and_missed(tmp_path: Path) -> None:
+    report, pages = write_screening(tmp_path)
+    truths = {row["path"]: row["truth"] for row in report.data["rows"]}
+    assert truths == {
+        "found.jpg": ["mel", "right", 0],
+        "flagged.jpg": ["mel", "wrong", 1],
+        "nevus.jpg": ["nv", "right", 0],
+        "keratosis.jpg": ["bkl", "wrong", 1],
+        "missed.jpg": ["mel", "wrong", 2],
+        "unknown.jpg": None,
+    }
+    for name, page in pages.items():
+        assert ("the true diagnosis is" in page.text) is (truths[name] is not None)
+        assert ("missed malignant" in page.text) is (name == "missed.jpg")
+
+
+def test_confusion_matrix_counts_the_labeled_images(tmp_path: Path) -> None:
+    report, _ = write_screening(tmp_path)
+    cells = {
+        (button["data-truth"], button["data-diagnosis"]): (button["aria-label"] or "").rpartition(": ")[2]
+        for button in report.with_tag("button")
+        if {"data-truth", "data-diagnosis"} <= button.keys()
+    }
+    expected = {("mel", "mel"): "1", ("mel", "nv"): "2", ("nv", "nv"): "1", ("bkl", "nv"): "1"}
+    assert cells == expected
+    shown = " ".join(report.text.split())
+    assert "2 of 3 (66.7 %)" in shown
+    assert "0 of 2 (0.0 %)" in shown and "1 without a true diagnosis" in report.text
+
+
+def test_images_are_sorted_by_the_probability_of_malignancy(tmp_path: Path) -> None:
+    report, pages = write_screening(tmp_path)
+    names = [row["path"] for row in report.data["rows"]]
+    assert names == ["found.jpg", "flagged.jpg", "unknown.jpg", "missed.jpg", "keratosis.jpg", "nevus.jpg"]
+    assert report.data["sort"] == {"key": "malignant", "descending": True}
+    (following,) = [link for link in pages["found.jpg"].with_tag("a") if link.get("rel") == "next"]
+    assert following["title"] == "flagged.jpg"
+
+
+def test_report_without_truth_compares_nothing(tmp_path: Path) -> None:
+    report, pages = write_screening(tmp_path, truth=NO_TRUTH)
+    fields = {field.get("name") for field in report.with_tag("input")}
+    assert not {"wrong", "malignant", "missed"} & fields and "suspicious" in fields
+    assert not {"truth", "dice"} & set(columns(report))
+    assert not any("Compared with the truth" in page.text or "true outline" in page.text for page in (report, *pages.values()))
+
+
+def test_true_masks_give_dice_and_outline(tmp_path: Path) -> None:
+    masks = {}
+    for name, (found, _) in SCREENING.items():
+        mask = found.localization.mask.copy()
+        if name == "missed.jpg":
+            mask[: mask.shape[0] // 2] = False
+        masks[name] = tmp_path / "true" / Path(name).with_suffix(".png")
+        write_png(masks[name], mask)
+    report, pages = write_screening(tmp_path / "out", truth=ReportTruth(masks=masks))
+    dices = {row["path"]: row["dice"][0] for row in report.data["rows"]}
+    assert 0 < dices.pop("missed.jpg") < 0.5 and set(dices.values()) == {1.0}
+    assert "dice" in columns(report) and "truth" not in columns(report)
+    page = pages["found.jpg"]
+    assert "1.000" in page.text
+    (outline, _) = page.with_tag("path")
+    height, width = SCREENING["found.jpg"][0].localization.mask.shape
+    assert page.with_tag("svg")[0]["viewbox"] == f"0 0 {width} {height}"
+    corners = [tuple(map(float, point.split(","))) for point in re.findall(r"[\d.]+,[\d.]+", outline["d"] or "")]
+    box = SCREENING["found.jpg"][0].localization.box
+    assert {x for x, _ in corners} == {box.left + 0.5, box.right - 0.5}
+    assert {y for _, y in corners} == {box.top + 0.5, box.bottom - 0.5}
+
+
+def test_tiles_have_the_intervals_of_the_metrics(tmp_path: Path) -> None:
+    metric = {"value": 0.5, "low": 0.25, "high": 0.75}
+    metrics = {"classification": {"metrics": {"balanced_accuracy": metric}}, "left_out": {"unreadable mask": ["x.png"]}}
+    report, _ = write_screening(tmp_path, truth=ReportTruth({"found.jpg": "mel"}, {}, metrics))
+    shown = report.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "50.0 %" in shown and "25.0 % to 75.0 %" in shown
+    assert "1 x unreadable mask" in report.text
+    assert "missed" not in {field.get("name") for field in report.with_tag("input")}

@@ -25,8 +25,10 @@ from segpipe.inference.finding import Finding
 from segpipe.inference.gate import ADVICE
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
-from segpipe.report.page import MAX_IMAGE_SIDE, draw_page, encode_page
+from segpipe.report.evidence import lesion_colors, lesion_numbers
+from segpipe.report.page import MAX_IMAGE_SIDE, draw_page, encode_page, page_content
 from segpipe.report.plots import PlotCanvas
+from segpipe.report.truth import TrueDiagnosis
 from segpipe.report.wording import DISCLAIMER, certainty_phrases, finding_sentences, percent, reading_sentences
 
 WIDTH, HEIGHT = 210 / 25.4, 297 / 25.4  # inches
@@ -42,7 +44,8 @@ def _image(height: int, width: int) -> np.ndarray:
 
 def _draw(height: int = 60, width: int = 80, *, finding: Finding | None = None) -> RecordingCanvas:
     canvas = RecordingCanvas(WIDTH, HEIGHT)
-    draw_page(canvas, finding or drawn_finding(height, width, image=_image(height, width)), title="a.jpg", about=ABOUT)
+    found = finding or drawn_finding(height, width, image=_image(height, width))
+    draw_page(canvas, page_content(found, title="a.jpg", about=ABOUT))
     return canvas
 
 
@@ -67,39 +70,69 @@ def test_texts_of_the_finding_are_searchable() -> None:
     finding = drawn_finding(60, 80, source=MaskSource.CONTOUR, reasons=("unet:unsure",))
     text = _text(_encode(title="holiday.jpg", finding=finding))
     for code, prob in finding.probabilities.items():
-        assert f"{full_name(code)} {percent(prob)}" in text
-    _, *localization = finding_sentences(finding)
-    for sentence in ("holiday.jpg", "melanoma (mel)", *localization, *reading_sentences(finding), *ABOUT, DISCLAIMER):
+        assert full_name(code) in text and percent(prob) in text
+    row = finding.to_dict()
+    _, *localization = finding_sentences(row, finding.malignant, finding.operating_points)
+    for sentence in ("holiday.jpg", "melanoma (mel)", *localization, *reading_sentences(row), *ABOUT, DISCLAIMER):
         assert sentence.strip() in text
-    for phrase in certainty_phrases(finding):
+    for phrase in certainty_phrases(row, finding.malignant, finding.operating_points):
         assert phrase.lower() in text.lower()
+
+
+def _reading(finding: Finding) -> str:
+    return " ".join(reading_sentences(finding.to_dict()))
 
 
 def test_notes_describe_only_what_is_on_the_page() -> None:
     complete = drawn_finding(60, 80)
-    assert len(reading_sentences(complete)) == 5
+    assert len(reading_sentences(complete.to_dict())) == 5
     for without, word in (({"class_map": None}, "heatmap"), ({"tta_spread": None}, "spread")):
-        assert word in " ".join(reading_sentences(complete))
-        assert word not in " ".join(reading_sentences(replace(complete, **without)))
-    no_outline = drawn_finding(60, 80, source=MaskSource.WHOLE_IMAGE)
-    assert reading_sentences(complete)[0] != reading_sentences(no_outline)[0] and "No lesion" in reading_sentences(no_outline)[0]
+        assert word in _reading(complete)
+        assert word not in _reading(replace(complete, **without))
+    assert _reading(drawn_finding(60, 80, source=MaskSource.WHOLE_IMAGE)).startswith("No lesion")
+    assert not _reading(complete).startswith("No lesion")
 
 
-def test_panels_form_two_rows() -> None:
+def test_pictures_form_two_rows_beside_the_bars() -> None:
     page = _draw()
-    (image, _), (crop, _), (heatmap, _) = page.images
-    bars = page.bars[0]
-    assert page.titles == ["Image", "Crop", "Heatmap: melanoma", "Probabilities"]
+    (image, _), (crop, _), (heatmap, _), (shape, _) = page.images
+    panels = ["Image", "Crop", "Heatmap: melanoma (mel)", "Shape", "Numbers of the lesion", "Probabilities"]
+    assert page.titles == [*panels, "How to read this page"]
     baselines = {text.text: text.baseline for text in page.texts}
-    assert image.top == crop.top and baselines["Heatmap: melanoma"] == baselines["Probabilities"] > crop.bottom
-    assert image.left == heatmap.left and crop.left == bars.left > image.right
+    assert image.top == crop.top and heatmap.top == shape.top > crop.bottom
+    assert baselines["Image"] == baselines["Probabilities"] and baselines["Numbers of the lesion"] > shape.bottom
+    assert image.left == heatmap.left and crop.left == shape.left > image.right
+    assert min(bar.left for bar in page.bars if bar.top < crop.bottom) > crop.right
 
 
-def test_probabilities_fill_the_row_without_a_heatmap() -> None:
-    page = _draw(finding=drawn_finding(60, 80, heatmap=False))
-    track = page.bars[0]
-    assert page.titles == ["Image", "Crop", "Probabilities"] and len(page.images) == 2
-    assert track.left == page.images[0][0].left and track.right == pytest.approx(WIDTH - track.left)
+def test_missing_pictures_are_left_out() -> None:
+    page = _draw(finding=drawn_finding(60, 80, heatmap=False, source=MaskSource.WHOLE_IMAGE))
+    assert page.titles == ["Image", "Crop", "Probabilities", "How to read this page"] and len(page.images) == 2
+
+
+def test_numbers_of_the_lesion_have_color_patches() -> None:
+    finding = drawn_finding(60, 80, image=_image(60, 80))
+    row, page = finding.to_dict(), _draw(finding=finding)
+    for label, value in lesion_numbers(row):
+        texts = {text.baseline: text for text in page.texts if text.text == label}
+        assert any(other.text == value and other.baseline in texts for other in page.texts)
+    colors = lesion_colors(row)
+    assert colors and f"Colors ({len(colors)} of 6)" in page.shown
+    patches = [bar for bar in page.bars if bar.width == bar.height]
+    assert len(patches) == len(colors)
+    assert set(colors) <= {text.text for text in page.texts}
+
+
+def test_true_diagnosis_and_dice_stand_on_the_page() -> None:
+    content = page_content(drawn_finding(60, 80), title="a.jpg", about=ABOUT)
+    for code, correct in (("mel", True), ("bcc", False)):
+        canvas = RecordingCanvas(WIDTH, HEIGHT)
+        true = TrueDiagnosis(code, correct, malignant=True, missed=not correct)
+        draw_page(canvas, replace(content, true=true, dice=0.875))
+        (line,) = [text for text in canvas.texts if "the true diagnosis is" in text.text]
+        assert full_name(code) in line.text and line.bold and ("missed" in line.text) is not correct
+        assert "0.88" in canvas.shown or "0.87" in canvas.shown
+    assert "true diagnosis is" not in _draw().shown
 
 
 def test_suspicion_is_bold_on_each_of_its_lines() -> None:
@@ -118,14 +151,15 @@ def test_texts_do_not_overlap_or_reach_the_margin(height: int, width: int, heatm
     plot, picture = PlotCanvas(WIDTH, HEIGHT, dpi=200), InkCanvas(WIDTH, HEIGHT)
     picture.margin = 65
     for canvas in (plot, picture):
-        draw_page(canvas, finding, title="long_" * 100, about=ABOUT)
+        draw_page(canvas, page_content(finding, title="long_" * 100, about=ABOUT))
     check_texts(plot.figure, margin=0.65)
 
 
 def test_twenty_classes_stay_legible_with_three_reasons() -> None:
     page = _draw(finding=drawn_finding(60, 80, codes=TWENTY, reasons=REASONS))
-    assert len(page.classes) == 40
-    assert min(text.size for text in page.classes) > 6
+    classes = [text for text in page.texts if text.text.removeprefix("class ").isdigit()]
+    assert len(classes) == 20
+    assert min(text.size for text in classes) > 6
 
 
 @pytest.mark.parametrize("title", BAD_TITLES)
@@ -174,4 +208,4 @@ def test_trust_and_all_its_reasons_fit_on_the_page() -> None:
         assert shown.removesuffix(".") in text, shown
     picture = InkCanvas(WIDTH, HEIGHT)
     picture.margin = 65
-    draw_page(picture, finding, title="a.jpg", about=ABOUT)
+    draw_page(picture, page_content(finding, title="a.jpg", about=ABOUT))

@@ -19,8 +19,15 @@ from segpipe.inference.resources import peak_memory_mib, restart_peak_memory
 from segpipe.io.run_files import FAILED_JOBS, FOLD_TABLE, LEADERBOARD, LEADERBOARD_PLOT
 from segpipe.sweep import leaderboard as picture
 from segpipe.sweep.job import job_name
-from segpipe.sweep.leaderboard import draw_leaderboard, leaderboard, varying_settings, write_out_of_fold, write_tables
-from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, read_record, write_record
+from segpipe.sweep.leaderboard import (
+    draw_leaderboard,
+    leaderboard,
+    varying_settings,
+    write_out_of_fold,
+    write_tables,
+)
+from segpipe.sweep.printing import PRINTED, leaderboard_text
+from segpipe.sweep.record import FAILED, FINISHED, RUNNING, JobRecord, best_epoch_of, read_record, write_record
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -126,6 +133,47 @@ def test_best_on_validation_is_first_with_the_varying_settings(tmp_path: Path) -
     assert list(table.columns[:5]) == ["job", "optimizer.lr", "best_epoch", "val_auroc", "val_loss"]
     assert list(table["test_macro_auroc"]) == pytest.approx([0.8, 0.6, 0.5])
     assert "seed" not in table
+
+
+def test_printed_leaderboard_has_the_varying_settings_and_the_metrics(tmp_path: Path) -> None:
+    for name, score, lr, choice in (("a", 0.6, 1e-4, "one"), ("b", 0.9, 0.1, "two"), ("c", 0.7, 2.0, "two")):
+        settings = {"optimizer.lr": lr, "seed": 0, "loss": choice, "loss.gamma": lr}
+        record(tmp_path / name, score=score, settings=settings, seconds=61.4)
+    record(tmp_path / "d", FAILED)
+    write_tables(tmp_path)
+    *rows, last = leaderboard_text(tmp_path).splitlines()
+    assert rows[0].split() == ["job", "loss", "optimizer.lr", "val_auroc", "val_loss", "test_macro_auroc", "seconds"]
+    assert [row.split() for row in rows[1:]] == [
+        ["b", "two", "0.1", "0.900", "1.000", "0.800", "61"],
+        ["c", "two", "2", "0.700", "1.000", "0.600", "61"],
+        ["a", "one", "0.0001", "0.600", "1.000", "0.500", "61"],
+    ]
+    assert "3 finished trainings" in last
+    assert last.endswith(str(tmp_path / "leaderboard.csv"))
+
+
+def test_printed_leaderboard_ends_with_the_number_of_the_other_trainings(tmp_path: Path) -> None:
+    for number in range(PRINTED + 3):
+        record(tmp_path / f"{number:02}", lr=float(number))
+    write_tables(tmp_path)
+    lines = leaderboard_text(tmp_path).splitlines()
+    assert len(lines) == 1 + PRINTED + 2
+    assert lines[-2] == "3 more"
+
+
+def test_leaderboard_without_a_finished_training_has_no_rows(tmp_path: Path) -> None:
+    record(tmp_path / "a", FAILED)
+    write_tables(tmp_path)
+    assert leaderboard_text(tmp_path).splitlines()[0] == "job"
+
+
+def test_score_of_a_kept_start_is_that_of_the_start(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    pd.DataFrame({"epoch": [0, 1], "val_auroc": [0.4, 0.5]}).to_csv(tmp_path / "metrics.csv", index=False)
+    for kept, score in ((True, 0.9), (False, 0.5)):
+        training = {"epochs": 2, "best_epoch": 1, "start": {"scores": {"val_auroc": 0.9}, "kept": kept}}
+        (tmp_path / "bundle" / "card.json").write_text(json.dumps({"training": training}))
+        assert best_epoch_of(tmp_path)["validation"] == {"val_auroc": score}
 
 
 def test_test_metrics_of_segmenter_and_localizer_have_different_names(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from segpipe.data.check import CheckedDataset
 from segpipe.data.splits import PARTS
 from segpipe.errors import BundleError
 from segpipe.training.preparation import TrainingData
-from segpipe.workflows.training import load_unseen_segmenter
+from segpipe.workflows.unseen_segmenter import load_unseen_segmenter
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Outlines and labels in files of COCO, Label Studio and CVAT."""

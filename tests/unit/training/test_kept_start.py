@@ -1,0 +1,115 @@
+"""Starting weights of a fine-tuning: comparison with the best epoch."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from lightning import Trainer
+from torch import nn
+from torch.utils.data import DataLoader
+from torchmetrics import Metric
+
+from segpipe.bundle.card import ClassifierCard
+from segpipe.models.preprocessing import InputSpec
+from segpipe.training import fine_tuning
+from segpipe.training.fine_tuning import Start, is_fine_tuning, keep_better, read_best_weights, score_start
+from segpipe.training.tasks import Task
+
+
+@pytest.mark.parametrize(
+    ("monitor", "start", "epoch", "kept"),
+    [
+        ("val_dice", (0.9, 0.5), (0.8, 0.1), True),
+        ("val_dice", (0.8, 0.1), (0.9, 0.5), False),
+        ("val_dice", (0.9, 0.5), (0.9, 0.4), False),
+        ("val_dice", (0.9, 0.4), (0.9, 0.5), True),
+        ("val_dice", (0.9, 0.5), (0.9, 0.5), True),
+        ("val_loss", (0.1, 0.4), (0.9, 0.5), True),
+        ("val_loss", (0.9, 0.5), (0.1, 0.4), False),
+    ],
+)
+def test_start_is_kept_unless_the_best_epoch_beats_it(
+    tmp_path: Path, monitor: str, start: tuple[float, float], epoch: tuple[float, float], kept: bool
+) -> None:
+    table = pd.DataFrame({"epoch": [0, 1], "val_dice": [2.0, epoch[0]], "val_loss": [0.0, epoch[1]]})
+    table.to_csv(tmp_path / "metrics.csv", index=False)
+    task: Any = SimpleNamespace(model=nn.Linear(1, 1))
+    weights = {name: torch.full_like(values, 7.0) for name, values in task.model.state_dict().items()}
+    scores = dict(zip(("val_dice", "val_loss"), start, strict=True))
+    record = keep_better(Start(weights, scores), task, tmp_path, best_epoch=1, monitor=monitor)
+    assert record == {"scores": scores, "kept": kept}
+    assert (task.model.weight.item() == 7.0) is kept
+
+
+class Mean(Metric):
+    """Mean of the logits."""
+
+    total: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, logits: torch.Tensor, _: torch.Tensor) -> None:
+        self.total += logits.mean()
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        return {"val_mean": self.total}
+
+
+class Squared(nn.Module):
+    """Mean square of the differences."""
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return ((logits - targets) ** 2).mean()
+
+
+def test_score_of_the_start_leaves_task_and_metrics_as_they_were() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 1, bias=False), nn.Dropout(0.5))
+    model[2].eval()
+    with torch.no_grad():
+        model[1].weight.fill_(0.0)
+    task = Task(model, InputSpec(16), Squared(), Mean(), optimizer=lambda _: None, scheduler=lambda *_: None)
+    data = DataLoader([(torch.zeros(3, 16, 16, dtype=torch.uint8), torch.full((1,), 3.0))] * 4, batch_size=2)
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, inference_mode=False)
+    validate = trainer.validate
+    stand_in: Any = SimpleNamespace(validate=lambda module, datamodule, verbose: validate(module, datamodule, verbose=verbose))
+    start = score_start(task, data, stand_in)
+    assert start.scores == {"val_loss": pytest.approx(9.0), "val_mean": 0.0}
+    assert (model.training, model[1].training, model[2].training) == (True, True, False)
+    with torch.no_grad():
+        model[1].weight.fill_(1.0)
+    assert start.weights["1.weight"].sum() == 0
+    task.metrics.update(torch.ones(2, 1), torch.ones(2, 1))
+    assert task.metrics.compute()["val_mean"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("known", "classes", "seen", "expected"),
+    [
+        (("mel", "nv", "bcc"), ("nv", "mel"), None, True),
+        (("mel", "nv", "bcc"), ("mel", "mole"), None, False),
+        (("mel", "nv"), ("mel", "nv"), "lesions of val", False),
+        (None, ("mel", "nv"), None, False),
+    ],
+)
+def test_fine_tuning_starts_from_a_bundle_of_these_classes(
+    monkeypatch: pytest.MonkeyPatch, known: tuple[str, ...] | None, classes: tuple[str, ...], seen: str | None, expected: bool
+) -> None:
+    start: Any = None
+    if known is not None:
+        start = object.__new__(ClassifierCard)
+        object.__setattr__(start, "classes", known)
+        object.__setattr__(start, "training", None)
+    monkeypatch.setattr(fine_tuning, "start_card", lambda _: start)
+    config: Any = None
+    assert is_fine_tuning(config, classes, seen_by=lambda _: seen) is expected
+
+
+def test_best_weights_are_those_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"model.linear.weight": torch.ones(1), "loss.weight": torch.zeros(1)}
+    monkeypatch.setattr(fine_tuning, "read_checkpoint", lambda path: {"state_dict": state} if path.name == "best.ckpt" else {})
+    assert list(read_best_weights(tmp_path)) == ["linear.weight"]

@@ -10,9 +10,8 @@ import numpy as np
 
 from segpipe.bundle.references import Reference
 from segpipe.diagnosis import CODES, known_malignant
-from segpipe.inference.evidence import GateResult
+from segpipe.inference.evidence import ADVICE, GateResult
 from segpipe.inference.finding import Finding
-from segpipe.inference.gate import ADVICE
 from segpipe.inference.heatmap import ClassMap
 from segpipe.inference.similar import SimilarIndex, pack_points
 from segpipe.lesion.localization import Localization, MaskSource

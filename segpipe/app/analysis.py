@@ -1,108 +1,34 @@
-"""Uploaded images analyzed in memory, and the files to download; without Streamlit."""
+"""Analyses of uploads, and their files to download; without Streamlit."""
 
 import hashlib
-import io
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
-from itertools import count
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from segpipe import __version__
-from segpipe.errors import ImageError, PredictionError
+from segpipe.app.uploads import Analysis, DecodedUpload, image_errors
+from segpipe.errors import ImageError
 from segpipe.evaluation.text import images_text, metric_text
-from segpipe.inference.finding import Finding
+from segpipe.inference.given_masks import read_given_mask
+from segpipe.inference.image_sources import FailedPrediction, predict_batch
+from segpipe.inference.resources import keep_freed_memory
 from segpipe.io.files import counted
 from segpipe.io.files import encode_json as encode_strict_json
-from segpipe.io.images import decode_photograph
+from segpipe.lesion.polygon import fill_polygon, require_polygon
 from segpipe.report.wording import DISCLAIMER, printable
-from segpipe.runs.results import Row, encode_results
-from segpipe.types import Photograph
+from segpipe.runs.results import encode_results
 
 if TYPE_CHECKING:
     from segpipe.inference.pipeline import Pipeline
 
+# All networks run on one thread: visitors take turns with all cores, and memory is reused. Streamlit runs each click on a new
+# thread, which would have its own part of the heap and its own worker threads.
+NETWORK_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks", initializer=keep_freed_memory)
 # Accuracy alone misleads, so it is not among them.
 _METRICS = {"balanced_accuracy": "balanced accuracy", "sensitivity_mel": "melanoma sensitivity", "macro_auroc": "macro AUROC"}
-
-
-@dataclass(frozen=True)
-class Upload:
-    """An image file, not yet decoded.
-
-    Attributes:
-        key: Identifier, unique in the session.
-        name: File name for display; never used as a path.
-        content: Bytes of the file.
-    """
-
-    key: str
-    name: str
-    content: bytes
-
-
-@dataclass(frozen=True)
-class DecodedUpload:
-    """Decoded image file.
-
-    Attributes:
-        upload: Its file.
-        photograph: Decoded image.
-        decoding_ms: Milliseconds of the decoding.
-    """
-
-    upload: Upload
-    photograph: Photograph
-    decoding_ms: float
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """Result of one upload.
-
-    Attributes:
-        name: File name on one line.
-        finding: Finding of the image.
-        row: Row of the results.
-        found: Analysis before its outline was corrected; None where it was not.
-    """
-
-    name: str
-    finding: Finding
-    row: Row
-    found: "Analysis | None" = None
-
-
-def make_names_unique(uploads: Sequence[Upload]) -> Sequence[Upload]:
-    """Number uploads of the same name."""
-    # Some phones give one name to all images.
-    unique: dict[str, Upload] = {}
-    for upload in uploads:
-        names = (upload.name if number == 1 else f"{upload.name} ({number})" for number in count(1))
-        name = next(name for name in names if name not in unique)
-        unique[name] = replace(upload, name=name)
-    return list(unique.values())
-
-
-def decode_upload(upload: Upload, *, least_side: int, max_pixels: int) -> DecodedUpload:
-    """Decode the image of an upload.
-
-    Args:
-        upload: Any bytes.
-        least_side: Smallest length of the shorter side, pixels.
-        max_pixels: Largest allowed number of pixels (height x width).
-
-    Raises:
-        ImageError: The image cannot be used; without the file name.
-    """
-    start = time.perf_counter()
-    with _image_errors():
-        photograph = decode_photograph(io.BytesIO(upload.content), least_side=least_side, max_pixels=max_pixels)
-    return DecodedUpload(upload, photograph, 1000 * (time.perf_counter() - start))
 
 
 def analyze(pipeline: "Pipeline", decoded: DecodedUpload) -> Analysis:
@@ -112,7 +38,7 @@ def analyze(pipeline: "Pipeline", decoded: DecodedUpload) -> Analysis:
         ImageError: The image cannot be used, or a model returned a number that is not finite; without the file name.
     """
     start = time.perf_counter()
-    with _image_errors():
+    with image_errors():
         finding = pipeline([decoded.photograph.image])[0]
     if finding.refusal:
         raise ImageError(finding.refusal)
@@ -122,24 +48,30 @@ def analyze(pipeline: "Pipeline", decoded: DecodedUpload) -> Analysis:
     return Analysis(name, finding, finding.to_dict())
 
 
-@contextmanager
-def _image_errors() -> Iterator[None]:
-    """Turn what an image may cause into errors of that image."""
+def correct_outline(pipeline: "Pipeline", analysis: Analysis, corners: object) -> Analysis:
+    """Run the pipeline again with a corrected outline.
+
+    Args:
+        pipeline: Pipeline of the analysis.
+        analysis: Analysis of the image, corrected before or not.
+        corners: Corners of the outline as a browser sent them, see `segpipe.lesion.polygon.require_polygon`.
+
+    Raises:
+        ImageError: The outline is none or encloses nothing, the gate rejects it, or a model returned a number that is not finite.
+    """
+    start, finding = time.perf_counter(), analysis.finding
+    photograph = finding.photograph
     try:
-        yield
-    except PredictionError as error:
+        drawn = fill_polygon(require_polygon(corners), photograph.height, photograph.width)
+        mask = read_given_mask(drawn, photograph)
+    except ValueError as error:
         raise ImageError(str(error)) from error
-    except (MemoryError, RuntimeError) as error:
-        from segpipe.inference.networks import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        raise ImageError("needs more memory than there is; make it smaller") from error
-
-
-def safe_stem(name: str) -> str:
-    """Turn a file name into a portable stem for downloads."""
-    return re.sub(r"[^\w-]+", "_", PurePath(name).stem).strip("_")[:60] or "image"
+    (outcome,) = predict_batch(pipeline, [photograph], [mask])
+    if isinstance(outcome, FailedPrediction):
+        raise ImageError(outcome.reason)
+    latency_ms = 1000 * (time.perf_counter() - start)
+    corrected = replace(outcome, path=finding.path, sha256=finding.sha256, latency_ms=latency_ms)
+    return Analysis(analysis.name, corrected, corrected.to_dict(), found=analysis.found or analysis)
 
 
 def encode_json(analysis: Analysis, pipeline: "Pipeline") -> bytes:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from segpipe.app.analysis import Analysis, encode_json, encode_picture, encode_report, safe_stem
-from segpipe.app.models import NETWORK_THREAD
+from segpipe.app.analysis import NETWORK_THREAD, correct_outline, encode_json, encode_picture, encode_report
 from segpipe.app.outline import show_outline
 from segpipe.app.parts import in_current_language, literal, picture_uri, render, webp_uri
+from segpipe.app.uploads import Analysis, safe_stem
 from segpipe.app.visits import changes
 from segpipe.language import current_language, translate
 from segpipe.report.evidence import NUMBERS_TITLE, SIMILAR_TITLE, has_numbers, set_coverage, similar_cases
@@ -22,6 +22,8 @@ from segpipe.report.similar_pictures import TrainingPhotographs
 from segpipe.report.wording import PROBABILITIES_TITLE, name_with_code
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from segpipe.inference.pipeline import Pipeline
 
 PICTURE_SIDE = 900  # pixels, longer side of displayed images
@@ -145,7 +147,11 @@ def _show_outline(panel: Panel, preview: Preview) -> None:
 
 def _show_correction(panel: Panel) -> None:
     """Show the buttons that correct the outline, and its editor."""
-    show_outline(panel.analysis, panel.pipeline, key=panel.key, keep=panel.keep, submit=NETWORK_THREAD.submit)
+
+    def correct(corners: object) -> "Future[Analysis]":
+        return NETWORK_THREAD.submit(correct_outline, panel.pipeline, panel.analysis, corners)
+
+    show_outline(panel.analysis, key=panel.key, keep=panel.keep, correct=correct)
 
 
 def _show_heatmap(panel: Panel, preview: Preview) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from segpipe.app.analysis import Upload, make_names_unique
 from segpipe.app.frame import hide, show_error
 from segpipe.app.parts import literal, picture_uri, render
+from segpipe.app.uploads import Upload, make_names_unique
 from segpipe.config import SAMPLES
 from segpipe.diagnosis import full_name
 from segpipe.io.image_formats import IMAGE_SUFFIXES

@@ -1,7 +1,6 @@
 """Choice of the models, and the pipelines that all visitors share."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -10,8 +9,9 @@ import numpy as np
 import streamlit as st
 
 from segpipe.app import bundles
+from segpipe.app.analysis import NETWORK_THREAD
 from segpipe.app.bundles import FoundBundle, weights_mtime
-from segpipe.inference.resources import gc_paused, keep_freed_memory
+from segpipe.inference.resources import gc_paused
 from segpipe.inference.settings import PipelineSettings
 from segpipe.language import translate
 from segpipe.lesion.localization import MaskSource
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 MAX_PIPELINES = 8  # kept loaded, about 40 MiB each
-# All networks run on one thread: visitors take turns with all cores, and memory is reused. Streamlit runs each click on a new
-# thread, which would have its own part of the heap and its own worker threads.
-NETWORK_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks", initializer=keep_freed_memory)
 
 SHIPPED, STARTED_WITH, NO_COMPARISON = "shipped", "from the command line", "none"
 _SHIPPED_ONLY = "Only the shipped models were found. Models in the folder `outputs`, or in that of `bundles=`, appear here."

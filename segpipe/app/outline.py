@@ -2,28 +2,22 @@
 
 import base64
 import hashlib
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from segpipe.app.analysis import Analysis, safe_stem
+from segpipe.app.uploads import Analysis, encode_mask, safe_stem
 from segpipe.errors import ImageError
-from segpipe.inference.given_masks import read_given_mask
-from segpipe.inference.image_sources import FailedPrediction, predict_batch
-from segpipe.io.images import encode_png
 from segpipe.language import translate
-from segpipe.lesion.polygon import fill_polygon, outline_polygon, require_polygon
+from segpipe.lesion.polygon import outline_polygon
 from segpipe.report.overlays import encode_jpeg, make_preview
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from segpipe.inference.pipeline import Pipeline
 
 PICTURE_SIDE = 900  # pixels, longer side of the photograph in the editor
 COMPONENT = "segpipe.outline"  # as declared in segpipe/pyproject.toml
@@ -45,20 +39,19 @@ TEXTS = {
 
 def show_outline(
     analysis: Analysis,
-    pipeline: "Pipeline",
     *,
     key: str,
     keep: Callable[[Analysis], None],
-    submit: Callable[..., "Future[Analysis]"],
+    correct: Callable[[object], "Future[Analysis]"],
 ) -> None:
     """Show the buttons of the outline, and its editor while open.
 
     Args:
         analysis: Analysis of the image, corrected before or not.
-        pipeline: Pipeline of the analysis.
         key: Key of the analysis, unique on the page.
         keep: Function that stores another analysis in place of this one: with a corrected outline, or with the found one again.
-        submit: Function that runs another one on the thread of the networks, with its arguments.
+        correct: Function that starts a new analysis with the corners of an outline, see
+            `segpipe.app.analysis.correct_outline`.
     """
     opened = f"outline editor {key}"
     is_open = bool(st.session_state.get(opened))
@@ -79,7 +72,7 @@ def show_outline(
     if analysis.found is not None:
         st.caption(translate(CORRECTED))
     if is_open:
-        corrected = _edit(analysis, partial(submit, correct_outline, pipeline, analysis), key=key)
+        corrected = _edit(analysis, correct, key=key)
         if corrected is not None:
             keep(corrected)
             _set(opened, False)
@@ -124,34 +117,3 @@ def _editor() -> Any:
     """Register the component, which is possible only while Streamlit runs."""
     html = (files("segpipe.app") / "components" / "outline.html").read_text(encoding="utf-8")
     return st.components.v2.component(COMPONENT, html=html, css="outline.css", js="outline.js")
-
-
-def correct_outline(pipeline: "Pipeline", analysis: Analysis, corners: object) -> Analysis:
-    """Run the pipeline again with a corrected outline.
-
-    Args:
-        pipeline: Pipeline of the analysis.
-        analysis: Analysis of the image, corrected before or not.
-        corners: Corners of the outline as a browser sent them, see `segpipe.lesion.polygon.require_polygon`.
-
-    Raises:
-        ImageError: The outline is none or encloses nothing, the gate rejects it, or a model returned a number that is not finite.
-    """
-    start, finding = time.perf_counter(), analysis.finding
-    photograph = finding.photograph
-    try:
-        drawn = fill_polygon(require_polygon(corners), photograph.height, photograph.width)
-        mask = read_given_mask(drawn, photograph)
-    except ValueError as error:
-        raise ImageError(str(error)) from error
-    (outcome,) = predict_batch(pipeline, [photograph], [mask])
-    if isinstance(outcome, FailedPrediction):
-        raise ImageError(outcome.reason)
-    latency_ms = 1000 * (time.perf_counter() - start)
-    corrected = replace(outcome, path=finding.path, sha256=finding.sha256, latency_ms=latency_ms)
-    return Analysis(analysis.name, corrected, corrected.to_dict(), found=analysis.found or analysis)
-
-
-def encode_mask(analysis: Analysis) -> bytes:
-    """Encode the mask as PNG, in the size of the photograph."""
-    return encode_png(analysis.finding.mask)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from segpipe.app.analysis import Upload
 from segpipe.app.frame import hide, set_language, show_disclaimer, show_error, show_links, show_style
 from segpipe.app.inputs import gather_uploads
 from segpipe.app.models import choose_models
 from segpipe.app.performance import show_performance
 from segpipe.app.results import show_results
+from segpipe.app.uploads import Upload
 from segpipe.config.commands import AppConfig
 from segpipe.config.composing import compose_config, typed
 from segpipe.errors import SegpipeError

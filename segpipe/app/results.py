@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from segpipe.app.analysis import Analysis, DecodedUpload, Upload, analyze, decode_upload, encode_table
+from segpipe.app.analysis import NETWORK_THREAD, analyze, encode_table
 from segpipe.app.findings import Panel, show_findings
 from segpipe.app.frame import show_error
-from segpipe.app.models import NETWORK_THREAD, Model, get_pipeline
+from segpipe.app.models import Model, get_pipeline
 from segpipe.app.parts import literal, picture_uri, render
+from segpipe.app.uploads import Analysis, DecodedUpload, Upload, decode_upload
 from segpipe.errors import ImageError
 from segpipe.language import translate
 from segpipe.report.evidence import trust_text

@@ -1,4 +1,4 @@
-"""Subcommands for images and data sets: `predict`, `check`, `leaks`, `synthetic`, and trainings."""
+"""Subcommands for images and data sets: `predict`, `annotations`, `check`, `leaks`, `synthetic`, trainings."""
 
 import logging
 import os
@@ -156,6 +156,18 @@ def synthetic(config: "DictConfig") -> None:
 
     write_samples(output, seed=config.seed)
     say(f"samples in {output}")
+
+
+def annotations(config: "DictConfig") -> None:
+    """Convert masks and labels for annotation tools, or back."""
+    from segpipe.config.composing import typed
+
+    check_values(config)
+    require_extra("annotations", "annotations")
+
+    from segpipe.workflows.annotations import convert_annotations
+
+    say(convert_annotations(typed(config)))
 
 
 def train_segmenter(config: "DictConfig") -> float | None:

@@ -171,7 +171,7 @@ SUBCOMMANDS = {
     "annotations": Subcommand(
         "convert masks and labels from and to COCO, Label Studio and CVAT",
         "annotations",
-        "annotations:annotations",
+        "data:annotations",
         (
             "run=results output=coco.json",
             "run=results format=label_studio output=tasks.json",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from segpipe.data.annotations.files import read_label_file
+from segpipe.data.annotations.labels import read_label_file
 from segpipe.data.assembly import Files, assemble, find_photographs, read_metadata
 from segpipe.data.check import CheckedDataset
 from segpipe.data.masks import holds_outlines

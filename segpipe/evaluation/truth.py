@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segpipe.data.annotations.files import is_annotation_file, read_annotations, read_label_file
+from segpipe.data.annotations.files import is_annotation_file, read_annotations
+from segpipe.data.annotations.labels import read_label_file
 from segpipe.data.identity import KnownImages
 from segpipe.data.masks import find_masks, inspect_mask, same_masks
 from segpipe.data.splits import read_split

@@ -6,6 +6,18 @@ from typing import Any
 from urllib.parse import unquote
 
 OK = "ok"
+UNLIKE_TRAINING = "unlike_training"
+ADVICE: dict[str, str] = {
+    "too_small": "The image is smaller than 128 pixels: use the original file, not a preview.",
+    "out_of_focus": "The image is out of focus: clean the lens, hold the dermatoscope still, and focus on the lesion.",
+    "too_dark": "The image is too dark: switch the dermatoscope's light on, or expose longer.",
+    "burnt_out": "Parts of the image are burnt out to white: expose shorter.",
+    "glare": "Light is reflected on the lesion: use polarized light, or immersion fluid without bubbles.",
+    "little_skin": "Almost nothing in the image has a color of skin: give a dermoscopic photograph in its own colors.",
+    "nothing_found": "No lesion was found in the image: center one lesion, with some skin around it.",
+    "out_of_frame": "The lesion runs out of the frame: take the photograph from farther away, or in several parts.",
+    UNLIKE_TRAINING: "The image is unlike those that the models were trained on: give a dermoscopic photograph of one lesion.",
+}
 SIMILAR_COLUMNS = ("similar", "similar_vote", "similar_known")
 
 
@@ -14,7 +26,7 @@ class GateResult:
     """Judgment of the input gate on one image.
 
     Attributes:
-        reasons: Codes of `segpipe.inference.gate.ADVICE` against the image; empty for an accepted one.
+        reasons: Codes of `ADVICE` against the image; empty for an accepted one.
         score: Distance from the training images as a multiple of the largest accepted one; None without features or reference.
         advice: One sentence for each reason.
     """

@@ -13,18 +13,12 @@ from numpy.typing import NDArray
 
 from segpipe.bundle.references import Reference
 from segpipe.errors import BundleError
-from segpipe.inference.evidence import GateResult
+from segpipe.inference.evidence import ADVICE, UNLIKE_TRAINING, GateResult
 from segpipe.inference.networks import Float32Array
 from segpipe.io.run_files import GATE
 from segpipe.lesion import photo_quality
 from segpipe.lesion.localization import Localization
 from segpipe.types import RgbImage
-
-UNLIKE_TRAINING = "unlike_training"
-ADVICE: dict[str, str] = {
-    **photo_quality.ADVICE,
-    UNLIKE_TRAINING: "The image is unlike those that the models were trained on: give a dermoscopic photograph of one lesion.",
-}
 
 
 @dataclass(frozen=True)

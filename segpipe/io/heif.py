@@ -27,5 +27,5 @@ def open_heif(file: IO[bytes]) -> ImageFile:
         raise ImageError(heic_reason(str(error))) from error
     from pillow_heif import HeifImageFile
 
-    opened: ImageFile = HeifImageFile(file)
+    opened: ImageFile = HeifImageFile(file)  # type: ignore[no-untyped-call, unused-ignore]
     return opened

@@ -1,4 +1,4 @@
-"""Rules for photographs that a diagnosis should not rest on, with advice.
+"""Rules for photographs that a diagnosis should not rest on.
 
 The rules see a reduced copy of the image, as the networks do. docs/trust.md states how often each rule fires on the validation
 images of HAM10000.
@@ -33,17 +33,6 @@ MIN_SKIN_FRACTION = 0.05
 # Fraction of the image border that the lesion covers.
 MAX_BORDER_FRACTION = 0.4
 
-ADVICE: dict[str, str] = {
-    "too_small": f"The image is smaller than {MIN_SIDE_PX} pixels: use the original file, not a preview.",
-    "out_of_focus": "The image is out of focus: clean the lens, hold the dermatoscope still, and focus on the lesion.",
-    "too_dark": "The image is too dark: switch the dermatoscope's light on, or expose longer.",
-    "burnt_out": "Parts of the image are burnt out to white: expose shorter.",
-    "glare": "Light is reflected on the lesion: use polarized light, or immersion fluid without bubbles.",
-    "little_skin": "Almost nothing in the image has a color of skin: give a dermoscopic photograph in its own colors.",
-    "nothing_found": "No lesion was found in the image: center one lesion, with some skin around it.",
-    "out_of_frame": "The lesion runs out of the frame: take the photograph from farther away, or in several parts.",
-}
-
 # Color of skin and lesions in CIELAB: from purple over red to yellow, never gray, green or blue.
 _LEAST_LIGHTNESS = 15.0  # of 100; darker colors have no certain hue
 _LEAST_RED = 3.0  # a*
@@ -74,7 +63,7 @@ class PhotoMeasures:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Codes of `ADVICE`, empty for a usable photograph."""
+        """Codes of `segpipe.inference.evidence.ADVICE`, empty for a usable photograph."""
         checks = {
             "too_small": self.side_px < MIN_SIDE_PX,
             "out_of_focus": self.sharpness < MIN_SHARPNESS,
@@ -95,7 +84,7 @@ def judge_photo(image: RgbImage, localization: Localization) -> tuple[str, ...]:
         localization: Lesion in the image.
 
     Returns:
-        Codes of `ADVICE`, in the order of the rules; empty for a usable photograph.
+        Codes of `segpipe.inference.evidence.ADVICE`, in the order of the rules; empty for a usable photograph.
 
     Raises:
         ValueError: `image` is not an RGB image.

@@ -1,21 +1,25 @@
 """Contents of the report of a run, for HTML and PDF alike."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.io.images import read_mask
 from segpipe.io.passes import follow
 from segpipe.io.run_files import MASKS, REPORT_PAGES
 from segpipe.metrics.operating_points import OperatingPoint
+from segpipe.metrics.segmentation import dice
 from segpipe.report.evidence import judge_suspicion
-from segpipe.report.overlays import HEATMAPS, SHAPES
-from segpipe.report.truth import NO_TRUTH, ReportTruth, TrueDiagnosis, TrueMask, true_diagnosis, true_mask
+from segpipe.report.overlays import HEATMAPS, SHAPES, outline_path
+from segpipe.report.truth import NO_TRUTH, ReportTruth, TrueDiagnosis, TrueMask, true_diagnosis
 from segpipe.report.wording import name_with_code
 from segpipe.runs.results import Row
 
 _LONGEST_NAME = 255  # bytes, the limit of nearly every file system
+_ANY_SIZE = sys.maxsize  # the run has accepted the images by its own max_pixels
 
 
 @dataclass(frozen=True)
@@ -147,11 +151,24 @@ def collect_contents(
         heatmap, shape = ((output / folder / name.with_suffix(".jpg")).exists() for folder in (HEATMAPS, SHAPES))
         suspicious, suspicion = judge_suspicion(row, malignant, points)
         true = true_diagnosis(row, truth, malignant=malignant, suspicious=suspicious)
-        return ReportImage(row, name, heatmap, shape, suspicious, suspicion, true, true_mask(row, truth, output / MASKS / name))
+        return ReportImage(row, name, heatmap, shape, suspicious, suspicion, true, _true_mask(row, truth, output / MASKS / name))
 
     ordered = sorted(rows, key=lambda row: -(row["p_malignant"] or 0))
     images = tuple(map(image, follow(ordered, len(ordered), "comparing with the truth")))
     return ReportContents(output, images, failures, summary, truth)
+
+
+def _true_mask(row: Row, truth: ReportTruth, predicted: Path) -> TrueMask | None:
+    """Compare a mask with the true one; None if that is unknown.
+
+    `predicted` is the file of the predicted mask.
+    """
+    file = truth.masks.get(row["path"])
+    if file is None:
+        return None
+    mask = read_mask(file, max_pixels=_ANY_SIZE)
+    size, outline = outline_path(mask)
+    return TrueMask(dice(read_mask(predicted, max_pixels=_ANY_SIZE), mask), size, outline)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,9 +7,8 @@ an older version has no such columns; nothing is then said.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from segpipe.inference.evidence import OK, ShownCase, decode_cases, decode_vote
+from segpipe.inference.evidence import ADVICE, OK, UNLIKE_TRAINING, ShownCase, decode_cases, decode_vote
 from segpipe.inference.finding import Finding
-from segpipe.inference.gate import ADVICE, UNLIKE_TRAINING
 from segpipe.language import localize_number, translate
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint

@@ -18,6 +18,7 @@ from segpipe.io.run_files import MASKS, REPORT
 from segpipe.report.contents import ReportContents, ReportImage, collect_contents
 from segpipe.report.html_finding import PICTURE_FOLDERS, finding_context, html_templates, pictures_context
 from segpipe.report.html_table import overview_context, url
+from segpipe.report.html_truth import tiles, truth_context
 from segpipe.report.similar_pictures import write_similar_pictures
 from segpipe.report.truth import NO_TRUTH, ReportTruth
 from segpipe.report.wording import DISCLAIMER, MALIGNANT_SIGN, SIGN_CAPTION
@@ -63,7 +64,7 @@ def write_report(
         _write_page(output / image.page, page.render(_image_context(image, contents, cases) | neighbors))
     script = (files("segpipe.report") / "templates" / "report.js").read_text(encoding="utf-8")
     report = templates.get_template("report.html", globals=shared)
-    overview = overview_context(contents)
+    overview = {**overview_context(contents), "tiles": tiles(contents), "truth": truth_context(contents)}
     # Last, so that all links lead to files.
     _write_page(output / REPORT, report.render(overview, script=Markup(script), script_hash=_hash(script)))
     return output / REPORT

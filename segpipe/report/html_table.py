@@ -11,7 +11,6 @@ from segpipe.io.files import counted, display_path
 from segpipe.lesion.localization import MaskSource
 from segpipe.report.contents import ReportContents, ReportImage
 from segpipe.report.evidence import trust_text
-from segpipe.report.html_truth import tiles, truth_context
 from segpipe.report.overlays import HEATMAPS, THUMBNAILS
 from segpipe.report.settings_text import setting_in_words, settings_in_words
 from segpipe.report.truth import VERDICT_SIGNS, TrueDiagnosis
@@ -66,7 +65,7 @@ def url(path: Path, *, start: Path = Path()) -> str:
 
 
 def overview_context(contents: ReportContents) -> dict[str, Any]:
-    """Values of the overview page."""
+    """Values of the overview page, except those of `html_truth`."""
     images, settings, summary, trues = contents.images, contents.settings, contents.summary, contents.trues
     rows = [_row(image) for image in images]
     classes = _with_counts(images, contents.malignant)
@@ -75,8 +74,6 @@ def overview_context(contents: ReportContents) -> dict[str, Any]:
     return {
         "title": f"segpipe report: {counted(len(rows), 'image')}",
         "folder": None if folder is None else display_path(Path(folder)),
-        "tiles": tiles(contents),
-        "truth": truth_context(contents),
         "facts": run_facts(contents),
         "details": [*settings_in_words(settings), *((name, str(value)) for name, value in _versions(summary).items())],
         "failures": sorted(contents.failures),

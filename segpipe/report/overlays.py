@@ -26,6 +26,7 @@ _DASH, _SPACE = 10, 10
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
 _WEBP_QUALITY = 80
+_TOLERANCE = 0.6  # pixels by which the outline of an SVG path may differ from the mask
 
 # Folders of the report's pictures, below the output folder of a run.
 THUMBNAILS, PHOTOGRAPHS, CROPS, HEATMAPS, SHAPES = PICTURES = REPORT_PICTURES
@@ -94,6 +95,21 @@ def find_contours(mask: BoolMask) -> Sequence[np.ndarray]:
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return contours
+
+
+def outline_path(mask: BoolMask) -> tuple[tuple[int, int], str]:
+    """Describe the outlines of a mask as an SVG path.
+
+    Returns:
+        Width and height of the coordinates, the longer at most `PHOTOGRAPH_SIDE`, and the data of the path.
+    """
+    height, width = mask.shape
+    scale = min(1.0, PHOTOGRAPH_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(np.bool_)
+    contours = (cv2.approxPolyDP(contour, _TOLERANCE, True)[:, 0] for contour in find_contours(small))
+    # Integer coordinates are the centers of pixels, half a pixel from their edges.
+    return size, "".join(f"M{' '.join(f'{x + 0.5:g},{y + 0.5:g}' for x, y in points.tolist())}Z" for points in contours)
 
 
 def draw_outline(

@@ -1,28 +1,17 @@
 """Ground truth in a report: diagnosis, outline and Dice."""
 
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
-from segpipe.io.images import read_mask
-from segpipe.metrics.segmentation import dice
 from segpipe.metrics.trust import GREEN, RED
-from segpipe.report.overlays import PHOTOGRAPH_SIDE, find_contours
 from segpipe.report.wording import SEPARATOR, capitalized, name_with_code
 from segpipe.runs.results import Row
-from segpipe.types import BoolMask
 
 RIGHT, WRONG = "right", "wrong"
 # Shapes, so that neither is told by color alone.
 VERDICT_SIGNS = {RIGHT: "\N{CHECK MARK}", WRONG: "\N{BALLOT X}"}
-
-_ANY_SIZE = sys.maxsize  # the run has accepted the images by its own max_pixels
-_TOLERANCE = 0.6  # pixels of the shown photograph, by which a drawn outline may differ from the mask
 
 
 @dataclass(frozen=True)
@@ -116,29 +105,3 @@ def true_diagnosis(row: Row, truth: ReportTruth, *, malignant: Collection[str], 
         return None
     is_malignant = code in malignant
     return TrueDiagnosis(code, code == row["diagnosis"], is_malignant, is_malignant and not suspicious)
-
-
-def true_mask(row: Row, truth: ReportTruth, predicted: Path) -> TrueMask | None:
-    """Compare a mask with the true one; None if that is unknown.
-
-    Args:
-        row: Row of the results.
-        truth: Ground truth of the run.
-        predicted: File of the predicted mask.
-    """
-    file = truth.masks.get(row["path"])
-    if file is None:
-        return None
-    mask = read_mask(file, max_pixels=_ANY_SIZE)
-    size, outline = _draw_path(mask)
-    return TrueMask(dice(read_mask(predicted, max_pixels=_ANY_SIZE), mask), size, outline)
-
-
-def _draw_path(mask: BoolMask) -> tuple[tuple[int, int], str]:
-    height, width = mask.shape
-    scale = min(1.0, PHOTOGRAPH_SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(np.bool_)
-    contours = (cv2.approxPolyDP(contour, _TOLERANCE, True)[:, 0] for contour in find_contours(small))
-    # Integer coordinates are the centers of pixels, half a pixel from their edges.
-    return size, "".join(f"M{' '.join(f'{x + 0.5:g},{y + 0.5:g}' for x, y in points.tolist())}Z" for points in contours)

@@ -25,14 +25,13 @@ from segpipe.lesion.crop import CropRule
 from segpipe.losses.classification import DistillationLoss
 from segpipe.models.classifier import LesionClassifier, build_classifier, require_feature_map
 from segpipe.models.preprocessing import InputSpec
+from segpipe.training import parts
 from segpipe.training.consistency import TurnConsistency
 from segpipe.training.display import QUIET, Display
 from segpipe.training.fine_tuning import is_fine_tuning
-from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
 from segpipe.training.pictures import as_probs
 from segpipe.training.preparation import TrainingData
 from segpipe.training.schedule import ProgressiveUnfreezing, UnfreezePlan, parameter_groups, plan_unfreezing
-from segpipe.training.small_data import least_draws
 from segpipe.training.starting_weights import (
     load_starting_weights,
     refuse_other_network,
@@ -178,7 +177,7 @@ def fit_classifier(
     spec, rule = InputSpec(settings.input_size), _crop_rule(config)
     counts = rows.groupby("dx")["weight"].sum().reindex(data.dataset.classes, fill_value=0.0)
     drawn = class_probs(counts.to_list(), config.sampler)
-    loss = build_loss(config.loss, counts=(drawn * counts.sum()).tolist())
+    loss = parts.build_loss(config.loss, counts=(drawn * counts.sum()).tolist())
     if teacher_probs is not None:
         distill = config.distill
         loss = DistillationLoss(loss, temperature=distill.temperature, label_weight=distill.label_weight)
@@ -188,8 +187,8 @@ def fit_classifier(
         spec,
         loss,
         DiagnosisMetrics(),
-        optimizer=build_optimizer(config.optimizer),
-        scheduler=build_scheduler(config.scheduler),
+        optimizer=parts.build_optimizer(config.optimizer),
+        scheduler=parts.build_scheduler(config.scheduler),
         groups=parameter_groups(model, plan),
         mixup_alpha=config.augment.mixup_alpha,
         sizes={pair[0]: pair[1] for pair in config.augment.sizes},
@@ -198,7 +197,7 @@ def fit_classifier(
     monitor = data.choose_monitor(config.trainer.monitor)
     diagnoses = data.parts["val"]["dx"].to_list()
     shown = display.callbacks(output, config.trainer, monitor=monitor, diagnoses=diagnoses, decode=as_probs, plan=plan)
-    fitted = fit_as_configured(
+    fitted = parts.fit_as_configured(
         config,
         task,
         _examples(config, data, drawn / counts.clip(lower=1e-9).to_numpy(), teacher_probs=teacher_probs),
@@ -238,7 +237,7 @@ def _examples(
     crops = partial(CropDataset, classes=data.dataset.classes, size=config.classifier.input_size, cache=config.data.cache)
     margin = config.augment.margin_fraction
     wide = rule if margin is None else replace(rule, margin_fraction=margin)
-    train = crops(rows, rule=wide, augmentation=build_augmentation(config.augment), teacher_probs=teacher_probs)
+    train = crops(rows, rule=wide, augmentation=parts.build_augmentation(config.augment), teacher_probs=teacher_probs)
     shares = class_rates[train.labels] * rows["weight"].to_numpy()
     return SeededDataModule(
         train,
@@ -247,7 +246,7 @@ def _examples(
         workers=config.workers,
         seed=config.seed,
         draw_probs=None if np.allclose(shares, shares[0]) else shares,
-        least_draws=least_draws(config),
+        least_draws=parts.least_draws(config),
     )
 
 

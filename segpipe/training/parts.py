@@ -16,6 +16,7 @@ from segpipe.config.schemas import TrainConfig
 from segpipe.config.training_groups import LossConfig, OptimizerConfig, SchedulerConfig
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
+from segpipe.io.files import counted
 from segpipe.training.fine_tuning import Start, keep_better, score_start
 from segpipe.training.fit import Fitted, MovingAverage, build_trainer, fit, quieten, trainer_arguments
 from segpipe.training.identity import Identity, RecordedIdentity
@@ -23,6 +24,8 @@ from segpipe.training.resuming import read_checkpoint, take_over
 from segpipe.training.schedule import Schedule, ScheduledRate, SchedulerFactory, TorchScheduler
 from segpipe.training.tasks import OptimizerFactory, Task
 from segpipe.training.tracking import EpochTable, TrackedSettings
+
+LEAST_STEPS = 8  # of the optimizer in an epoch
 
 
 def build_loss(settings: LossConfig, *, counts: Sequence[float] | None = None) -> nn.Module:
@@ -136,3 +139,24 @@ def _score_start(task: Task, data: SeededDataModule, arguments: Mapping[str, Any
     with warnings.catch_warnings():
         quieten()
         return score_start(task, data, build_trainer({**arguments, **one}))
+
+
+def least_draws(config: TrainConfig) -> int:
+    """Return the number of training images that an epoch has at least."""
+    return LEAST_STEPS * config.batch_size * config.trainer.accumulate_grad_batches
+
+
+def repeats_text(config: TrainConfig, images: int) -> str | None:
+    """Describe the epochs of a small data set, if any are repeated.
+
+    Args:
+        config: Configuration of the training.
+        images: Number of training images.
+    """
+    draws = least_draws(config)
+    if images >= draws:
+        return None
+    return (
+        f"{counted(images, 'training image')}: each epoch draws {draws:,}, repeating them with other random changes, so that it "
+        f"has {LEAST_STEPS} steps of {draws // LEAST_STEPS:,} images"
+    )

@@ -20,10 +20,16 @@ from segpipe.models.preprocessing import InputSpec
 from segpipe.models.unet import build_unet, encoder_network, fetch_encoder, require_mask
 from segpipe.training.display import QUIET, Display
 from segpipe.training.fine_tuning import is_fine_tuning
-from segpipe.training.parts import build_augmentation, build_loss, build_optimizer, build_scheduler, fit_as_configured
+from segpipe.training.parts import (
+    build_augmentation,
+    build_loss,
+    build_optimizer,
+    build_scheduler,
+    fit_as_configured,
+    least_draws,
+)
 from segpipe.training.pictures import as_masks
 from segpipe.training.preparation import TrainingData
-from segpipe.training.small_data import least_draws
 from segpipe.training.starting_weights import load_starting_weights, refuse_other_network, start_bundle, start_card
 from segpipe.training.tasks import Task
 

@@ -77,9 +77,9 @@ def run_segmenter_training(config: TrainSegConfig, output: Path, *, say: Say) ->
     from segpipe.evaluation.text import headline
     from segpipe.inference.golden import write_segmenter_golden
     from segpipe.inference.torch_runtime import TorchSegmenter
+    from segpipe.training.parts import repeats_text
     from segpipe.training.preparation import prepare_data
     from segpipe.training.segmenter import MONITOR, build_untrained, fit_segmenter
-    from segpipe.training.small_data import repeats_text
     from segpipe.training.trial import try_parts
     from segpipe.workflows.fine_tuning import compare_segmenters, comparison_lines
     from segpipe.workflows.training_display import finish_fit, last_lines, show_masks
@@ -151,8 +151,8 @@ def run_classifier_training(config: TrainClsConfig, output: Path, *, say: Say) -
     from segpipe.inference.torch_runtime import TorchClassifier
     from segpipe.inference.tta import VIEWS
     from segpipe.training.classifier import build_untrained, fit_classifier, fit_head
+    from segpipe.training.parts import repeats_text
     from segpipe.training.preparation import prepare_data
-    from segpipe.training.small_data import repeats_text
     from segpipe.training.starting_weights import read_teachers
     from segpipe.training.trial import double_remedy, try_parts
     from segpipe.workflows.distillation import predict_for_training, refuse_unfit

@@ -13,7 +13,7 @@ import pytest
 import segpipe
 from segpipe.app import bundles, outline
 from segpipe.diagnosis import DIAGNOSES
-from segpipe.inference.gate import ADVICE, UNLIKE_TRAINING
+from segpipe.inference.evidence import ADVICE, UNLIKE_TRAINING
 from segpipe.language import (
     ENGLISH,
     current_language,

@@ -60,7 +60,9 @@ EXTRA_OF_MODULE = {
     **dict.fromkeys((f"report/{name}.py" for name in ("page", "pdf_canvas", "pdf_report", "plots")), "plots"),
     **dict.fromkeys((f"release/{name}.py" for name in ("export", "external_weights", "graphs", "tracing")), "torch"),
     "sweep/job.py": "torch",
-    **dict.fromkeys((f"workflows/{name}.py" for name in ("distillation", "training_display")), "torch"),
+    **dict.fromkeys(
+        (f"workflows/{name}.py" for name in ("distillation", "fine_tuning", "training_display", "unseen_segmenter")), "torch"
+    ),
     "workflows/annotations.py": "metrics",
 }
 EXTRAS = set(SETUP["options.extras_require"])
@@ -153,7 +155,6 @@ def test_messages_know_the_libraries_of_each_extra() -> None:
     shared = {library: [extra for extra in known if library in known[extra]] for library in set().union(*known.values())}
     assert {library: extras for library, extras in shared.items() if len(extras) > 1} == {
         "matplotlib": ["plots", "metrics", "app"],
-        "pandas": ["metrics", "app"],
     }
 
 

@@ -8,14 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import msgspec
-import pandas as pd
 
 from segpipe.data.annotations.coco import read_coco
 from segpipe.data.annotations.cvat import read_cvat
 from segpipe.data.annotations.label_studio import read_label_studio
 from segpipe.data.annotations.outlines import AnnotatedImage
-from segpipe.data.tables import read_labels
-from segpipe.diagnosis import class_code
 from segpipe.errors import DatasetError, require_extra
 from segpipe.io.files import one_line
 
@@ -44,17 +41,6 @@ class Annotations:
             f"annotation without an outline ({kind})": tuple(image.name for image in self.images if kind in image.skipped)
             for kind in kinds
         }
-
-    def labels(self) -> pd.DataFrame:
-        """Return the labels as a table.
-
-        Returns:
-            Table as of `segpipe.data.tables.read_labels`; an image of several labels has several rows.
-        """
-        rows = [(image.name, label, image.lesion_id) for image in self.images for label in image.labels or (None,)]
-        table = pd.DataFrame(rows, columns=["image_id", "dx", "lesion_id"], dtype="str")
-        table = table.assign(dx=table["dx"].map(class_code, na_action="ignore"))
-        return table if table["lesion_id"].notna().any() else table.drop(columns="lesion_id")
 
 
 def is_annotation_file(path: Path) -> bool:
@@ -90,21 +76,6 @@ def read_annotations(path: Path) -> Annotations:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise DatasetError(f"{path}: {one_line(str(error))}") from error
-
-
-def read_label_file(path: Path) -> pd.DataFrame:
-    """Read the labels in a table or an annotation file.
-
-    Args:
-        path: Table, see `read_labels`, or COCO, Label Studio or CVAT file.
-
-    Returns:
-        Table as of `read_labels`.
-
-    Raises:
-        DatasetError: The file cannot be used.
-    """
-    return read_annotations(path).labels() if is_annotation_file(path) else read_labels(path)
 
 
 @lru_cache(maxsize=2)  # labels and masks are often of one file

@@ -30,21 +30,12 @@ from streamlit.testing.v1 import AppTest
 
 import segpipe.app
 from segpipe.app import bundles, main
-from segpipe.app.analysis import (
-    Analysis,
-    Upload,
-    analyze,
-    decode_upload,
-    encode_json,
-    encode_report,
-    encode_table,
-    make_names_unique,
-    safe_stem,
-)
+from segpipe.app.analysis import analyze, encode_json, encode_report, encode_table
 from segpipe.app.bundles import find_bundles, is_test_of
 from segpipe.app.findings import HEATMAP_OPACITY
 from segpipe.app.inputs import SHOWN_SAMPLES
 from segpipe.app.parts import in_current_language, literal
+from segpipe.app.uploads import Analysis, Upload, decode_upload, make_names_unique, safe_stem
 from segpipe.app.visits import changes
 from segpipe.bundle.card_file import SHIPPED
 from segpipe.config import SAMPLES

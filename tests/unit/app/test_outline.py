@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 
 import segpipe.app
 from segpipe.app import outline
-from segpipe.app.analysis import Analysis, Upload, analyze, decode_upload
-from segpipe.app.outline import correct_outline, encode_mask
+from segpipe.app.analysis import analyze, correct_outline
+from segpipe.app.uploads import Analysis, Upload, decode_upload, encode_mask
 from segpipe.data.synthetic.photo import make_image
 from segpipe.errors import ImageError
 from segpipe.inference.loading import load_pipeline

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from segpipe.data.annotations.brush import encode_brush
-from segpipe.data.annotations.files import is_annotation_file, read_annotations, read_label_file
+from segpipe.data.annotations.files import is_annotation_file, read_annotations
+from segpipe.data.annotations.labels import read_label_file
 from segpipe.data.loaders import load_csv, load_folders
 from segpipe.data.masks import find_masks
 from segpipe.errors import DatasetError

@@ -18,7 +18,8 @@ from segpipe.data.splits import write_split
 from segpipe.data.synthetic.dataset import write_dataset
 from segpipe.evaluation.gate import ACCEPTED, choose_limit, fit_features, fit_gate, has_enough_images
 from segpipe.evaluation.gate_audit import BOXED, SKIN
-from segpipe.inference.gate import UNLIKE_TRAINING, Gate
+from segpipe.inference.evidence import UNLIKE_TRAINING
+from segpipe.inference.gate import Gate
 from segpipe.inference.stages import Localizer
 from segpipe.inference.torch_runtime import TorchSegmenter
 from segpipe.io.images import read_image

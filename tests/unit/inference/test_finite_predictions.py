@@ -15,7 +15,8 @@ from findings import drawn_finding
 from PIL import Image
 from torch import Tensor
 
-from segpipe.app.analysis import Upload, analyze
+from segpipe.app.analysis import analyze
+from segpipe.app.uploads import Upload
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES

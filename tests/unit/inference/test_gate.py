@@ -16,8 +16,8 @@ from segpipe.bundle.saving import save_bundle, save_graphs, save_reference
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
 from segpipe.errors import BundleError
-from segpipe.inference.evidence import GateResult
-from segpipe.inference.gate import ADVICE, UNLIKE_TRAINING, Gate, TrainingFeatures, as_reference
+from segpipe.inference.evidence import ADVICE, UNLIKE_TRAINING, GateResult
+from segpipe.inference.gate import Gate, TrainingFeatures, as_reference
 from segpipe.inference.onnx_runtime import OnnxSegmenter
 from segpipe.inference.runtimes import Runtime
 from segpipe.inference.stages import Localizer

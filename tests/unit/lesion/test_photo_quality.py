@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from segpipe.inference.evidence import ADVICE
 from segpipe.lesion.localization import Localization, MaskSource
-from segpipe.lesion.photo_quality import ADVICE, judge_photo, measure_photo
+from segpipe.lesion.photo_quality import MIN_SIDE_PX, judge_photo, measure_photo
 from segpipe.types import BoolMask, RgbImage, mask_box
 
 SKIN, LESION = (225, 170, 150), (120, 75, 60)
@@ -60,6 +61,7 @@ def test_defect_is_the_only_reason(code: str, image: RgbImage) -> None:
 
 
 def test_small_image_is_refused_at_its_shorter_side() -> None:
+    assert f"smaller than {MIN_SIDE_PX} pixels" in ADVICE["too_small"]
     for side, reasons in ((127, ("too_small",)), (128, ())):
         assert judge_photo(PHOTO[:side], found(MASK[:side])) == reasons
 

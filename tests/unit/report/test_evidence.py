@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from findings import add_evidence, drawn_finding, whole_image_finding, without_evidence
 
-from segpipe.inference.gate import ADVICE
+from segpipe.inference.evidence import ADVICE
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.trust import DOUBTS, TrustRules
 from segpipe.report.evidence import (

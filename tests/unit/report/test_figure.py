@@ -29,8 +29,8 @@ from PIL import Image
 from segpipe import errors
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
 from segpipe.errors import MissingExtraError
+from segpipe.inference.evidence import ADVICE
 from segpipe.inference.finding import Finding
-from segpipe.inference.gate import ADVICE
 from segpipe.inference.heatmap import ClassMap, heatmap_in_lesion, heatmap_on_image
 from segpipe.io.images import read_image
 from segpipe.lesion.localization import MaskSource

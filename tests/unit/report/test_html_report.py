@@ -21,8 +21,8 @@ from PIL import Image
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, known_malignant
 from segpipe.errors import OutputError
+from segpipe.inference.evidence import ADVICE
 from segpipe.inference.finding import Finding
-from segpipe.inference.gate import ADVICE
 from segpipe.inference.heatmap import ClassMap
 from segpipe.io.files import display_path
 from segpipe.io.images import write_png

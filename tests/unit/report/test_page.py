@@ -21,8 +21,8 @@ from findings import (
 from matplotlib._pylab_helpers import Gcf
 
 from segpipe.diagnosis import CODES, full_name
+from segpipe.inference.evidence import ADVICE
 from segpipe.inference.finding import Finding
-from segpipe.inference.gate import ADVICE
 from segpipe.lesion.localization import MaskSource
 from segpipe.metrics.operating_points import OperatingPoint
 from segpipe.report.evidence import lesion_colors, lesion_numbers

@@ -8,8 +8,8 @@ import pytest
 from findings import add_evidence, drawn_finding
 
 from segpipe.diagnosis import CODES, MALIGNANT_CODES, full_name
+from segpipe.inference.evidence import ADVICE
 from segpipe.inference.finding import Finding
-from segpipe.inference.gate import ADVICE
 from segpipe.lesion.localization import Localization, MaskSource
 from segpipe.lesion.quality import NOTES, REASONS, WARNINGS
 from segpipe.metrics.operating_points import OperatingPoint

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.data.datasets import Draw, SeededSampler
-from segpipe.training.small_data import LEAST_STEPS, least_draws, repeats_text
+from segpipe.training.parts import LEAST_STEPS, least_draws, repeats_text
 
 
 class Indices(TensorDataset):

@@ -46,7 +46,7 @@ def gather_uploads(max_files: int, *, shown: bool) -> Sequence[Upload]:
             uploads = _from_camera()
         elif source == SAMPLE:
             uploads = [_sample(st.session_state["sample"])]
-        elif not uploads:
+        elif shown and not uploads:
             with head:
                 _show_greeting()
             _show_alternatives()

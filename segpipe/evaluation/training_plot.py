@@ -17,18 +17,17 @@ _DOTS_PER_INCH = 110
 _LARGE_RANGE = 20  # largest loss by the median one, from which the axis is logarithmic
 
 
-def draw_training(output: Path, monitor: str, first_epochs: Mapping[str, int] = {}, *, best_epoch: int | None = None) -> RgbImage:
+def draw_training(output: Path, monitor: str, best: int, first_epochs: Mapping[str, int] = {}) -> RgbImage:
     """Draw losses, metrics, learning rate and unfreezing over the epochs.
 
     Args:
         output: Folder of the training, with `metrics.csv`.
         monitor: Metric that chooses the best epoch.
+        best: Best epoch so far, counted from 0.
         first_epochs: First epoch of each stage, the head first; empty for a model without stages.
-        best_epoch: Epoch whose weights were kept, counted from 0; None takes the best one so far.
     """
     table = pd.read_csv(output / EPOCH_TABLE, index_col="epoch")
     last = int(table.index[-1])
-    best = _best_epoch(table[monitor]) if best_epoch is None else best_epoch
     metrics = [name for name in table.columns if name.startswith("val_") and name not in _LOSSES]
     progressive = any(first_epochs.values())
     figure = new_figure(width=11, height=7)
@@ -57,11 +56,6 @@ def draw_training(output: Path, monitor: str, first_epochs: Mapping[str, int] = 
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     return np.ascontiguousarray(pixels[..., :3])
-
-
-def _best_epoch(values: "pd.Series[float]") -> int:
-    position = values.argmin() if str(values.name).endswith("loss") else values.argmax()
-    return int(values.index.to_numpy()[position])
 
 
 def _draw_lines(axes: Axes, table: pd.DataFrame, names: Sequence[str], title: str) -> None:

@@ -15,7 +15,7 @@ from segpipe.config.training_groups import TrainerConfig
 from segpipe.io.passes import Progress
 from segpipe.io.run_files import EPOCH_TABLE
 from segpipe.training.pictures import Decode, Drawings, Pictures
-from segpipe.training.resuming import monitor_mode
+from segpipe.training.resuming import best_epoch
 from segpipe.training.schedule import UnfreezePlan
 
 _LINES = (300.0, 300.0)  # seconds before the first line of a log file within an epoch, and between two
@@ -157,17 +157,6 @@ class EpochLines(Callback):
         if self._plan is not None:
             parts.append(f"trained: {trained_stages(self._plan, trainer.current_epoch)}".ljust(_longest(self._plan)))
         return "  ".join([*parts, f"{tqdm.format_interval(seconds)} left"])
-
-
-def best_epoch(table: pd.DataFrame, monitor: str) -> int:
-    """Return the first epoch with the best value of a metric.
-
-    Args:
-        table: Content of `metrics.csv`, indexed by epoch.
-        monitor: Name of the metric.
-    """
-    values = table[monitor]
-    return int(table.index.to_numpy()[values.argmin() if monitor_mode(monitor) == "min" else values.argmax()])
 
 
 def trained_stages(plan: UnfreezePlan, epoch: int) -> str:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segpipe.io.images import write_png
-from segpipe.io.run_files import TRAIN_BATCH, TRAINING_PLOT, VAL_PREDICTIONS
+from segpipe.io.run_files import EPOCH_TABLE, TRAIN_BATCH, TRAINING_PLOT, VAL_PREDICTIONS
+from segpipe.training.resuming import best_epoch
 from segpipe.training.schedule import UnfreezePlan
 from segpipe.training.tracking import PictureLogger
 from segpipe.types import RgbImage
@@ -33,12 +35,12 @@ class Drawings:
     """Functions that draw the pictures of a training.
 
     Attributes:
-        curves: Function of the training's folder, the monitored metric, and the first epoch of each stage.
+        curves: Function of the training's folder, the monitored metric, the best epoch so far, and the first epoch of each stage.
         batch: Function of the epoch and the augmented images with their targets.
         predictions: Function of validation images, their targets, and their predictions by epoch.
     """
 
-    curves: Callable[[Path, str, Mapping[str, int]], RgbImage]
+    curves: Callable[[Path, str, int, Mapping[str, int]], RgbImage]
     batch: Callable[[int, Pixels, Targets], RgbImage]
     predictions: Callable[[Pixels, Targets, Mapping[int, NDArray[Any]]], RgbImage]
 
@@ -125,7 +127,8 @@ class Pictures(Callback):
                     logger.log_picture(Path(name).stem, picture, max(0, trainer.global_step - 1))
 
     def _draw(self, epoch: int) -> dict[str, RgbImage]:
-        pictures = {TRAINING_PLOT: self._drawings.curves(self._output, self._monitor, self._first_epochs)}
+        best = best_epoch(pd.read_csv(self._output / EPOCH_TABLE, index_col="epoch"), self._monitor)
+        pictures = {TRAINING_PLOT: self._drawings.curves(self._output, self._monitor, best, self._first_epochs)}
         if self._batch is not None:
             pictures[TRAIN_BATCH] = self._drawings.batch(epoch, *self._batch)
         if self._validation:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -167,6 +168,20 @@ def epoch_checkpoints(folder: Path, *, monitor: str, first_epoch: int = 0) -> tu
     best = folder / BEST_CHECKPOINT
     known = first_epoch > 0 and best.is_file() and read_checkpoint(best)["epoch"] < first_epoch
     return KeptCheckpoint(folder, BEST_CHECKPOINT, monitor=monitor, remember=known), KeptCheckpoint(folder, LAST_CHECKPOINT)
+
+
+def best_epoch(table: pd.DataFrame, monitor: str) -> int:
+    """Return the epoch of a table whose weights are kept.
+
+    That is the one with the best score; of equal ones, the first of those with the smallest loss.
+
+    Args:
+        table: Content of `metrics.csv`, indexed by epoch.
+        monitor: Metric that chooses the best epoch.
+    """
+    worst_first = table[monitor] if monitor_mode(monitor) == "max" else -table[monitor]
+    best = table[worst_first == worst_first.max()]
+    return int(best.index.to_numpy()[best[TIE_BREAKER].argmin()])
 
 
 def monitor_mode(monitor: str) -> str:

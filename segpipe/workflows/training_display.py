@@ -47,7 +47,7 @@ def finish_fit(
         plan: Unfreezing plan; None for a model without stages.
     """
     stages = {} if plan is None else plan.first_epochs
-    write_png(output / TRAINING_PLOT, draw_training(output, monitor, stages, best_epoch=training.best_epoch))
+    write_png(output / TRAINING_PLOT, draw_training(output, monitor, training.best_epoch, stages))
     early = f", stopped early (trainer.patience={trainer.patience})" if training.epochs < trainer.max_epochs else ""
     epochs = counted(training.epochs, "epoch")
     return f"trained {epochs}{early}; weights of epoch {training.best_epoch} are kept; pictures in {output / PLOT_FOLDER}"

@@ -31,9 +31,11 @@ def trainer(epoch: int, **values: Any) -> Any:
     return SimpleNamespace(current_epoch=epoch, **(common | values))
 
 
-@pytest.mark.parametrize(("monitor", "best"), [("val_dice", 1), ("val_loss", 0)])
-def test_first_of_equal_epochs_is_the_best(monitor: str, best: int) -> None:
-    assert best_epoch(pd.DataFrame({monitor: [0.2, 0.7, 0.7, 0.2]}), monitor) == best
+@pytest.mark.parametrize(
+    ("monitor", "losses", "best"), [("val_dice", [4, 3, 2, 1], 2), ("val_dice", [4, 2, 2, 1], 1), ("val_loss", [2, 1, 3, 1], 1)]
+)
+def test_smaller_loss_then_earlier_epoch_decides_between_equal_ones(monitor: str, losses: list[float], best: int) -> None:
+    assert best_epoch(pd.DataFrame({"val_dice": [0.2, 0.7, 0.7, 0.2], "val_loss": losses}), monitor) == best
 
 
 @pytest.mark.parametrize(("epoch", "names"), [(0, "head"), (1, "head to stage5"), (2, "all stages"), (9, "all stages")])
@@ -144,6 +146,7 @@ def run_epoch(pictures: Pictures, epoch: int, *, images: int, batch: int, **valu
 
 
 def make_pictures(output: Path, drawn: Drawn, *, images: int = 20, epochs: int = 30) -> Pictures:
+    write_table(output, [0.5])
     diagnoses = ["nv"] * (images - 1) + ["mel"]
     return Pictures(
         *(output, drawn.drawings(), "val_dice"), diagnoses=diagnoses, decode=lambda logits: logits, epochs=epochs, plan=None

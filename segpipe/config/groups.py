@@ -90,7 +90,7 @@ class CsvConfig(ClassesConfig):
 
     table: str = setting(
         MISSING,
-        "Table with columns image,label,lesion_id, or in the form of HAM10000 or ISIC; or a file of COCO, Label Studio or CVAT, "
+        "Table with columns image,label,lesion_id, or in the form of HAM10000 or ISIC, or a file of COCO, Label Studio or CVAT, "
         "whose outlines are the masks",
         path="existing",
     )

@@ -11,13 +11,12 @@ from segpipe.io.files import display_path
 from segpipe.runs.source import Source
 
 
-def with_given_masks(source: Source, given_masks: str | None, *, output: Path) -> Source:
+def with_given_masks(source: Source, given: Path, *, output: Path) -> Source:
     """Assign masks to the images of a run.
 
     Args:
         source: Images of the run.
-        given_masks: Folder of masks named after the images, see `segpipe.data.masks.find_masks`, or the mask file of a single
-            image; None for no masks.
+        given: Folder of masks named after the images, see `segpipe.data.masks.find_masks`, or the mask file of a single image.
         output: Output folder of the run.
 
     Returns:
@@ -27,9 +26,6 @@ def with_given_masks(source: Source, given_masks: str | None, *, output: Path) -
         ConfigError: No mask fits an image, a file is given for several images, or the masks lie in `output`.
         DatasetError: A mask may belong to two images, or an image has two masks of different content.
     """
-    if given_masks is None:
-        return source
-    given = Path(given_masks)
     if given.resolve().is_relative_to(output.resolve()):  # where the run writes masks of the same names
         raise ConfigError(f"given_masks must lie outside of output, got {display_path(given)}; name another output")
     masks = _of_folder(source, given) if given.is_dir() else _of_single(source, given)

@@ -12,7 +12,6 @@ from segpipe.inference.resources import gc_paused, keep_freed_memory
 from segpipe.inference.settings import PipelineSettings
 from segpipe.io.output import check_free, check_output, hold_output
 from segpipe.io.run_files import REPORT_PICTURES
-from segpipe.runs.given_masks import with_given_masks
 from segpipe.runs.source import Source, choose_images
 from segpipe.workflows.calls import FolderResult, as_path, as_paths, own_folder
 from segpipe.workflows.reports import check_report, write_reports
@@ -163,7 +162,11 @@ def run(config: RunPipelineConfig, output: Path) -> Prediction:
     check_output(output, overwrite=config.overwrite, resume=config.resume)
     check_free(output)
     check_report(config)
-    source = with_given_masks(choose_images(config), config.given_masks, output=output)
+    source = choose_images(config)
+    if config.given_masks is not None:
+        from segpipe.runs.given_masks import with_given_masks
+
+        source = with_given_masks(source, Path(config.given_masks), output=output)
     keep_freed_memory()
     with gc_paused():
         from segpipe.runs.folder import run_images

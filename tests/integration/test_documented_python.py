@@ -11,7 +11,7 @@ from pages import ROOT, all_blocks, blocks, read_page, wrong_calls
 import segpipe
 from segpipe.errors import SegpipeError
 
-BLOCKS = {"README.md": 1, "docs/python.md": 10}
+BLOCKS = {"README.md": 1, "docs/python.md": 10, "docs/web_page.md": 1}
 # Arguments that shorten a training: few small images.
 SMALL = (
     *("trainer.max_epochs=1", "classifier.name=test_efficientnet", "classifier.input_size=64", "batch_size=8", "data.lesions=42"),
@@ -70,6 +70,10 @@ def test_python_page_runs(folder: Path, tiny: None) -> None:
     names = run_blocks("docs/python.md")
     assert list(names["table"]["path"]) == ["synthetic_bcc.jpg", "synthetic_nv.jpg"]
     assert names["result"].bundle == Path("runs/first/bundle")
+
+
+def test_page_on_languages_runs(folder: Path, tiny: None) -> None:
+    assert run_blocks("docs/web_page.md")["finding"].diagnosis
 
 
 def test_wrong_calls_have_the_documented_messages(folder: Path, tiny: None) -> None:

@@ -167,7 +167,7 @@ def test_start_is_kept_where_no_epoch_is_better(
     assert interval["low"] <= interval["value"] <= interval["high"]
     (line,) = [line for line in ended.out.splitlines() if "start is kept" in line]
     assert f"{monitor} {worse:.4f}" in line
-    assert ended.out.splitlines()[-1] == f"bundle in {tmp_path / 'out' / 'bundle'}"
+    assert ended.out.splitlines()[-2] == f"bundle in {tmp_path / 'out' / 'bundle'}"
 
 
 @pytest.mark.parametrize("kind", ["seg", "cls"])

@@ -188,7 +188,7 @@ def test_two_processes_give_the_training_of_one(trained: Trained, tmp_path: Path
         output = tmp_path / f"{devices} devices"
         ended = train(trained, "cls", output, *STEADY, **{"trainer.devices": devices, "trainer.strategy": "ddp"})
         assert ended.status == 0, ended.err
-        assert ended.out.splitlines()[-1] == f"bundle in {output / 'bundle'}"
+        assert ended.out.splitlines()[-2] == f"bundle in {output / 'bundle'}"
         tables.append(pd.read_csv(output / "metrics.csv", index_col="epoch"))
         weights.append(read_checkpoint(output / "checkpoints" / "last.ckpt")["state_dict"])
     assert len(tables[0]) == EPOCHS

@@ -139,7 +139,7 @@ def test_checkpoint_outside_a_training_needs_an_output(
     monkeypatch.chdir(run / "checkpoints")
     resumed = resume(trained, Path("last.ckpt"))
     assert resumed.status == 0, resumed.err
-    assert resumed.out.splitlines()[-1] == f"bundle in {run / 'bundle'}"
+    assert resumed.out.splitlines()[-2] == f"bundle in {run / 'bundle'}"
 
 
 @pytest.mark.parametrize("record", [None, 3, {"settings": 1}])

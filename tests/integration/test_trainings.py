@@ -83,7 +83,7 @@ def test_last_lines_are_the_headline_metrics_the_bundle_and_its_use(trained: Tra
     lines = ended.out.splitlines()
     assert lines[-2] == f"bundle in {trained.folder / kind / 'bundle'}"
     assert lines[-1].startswith("use it: segpipe predict folder=IMAGES bundle.")
-    shown = {line[:22].strip() for line in lines[-17:-2]}
+    shown = {line[:22].strip() for line in lines[-25:-2]}
     assert {"localizer dice", "localizer jaccard", "localizer masks from"} <= shown
     assert not any(line.startswith(("dice", "jaccard")) for line in lines)
     own = {"segmenter dice"} if kind == "seg" else {"accuracy", "majority baseline", "balanced accuracy", "macro auroc"}
@@ -100,7 +100,8 @@ def test_starting_weights_and_unfreezing_plan_are_printed(trained: Trained) -> N
     assert lines[1].split()[0] == "head"
     assert lines[1].split()[2] == "0"
     assert [line.split()[0] for line in lines[2:7]] == ["stage5", "stage4", "stage3", "stage2", "stage1"]
-    assert lines[7] == "training and validation images without a mask: 0; the lesion was found in 0 of them"
+    assert lines[7].startswith("45 training images: each epoch draws 64, ")
+    assert lines[8] == "training and validation images without a mask: 0; the lesion was found in 0 of them"
 
 
 def test_cards_record_the_training(trained: Trained) -> None:

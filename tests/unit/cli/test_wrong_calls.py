@@ -99,7 +99,7 @@ IMAGES: dict[str, tuple[Callable[[Samples], object], type[Exception], str]] = {
     'predict("")': (lambda p: p.pipeline.predict(""), ValueError, "a path or a URL, got an empty text"),
     'predict("s4://a/b.jpg")': (lambda p: p.pipeline.predict("s4://a/b.jpg"), ImageError, "s4://a/b.jpg: cannot be read"),
     'predict(b"")': (lambda p: p.pipeline.predict(b""), ImageError, "0 bytes"),
-    'predict(b"text")': (lambda p: p.pipeline.predict(b"no image"), ImageError, "must be JPEG, PNG, BMP, TIFF or WebP"),
+    'predict(b"text")': (lambda p: p.pipeline.predict(b"no image"), ImageError, "must be JPEG, PNG, BMP, TIFF, WebP or HEIC"),
     "predict(None)": (lambda p: p.pipeline.predict(None), ValueError, "RGB array, uint8 .*got NoneType; .*cv2.imread gives None"),
     "predict(5)": (lambda p: p.pipeline.predict(5), ValueError, "a path, a URL, .*got int"),
     "predict(open(...))": (lambda p: p.pipeline.predict((p.folder / "image.jpg").open("rb")), ValueError, r"file\.read\(\)"),

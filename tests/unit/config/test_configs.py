@@ -502,9 +502,9 @@ def test_value_that_a_part_refuses_is_a_wrong_call() -> None:
 
 
 EXISTING = {
-    "run_pipeline": ("bundle.segmenter", "bundle.classifier", "labels", "masks", "split"),
-    "train_seg": ("ckpt_path", "split", "data.table"),
-    "train_cls": ("ckpt_path", "split", "data.table", "bundle.segmenter"),
+    "run_pipeline": ("bundle.segmenter", "bundle.classifier", "labels", "masks", "given_masks", "split"),
+    "train_seg": ("ckpt_path", "split", "data.table", "data.masks"),
+    "train_cls": ("ckpt_path", "split", "data.table", "data.masks", "bundle.segmenter"),
 }
 
 

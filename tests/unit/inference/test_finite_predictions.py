@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from segpipe.app.analysis import analyze
-from segpipe.app.uploads import Upload
+from segpipe.app.uploads import Upload, decode_upload
 from segpipe.bundle.card import ClassifierBundle, SegmenterBundle
 from segpipe.data.synthetic.photo import make_image
 from segpipe.diagnosis import CODES
@@ -173,8 +173,9 @@ def test_page_refuses_the_photograph(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline()
     poison_classifier(pipeline.ensemble.networks[0], float("nan"))
     black: RgbImage = np.zeros((50, 60, 3), dtype=np.uint8)
+    upload = Upload("key", "black.png", encode_png(black))
     with pytest.raises(ImageError, match="not finite"):
-        analyze(pipeline, Upload("key", "black.png", encode_png(black)), max_pixels=10**6)
+        analyze(pipeline, decode_upload(upload, least_side=pipeline.least_side, max_pixels=10**6))
 
 
 def test_old_result_with_nan_is_computed_again(make_pipeline: MakePipeline, folder: Path) -> None:

@@ -236,7 +236,7 @@ def test_wrong_argument_is_one_line_on_the_page(browser: "Browser") -> None:
 
 @pytest.mark.slow
 def test_a_hundred_uploads_need_no_more_memory_than_twenty(browser: "Browser", tmp_path: Path) -> None:
-    with serve(f"bundles={tmp_path}") as server, visits(browser, server) as visit:
+    with serve(f"bundles={tmp_path}", "tta=none") as server, visits(browser, server) as visit:
         page, memory = visit(), []
         for number in range(100):
             upload(page, SAMPLES[number % len(SAMPLES)])

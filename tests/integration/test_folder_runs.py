@@ -205,7 +205,7 @@ def test_run_killed_ten_times_equals_an_uninterrupted_one(trained: Trained, tmp_
 @pytest.mark.slow
 def test_interrupted_run_prints_a_command_that_resumes_it(trained: Trained, tmp_path: Path) -> None:
     folder, output = tmp_path / "my photos", tmp_path / "out"
-    draw(folder, [f"{number}.jpg" for number in range(250)])
+    draw(folder, [f"{number}.jpg" for number in range(120)])
     arguments = [*trained.bundles, f"folder={folder}", f"output={output}", "overwrite=true", "figures=true"]
     command = [sys.executable, ROOT / "run_pipeline.py", *arguments]
     # A background shell makes its processes ignore SIGINT, which a new process would inherit.
@@ -221,14 +221,14 @@ def test_interrupted_run_prints_a_command_that_resumes_it(trained: Trained, tmp_
     line = err.splitlines()[-1]
     assert line.startswith("interrupted: ")
     done = int(line.split()[1])
-    assert 8 <= done < 250
+    assert 8 <= done < 120
     assert len(rows(output)) == len(journal_lines(output)) == done
     assert read_json(output / "summary.json")["finished"] is False
     again = shlex.split(line.partition("resume with: ")[2])
     assert again[-2:] == [f"output={output}", "resume=true"]
     assert "overwrite=true" not in again
     subprocess.run([sys.executable, *again[1:]], check=True, cwd=tmp_path, capture_output=True)
-    assert len(rows(output)) == 250
+    assert len(rows(output)) == 120
     assert read_json(output / "summary.json")["images_done_before"] == done
 
 

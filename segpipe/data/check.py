@@ -105,7 +105,7 @@ def check_table(
     """
     files = list(zip(table["image_path"], table["mask_path"], strict=True))
     inspected = pass_over("checks", files, _inspect, what="checking images")
-    found = pd.Series(inspected, index=table.index, dtype=object)
+    found = pd.Series([_NEEDS_HEIF if defect is None else defect for defect in inspected], index=table.index, dtype=object)
     unusable = {
         "second row of one image": table["image_id"].duplicated(),
         "unknown diagnosis": table["dx"].isna(),
@@ -147,14 +147,17 @@ def _warn_of_spellings(classes: Sequence[str]) -> Iterator[Problem]:
             yield Problem("class that differs from another only in case", "kept apart", tuple(codes))
 
 
-def _inspect(image_path: str | None, mask_path: str | None) -> str:
-    """Return the defect of a row's image or mask, or ""."""
+def _inspect(image_path: str | None, mask_path: str | None) -> str | None:
+    """Return the defect of a row's image or mask, or "".
+
+    A missing extra gives None, which is not stored: the file stays the same when the extra is installed.
+    """
     if image_path is None:
         return "missing image file"
     try:
         image = read_image(Path(image_path))
     except ImageError as error:
-        return _NEEDS_HEIF if isinstance(error.__cause__, MissingExtraError) else "image that does not decode"
+        return None if isinstance(error.__cause__, MissingExtraError) else "image that does not decode"
     if min(image.shape[:2]) < MIN_SIDE:
         return "image of too few pixels"
     return "missing mask" if mask_path is None else inspect_mask(Path(mask_path), image.shape[:2])

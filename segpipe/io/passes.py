@@ -59,7 +59,7 @@ def pass_over(name: str, items: Sequence[Files], compute: Callable[..., Any], *,
     Args:
         name: Name of the pass, and of the file of its results.
         items: Paths of the files of each item.
-        compute: Function of the paths of an item; its result must be a JSON value.
+        compute: Function of the paths of an item; its result must be a JSON value, or None, which is not stored.
         what: Name of the work, shown with its progress.
 
     Returns:
@@ -71,7 +71,7 @@ def pass_over(name: str, items: Sequence[Files], compute: Callable[..., Any], *,
     found = {key: known[key][1] for key, version in zip(keys, versions, strict=True) if known.get(key, [None])[0] == version}
     missing = {key: (files, version) for key, files, version in zip(keys, items, versions, strict=True) if key not in found}
     computed = dict(zip(missing, _compute([files for files, _ in missing.values()], compute, what), strict=True))
-    _add(name, {key: [missing[key][1], value] for key, value in computed.items()})
+    _add(name, {key: [missing[key][1], value] for key, value in computed.items() if value is not None})
     return [found[key] if key in found else computed[key] for key in keys]
 
 

@@ -18,6 +18,7 @@ from segpipe.inference.image_sources import read_source
 from segpipe.io.folders import find_images
 from segpipe.io.image_formats import count_unread, heic_reason, unread_reason
 from segpipe.io.images import decode_photograph, read_image, read_thumbnail
+from segpipe.io.passes import keeping_results
 from segpipe.types import RgbImage
 
 needs_heif = pytest.mark.skipif(
@@ -189,6 +190,18 @@ def test_data_set_names_the_extra_and_the_images(tmp_path: Path, monkeypatch: py
     (tmp_path / "two" / "b.png").unlink()
     with pytest.raises(DatasetError, match=r"segpipe\[heif\]"):
         load_folders(str(tmp_path), without_lesion_ids=True)
+
+
+@needs_heif
+def test_check_reads_images_again_after_the_extra_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one/a.heic", "two/b.heic"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True)
+        (tmp_path / "photos" / name).write_bytes(heic(Image.fromarray(PHOTO)))
+    with keeping_results(str(tmp_path / "cache")):
+        with monkeypatch.context() as missing, pytest.raises(DatasetError, match=r"segpipe\[heif\]"):
+            without_library(missing)
+            load_folders(str(tmp_path / "photos"), without_lesion_ids=True)
+        assert len(load_folders(str(tmp_path / "photos"), without_lesion_ids=True).table) == 2
 
 
 def test_files_that_are_not_read_are_counted_by_format() -> None:

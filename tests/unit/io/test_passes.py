@@ -50,6 +50,12 @@ def test_changed_file_is_computed_again_even_with_its_old_time(files: list, tmp_
     assert run(files, tmp_path / "cache") == (["a", "x", "c"], 1)
 
 
+def test_none_is_computed_again(files: list, tmp_path: Path) -> None:
+    with keeping_results(str(tmp_path / "cache")):
+        assert pass_over("test", files, lambda _: None, what="testing") == [None, None, None]
+    assert run(files, tmp_path / "cache") == (["a", "b", "c"], 3)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 0, "results": {}}', "\x00"])
 def test_damaged_or_old_results_are_computed_again(files: list, tmp_path: Path, content: str) -> None:
     run(files, tmp_path / "cache")

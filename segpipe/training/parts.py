@@ -1,5 +1,6 @@
 """Parts of a training, built from its configuration."""
 
+import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from segpipe.config.training_groups import LossConfig, OptimizerConfig, Schedule
 from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.io.files import counted
+from segpipe.io.passes import working
 from segpipe.training.fine_tuning import Start, keep_better, score_start
 from segpipe.training.fit import Fitted, MovingAverage, build_trainer, fit, quieten, trainer_arguments
 from segpipe.training.identity import Identity, RecordedIdentity
@@ -136,9 +138,13 @@ def _score_start(task: Task, data: SeededDataModule, arguments: Mapping[str, Any
     devices = arguments["devices"]
     one = {"devices": devices[:1] if isinstance(devices, list) else 1, "enable_progress_bar": False}
     one["inference_mode"] = False  # the metrics are updated again in the fit, outside of it
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), working("scoring the starting weights"):
         quieten()
-        return score_start(task, data, build_trainer({**arguments, **one}))
+        try:
+            return score_start(task, data, build_trainer({**arguments, **one}))
+        except SystemExit as exit_:  # as in `segpipe.training.fit`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt("the starting weights were being scored; start again") from exit_
 
 
 def least_draws(config: TrainConfig) -> int:

@@ -1,5 +1,6 @@
 """Starting weights of a fine-tuning: comparison with the best epoch."""
 
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from torchmetrics import Metric
 
 from segpipe.bundle.card import ClassifierCard
 from segpipe.models.preprocessing import InputSpec
-from segpipe.training import fine_tuning
+from segpipe.training import fine_tuning, parts
 from segpipe.training.fine_tuning import Start, is_fine_tuning, keep_better, read_best_weights, score_start
 from segpipe.training.tasks import Task
 
@@ -85,6 +86,19 @@ def test_score_of_the_start_leaves_task_and_metrics_as_they_were() -> None:
     assert start.weights["1.weight"].sum() == 0
     task.metrics.update(torch.ones(2, 1), torch.ones(2, 1))
     assert task.metrics.compute()["val_mean"] == 1.0
+
+
+def test_interrupt_while_the_start_is_scored_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exit_as_lightning(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise SystemExit(1)
+
+    monkeypatch.setattr(parts, "score_start", exit_as_lightning)
+    monkeypatch.setattr(parts, "build_trainer", lambda _: None)
+    parts_of_call: Any = (None, None, {"devices": 1})
+    with pytest.raises(KeyboardInterrupt, match="starting weights"):
+        parts._score_start(*parts_of_call)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(

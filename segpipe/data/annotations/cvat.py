@@ -83,19 +83,19 @@ def _pasted(mask: Element, height: int, width: int) -> BoolMask:
             f"a mask must lie in its image of {width} x {height} pixels, got {inner_width} x {inner_height} at {left}, {top}"
         )
     runs = _runs(mask)
-    if runs.sum() != inner_height * inner_width or (runs < 0).any():
-        raise ValueError(f"rle must fill the box of its mask, {inner_height * inner_width} pixels, got {runs.sum()}")
+    if sum(runs) != inner_height * inner_width or min(runs) < 0:
+        raise ValueError(f"rle must fill the box of its mask, {inner_height * inner_width} pixels, got {sum(runs)}")
     pasted = np.zeros((height, width), bool)
     values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     pasted[top : top + inner_height, left : left + inner_width] = values.reshape(inner_height, inner_width)
     return pasted
 
 
-def _runs(mask: Element) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _runs(mask: Element) -> list[int]:
     text = _text(mask, "rle")
     try:
-        return np.array([int(number) for number in text.split(",")], np.int64)
-    except (ValueError, OverflowError) as error:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
         raise ValueError(f"rle must hold whole numbers, got {text[:40]!r}") from error
 
 

@@ -13,6 +13,7 @@ from segpipe.data.annotations.coco import read_coco
 from segpipe.data.annotations.cvat import read_cvat
 from segpipe.data.annotations.label_studio import read_label_studio
 from segpipe.data.annotations.outlines import AnnotatedImage
+from segpipe.data.identity import parse_name
 from segpipe.errors import DatasetError, require_extra
 from segpipe.io.files import one_line
 
@@ -94,12 +95,12 @@ def _check_names(images: Sequence[AnnotatedImage]) -> None:
     """Check that images have usable names of their own.
 
     Raises:
-        ValueError: There is no image, a name is empty or holds a zero byte, or two images share one.
+        ValueError: There is no image, a name has no file or holds a zero byte, or two images share one.
     """
     if not images:
         raise ValueError("it must hold at least one image, got none")
     for name, count in Counter(image.name for image in images).items():
-        if not name.strip() or "\0" in name:
+        if not parse_name(name).stem or "\0" in name:
             raise ValueError(f"images must have names, got {name!r}")
         if count > 1:
             raise ValueError(f"images must have names of their own, got {name} {count} times; keep one of them")

@@ -16,7 +16,6 @@ _FEWEST_CORNERS = 3
 _TOLERANCE, _LEAST_TOLERANCE = 1 / 500, 0.5
 # Six bits in each character; the last character of a number lacks the bit of 32.
 _COUNTS = re.compile(rb"([P-o]*[0-O])*")
-_LARGEST_RUN = 2**32 - 1
 _MOST_PIXELS = 2**28  # far above any photograph; a wrong size must not fill the memory
 
 Counts = str | Sequence[int]
@@ -59,7 +58,7 @@ class Outline:
 
         check_size(height, width)
         lengths = list(_decompress(counts) if isinstance(counts, str) else counts)
-        if sum(lengths) != height * width or not all(0 <= length <= _LARGEST_RUN for length in lengths):
+        if sum(lengths) != height * width or min(lengths) < 0:
             raise ValueError(
                 f"the runs of an outline must fill its image of {height} x {width} pixels, got {sum(lengths)} pixels"
             )

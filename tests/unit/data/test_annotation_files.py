@@ -308,6 +308,7 @@ BAD = {
     "two ids": (coco("images", 1, id=10), "got 4 images and 3 ids"),
     "two names": (coco("images", 1, file_name="a.png"), r"names of their own, got a\.png 2 times"),
     "no name": (coco("images", 1, file_name=" "), "must have names, got ' '"),
+    "folder for a name": (coco("images", 1, file_name="../"), r"must have names, got '\.\./'"),
     "zero byte": (coco("images", 1, file_name="a\0b"), r"must have names, got 'a\\x00b'"),
     "no pixels": (coco("images", 0, height=0), "sides of 1 or more"),
     "no categories": (without("categories"), "missing required field `categories`"),
@@ -340,7 +341,8 @@ BAD = {
     "short runs": (CVAT.replace('rle="0, 15"', 'rle="0, 14"'), "must fill the box of its mask, 15 pixels, got 14"),
     "negative runs": (CVAT.replace('rle="0, 15"', 'rle="-2, 17"'), "must fill the box"),
     "text runs": (CVAT.replace('rle="0, 15"', 'rle="0; 15"'), "rle must hold whole numbers"),
-    "huge runs": (CVAT.replace('rle="0, 15"', f'rle="0, {10**30}"'), "rle must hold whole numbers"),
+    "huge runs": (CVAT.replace('rle="0, 15"', f'rle="0, {10**30}"'), "must fill the box"),
+    "runs beyond 64 bits": (CVAT.replace('rle="0, 15"', f'rle="{2**63 - 1}, {2**63 - 1}, 17"'), "must fill the box"),
 }
 
 

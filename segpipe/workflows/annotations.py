@@ -26,6 +26,7 @@ from segpipe.runs.source import images_of_folder, result_names
 from segpipe.types import BoolMask
 
 UNLABELED = "lesion"  # label of outlines without any
+_WITH_SIZES = ("coco", "cvat")
 
 
 def convert_annotations(config: AnnotationsConfig) -> str:
@@ -47,7 +48,7 @@ def convert_annotations(config: AnnotationsConfig) -> str:
     _check_output(output, config)
     found = _labeled(_collect(config), config.labels)
     # Files of COCO and CVAT state the size of each image; Label Studio knows it for annotated ones alone.
-    images = found if config.format == "masks" else [image for image in found if image.height is not None]
+    images = [image for image in found if image.height is not None] if config.format in _WITH_SIZES else found
     if config.format == "masks":
         _write_masks(output, images)
     else:
@@ -157,9 +158,15 @@ def _names(images: Sequence[AnnotatedImage]) -> set[str]:
     return {image.labels[0] if image.labels else UNLABELED for image in images}
 
 
+def _path_of(name: str) -> Path:
+    """Return the path of an image below any folder, with its suffix in the given case."""
+    parsed = parse_name(name)
+    return Path(parsed.without_ending + name.strip()[-len(parsed.ending) :] if parsed.ending else parsed.without_ending)
+
+
 def _write_masks(folder: Path, images: Sequence[AnnotatedImage]) -> None:
     """Write `masks/` and, where there are labels, `labels.csv`."""
-    paths = {image.name: Path(parse_name(image.name).without_ending + parse_name(image.name).ending) for image in images}
+    paths = {image.name: _path_of(image.name) for image in images}
     names = result_names(list(paths.values()))
     for image in follow(images, len(images), "writing masks"):
         if image.outline is not None:

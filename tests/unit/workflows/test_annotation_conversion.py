@@ -143,6 +143,27 @@ def test_images_of_unknown_size_are_counted(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "coco.json").read_text())["images"]) == 6
 
 
+def test_tasks_need_no_size(tmp_path: Path) -> None:
+    of_samples(tmp_path / "tasks.json", format="label_studio")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    (tmp_path / "tasks.json").write_text(json.dumps([{"data": tasks[0]["data"]}, *tasks[1:]]))
+    report = convert(tmp_path / "again.json", masks=str(tmp_path / "tasks.json"), format="label_studio")
+    assert "7 images, 6 with an outline" in report
+    assert json.loads((tmp_path / "again.json").read_text())[0] == {"data": tasks[0]["data"]}
+
+
+def test_names_that_differ_in_case_alone_keep_their_masks(tmp_path: Path) -> None:
+    of_samples(tmp_path / "coco.json")
+    content = json.loads((tmp_path / "coco.json").read_text())
+    for image, name in zip(content["images"], ("a.jpg", "a.JPG"), strict=False):
+        image["file_name"] = name
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    convert(tmp_path / "back", masks=str(tmp_path / "coco.json"), format="masks")
+    assert len(list((tmp_path / "back" / "masks").iterdir())) == 7
+    names = [line.split(",")[0] for line in (tmp_path / "back" / "labels.csv").read_text().splitlines()[1:]]
+    assert names[:2] == ["a.jpg", "a.JPG"]
+
+
 def test_names_stay_below_the_output(tmp_path: Path) -> None:
     of_samples(tmp_path / "coco.json")
     content = json.loads((tmp_path / "coco.json").read_text())

@@ -2,14 +2,14 @@
 
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from segpipe.data.check import CheckedDataset, check_table
 from segpipe.data.identity import KnownImages, image_ids, parse_name, same_content
-from segpipe.data.masks import given_masks, name_masks, same_masks
+from segpipe.data.masks import assign_masks, name_masks, same_masks
 from segpipe.data.tables import SUFFIXES, read_columns, read_labels, read_table, refuse_contradictions, to_numbers
 from segpipe.diagnosis import BENIGN_AND_MALIGNANT, MALIGNANT, class_code, is_known, known_malignant
 from segpipe.errors import DatasetError
@@ -51,6 +51,16 @@ class Files:
         """Photographs as tables name them."""
         return KnownImages(self.images)
 
+    def with_masks(self, source: str, *, key: str) -> "Files":
+        """Give other masks precedence, see `segpipe.data.masks.assign_masks`.
+
+        Args:
+            source: Folder or annotation file of masks.
+            key: Setting that names it, for messages.
+        """
+        given, unused = assign_masks(Path(source), self.known, key=key)
+        return replace(self, masks={**self.masks, **given}, remarks={**self.remarks, **unused})
+
 
 def find_photographs(root: str, *, copies: bool, masks: str | None = None) -> Files:
     """Find the photographs and masks of a data set.
@@ -83,10 +93,8 @@ def find_photographs(root: str, *, copies: bool, masks: str | None = None) -> Fi
     skipped: dict[str, Sequence[Path]] = {"folder of results": found.outputs, "mask of no image": unmatched}
     skipped["file that is not read as an image"] = [path for path, _ in found.unreadable]
     remarks = {what: tuple(display_path(path.relative_to(folder)) for path in paths) for what, paths in skipped.items()}
-    if masks is None:
-        return Files(root, images, of_images, remarks)
-    given, unused = given_masks(Path(masks), KnownImages(images))
-    return Files(root, images, of_images | given, remarks | unused)
+    files = Files(root, images, of_images, remarks)
+    return files if masks is None else files.with_masks(masks, key="data.masks")
 
 
 def _by_id(folder: Path, photographs: Sequence[Path]) -> dict[str, Path]:

@@ -151,10 +151,12 @@ def load_csv(
         DatasetError: The table cannot be used, there are fewer than two classes, or there are no lesion ids.
     """
     labels = read_label_file(Path(table))
-    outlines = table if holds_outlines(Path(table)) else None
-    files = find_photographs(root, copies=True, masks=outlines if masks is None else masks)
+    outlined = holds_outlines(Path(table))
+    files = find_photographs(root, copies=True)
+    for key, source in (("data.table", table if outlined else None), ("data.masks", masks)):
+        files = files if source is None else files.with_masks(source, key=key)
     # The segmenter may learn from outlines of a single label.
-    classes = _classes_of(labels["dx"].dropna(), least=2 if outlines is None else 1)
+    classes = _classes_of(labels["dx"].dropna(), least=1 if outlined else 2)
     return assemble(labels, files, classes=classes, malignant=malignant, without_lesion_ids=without_lesion_ids)
 
 

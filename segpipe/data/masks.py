@@ -83,12 +83,13 @@ def holds_outlines(path: Path) -> bool:
     return is_annotation_file(path) and any(image.outline is not None for image in read_annotations(path).images)
 
 
-def given_masks(source: Path, known: KnownImages) -> tuple[dict[str, Path], dict[str, tuple[str, ...]]]:
+def assign_masks(source: Path, known: KnownImages, *, key: str) -> tuple[dict[str, Path], dict[str, tuple[str, ...]]]:
     """Find the masks of a data set that its settings name.
 
     Args:
         source: Folder or annotation file, see `find_masks`.
         known: Photographs of the data set.
+        key: Setting that names the source, for messages.
 
     Returns:
         Mask by image id, and names of the others by the reason.
@@ -100,11 +101,11 @@ def given_masks(source: Path, known: KnownImages) -> tuple[dict[str, Path], dict
     given = known.assign(named, what=what, same=same_masks)
     if not given:
         raise DatasetError(
-            f"data.masks must name images of data.root, got none among {counted(len(named), 'name')}, such as {next(iter(named))}"
+            f"{key} must name images of data.root, got none among {counted(len(named), 'name')}, such as {next(iter(named))}"
         )
     unknown = sorted(named.keys() - known.find(named, what=what).keys())
     skipped = read_annotations(source).skipped if is_annotation_file(source) else {}
-    return given, {"mask of no image in data.masks": tuple(unknown), **skipped}
+    return given, {f"mask of no image in {key}": tuple(unknown), **skipped}
 
 
 def name_masks(folder: Path, masks: Sequence[Path]) -> dict[str, Path]:

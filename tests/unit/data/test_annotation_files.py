@@ -198,6 +198,19 @@ def test_masks_of_the_file_take_precedence_over_those_of_the_data_set(root: Path
     assert masks["d"] is None
 
 
+def test_masks_take_precedence_over_the_outlines_of_the_table(root: Path) -> None:
+    write_png(root / "corrected" / "a.png", SECOND)
+    arguments = {"table": str(root / "coco.json"), "without_lesion_ids": True}
+    dataset = load_csv(str(root / "photos"), masks=str(root / "corrected"), **arguments)
+    masks = dict(zip(dataset.table["image_id"], dataset.table["mask_path"], strict=True))
+    assert masks["a"] == str(root / "corrected" / "a.png")
+    assert np.array_equal(read_mask(Path(masks["b"])), SECOND)
+    (root / "others").mkdir()
+    (root / "photos" / "d.png").rename(root / "others" / "e.png")
+    with pytest.raises(DatasetError, match=r"data\.table must name images of data\.root"):
+        load_csv(str(root / "others"), **arguments)
+
+
 def test_masks_may_be_given_as_a_folder(root: Path) -> None:
     write_png(root / "corrected" / "a_segmentation.png", FIRST)
     write_png(root / "corrected" / "x_segmentation.png", FIRST)

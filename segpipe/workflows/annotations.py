@@ -159,7 +159,7 @@ def _names(images: Sequence[AnnotatedImage]) -> set[str]:
 
 
 def _path_of(name: str) -> Path:
-    """Return the path of an image below any folder, with its suffix in the given case."""
+    """Return the relative path of an image, its suffix as given."""
     parsed = parse_name(name)
     return Path(parsed.without_ending + name.strip()[-len(parsed.ending) :] if parsed.ending else parsed.without_ending)
 

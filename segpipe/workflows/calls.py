@@ -174,7 +174,7 @@ def resume_output(config: AnyConfig, output: Path, *, say: Say) -> AnyConfig:
     """
     if not config.resume or config.overwrite:
         return config
-    last = output / CHECKPOINTS / LAST_CHECKPOINT
+    last = output / RESUMABLE
     if config.ckpt_path is not None and Path(config.ckpt_path).resolve() != last.resolve():
         raise ConfigError(
             f"give one of resume=true, which takes the checkpoint in output, and ckpt_path, got both ({config.ckpt_path})"

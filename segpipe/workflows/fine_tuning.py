@@ -1,4 +1,4 @@
-"""Comparisons in the test of a training: true masks, and start."""
+"""Comparisons on the test part: true and predicted masks, start and result."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -141,8 +141,9 @@ def comparison_lines(metrics: Metrics, card: Card, output: Path, *, monitor: str
         best = card.training.best_epoch
         trained = float(pd.read_csv(output / EPOCH_TABLE, index_col="epoch")[monitor].loc[best])
         scores = f"{monitor} {trained:.4f} after epoch {best}, {card.training.start['scores'][monitor]:.4f} before"
-        kept = "the start is kept, because no epoch is better on" if card.training.start["kept"] else "better on"
-        yield f"\nfine-tuning\n{changes_table(metrics[CHANGES])}\n{kept} the validation images: {scores}\n"
+        is_start = card.training.start["kept"]
+        kept = "the start is kept, because no epoch is" if is_start else "the fine-tuned weights are kept, because they are"
+        yield f"\nfine-tuning\n{changes_table(metrics[CHANGES])}\n{kept} better on the validation images: {scores}\n"
 
 
 def _other_model(card: Card, start: AnyModel, output: Path) -> AnyModel:

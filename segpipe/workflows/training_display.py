@@ -37,7 +37,7 @@ def show_diagnoses(say: Say, classes: Sequence[str]) -> Display:
 def finish_fit(
     output: Path, training: Training, trainer: TrainerConfig, *, monitor: str, plan: UnfreezePlan | None = None
 ) -> str:
-    """Mark the kept epoch in `training.png` and describe the fit.
+    """Mark the best epoch in `training.png` and describe the fit.
 
     Args:
         output: Folder of the training.
@@ -50,7 +50,8 @@ def finish_fit(
     write_png(output / TRAINING_PLOT, draw_training(output, monitor, training.best_epoch, stages))
     early = f", stopped early (trainer.patience={trainer.patience})" if training.epochs < trainer.max_epochs else ""
     epochs = counted(training.epochs, "epoch")
-    return f"trained {epochs}{early}; weights of epoch {training.best_epoch} are kept; pictures in {output / PLOT_FOLDER}"
+    kept = "the starting weights" if training.start.get("kept") else f"weights of epoch {training.best_epoch}"
+    return f"trained {epochs}{early}; {kept} are kept; pictures in {output / PLOT_FOLDER}"
 
 
 def last_lines(output: Path, stage: str, *, segmenter: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """Conversion of masks and labels from and to annotation files."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def convert_annotations(config: AnnotationsConfig) -> str:
         ConfigError: Not exactly one of `run` and `masks` is given, or `run` is not the folder of a run.
         DatasetError: Masks or labels cannot be used.
         ImageError: A mask cannot be read.
-        OutputError: The output exists, or cannot be written.
+        OutputError: The output exists, cannot be written, or holds masks of other images.
     """
     output = Path(config.output)
     _check_output(output, config)
@@ -164,13 +164,24 @@ def _path_of(name: str) -> Path:
     return Path(parsed.without_ending + name.strip()[-len(parsed.ending) :] if parsed.ending else parsed.without_ending)
 
 
+def _refuse_others(folder: Path, written: Collection[Path]) -> None:
+    """Refuse a folder with masks or labels that would count as those written."""
+    others = sorted({*folder.glob(f"{MASKS}/**/*.png"), *folder.glob(LABELS)} - set(written))
+    if others:
+        raise OutputError(
+            f"output must hold no other masks or labels, got {len(others)} in {folder}, such as {others[0].relative_to(folder)}; "
+            "remove them, or name another output"
+        )
+
+
 def _write_masks(folder: Path, images: Sequence[AnnotatedImage]) -> None:
     """Write `masks/` and, where there are labels, `labels.csv`."""
     paths = {image.name: _path_of(image.name) for image in images}
     names = result_names(list(paths.values()))
-    for image in follow(images, len(images), "writing masks"):
-        if image.outline is not None:
-            write_png(folder / MASKS / names[paths[image.name]], image.outline.mask())
+    files = {folder / MASKS / names[paths[image.name]]: image.outline for image in images if image.outline is not None}
+    _refuse_others(folder, {*files, *([folder / LABELS] if any(image.labels for image in images) else [])})
+    for file, outline in follow(files.items(), len(files), "writing masks"):
+        write_png(file, outline.mask())
     lesions = [image.lesion_id or "" for image in images]
     columns = ["image", "label", *(["lesion_id"] if any(lesions) else [])]
     rows = [

@@ -143,6 +143,17 @@ def test_images_of_unknown_size_are_counted(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "coco.json").read_text())["images"]) == 6
 
 
+def test_masks_of_other_images_do_not_stay_among_the_written_ones(tmp_path: Path) -> None:
+    of_samples(tmp_path / "coco.json")
+    again: dict[str, Any] = {"masks": str(tmp_path / "coco.json"), "format": "masks", "overwrite": True}
+    convert(tmp_path / "back", **again)
+    convert(tmp_path / "back", **again)
+    content = json.loads((tmp_path / "coco.json").read_text())
+    (tmp_path / "coco.json").write_text(json.dumps(content | {"annotations": content["annotations"][1:]}))
+    with pytest.raises(OutputError, match=r"no other masks or labels, got 1 .*remove them"):
+        convert(tmp_path / "back", **again)
+
+
 def test_tasks_need_no_size(tmp_path: Path) -> None:
     of_samples(tmp_path / "tasks.json", format="label_studio")
     tasks = json.loads((tmp_path / "tasks.json").read_text())

@@ -208,7 +208,7 @@ class AuditLabelsConfig:
     """`segpipe audit labels`."""
 
     predictions: str = setting(MISSING, "out_of_fold.csv of a cross-validation, or results.csv of a run", path="existing")
-    labels: str | None = labels_setting(None, text="CSV of the labels to check; null: those in out_of_fold.csv")
+    labels: str | None = labels_setting(None, text="Labels to check, as for segpipe predict; null: those in out_of_fold.csv")
     folder: str | None = folder_setting(None, text="Folder of the images, for the contact sheet; null: no sheet")
     shown: int = setting(20, "Number of images on the contact sheet", least=1, most=200)
     output: str | None = setting(None, f"Folder for label_errors.csv and label_errors.png; {DATED}", path="any")

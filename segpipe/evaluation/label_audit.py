@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segpipe.data.annotations.labels import read_label_file
 from segpipe.data.identity import KnownImages
-from segpipe.data.tables import read_labels, read_table, refuse_contradictions, to_numbers
+from segpipe.data.tables import read_table, refuse_contradictions, to_numbers
 from segpipe.errors import DatasetError
 from segpipe.io.files import counted, read_json, write_file
 from segpipe.io.images import read_image
@@ -42,7 +43,7 @@ def read_predictions(path: Path, labels: Path | None) -> LabeledTable:
 
     Args:
         path: `out_of_fold.csv` of a cross-validation, or `results.csv` of a run.
-        labels: Table of labels; None: those in `out_of_fold.csv`.
+        labels: Table of labels or annotation file, see `read_label_file`; None: those in `out_of_fold.csv`.
 
     Raises:
         DatasetError: A table cannot be used, or no image has a label.
@@ -82,7 +83,7 @@ def _malignant(path: Path) -> Sequence[str]:
 
 def _with_labels(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     known = KnownImages(dict.fromkeys(table["image_id"]))
-    labels = read_labels(path).dropna(subset="dx")
+    labels = read_label_file(path).dropna(subset="dx")
     refuse_contradictions(labels, what=str(path))
     for name in (name for name in ("dx", "lesion_id") if name in labels):
         given = labels.dropna(subset=name)

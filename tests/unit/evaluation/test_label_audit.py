@@ -1,5 +1,6 @@
 """Table and contact sheet of likely label errors, by the command."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,16 @@ def test_labels_replace_those_of_the_folds(folds: Path, tmp_path: Path) -> None:
     table[["image_id", "dx"]].to_csv(labels, index=False)
     assert rank_labels(read_predictions(folds, None))["likely_error"].sum() == 1
     assert rank_labels(read_predictions(folds, labels))["likely_error"].sum() == 0
+
+
+def test_labels_may_be_an_annotation_file(folds: Path, tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": f"img_{number:02}.jpg", "height": 48, "width": 64} for number in range(12)]
+    classes = [{"id": number, "name": code} for number, code in enumerate(CODES)]
+    labeled = [{"image_id": number, "category_id": number % 3} for number in range(12)]
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": images, "annotations": labeled, "categories": classes}))
+    table = read_predictions(folds, path).table
+    assert list(table["dx"]) == list(pd.read_csv(folds)["dx"])
 
 
 def test_class_malignant_counts_where_the_run_says_so(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def fit_classifier(
         plan: Unfreezing plan of the model.
         output: Folder for `metrics.csv`, `checkpoints/` and the pictures.
         teacher_probs: Probabilities of each image of the train part, shape (N, C), see `DistillationLoss`; None for no teacher.
-        display: Lines and pictures by which the training shows itself.
+        display: Lines and pictures that show the progress of the training.
 
     Returns:
         Card of the model, without calibration and test metrics.

@@ -28,7 +28,7 @@ def say_nothing(_: str) -> None:
 
 @dataclass(frozen=True)
 class Display:
-    """Lines and pictures by which a training shows itself.
+    """Lines and pictures that show the progress of a training.
 
     Both functions must be picklable where several processes train.
 

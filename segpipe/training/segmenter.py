@@ -97,7 +97,7 @@ def fit_segmenter(
         data: Checked and split data, all with masks.
         model: Model with its starting weights; trained in place, in eval mode afterwards.
         output: Folder for `metrics.csv`, `checkpoints/` and the pictures.
-        display: Lines and pictures by which the training shows itself.
+        display: Lines and pictures that show the progress of the training.
 
     Returns:
         Card of the model, without test metrics.

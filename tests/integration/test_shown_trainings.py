@@ -112,7 +112,7 @@ def test_terminal_keeps_one_line_for_each_epoch(in_terminal: tuple[Path, str], k
     assert "Traceback" not in in_terminal[1]
 
 
-def test_terminal_has_a_bar_with_the_deciding_metric(in_terminal: tuple[Path, str], kind: str) -> None:
+def test_terminal_has_a_bar_with_the_monitored_metric(in_terminal: tuple[Path, str], kind: str) -> None:
     bars = [part for part in re.split(r"[\r\n]", in_terminal[1]) if part.startswith("epoch 1/1: ") and "%|" in part]
     name = "val_dice" if kind == "seg" else "val_auroc"
     assert any(re.search(rf"{name} \d\.\d{{4}}, best \d\.\d{{4}}", bar) for bar in bars), bars

@@ -31,7 +31,7 @@ def read_cvat(content: bytes) -> list[AnnotatedImage]:
         raise ValueError("the XML must have no document type, got one; export the file from CVAT again")
     try:
         root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: of an unknown encoding
         raise ValueError(f"the file must be XML, got something else ({error})") from error
     if root.tag != "annotations" or root.find("track") is not None:
         found = "tracks of a video" if root.tag == "annotations" else f"<{root.tag}>"

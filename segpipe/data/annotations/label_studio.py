@@ -128,9 +128,12 @@ def _image_name(number: int, task: _Task) -> str:
     Raises:
         ValueError: The task has no image.
     """
-    texts = [value for value in (task.data.get(IMAGE), *task.data.values()) if isinstance(value, str)]
+    image = task.data.get(IMAGE)
+    texts = [value for value in (image, *task.data.values()) if isinstance(value, str)]
     names = [_path_of_url(text) for text in texts]
-    name = next((name for name in names if parse_name(name).ending), None) or (names[0] if task.data.get(IMAGE) else None)
+    name = next((name for name in names if parse_name(name).ending), None) or (
+        names[0] if image and isinstance(image, str) else None
+    )
     if name is None:
         raise ValueError(f"tasks must have an image in their data, got {', '.join(task.data) or 'nothing'} in task {number}")
     folder, _, file = name.rpartition("/")

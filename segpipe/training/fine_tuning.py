@@ -1,4 +1,4 @@
-"""Starting weights of a fine-tuning, which are kept where they are better."""
+"""Starting weights of a fine-tuning, which stay unless others are better."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from lightning import LightningModule, Trainer
+from scipy.special import stdtr
 from torch import Tensor
 
 from segpipe.bundle.card import ClassifierCard
@@ -19,6 +21,7 @@ from segpipe.training.resuming import TIE_BREAKER, monitor_mode, read_checkpoint
 from segpipe.training.starting_weights import start_card
 from segpipe.training.tasks import Task
 
+LEVEL = 0.05  # p-value below which fine-tuned weights replace the start
 _OF_MODEL = "model."  # prefix of the network in the weights of a task
 
 
@@ -29,10 +32,12 @@ class Start:
     Attributes:
         weights: Weights of the network.
         scores: Metrics of the validation images, as in `metrics.csv`.
+        losses: Loss of each validation image.
     """
 
     weights: Mapping[str, Tensor]
     scores: Mapping[str, float]
+    losses: Sequence[float]
 
 
 def is_fine_tuning(config: TrainConfig, classes: Sequence[str], *, seen_by: Callable[[Training], str | None]) -> bool:
@@ -50,15 +55,18 @@ def is_fine_tuning(config: TrainConfig, classes: Sequence[str], *, seen_by: Call
 
 
 class _Validation(LightningModule):
-    """Validation of a task before its training."""
+    """Validation of a task outside of its training."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
+        self.losses: list[float] = []
 
     def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
         """Update the metrics with a batch; called by Lightning."""
-        self.task.validation_step(batch, number)
+        logits, targets = self.task.validation_step(batch, number), batch[1]
+        images = (slice(first, first + 1) for first in range(len(logits)))
+        self.losses += [float(self.task.loss(logits[one], targets[one])) for one in images]
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics; called by Lightning."""
@@ -67,28 +75,34 @@ class _Validation(LightningModule):
         self.task.metrics.reset()
 
 
-def score_start(task: Task, data: SeededDataModule, trainer: Trainer) -> Start:
-    """Score the starting weights on the validation images.
+def score_weights(task: Task, data: SeededDataModule, trainer: Trainer) -> Start:
+    """Score the present weights of a task on the validation images.
 
     Args:
-        task: Task of the training, before its first epoch.
+        task: Task of the training, before its first epoch or after its last.
         data: Training and validation examples.
         trainer: Trainer on one device.
     """
     modes = [(module, module.training) for module in task.modules()]
-    (scores,) = trainer.validate(_Validation(task), datamodule=data, verbose=False)
+    validation = _Validation(task)
+    (scores,) = trainer.validate(validation, datamodule=data, verbose=False)
     for module, training in modes:
         module.training = training
-    return Start(copy.deepcopy(task.model.state_dict()), {name: float(value) for name, value in scores.items()})
+    values = {name: float(value) for name, value in scores.items()}
+    return Start(copy.deepcopy(task.model.state_dict()), values, validation.losses)
 
 
-def keep_better(start: Start, task: Task, output: Path, *, best_epoch: int, monitor: str) -> dict[str, Any]:
+def keep_better(
+    start: Start, losses: Sequence[float], task: Task, output: Path, *, best_epoch: int, monitor: str
+) -> dict[str, Any]:
     """Restore the starting weights unless the best epoch is better.
 
-    Epochs and start are compared as epochs are among each other: by the monitored metric, ties by the validation loss.
+    It must have a better score, by which epochs are compared among each other, and smaller losses by more than noise. Otherwise
+    the best of several epochs would often win by chance, since few validation images tell little.
 
     Args:
         start: Starting weights.
+        losses: Loss of each validation image after the best epoch, in the order of those of the start.
         task: Task with the weights of the best epoch.
         output: Folder of the training, with `metrics.csv`.
         best_epoch: Number of that epoch.
@@ -101,10 +115,30 @@ def keep_better(start: Start, task: Task, output: Path, *, best_epoch: int, moni
     table = pd.read_csv(output / EPOCH_TABLE, index_col="epoch")
     best = {str(name): float(table[name].loc[best_epoch]) for name in table.columns}
     first, second = ((sign * scores[monitor], -scores[TIE_BREAKER]) for scores in (start.scores, best))
-    kept = bool(first >= second)
+    p_value = smaller_p_value(start.losses, losses) if second > first else None
+    kept = p_value is None or p_value >= LEVEL
     if kept:
         task.model.load_state_dict(start.weights)
-    return {"scores": dict(start.scores), "kept": kept}
+    return {"scores": dict(start.scores), "kept": kept, "p_value": p_value}
+
+
+def smaller_p_value(before: Sequence[float], after: Sequence[float]) -> float:
+    """Test whether the losses of the same images have become smaller.
+
+    Args:
+        before: Loss of each image.
+        after: Another loss of each image, in the same order.
+
+    Returns:
+        P-value of the one-sided paired t-test; 1 for fewer than two images.
+    """
+    gains = np.subtract(before, after)
+    if len(gains) < 2:
+        return 1.0
+    mean, error = float(gains.mean()), float(gains.std(ddof=1)) / len(gains) ** 0.5
+    if error == 0:
+        return 0.0 if mean > 0 else 1.0
+    return float(stdtr(len(gains) - 1, -mean / error))
 
 
 def read_best_weights(output: Path) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from segpipe.data.augmentation import Augmentation
 from segpipe.data.datamodules import SeededDataModule
 from segpipe.io.files import counted
 from segpipe.io.passes import working
-from segpipe.training.fine_tuning import Start, keep_better, score_start
+from segpipe.training.fine_tuning import Start, keep_better, score_weights
 from segpipe.training.fit import Fitted, MovingAverage, build_trainer, fit, quieten, trainer_arguments
 from segpipe.training.identity import Identity, RecordedIdentity
 from segpipe.training.resuming import read_checkpoint, take_over
@@ -112,7 +112,7 @@ def fit_as_configured(
         callbacks: Further callbacks of Lightning.
     """
     arguments = trainer_arguments(config.trainer, cpu_bf16=cpu_bf16)
-    start = _score_start(task, data, arguments) if fine_tuning else None
+    start = _score(task, data, arguments, "the starting weights") if fine_tuning else None
     ckpt_path = None if config.ckpt_path is None else Path(config.ckpt_path)
     if ckpt_path is not None:
         take_over(ckpt_path, output)
@@ -131,20 +131,22 @@ def fit_as_configured(
     )
     if start is None:
         return fitted
-    return replace(fitted, start=keep_better(start, task, output, best_epoch=fitted.best_epoch, monitor=monitor))
+    losses = _score(task, data, arguments, "the fine-tuned weights").losses
+    return replace(fitted, start=keep_better(start, losses, task, output, best_epoch=fitted.best_epoch, monitor=monitor))
 
 
-def _score_start(task: Task, data: SeededDataModule, arguments: Mapping[str, Any]) -> Start:
+def _score(task: Task, data: SeededDataModule, arguments: Mapping[str, Any], what: str) -> Start:
+    """Score the present weights of a task; `what` names them."""
     devices = arguments["devices"]
     one = {"devices": devices[:1] if isinstance(devices, list) else 1, "enable_progress_bar": False}
     one["inference_mode"] = False  # the metrics are updated again in the fit, outside of it
-    with warnings.catch_warnings(), working("scoring the starting weights"):
+    with warnings.catch_warnings(), working(f"scoring {what}"):
         quieten()
         try:
-            return score_start(task, data, build_trainer({**arguments, **one}))
+            return score_weights(task, data, build_trainer({**arguments, **one}))
         except SystemExit as exit_:  # as in `segpipe.training.fit`
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt("the starting weights were being scored; start again") from exit_
+            raise KeyboardInterrupt(f"{what} were being scored; start again with resume=true") from exit_
 
 
 def least_draws(config: TrainConfig) -> int:
@@ -163,6 +165,6 @@ def repeats_text(config: TrainConfig, images: int) -> str | None:
     if images >= draws:
         return None
     return (
-        f"{counted(images, 'training image')}: each epoch draws {draws:,}, repeating them with different augmentation, so that it "
-        f"has {LEAST_STEPS} steps of {draws // LEAST_STEPS:,} images"
+        f"{counted(images, 'training image')}: each epoch draws {draws:,}, repeating them with different augmentation, so that "
+        f"it has {LEAST_STEPS} steps of {draws // LEAST_STEPS:,} images"
     )

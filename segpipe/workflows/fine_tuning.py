@@ -34,7 +34,7 @@ from segpipe.io.run_files import EPOCH_TABLE, MASK_TABLE, METRICS, TEST
 from segpipe.metrics.calibration import fit_calibration
 from segpipe.metrics.segmentation import score_masks
 from segpipe.models.classifier import LesionClassifier
-from segpipe.training.fine_tuning import read_best_weights
+from segpipe.training.fine_tuning import LEVEL, read_best_weights
 from segpipe.types import FloatArray
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
@@ -141,9 +141,19 @@ def comparison_lines(metrics: Metrics, card: Card, output: Path, *, monitor: str
         best = card.training.best_epoch
         trained = float(pd.read_csv(output / EPOCH_TABLE, index_col="epoch")[monitor].loc[best])
         scores = f"{monitor} {trained:.4f} after epoch {best}, {card.training.start['scores'][monitor]:.4f} before"
-        is_start = card.training.start["kept"]
-        kept = "the start is kept, because no epoch is" if is_start else "the fine-tuned weights are kept, because they are"
-        yield f"\nfine-tuning\n{changes_table(metrics[CHANGES])}\n{kept} better on the validation images: {scores}\n"
+        yield f"\nfine-tuning\n{changes_table(metrics[CHANGES])}\n{_reason(card.training.start)}: {scores}\n"
+
+
+def _reason(start: Mapping[str, Any]) -> str:
+    """Explain which weights were kept, from the record of the start."""
+    if not start["kept"]:
+        return "the fine-tuned weights are kept, because they are better on the validation images"
+    if start["p_value"] is None:
+        return "the start is kept, because no epoch is better on the validation images"
+    return (
+        f"the start is kept, because the validation images are too few to tell a gain from noise (p {start['p_value']:.2f}, "
+        f"at most {LEVEL:g} is needed)"
+    )
 
 
 def _other_model(card: Card, start: AnyModel, output: Path) -> AnyModel:

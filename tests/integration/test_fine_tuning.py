@@ -2,7 +2,9 @@
 
 import shutil
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from segpipe.data.splits import read_split
 from segpipe.data.synthetic.photo import make_image
 from segpipe.io.images import read_mask
 from segpipe.training import parts
-from segpipe.training.fine_tuning import Start, score_start
+from segpipe.training.fine_tuning import score_weights
 
 # Invented classes with spaces, capitals and signs, and the diagnoses that they are drawn as.
 DRAWN_AS = {"Dark spot (old)": "mel", "mole": "nv", "red-spot": "vasc"}
@@ -145,8 +147,7 @@ def fine_tune_same(trained: Trained, kind: str, output: Path, *arguments: str) -
 def test_start_is_kept_where_no_epoch_is_better(
     trained: Trained, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    best = {"val_dice": 2.0, "val_auroc": 2.0}
-    monkeypatch.setattr(parts, "score_start", lambda *given: with_scores(score_start(*given), best))
+    score_start_as(monkeypatch, 2.0)
     ended = fine_tune_same(trained, kind, tmp_path / "out")
     assert ended.status == 0, ended.err
     load, part = (load_segmenter, "segmenter_alone") if kind == "seg" else (load_classifier, "classification")
@@ -174,8 +175,7 @@ def test_start_is_kept_where_no_epoch_is_better(
 def test_better_weights_are_kept_and_compared_with_the_start(
     trained: Trained, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worst = {"val_dice": -1.0, "val_auroc": -1.0}
-    monkeypatch.setattr(parts, "score_start", lambda *given: with_scores(score_start(*given), worst))
+    score_start_as(monkeypatch, -1.0)
     ended = fine_tune_same(trained, kind, tmp_path / "out")
     assert ended.status == 0, ended.err
     card = (load_segmenter if kind == "seg" else load_classifier)(tmp_path / "out" / "bundle").card
@@ -189,8 +189,18 @@ def test_better_weights_are_kept_and_compared_with_the_start(
     assert values["start"]["value"] == pytest.approx(before)
 
 
-def with_scores(start: Start, scores: dict[str, float]) -> Start:
-    return replace(start, scores={**start.scores, **scores})
+def score_start_as(monkeypatch: pytest.MonkeyPatch, score: float) -> None:
+    """Give the starting weights a score, and losses above all others."""
+    numbers = count()
+
+    def scored(*given: Any) -> Any:
+        start = score_weights(*given)
+        if next(numbers):  # after the fit
+            return start
+        scores = {**start.scores, "val_dice": score, "val_auroc": score}
+        return replace(start, scores=scores, losses=[loss + 1 for loss in start.losses])
+
+    monkeypatch.setattr(parts, "score_weights", scored)
 
 
 def test_start_without_these_classes_is_not_compared(tuned: tuple[Path, Ended]) -> None:

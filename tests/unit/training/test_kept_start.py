@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning import Trainer
+from scipy.stats import ttest_rel
 from torch import nn
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
@@ -16,7 +17,7 @@ from torchmetrics import Metric
 from segpipe.bundle.card import ClassifierCard
 from segpipe.models.preprocessing import InputSpec
 from segpipe.training import fine_tuning, parts
-from segpipe.training.fine_tuning import Start, is_fine_tuning, keep_better, read_best_weights, score_start
+from segpipe.training.fine_tuning import Start, is_fine_tuning, keep_better, read_best_weights, score_weights, smaller_p_value
 from segpipe.training.tasks import Task
 
 
@@ -40,9 +41,28 @@ def test_start_is_kept_unless_the_best_epoch_beats_it(
     task: Any = SimpleNamespace(model=nn.Linear(1, 1))
     weights = {name: torch.full_like(values, 7.0) for name, values in task.model.state_dict().items()}
     scores = dict(zip(("val_dice", "val_loss"), start, strict=True))
-    record = keep_better(Start(weights, scores), task, tmp_path, best_epoch=1, monitor=monitor)
-    assert record == {"scores": scores, "kept": kept}
+    start_with_losses = Start(weights, scores, [0.5, 0.6, 0.7])
+    record = keep_better(start_with_losses, [0.4, 0.5, 0.59], task, tmp_path, best_epoch=1, monitor=monitor)
+    assert record == {"scores": scores, "kept": kept, "p_value": None if kept else pytest.approx(0.0005, abs=2e-4)}
     assert (task.model.weight.item() == 7.0) is kept
+
+
+def test_start_is_kept_where_a_better_score_may_be_noise(tmp_path: Path) -> None:
+    pd.DataFrame({"epoch": [0], "val_dice": [0.98], "val_loss": [0.4]}).to_csv(tmp_path / "metrics.csv", index=False)
+    task: Any = SimpleNamespace(model=nn.Linear(1, 1))
+    start = Start(task.model.state_dict(), {"val_dice": 0.97, "val_loss": 0.5}, [0.5, 0.5, 0.5])
+    record = keep_better(start, [0.2, 0.45, 0.55], task, tmp_path, best_epoch=0, monitor="val_dice")
+    assert record["kept"] and record["p_value"] == pytest.approx(
+        ttest_rel([0.5] * 3, [0.2, 0.45, 0.55], alternative="greater").pvalue
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [([], [], 1.0), ([1.0], [0.1], 1.0), ([1.0, 2.0], [1.0, 2.0], 1.0), ([1.0, 2.0], [0.5, 1.5], 0.0)],
+)
+def test_too_few_or_equal_losses_have_a_p_value(before: list[float], after: list[float], expected: float) -> None:
+    assert smaller_p_value(before, after) == expected
 
 
 class Mean(Metric):
@@ -78,7 +98,8 @@ def test_score_of_the_start_leaves_task_and_metrics_as_they_were() -> None:
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, inference_mode=False)
     validate = trainer.validate
     stand_in: Any = SimpleNamespace(validate=lambda module, datamodule, verbose: validate(module, datamodule, verbose=verbose))
-    start = score_start(task, data, stand_in)
+    start = score_weights(task, data, stand_in)
+    assert start.losses == [9.0] * 4
     assert start.scores == {"val_loss": pytest.approx(9.0), "val_mean": 0.0}
     assert (model.training, model[1].training, model[2].training) == (True, True, False)
     with torch.no_grad():
@@ -93,11 +114,11 @@ def test_interrupt_while_the_start_is_scored_is_one(monkeypatch: pytest.MonkeyPa
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise SystemExit(1)
 
-    monkeypatch.setattr(parts, "score_start", exit_as_lightning)
+    monkeypatch.setattr(parts, "score_weights", exit_as_lightning)
     monkeypatch.setattr(parts, "build_trainer", lambda _: None)
     parts_of_call: Any = (None, None, {"devices": 1})
     with pytest.raises(KeyboardInterrupt, match="starting weights"):
-        parts._score_start(*parts_of_call)
+        parts._score(*parts_of_call, "the starting weights")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

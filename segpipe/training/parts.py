@@ -163,6 +163,6 @@ def repeats_text(config: TrainConfig, images: int) -> str | None:
     if images >= draws:
         return None
     return (
-        f"{counted(images, 'training image')}: each epoch draws {draws:,}, repeating them with different augmentation, so that it "
-        f"has {LEAST_STEPS} steps of {draws // LEAST_STEPS:,} images"
+        f"{counted(images, 'training image')}: each epoch draws {draws:,}, repeating them with different augmentation, so that "
+        f"it has {LEAST_STEPS} steps of {draws // LEAST_STEPS:,} images"
     )

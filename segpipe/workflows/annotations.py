@@ -165,7 +165,7 @@ def _path_of(name: str) -> Path:
 
 
 def _refuse_others(folder: Path, written: Collection[Path]) -> None:
-    """Refuse a folder with masks or labels that would count as those written."""
+    """Refuse a folder with other masks or labels."""
     others = sorted({*folder.glob(f"{MASKS}/**/*.png"), *folder.glob(LABELS)} - set(written))
     if others:
         raise OutputError(

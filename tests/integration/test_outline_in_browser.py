@@ -173,6 +173,17 @@ def test_keyboard_moves_and_removes_points(page: "Page") -> None:
     np.testing.assert_allclose(shape(page), places, atol=1)
 
 
+def test_keyboard_leaves_hidden_points_alone(page: "Page") -> None:
+    open_editor(page)
+    places = shape(page)
+    press(page, TEXTS["redraw"])
+    page.locator(".editor svg").focus()
+    for key in ("Enter", "ArrowLeft", "Delete"):
+        page.keyboard.press(key)
+    press(page, TEXTS["redraw"])
+    np.testing.assert_allclose(shape(page), places, atol=1)
+
+
 def test_editor_stays_as_it_is_while_other_parts_change(page: "Page") -> None:
     open_editor(page)
     before, (first, *_) = shape(page), centers(page)

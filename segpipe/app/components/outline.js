@@ -170,7 +170,8 @@ class Editor {
 
   type(event) {
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    const count = this.points.length;
+    const count = this.drawing ? 0 : this.points.length; // while an outline is drawn, no point is visible
+    if (this.dragged || this.line) return;
     if (arrows[event.key] && this.selected !== null) this.nudge(arrows[event.key], event.shiftKey ? 10 : 1);
     else if (event.key === "Enter" && count) this.selected = ((this.selected ?? (event.shiftKey ? 0 : -1)) + (event.shiftKey ? count - 1 : 1)) % count;
     else if (event.key === "Delete" || event.key === "Backspace") this.remove();

@@ -84,7 +84,7 @@ def _from_camera() -> Sequence[Upload]:
 
 
 def _show_alternatives() -> None:
-    """Show the samples and the way to the camera."""
+    """Show the samples and the button of the camera."""
     with st.container(key="alternatives"):
         st.html(f"<p>{translate('No photograph at hand? Try a generated one:')}</p>")
         with st.container(horizontal=True, vertical_alignment="center", key="samples"):

@@ -213,6 +213,24 @@ def test_finger_drags_a_point_on_a_phone(visit: Visit, scheme: str) -> None:
     assert horizontal_overflow(page) == 0
 
 
+def test_second_finger_moves_nothing(visit: Visit) -> None:
+    page = visit(**PHONE)
+    open_editor(page)
+    start = centers(page)[0]
+    session = page.context.new_cdp_session(page)
+    one, other = (
+        {"x": float(x), "y": float(y), "id": number} for number, (x, y) in enumerate((start, start + np.array([60, 60])))
+    )
+    for kind, fingers in (
+        ("touchStart", [one]),
+        ("touchStart", [one, other]),
+        ("touchMove", [one, other | {"y": other["y"] + 20}]),
+    ):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    np.testing.assert_allclose(centers(page)[0], start, atol=2)
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 def touch(page: "Page", start: np.ndarray, end: np.ndarray) -> None:
     """Drag with one finger, as the browser sees it."""
     session = page.context.new_cdp_session(page)

@@ -56,12 +56,18 @@ def show_findings(groups: Sequence[Sequence[Panel]], *, training_images: str | N
         groups: Panels of each image, one for each model.
         training_images: Folder of the training images, for pictures of similar cases; None for their names alone.
     """
-    rows = groups if len(groups) == 1 else list(zip(*groups, strict=False))
-    for row in rows:
+    visits = len(groups) > 1
+    for row in _by_model(groups) if visits else groups:
         if len(row) == 1:
             _show_alone(row[0], training_images)
         else:
-            _show_side_by_side(row, training_images, visits=len(groups) > 1)
+            _show_side_by_side(row, training_images, visits=visits)
+
+
+def _by_model(groups: Sequence[Sequence[Panel]]) -> list[list[Panel]]:
+    """Group the panels of several images by model; a model may have rejected an image."""
+    panels = [panel for group in groups for panel in group]
+    return [[panel for panel in panels if panel.model == model] for model in dict.fromkeys(panel.model for panel in panels)]
 
 
 def _show_alone(panel: Panel, training_images: str | None) -> None:
@@ -104,7 +110,7 @@ def _show_side_by_side(panels: Sequence[Panel], training_images: str | None, *, 
 
     show_each(_show_head, _show_downloads)
     show_each(lambda panel: _show_outline(panel, previews[panel.key]))
-    _show_correction(panels[0])
+    show_each(_show_correction)
     if visits:
         names, rows = [panel.analysis.name for panel in panels], changes(*(panel.analysis.row for panel in panels))
         st.html(render("change", names=names, rows=rows))

@@ -59,7 +59,7 @@ def _show_greeting() -> None:
     st.title(translate("Find, outline and name a skin lesion"), anchor=False)
     st.write(
         translate(
-            "Give a photograph taken through a dermatoscope. You get an outline, diagnoses with probabilities, and how far to "
+            "Upload a photograph taken through a dermatoscope. You get an outline, diagnoses with probabilities, and how far to "
             "trust them."
         )
     )
@@ -84,9 +84,9 @@ def _from_camera() -> Sequence[Upload]:
 
 
 def _show_alternatives() -> None:
-    """Show the samples and the way to the camera."""
+    """Show the samples and the button of the camera."""
     with st.container(key="alternatives"):
-        st.html(f"<p>{translate('No photograph at hand? Try a drawn one:')}</p>")
+        st.html(f"<p>{translate('No photograph at hand? Try a generated one:')}</p>")
         with st.container(horizontal=True, vertical_alignment="center", key="samples"):
             for code in SHOWN_SAMPLES:
                 name = capitalized(translate(full_name(code)))

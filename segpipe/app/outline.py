@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from segpipe.app.parts import literal
 from segpipe.app.uploads import Analysis, encode_mask, safe_stem
 from segpipe.errors import ImageError
 from segpipe.language import translate
@@ -31,7 +32,7 @@ TEXTS = {
     "keys": "Keyboard: Enter selects a point, the arrow keys move it, Delete removes it.",
     "draw": "Draw around the lesion in one stroke.",
     "use": "Use this outline",
-    "redraw": "Draw anew",
+    "redraw": "Redraw",
     "remove": "Remove point",
     "undo": "Undo",
 }
@@ -108,7 +109,7 @@ def _edit(analysis: Analysis, correct: Callable[[object], "Future[Analysis]"], *
         with st.spinner(translate("Computing the finding")):
             return correct(edited.outline).result()
     except ImageError as error:
-        st.error(str(error))
+        st.error(literal(str(error)))
         return None
 
 

@@ -1,4 +1,4 @@
-// Sliders of the pictures, and the way back up: Streamlit keeps the scroll position when the view changes.
+// Sliders of the pictures, and scrolling to the top: Streamlit keeps the scroll position when the view changes.
 if (!window.segpipePage) {
   window.segpipePage = true;
   document.addEventListener("input", ({ target }) => {

@@ -111,7 +111,7 @@ def _show_working(place: DeltaGenerator, decoded: DecodedUpload, *, number: int,
     """Show a spinner over the photograph that is being worked on."""
     image, name = decoded.photograph.image, printable(decoded.upload.name)
     step = max(1, max(image.shape) // WORKING_SIDE)
-    text = translate("Looking at {name}", name=name)
+    text = translate("Analyzing {name}", name=name)
     text += "" if count == 1 else f" ({translate('{number} of {count}', number=number + 1, count=count)})"
     picture = picture_uri(image[::step, ::step])
     place.html(render("working", picture=picture, text=text, done=number, count=count))

@@ -48,12 +48,12 @@ def require_polygon(corners: object) -> FloatArray:
     """
     try:
         polygon = np.asarray(corners, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         polygon = np.empty(0)
     if polygon.ndim != 2 or polygon.shape[1] != 2 or not np.isfinite(polygon).all():
-        raise ValueError("an outline must be a list of corners (x, y), got something else; draw it anew")
+        raise ValueError("an outline must be a list of corners (x, y), got something else; draw it again")
     if not 3 <= len(polygon) <= MOST_CORNERS:
-        raise ValueError(f"an outline must have 3 to {MOST_CORNERS} corners, got {len(polygon)}; draw it anew")
+        raise ValueError(f"an outline must have 3 to {MOST_CORNERS} corners, got {len(polygon)}; draw it again")
     return polygon.clip(0, 1)
 
 

@@ -154,7 +154,7 @@ def collect_contents(
         return ReportImage(row, name, heatmap, shape, suspicious, suspicion, true, _true_mask(row, truth, output / MASKS / name))
 
     ordered = sorted(rows, key=lambda row: -(row["p_malignant"] or 0))
-    images = tuple(map(image, follow(ordered, len(ordered), "comparing with the truth")))
+    images = tuple(map(image, follow(ordered, len(ordered), "images of the report")))
     return ReportContents(output, images, failures, summary, truth)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from segpipe import __version__
-from segpipe.diagnosis import full_name
 from segpipe.io.files import counted, display_path, write_file
 from segpipe.io.images import read_image
 from segpipe.io.passes import follow
@@ -28,11 +27,12 @@ from segpipe.report.sheet import (
     WIDTH,
     TextLine,
     draw_disclaimer,
+    height_of,
     wrapped,
     write_lines,
 )
 from segpipe.report.truth import NO_TRUTH, VERDICT_SIGNS, ReportTruth, truth_color
-from segpipe.report.wording import malignant_sign, mark_unsure, percent, printable, split_names, warning_titles
+from segpipe.report.wording import class_name, malignant_sign, mark_unsure, percent, printable, split_names, warning_titles
 from segpipe.runs.results import Row
 
 _COLUMNS, _ROWS = 4, 5
@@ -122,10 +122,7 @@ def _draw_overview(canvas: PdfCanvas, contents: ReportContents) -> None:
     if truth is not None:
         top = _draw_matrix(canvas, truth["confusion"], top + 2 * _GAP)
         top = _draw_points(canvas, truth["points"], top + _GAP)
-    top = write_lines(canvas, top + 2 * _GAP, [TextLine("About this run", _HEADING_SIZE, bold=True)])
-    for label, text in run_facts(contents):
-        canvas.write(MARGIN, top + TEXT_SIZE * LINE_HEIGHT * 3 / 4, label, size=TEXT_SIZE, color=GRAY)
-        top = write_lines(canvas, top, wrapped([text], width=TEXT_WIDTH - _LABELS), left=MARGIN + _LABELS)
+    _draw_facts(canvas, run_facts(contents), top + 2 * _GAP)
     draw_disclaimer(canvas)
 
 
@@ -179,6 +176,20 @@ def _draw_points(canvas: PdfCanvas, points: Sequence[Mapping[str, Any]], top: fl
     return write_lines(canvas, top, wrapped(texts, size=_SMALL_SIZE))
 
 
+def _draw_facts(canvas: PdfCanvas, facts: Sequence[tuple[str, str]], top: float) -> None:
+    """Write the facts of the run, on another page where this one is full."""
+    heading = TextLine("About this run", _HEADING_SIZE, bold=True)
+    texts = [(label, wrapped([text], width=TEXT_WIDTH - _LABELS)) for label, text in facts]
+    if top + heading.height + sum(height_of(lines) for _, lines in texts) > FOOT:
+        draw_disclaimer(canvas)
+        canvas.new_page()
+        top = MARGIN
+    top = write_lines(canvas, top, [heading])
+    for label, lines in texts:
+        write_lines(canvas, top, [TextLine(label, color=GRAY)])
+        top = write_lines(canvas, top, lines, left=MARGIN + _LABELS)
+
+
 def _draw_sheet(canvas: PdfCanvas, contents: ReportContents, start: int) -> None:
     """Draw a sheet of small pictures."""
     shown = contents.images[start : start + PER_SHEET]
@@ -209,7 +220,7 @@ def _draw_cell(canvas: PdfCanvas, image: ReportImage, contents: ReportContents, 
 def _cell_lines(image: ReportImage, malignant: Sequence[str]) -> list[TextLine]:
     row, true = image.row, image.true
     unsure = warning_titles(split_names(row["warnings"]))
-    name = mark_unsure(malignant_sign(row["diagnosis"] in malignant) + printable(full_name(row["diagnosis"])), unsure)
+    name = mark_unsure(malignant_sign(row["diagnosis"] in malignant) + class_name(row["diagnosis"]), unsure)
     malignancy = "" if row["p_malignant"] is None else f", malignancy {percent(row['p_malignant'])}"
     lines = [
         TextLine(display_path(Path(Path(row["path"]).name)), color=GRAY),
@@ -217,7 +228,7 @@ def _cell_lines(image: ReportImage, malignant: Sequence[str]) -> list[TextLine]:
         TextLine(f"{percent(row['confidence'])}{malignancy}", bold=image.suspicious),
     ]
     if true is not None:
-        verdict = true.verdict if true.correct else f"truly {printable(full_name(true.code))}"
+        verdict = true.verdict if true.correct else f"truly {class_name(true.code)}"
         color = trust_color(truth_color(true))
         lines.append(TextLine(f"{VERDICT_SIGNS[true.verdict]} {verdict}", bold=not true.correct, color=color))
     return lines

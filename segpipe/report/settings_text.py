@@ -1,5 +1,6 @@
 """Settings of a run in words, from their help texts."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,10 +54,8 @@ def setting_in_words(key: str, settings: Mapping[str, Any]) -> str | None:
 def _label(key: str, setting: Setting | None) -> str:
     if setting is None:
         return key
-    text = _LABELS.get(key) or setting.text.removeprefix(_DEMAND)
-    for mark in (";", " (", ":", ","):
-        text = text.partition(mark)[0] if key not in _LABELS else text
-    return capitalized(text)
+    # Up to the first remark.
+    return _LABELS.get(key) or capitalized(re.split(r" \(|[;:,]", setting.text.removeprefix(_DEMAND), maxsplit=1)[0])
 
 
 def _value(value: Any, setting: Setting | None) -> str:

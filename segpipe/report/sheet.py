@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segpipe.language import translate
-from segpipe.report.canvas import INK, LINE_HEIGHT, Canvas, Color, Stroke, wrap
+from segpipe.report.canvas import INK, LINE_HEIGHT, Canvas, Color, Stroke, text_width, wrap
 from segpipe.report.wording import DISCLAIMER
 
 # All lengths are inches; A4 is 210 mm wide and 297 mm high.
@@ -77,5 +77,7 @@ def draw_disclaimer(canvas: Canvas) -> None:
     """Draw the disclaimer in a box at the foot of a sheet."""
     right, bottom = MARGIN + TEXT_WIDTH, _BOX_TOP + _BOX_HEIGHT
     canvas.outline(np.array([(MARGIN, _BOX_TOP), (right, _BOX_TOP), (right, bottom), (MARGIN, bottom)]), Stroke(INK, 1.5))
-    line = TextLine(translate(DISCLAIMER), _BOX_SIZE, bold=True)
+    notice, room = translate(DISCLAIMER), TEXT_WIDTH - 2 * BLOCK_GAP
+    size = min(_BOX_SIZE, _BOX_SIZE * room / text_width(notice, size=_BOX_SIZE, bold=True))
+    line = TextLine(notice, size, bold=True)
     write_lines(canvas, _BOX_TOP + (_BOX_HEIGHT - line.height) / 2, [line], left=MARGIN + BLOCK_GAP)

@@ -173,6 +173,17 @@ def test_keyboard_moves_and_removes_points(page: "Page") -> None:
     np.testing.assert_allclose(shape(page), places, atol=1)
 
 
+def test_keyboard_leaves_hidden_points_alone(page: "Page") -> None:
+    open_editor(page)
+    places = shape(page)
+    press(page, TEXTS["redraw"])
+    page.locator(".editor svg").focus()
+    for key in ("Enter", "ArrowLeft", "Delete"):
+        page.keyboard.press(key)
+    press(page, TEXTS["redraw"])
+    np.testing.assert_allclose(shape(page), places, atol=1)
+
+
 def test_editor_stays_as_it_is_while_other_parts_change(page: "Page") -> None:
     open_editor(page)
     before, (first, *_) = shape(page), centers(page)
@@ -200,6 +211,24 @@ def test_finger_drags_a_point_on_a_phone(visit: Visit, scheme: str) -> None:
     use(page)
     assert row(page)["box_left"] < before["box_left"] - 10
     assert horizontal_overflow(page) == 0
+
+
+def test_second_finger_moves_nothing(visit: Visit) -> None:
+    page = visit(**PHONE)
+    open_editor(page)
+    start = centers(page)[0]
+    session = page.context.new_cdp_session(page)
+    one, other = (
+        {"x": float(x), "y": float(y), "id": number} for number, (x, y) in enumerate((start, start + np.array([60, 60])))
+    )
+    for kind, fingers in (
+        ("touchStart", [one]),
+        ("touchStart", [one, other]),
+        ("touchMove", [one, other | {"y": other["y"] + 20}]),
+    ):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    np.testing.assert_allclose(centers(page)[0], start, atol=2)
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def touch(page: "Page", start: np.ndarray, end: np.ndarray) -> None:

@@ -54,7 +54,7 @@ TABLES = (
     *(text for label, meaning, *_ in evidence._MEASURES for text in (label, meaning)),
     *("Classifier", "Compare with", "Segmenter", "shipped", "from the command line", "none"),
     *("Report (PDF)", "Figure (PNG)", "Data (JSON)"),
-    *("balanced accuracy", "macro AUROC", "mean Dice of the outlines"),
+    *("balanced accuracy", "macro AUROC", "mean Dice of the outlines", "melanoma sensitivity"),
     *("Largest diameter", "Number of colors", "Probability of malignancy", "Lesion area"),
 )
 

@@ -85,7 +85,8 @@ class Editor {
     }
     if (this.line || this.dragged) {
       event.preventDefault();
-      this.svg.setPointerCapture(event.pointerId);
+      this.pointer = event.pointerId;
+      this.svg.setPointerCapture(this.pointer);
       this.svg.focus({ preventScroll: true });
     }
     this.render();
@@ -104,7 +105,7 @@ class Editor {
   }
 
   move(event) {
-    if (!this.line && !this.dragged) return;
+    if ((!this.line && !this.dragged) || event.pointerId !== this.pointer) return; // a second finger moves nothing
     const at = this.locate(event);
     if (this.dragged) this.points[this.selected] = this.clamp([at[0] + this.dragged.offset[0], at[1] + this.dragged.offset[1]]);
     else if (Math.hypot(at[0] - this.line.at(-1)[0], at[1] - this.line.at(-1)[1]) * this.scale >= STEP) this.line.push(at);
@@ -170,7 +171,8 @@ class Editor {
 
   type(event) {
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    const count = this.points.length;
+    const count = this.drawing ? 0 : this.points.length; // while an outline is drawn, no point is visible
+    if (this.dragged || this.line) return;
     if (arrows[event.key] && this.selected !== null) this.nudge(arrows[event.key], event.shiftKey ? 10 : 1);
     else if (event.key === "Enter" && count) this.selected = ((this.selected ?? (event.shiftKey ? 0 : -1)) + (event.shiftKey ? count - 1 : 1)) % count;
     else if (event.key === "Delete" || event.key === "Backspace") this.remove();

@@ -39,7 +39,7 @@
       return [element("span", { className }, shortened(part)), element("wbr")];
     });
   };
-  const percent = (value) => (value === null ? "\u2013" : value[1]);
+  const formatted = (value) => (value === null ? "\u2013" : value[1]);
   const sign = () => element("span", { className: "sign", title: "malignant" }, `${data.sign} `);
 
   // Content and sort key of each column; a column without a sort key is not sortable.
@@ -65,13 +65,13 @@
         const mark = `${data.verdicts[verdict]} ${verdict}`;
         if (verdict === "right") return element("span", { className: "right nowrap" }, mark);
         const missed = rank === 2 ? [" ", element("span", { className: "badge" }, "missed")] : [];
-        const shown = element("b", { className: "wrong nowrap" }, mark);
-        return element("span", {}, shown, ": ", ...(malignant ? [sign(), name] : [name]), ...missed);
+        const wrong = element("b", { className: "wrong nowrap" }, mark);
+        return element("span", {}, wrong, ": ", ...(malignant ? [sign(), name] : [name]), ...missed);
       },
       order: (row) => row.truth?.[2] ?? null,
     },
-    confidence: { cell: (row) => percent(row.confidence), order: (row) => row.confidence[0] },
-    malignant: { cell: (row) => percent(row.malignant), order: (row) => row.malignant?.[0] ?? null },
+    confidence: { cell: (row) => formatted(row.confidence), order: (row) => row.confidence[0] },
+    malignant: { cell: (row) => formatted(row.malignant), order: (row) => row.malignant?.[0] ?? null },
     suspicion: {
       cell: (row) => {
         const className = row.suspicious ? "badge" : "gray";
@@ -88,9 +88,9 @@
       },
       order: (row) => row.trust?.[0] ?? null,
     },
-    dice: { cell: (row) => percent(row.dice), order: (row) => row.dice?.[0] ?? null },
+    dice: { cell: (row) => formatted(row.dice), order: (row) => row.dice?.[0] ?? null },
     source: { cell: (row) => sources.get(row.source), order: (row) => sources.get(row.source) },
-    spread: { cell: (row) => percent(row.spread), order: (row) => row.spread?.[0] ?? null },
+    spread: { cell: (row) => formatted(row.spread), order: (row) => row.spread?.[0] ?? null },
     heatmap: { cell: (row) => (row.heatmap ? linked(row, picture(data.folders.heatmaps, row, `Heatmap of ${row.path}`)) : "\u2013") },
   };
   const numbers = new Set(["confidence", "malignant", "dice", "spread"]);

@@ -115,7 +115,7 @@ def test_lack_of_memory_is_an_error(upload: Upload) -> None:
     class Exhausted:
         least_side = 100
 
-        def __call__(self, _: object) -> None:
+        def __call__(self, _: object, *, masks: object) -> None:
             raise MemoryError
 
     with pytest.raises(ImageError, match="needs more memory than there is"):
@@ -351,7 +351,7 @@ def test_page_is_in_german_by_setting_or_by_choice(monkeypatch: pytest.MonkeyPat
     assert disclaimer.startswith("Kein Medizinprodukt") and disclaimer in html(page) and DISCLAIMER not in html(page)
     page.button(key="sample mel").click().run()
     assert not page.exception
-    assert "Melanom (mel)" in html(page) and "Wie weit man dem trauen darf: " in html(page) and disclaimer in html(page)
+    assert "Melanom (mel)" in html(page) and "Vertrauenswürdigkeit: " in html(page) and disclaimer in html(page)
     assert re.search(r"\d,\d %", html(page)) and not re.search(r"\d\.\d %", html(page))
     page.selectbox(key="language").set_value("en").run()
     assert "melanoma (mel)" in html(page) and DISCLAIMER in html(page)
@@ -360,8 +360,12 @@ def test_page_is_in_german_by_setting_or_by_choice(monkeypatch: pytest.MonkeyPat
 def test_downloads_are_in_the_language_of_the_page(analysis: Analysis, pipeline: Pipeline) -> None:
     with in_language("de"):
         write = in_current_language(partial(encode_report, analysis, pipeline))
-    text = pypdfium2.PdfDocument(write())[0].get_textpage().get_text_bounded()
-    assert "Kein Medizinprodukt" in text and "So liest man diese Seite" in text
+    text = " ".join(pypdfium2.PdfDocument(write())[0].get_textpage().get_text_bounded().split())
+    with in_language("de"):
+        assert translate(DISCLAIMER) in text  # up to its last word, which lies on the page
+    assert "So liest man diese Seite" in text
+    assert "Erstellt am" in text and "balancierte Genauigkeit 0," in text
+    assert not {"Created", "averaged", "images", "accuracy", "to"} & set(re.findall(r"\w+", text))
     assert current_language() == "en"
 
 

@@ -1,6 +1,7 @@
 """Correction of an outline on the page, without a browser."""
 
 import io
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,16 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import streamlit as st
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import segpipe.app
 from segpipe.app import outline
 from segpipe.app.analysis import analyze, correct_outline
+from segpipe.app.findings import Panel, _by_model
 from segpipe.app.uploads import Analysis, Upload, decode_upload, encode_mask
+from segpipe.bundle.card_file import SHIPPED
 from segpipe.data.synthetic.photo import make_image
 from segpipe.errors import ImageError
 from segpipe.inference.loading import load_pipeline
@@ -88,6 +92,17 @@ def test_other_content_from_a_browser_is_refused(pipeline: Pipeline, found: Anal
         correct_outline(pipeline, found, corners)
 
 
+def test_outline_without_an_area_is_refused(pipeline: Pipeline) -> None:
+    large = analyzed(pipeline, an_upload(2000, 2401))
+    with pytest.raises(ImageError, match="encloses nothing"):
+        correct_outline(pipeline, large, [[0.5, 0.5]] * 3)
+
+
+def test_lack_of_memory_is_one_line_for_a_visitor(found: Analysis) -> None:
+    with pytest.raises(ImageError, match="make it smaller"):
+        correct_outline(Mock(side_effect=MemoryError), found, SQUARE)
+
+
 def test_gate_may_refuse_a_corrected_outline(found: Analysis) -> None:
     refusing = load_pipeline(device="cpu", tta="none", gate="refuse")
     with pytest.raises(ImageError, match="gate rejects it"):
@@ -140,6 +155,27 @@ def test_page_computes_the_finding_with_an_outline_and_goes_back(monkeypatch: py
     assert outline.CLOSE not in labels and {outline.OPEN, outline.RESTORE} <= set(labels)
     press(page, outline.RESTORE)
     assert shown(page) == before and outline.RESTORE not in [button.label for button in page.button]
+
+
+def test_outline_of_either_model_can_be_corrected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, editor: Mock) -> None:
+    shutil.copytree(SHIPPED / "classifier", tmp_path / "other")
+    st.cache_data.clear()
+    monkeypatch.setattr("sys.argv", ["main.py", "device=cpu", f"bundles={tmp_path}"])
+    page = AppTest.from_file(str(PAGES), default_timeout=120).run()
+    page.selectbox(key="Compare with").select_index(1).run()
+    page.file_uploader[0].set_value([("a.png", an_upload().content, "image/png")]).run()
+    buttons = [button for button in page.button if button.label == outline.OPEN]
+    assert len(buttons) == 2
+    buttons[1].click().run()
+    send(page, editor, SQUARE)
+    sources = [analysis.row["mask_source"] for analysis in page.session_state["results"].values()]
+    assert sources == ["unet", "given"]
+    assert [button.label for button in page.button].count(outline.RESTORE) == 1
+
+
+def test_two_photographs_are_compared_by_the_same_model(found: Analysis, pipeline: Pipeline) -> None:
+    one, other = ([Panel(found, pipeline, f"{name} {model}", model, Mock()) for model in "ab"] for name in ("one", "other"))
+    assert _by_model([one, other[1:]]) == [[one[0]], [one[1], other[1]]]
 
 
 def test_editor_of_a_whole_image_starts_without_an_outline(found: Analysis, editor: Mock) -> None:

@@ -66,6 +66,7 @@ def test_parts_beyond_the_image_are_cut_off() -> None:
         (None, ["corners (x, y)"]),
         ("abc", ["corners (x, y)"]),
         ({"a": 1}, ["corners (x, y)"]),
+        ([[10**400, 0]] * 3, ["corners (x, y)"]),
         ([[0, 0], [1, 1], [0, float("nan")]], ["corners (x, y)"]),
         ([[0, 0], [1, 1], [0]], ["corners (x, y)"]),
         ([[0, 0, 0]] * 3, ["corners (x, y)"]),

@@ -11,6 +11,7 @@ from findings import add_evidence, drawn_finding
 
 from segpipe.diagnosis import MALIGNANT_CODES, full_name
 from segpipe.io.images import write_png
+from segpipe.report import pdf_report
 from segpipe.report.overlays import report_pictures
 from segpipe.report.pdf_report import PER_SHEET, write_pdf_report
 from segpipe.report.truth import NO_TRUTH, ReportTruth
@@ -91,6 +92,15 @@ def test_truth_is_on_overview_sheets_and_pages(run: tuple[Path, list[Row], dict[
     assert first.count("right") + first.count("truly") == PER_SHEET
     for page in pages:
         assert f"the true diagnosis is {full_name('mel')}" in page and "Dice with the true outline 1.00" in page
+
+
+def test_facts_that_do_not_fit_below_the_matrix_get_a_page(
+    run: tuple[Path, list[Row], dict[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf_report, "run_facts", lambda _: [(f"fact {number}.", "text") for number in range(50)])
+    overview, facts, *sheets = texts(run, pages=False)
+    assert len(sheets) == 2 and "fact 0." not in overview and "fact 0." in facts and "fact 49." in facts
+    assert DISCLAIMER in overview and DISCLAIMER in facts
 
 
 def test_file_is_small_and_has_an_outline(run: tuple[Path, list[Row], dict[str, Path]]) -> None:

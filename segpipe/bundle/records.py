@@ -47,8 +47,8 @@ class Training:
         changes: Settings that changed where the training resumed: `epoch` (the first with the new value), `key`, `before` and
             `after` of each.
         start: Starting weights of a fine-tuning: `scores`, their metrics on the validation images; `kept`, true where they are
-            the saved weights; `p_value`, that of the losses being smaller after the best epoch, None where its score is not
-            better. Empty for other trainings.
+            the saved weights; `p_value`, that of the smaller losses after the best epoch, see
+            `segpipe.training.fine_tuning.keep_better`, None where its score is not better. Empty for other trainings.
     """
 
     dataset: str

@@ -97,8 +97,9 @@ def keep_better(
 ) -> dict[str, Any]:
     """Restore the starting weights unless the best epoch is better.
 
-    It must have a better score, by which epochs are compared among each other, and smaller losses by more than noise. Otherwise
-    the best of several epochs would often win by chance, since few validation images tell little.
+    It must have a better score, by which epochs are compared among each other, and smaller losses by more than noise: few
+    validation images tell little, and the best of several epochs often looks better by chance. Therefore the p-value is
+    multiplied by the number of epochs (Bonferroni's correction).
 
     Args:
         start: Starting weights.
@@ -115,7 +116,7 @@ def keep_better(
     table = pd.read_csv(output / EPOCH_TABLE, index_col="epoch")
     best = {str(name): float(table[name].loc[best_epoch]) for name in table.columns}
     first, second = ((sign * scores[monitor], -scores[TIE_BREAKER]) for scores in (start.scores, best))
-    p_value = smaller_p_value(start.losses, losses) if second > first else None
+    p_value = min(1.0, len(table) * smaller_p_value(start.losses, losses)) if second > first else None
     kept = p_value is None or p_value >= LEVEL
     if kept:
         task.model.load_state_dict(start.weights)

@@ -41,9 +41,10 @@ def test_start_is_kept_unless_the_best_epoch_beats_it(
     task: Any = SimpleNamespace(model=nn.Linear(1, 1))
     weights = {name: torch.full_like(values, 7.0) for name, values in task.model.state_dict().items()}
     scores = dict(zip(("val_dice", "val_loss"), start, strict=True))
-    start_with_losses = Start(weights, scores, [0.5, 0.6, 0.7])
-    record = keep_better(start_with_losses, [0.4, 0.5, 0.59], task, tmp_path, best_epoch=1, monitor=monitor)
-    assert record == {"scores": scores, "kept": kept, "p_value": None if kept else pytest.approx(0.0005, abs=2e-4)}
+    before, after = [0.5, 0.6, 0.7], [0.4, 0.5, 0.59]
+    record = keep_better(Start(weights, scores, before), after, task, tmp_path, best_epoch=1, monitor=monitor)
+    p_value = 2 * ttest_rel(before, after, alternative="greater").pvalue  # two epochs
+    assert record == {"scores": scores, "kept": kept, "p_value": None if kept else pytest.approx(p_value)}
     assert (task.model.weight.item() == 7.0) is kept
 
 

@@ -70,7 +70,7 @@ def correct_outline(pipeline: "Pipeline", analysis: Analysis, corners: object) -
 
 
 def _predict(pipeline: "Pipeline", photograph: Photograph, mask: BoolMask | None = None) -> Finding:
-    """Run the pipeline on a photograph, perhaps with an outline drawn by hand."""
+    """Run the pipeline on a photograph, with a corrected outline if given."""
     reduced = reduce_mask(mask, photograph)
     if reduced is not None and not reduced.any():
         raise ImageError("an outline must enclose the lesion, got one that encloses nothing; draw it again")

@@ -65,7 +65,8 @@ def show_findings(groups: Sequence[Sequence[Panel]], *, training_images: str | N
 
 
 def _by_model(groups: Sequence[Sequence[Panel]]) -> list[list[Panel]]:
-    """Group the panels of several images by model; a model may have rejected an image."""
+    """Group the panels of several images by model."""
+    # A model may have rejected one of the images.
     panels = [panel for group in groups for panel in group]
     return [[panel for panel in panels if panel.model == model] for model in dict.fromkeys(panel.model for panel in panels)]
 

@@ -177,7 +177,7 @@ def _draw_points(canvas: PdfCanvas, points: Sequence[Mapping[str, Any]], top: fl
 
 
 def _draw_facts(canvas: PdfCanvas, facts: Sequence[tuple[str, str]], top: float) -> None:
-    """Write the facts of the run, on another page where this one is full."""
+    """Write the facts of the run, on a new page if necessary."""
     heading = TextLine("About this run", _HEADING_SIZE, bold=True)
     texts = [(label, wrapped([text], width=TEXT_WIDTH - _LABELS)) for label, text in facts]
     if top + heading.height + sum(height_of(lines) for _, lines in texts) > FOOT:

@@ -31,7 +31,7 @@ def changes(first: Row, second: Row) -> list[tuple[str, str, str, str]]:
         if first.get(column) is not None and second.get(column) is not None:
             points = _signed(100 * (second[column] - first[column]), 1)
             values = percent(first[column]), percent(second[column])
-            rows.append((translate(label), *values, translate("{number} points", number=points)))
+            rows.append((translate(label), *values, translate("{number} percentage points", number=points)))
     if not (has_numbers(first) and has_numbers(second)):
         return rows
     for label, column, unit, digits in _NUMBERS:

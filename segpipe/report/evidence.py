@@ -42,7 +42,7 @@ _MEASURES = (
     ("Irregularity of the border", "1 ellipse, 1.03 to 1.5 for most lesions", "abcd_border", 2),
 )
 _OUTLINES: dict[str, str] = {  # those that raise no doubt
-    MaskSource.GIVEN: "outline corrected by hand",
+    MaskSource.GIVEN: "outline given by the user",
     MaskSource.UNET: "outline by U-Net",
     MaskSource.WHOLE_IMAGE: "the whole image was classified",
 }

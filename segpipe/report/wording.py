@@ -23,14 +23,14 @@ SHAPE_CAPTION = "outline and principal axes; asymmetry compares both sides of ea
 SEPARATOR = "  \N{MIDDLE DOT}  "
 
 _SOURCES: dict[str, str] = {
-    MaskSource.GIVEN: "corrected by hand",
+    MaskSource.GIVEN: "given by the user",
     MaskSource.UNET: "U-Net",
     MaskSource.CONTOUR: "adaptive-threshold contour",
     MaskSource.WHOLE_IMAGE: "whole image",
 }
 _DRAWN = "lesion outline and crop box (dashed)"
 _DRAWN_OF: dict[str, str] = {
-    MaskSource.GIVEN: "lesion outline (corrected by hand) and crop box (dashed)",
+    MaskSource.GIVEN: "lesion outline (given by the user) and crop box (dashed)",
     MaskSource.WHOLE_IMAGE: "no lesion outline; crop box (dashed)",
 }
 _SQUARED = {"squeeze": "scaled to a square", "reflect": "padded to a square by reflection"}

@@ -93,7 +93,7 @@ def test_dragged_point_changes_the_finding(page: "Page", tmp_path: Path) -> None
     assert after["box_top"] < before["box_top"] - 10 and after["mask_area_fraction"] > before["mask_area_fraction"]
     assert after["confidence"] != before["confidence"]
     expect(page.get_by_text(CORRECTED)).to_be_visible()
-    expect(page.get_by_test_id("stMain")).to_contain_text("corrected by hand; lesion area")
+    expect(page.get_by_test_id("stMain")).to_contain_text("given by the user; lesion area")
 
     # The mask gives the same finding on the command line.
     (tmp_path / "mask.png").write_bytes(download(page, MASK))

@@ -374,7 +374,7 @@ def test_changes_between_two_visits(analysis: Analysis) -> None:
     second = {**first, "p_malignant": first["p_malignant"] / 2, "abcd_diameter_px": first["abcd_diameter_px"] + 12}
     found = {label: (before, after, change) for label, before, after, change in changes(first, second)}
     assert found["Probability of malignancy"][0] == percent(first["p_malignant"])
-    assert found["Probability of malignancy"][2] == f"\N{MINUS SIGN}{50 * first['p_malignant']:.1f} points"
+    assert found["Probability of malignancy"][2] == f"\N{MINUS SIGN}{50 * first['p_malignant']:.1f} percentage points"
     assert found["Largest diameter"][2] == "+12 px"
     assert found["Asymmetry of the shape"][2] == "0.00"
     assert [label for label, *_ in changes({**first, "abcd_asymmetry": None}, second)] == [

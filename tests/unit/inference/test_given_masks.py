@@ -24,7 +24,7 @@ from segpipe.types import BoolMask, RgbImage, mask_box
 HEIGHT, WIDTH = 300, 400
 # Fields that a given mask changes even where it is the found one.
 OWN = {"mask_source", "mask_reasons", "latency_ms", "path", "sha256"}
-WORDS = "corrected by hand"
+WORDS = "given by the user"
 
 
 @pytest.fixture(scope="module")

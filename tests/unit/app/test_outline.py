@@ -139,7 +139,7 @@ def test_page_computes_the_finding_with_an_outline_and_goes_back(monkeypatch: py
     page = AppTest.from_file(str(PAGES), default_timeout=120).run()
     page.file_uploader[0].set_value([("a.png", an_upload().content, "image/png")]).run()
     before = shown(page)
-    assert "corrected by hand" not in before and not editor.called
+    assert "given by the user" not in before and not editor.called
     press(page, outline.OPEN)
     data = editor.call_args.kwargs["data"]
     assert data["picture"].startswith("data:image/jpeg;base64,") and 3 <= len(data["corners"]) <= 40
@@ -147,7 +147,7 @@ def test_page_computes_the_finding_with_an_outline_and_goes_back(monkeypatch: py
     send(page, editor, [[0, 0]])
     assert len(page.error) == 1 and shown(page) == before
     send(page, editor, SQUARE)
-    assert not page.error and "corrected by hand" in shown(page)
+    assert not page.error and "given by the user" in shown(page)
     assert outline.CORRECTED in [caption.value for caption in page.caption]
     (analysis,) = page.session_state["results"].values()
     assert analysis.row["mask_source"] == "given"

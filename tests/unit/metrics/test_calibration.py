@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from scipy.stats import norm
 
 from segpipe.metrics.calibration import METHODS, Calibration, calibration_errors, fit_calibration, negative_log_likelihood
 from segpipe.metrics.operating_points import threshold_for_sensitivity
@@ -28,6 +30,7 @@ def test_fit_recovers_a_known_temperature(temperature) -> None:
 
 def test_scaling_the_logits_scales_the_temperature() -> None:
     logits, labels = calibrated_logits(500)
+    logits, labels = np.tile(logits, (1_000, 1)), np.tile(labels, 1_000)  # so many that the prior has no weight
     assert fit_temperature(3 * logits[None], labels) == pytest.approx(3 * fit_temperature(logits[None], labels), rel=1e-4)
 
 
@@ -57,10 +60,24 @@ def test_temperature_lowers_the_calibration_error() -> None:
     assert error(fit_temperature(overconfident[None], labels)) < 0.25 * error(1)
 
 
-def test_unbounded_temperature_ends_at_the_range() -> None:
-    logits = 0.1 * np.eye(3)[None]
-    assert fit_temperature(logits, np.arange(3)) == pytest.approx(0.05, rel=1e-3)
-    assert fit_temperature(logits, np.array([1, 2, 0])) == pytest.approx(20, rel=1e-3)
+@pytest.mark.parametrize("margin", [0.1, 2.0, 20.0])
+def test_few_images_move_the_temperature_little(margin: float) -> None:
+    logits = margin * np.eye(3)[None]
+    correct, wrong = fit_temperature(logits, np.arange(3)), fit_temperature(logits, np.array([1, 2, 0]))
+    assert 0.6 < correct <= 1 < wrong
+    many = np.tile(logits, (1, 100_000, 1)), np.tile(np.arange(3), 100_000)
+    assert fit_temperature(*many) <= correct
+
+
+def test_prior_of_the_temperature_is_normal_around_one() -> None:
+    logits, labels = calibrated_logits(30)
+
+    def loss(log_temperature: float) -> float:
+        likelihood = -log_softmax(3 * logits / np.exp(log_temperature), axis=1)[np.arange(30), labels].sum()
+        return likelihood - norm.logpdf(log_temperature, scale=0.5)
+
+    fitted = np.log(fit_temperature(3 * logits[None], labels))
+    assert fitted == pytest.approx(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x, abs=1e-4)
 
 
 @pytest.mark.parametrize(

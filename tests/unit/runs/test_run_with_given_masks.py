@@ -58,14 +58,16 @@ def run(classifier: ClassifierBundle, folder: Path, tmp_path: Path) -> Run:
 
     def call(masks: Path | None) -> RunResult:
         (tmp_path / "out").mkdir(exist_ok=True)
-        source = with_given_masks(images_of_folder(folder), None if masks is None else str(masks), output=tmp_path / "out")
+        source = images_of_folder(folder)
+        if masks is not None:
+            source = with_given_masks(source, masks, output=tmp_path / "out")
         return run_images(pipeline, source, RunOptions(tmp_path / "out"), LocalEngine(pipeline, workers=0))
 
     return call
 
 
 def assign(folder: Path, given: Path, output: str = "out") -> Source:
-    return with_given_masks(images_of_folder(folder), str(given), output=folder.parent / output)
+    return with_given_masks(images_of_folder(folder), given, output=folder.parent / output)
 
 
 def by_path(result: RunResult) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from segpipe.types import FloatArray, Labels
 
 METHODS = ("none", "temperature", "logit_adjustment")
 _LOG_RANGE = (math.log(0.05), math.log(20.0))
-# Standard deviation of the log temperature before any image is seen: two thirds of the networks between 0.6 and 1.6.
+# Standard deviation of the prior of the log temperature, a choice: two thirds of its mass lie between 0.6 and 1.6.
 _PRIOR_WIDTH = 0.5
 
 
@@ -65,7 +65,7 @@ def fit_calibration(method: str, logits: FloatArray, labels: Labels, *, counts: 
     """Fit a calibration to labels, the most probable one given them.
 
     The prior of the log temperature is normal around 0 (temperature 1). It decides where there are a few images, whose likelihood
-    alone would often drive the temperature to an end of its range, and has no visible effect on hundreds of images.
+    alone would often drive the temperature to an end of its range, and moves that of a thousand images by less than 1 %.
 
     Args:
         method: `none`; `temperature` (Guo et al. 2017, arXiv 1706.04599); or `logit_adjustment`, which also gives each class a

@@ -108,7 +108,7 @@ def fit_as_configured(
         identity: Identity of the training, for its checkpoints.
         monitor: Metric that chooses the best epoch; a loss is minimized, any other metric maximized.
         cpu_bf16: True where this network is faster with bf16 on a CPU, see `auto_precision`.
-        fine_tuning: True to keep the starting weights where no epoch is better.
+        fine_tuning: True to keep the starting weights unless an epoch is better, see `keep_better`.
         callbacks: Further callbacks of Lightning.
     """
     arguments = trainer_arguments(config.trainer, cpu_bf16=cpu_bf16)

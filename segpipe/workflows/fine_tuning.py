@@ -152,7 +152,7 @@ def _reason(start: Mapping[str, Any]) -> str:
         return "the start is kept, because no epoch is better on the validation images"
     return (
         f"the start is kept, because the validation images are too few to tell a gain from noise (p {start['p_value']:.2f}, "
-        f"at most {LEVEL:g} is needed)"
+        f"below {LEVEL:g} is needed)"
     )
 
 

@@ -69,6 +69,14 @@ def test_few_images_move_the_temperature_little(margin: float) -> None:
     assert fit_temperature(*many) <= correct
 
 
+@pytest.mark.parametrize("scale", [0.6, 1.6])
+def test_prior_hardly_moves_the_temperature_of_a_thousand_images(scale: float) -> None:
+    logits, labels = calibrated_logits(1_000)
+    many = np.tile(logits, (300, 1)), np.tile(labels, 300)  # the same likelihood, without a weight of the prior
+    without_prior = fit_temperature(scale * many[0][None], many[1])
+    assert fit_temperature(scale * logits[None], labels) == pytest.approx(without_prior, rel=0.01)
+
+
 def test_prior_of_the_temperature_is_normal_around_one() -> None:
     logits, labels = calibrated_logits(30)
 
